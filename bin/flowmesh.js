@@ -1,0 +1,90 @@
+#!/usr/bin/env node
+/**
+ * The door of the program: plain JavaScript that every Node since 18 can read.
+ *
+ * On Node 24 and later it runs the command line. On an older one it starts the Node that npm installed with this
+ * package, and is nothing but a pipe to it: streams are inherited, signals handed on, the exit code taken over.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import * as nodeModule from 'node:module';
+import { dirname, join, sep } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const NODE_MAJOR_MIN = 24;
+const HANDED_OVER = 'FLOWMESH_HANDED_OVER';
+const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'];
+const EXIT_FAILED = 1;
+
+const self = fileURLToPath(import.meta.url);
+const root = dirname(dirname(self));
+const handedOver = process.env[HANDED_OVER] !== undefined;
+// The processes that this one starts are not handed over.
+delete process.env[HANDED_OVER];
+
+if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
+  if (handedOver) endWithParent();
+  keepCompiled();
+  await import(pathToFileURL(commandLine()).href);
+} else {
+  const node = handedOver ? undefined : bundledNode();
+  if (node === undefined) refuse();
+  else handOver(node);
+}
+
+/** The build where there is one to use: Node strips no types below node_modules. */
+function commandLine() {
+  const built = join(root, 'dist', 'node', 'cli', 'main.js');
+  const source = join(root, 'node', 'cli', 'main.ts');
+  const installed = root.split(sep).includes('node_modules');
+  return (installed || !existsSync(source)) && existsSync(built) ? built : source;
+}
+
+/** Halves the time to the first line. Where npm keeps such caches; a folder that cannot be written is passed over. */
+function keepCompiled() {
+  const inside = join(root, 'node_modules');
+  nodeModule.enableCompileCache(join(existsSync(inside) ? inside : dirname(root), '.cache', 'flowmesh'));
+}
+
+/** From our own folder outwards, as packages are found. */
+function bundledNode() {
+  const file = process.platform === 'win32' ? 'node.exe' : 'node';
+  for (let folder = root; ; folder = dirname(folder)) {
+    const candidate = join(folder, 'node_modules', 'node', 'bin', file);
+    if (existsSync(candidate)) return candidate;
+    if (dirname(folder) === folder) return undefined;
+  }
+}
+
+function refuse() {
+  process.stderr.write(
+    `flowmesh needs Node.js ${NODE_MAJOR_MIN} or later; this is ${process.version}, and no newer one is installed beside ` +
+      `flowmesh.\nInstall Node.js ${NODE_MAJOR_MIN} from https://nodejs.org, or run "npm install node@${NODE_MAJOR_MIN}" where flowmesh is installed.\n`,
+  );
+  process.exitCode = EXIT_FAILED;
+}
+
+/** The channel tells the child when this process is gone, also after kill -9. */
+function handOver(node) {
+  const child = spawn(node, [...process.execArgv, self, ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, [HANDED_OVER]: '1' },
+  });
+  const forward = (signal) => child.kill(signal);
+  for (const signal of FORWARDED_SIGNALS) process.on(signal, forward);
+  child.once('error', (error) => {
+    process.stderr.write(`flowmesh cannot start ${node}: ${error.message}\n`);
+    process.exit(EXIT_FAILED);
+  });
+  child.once('exit', (code, signal) => {
+    for (const each of FORWARDED_SIGNALS) process.off(each, forward);
+    if (signal === null) process.exit(code);
+    else process.kill(process.pid, signal);
+  });
+}
+
+function endWithParent() {
+  if (!process.connected) return;
+  process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  process.channel.unref();
+}

@@ -1,0 +1,223 @@
+/** One step of a run: its status and the tally of its tasks. `Run` moves it; it knows nothing of other steps. */
+import { type ErrorShape, FlowmeshError, type JsonValue } from './errors.ts';
+import { EXPAND_CHUNK_ITEMS } from './limits.ts';
+import type { Step } from './schema.ts';
+
+export type StepStatus =
+  | 'pending'
+  | 'ready'
+  | 'running'
+  | 'input_required'
+  | 'completed'
+  | 'failed'
+  | 'skipped'
+  | 'cancelled';
+
+export type StepEnd = Extract<StepStatus, 'completed' | 'failed' | 'skipped' | 'cancelled'>;
+
+/** A step as it stands. */
+export interface StepView {
+  status: StepStatus;
+  /** The items of a started `foreach` step; null for a step that is one task or has not started. */
+  items: JsonValue[] | null;
+  /** Tasks made, ended, and of those not completed. */
+  issued: number;
+  ended: number;
+  failed: number;
+  /** Null unless completed; an array by index for a `foreach` step. */
+  output: JsonValue;
+  error: ErrorShape | null;
+  /** Why the step was skipped or cancelled without running to its end. */
+  reason: string | null;
+}
+
+const NOT_ISSUED = 0;
+const ISSUED = 1;
+const WAITING = 2;
+const ENDED = 3;
+
+const NO_RANK = Number.POSITIVE_INFINITY;
+
+const CANCELLED: ErrorShape = { code: 'CANCELLED', message: 'the task was cancelled', retryable: false };
+const FAILED: ErrorShape = { code: 'TASK_FAILED', message: 'the task failed', retryable: false };
+
+export class StepRun {
+  readonly definition: Step;
+  /** Place in the graph's order: decides between errors that come in any order. */
+  readonly position: number;
+  status: StepStatus = 'pending';
+  /** Tasks of this step: 1, or the number of items; 0 before it started. */
+  size = 0;
+  started = false;
+  /** True when the end is the step's own; false for one that was cancelled because the run stopped. */
+  decided = false;
+  /** Its dependents have heard of its end. */
+  propagated = false;
+  outstanding = 0;
+  ended = 0;
+  failed = 0;
+  output: JsonValue = null;
+  error: ErrorShape | null = null;
+  #openDependencies: number;
+  #satisfied = false;
+  #items: JsonValue[] | null = null;
+  #tasks: Uint8Array = new Uint8Array(0);
+  #outputs: JsonValue[] = [];
+  #nextIndex = 0;
+  #waiting = 0;
+  #issued = 0;
+  #errorRank = NO_RANK;
+  #reason: string | null = null;
+
+  constructor(definition: Step, position: number, dependencies: number) {
+    this.definition = definition;
+    this.position = position;
+    this.#openDependencies = dependencies;
+  }
+
+  get terminal(): boolean {
+    return !(this.status === 'pending' || this.status === 'ready' || this.running);
+  }
+
+  get running(): boolean {
+    return this.status === 'running' || this.status === 'input_required';
+  }
+
+  /** An event can still decide how it ends: so it is for a step that only the stop of the run cancelled. */
+  get open(): boolean {
+    return !this.decided;
+  }
+
+  /** A dependency counted for it, or it has a `when` to decide. */
+  get wanted(): boolean {
+    return this.#satisfied || this.definition.when !== undefined;
+  }
+
+  /** The ended part of its tasks, 0 to 1. */
+  get share(): number {
+    return this.size === 0 ? 0 : this.ended / this.size;
+  }
+
+  /** Returns true when that was the last dependency. */
+  resolveDependency(satisfies: boolean): boolean {
+    this.#openDependencies -= 1;
+    this.#satisfied ||= satisfies;
+    return this.#openDependencies === 0;
+  }
+
+  start(items: JsonValue[] | null): void {
+    this.started = true;
+    this.#items = items;
+    this.size = items === null ? 1 : items.length;
+    this.#tasks = new Uint8Array(this.size);
+    this.#outputs = new Array<JsonValue>(this.size).fill(null);
+  }
+
+  run(): void {
+    this.#reason = null;
+    this.status = this.#waiting > 0 ? 'input_required' : 'running';
+  }
+
+  close(status: StepEnd, output: JsonValue, reason: string | null, decided: boolean): void {
+    this.status = status;
+    this.decided = decided;
+    this.output = output;
+    this.#reason = reason;
+    // The outputs live on in `output`, or nobody asks for them again.
+    if (decided) this.#outputs = [];
+  }
+
+  /** None of its tasks failed by itself: those that did not complete were cancelled. */
+  get onlyCancelled(): boolean {
+    return this.#errorRank !== NO_RANK && this.#errorRank >= this.size;
+  }
+
+  /** The output of a completed step. */
+  collect(): JsonValue {
+    return this.#items === null ? (this.#outputs[0] ?? null) : this.#outputs;
+  }
+
+  nextIndexes(): number[] {
+    const atOnce = Math.min(this.definition.max_parallel ?? EXPAND_CHUNK_ITEMS, EXPAND_CHUNK_ITEMS);
+    const indexes: number[] = [];
+    while (this.outstanding < atOnce && this.#nextIndex < this.size) {
+      if (this.markIssued(this.#nextIndex)) indexes.push(this.#nextIndex);
+      this.#nextIndex += 1;
+    }
+    return indexes;
+  }
+
+  /** Returns false when it was issued already. */
+  markIssued(index: number): boolean {
+    if (this.#task(index) !== NOT_ISSUED) return false;
+    this.#tasks[index] = ISSUED;
+    this.#issued += 1;
+    this.outstanding += 1;
+    return true;
+  }
+
+  /** Returns by how much the number of waiting tasks grew: 1, 0 or -1. */
+  setWaiting(index: number, waiting: boolean): number {
+    const task = this.#task(index);
+    if (waiting ? task !== ISSUED : task !== WAITING) return 0;
+    this.#tasks[index] = waiting ? WAITING : ISSUED;
+    return this.#countWaiting(waiting ? 1 : -1);
+  }
+
+  /** Returns null when the task had ended before; else whether it waited for a person until now. */
+  endTask(
+    index: number,
+    status: 'completed' | 'failed' | 'cancelled',
+    output: JsonValue,
+    error: ErrorShape | null,
+  ): { waited: boolean } | null {
+    const task = this.#task(index);
+    if (task === ENDED) return null;
+    this.#tasks[index] = ENDED;
+    this.outstanding -= 1;
+    if (task === WAITING) this.#countWaiting(-1);
+    this.ended += 1;
+    if (status !== 'completed') this.#recordFailure(index, status, error);
+    else if (this.running) this.#outputs[index] = output;
+    return { waited: task === WAITING };
+  }
+
+  view(): StepView {
+    return {
+      status: this.status,
+      items: this.#items,
+      issued: this.#issued,
+      ended: this.ended,
+      failed: this.failed,
+      output: this.output,
+      error: this.error,
+      reason: this.#reason,
+    };
+  }
+
+  /**
+   * The step's error is that of a failed task before that of a cancelled one, then of the lowest index, whichever came
+   * first: the order of events must not show. So a step that its tasks failed still listens to the rest of them.
+   */
+  #recordFailure(index: number, status: 'failed' | 'cancelled', error: ErrorShape | null): void {
+    this.failed += 1;
+    const rank = index + (status === 'cancelled' ? this.size : 0);
+    const listens = this.running || (this.definition.on_failure === 'fail' && this.#errorRank !== NO_RANK);
+    if (!listens || rank >= this.#errorRank) return;
+    this.#errorRank = rank;
+    this.error = error ?? (status === 'cancelled' ? CANCELLED : FAILED);
+  }
+
+  #countWaiting(change: 1 | -1): 1 | -1 {
+    this.#waiting += change;
+    if (this.running) this.status = this.#waiting > 0 ? 'input_required' : 'running';
+    return change;
+  }
+
+  #task(index: number): number {
+    const task = this.#tasks[index];
+    if (task !== undefined) return task;
+    const message = `Step "${this.definition.step_id}" has ${this.size} tasks, none with index ${index}.`;
+    throw new FlowmeshError('UNKNOWN_TASK', message);
+  }
+}

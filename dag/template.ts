@@ -1,0 +1,163 @@
+/**
+ * `${ … }` in any JSON value: found once, filled as often as needed. What an expression gives is asked of JSONata
+ * elsewhere; this is only about where it stands.
+ *
+ *   const template = compileTemplate({ command: ['wc', '-w', '${ item }'] });
+ *   template.expressions;                                   // ['item']
+ *   fillTemplate(template, new Map([['item', 'a.txt']]));   // { command: ['wc', '-w', 'a.txt'] }
+ */
+import { FlowmeshError, type JsonValue } from './errors.ts';
+import { tokenize } from './jsonata-tokens.ts';
+import { EXPRESSION_CHARS_MAX, LimitError } from './limits.ts';
+import { placeOf } from './problems.ts';
+
+/** A `${ … }` that is empty, does not end, or stands where one expression is asked for. `details.place` says where. */
+export class InvalidExpressionError extends FlowmeshError {
+  readonly place: string;
+
+  constructor(place: string, message: string) {
+    super('INVALID_EXPRESSION', place === '' ? message : `${place}: ${message}`, { details: { place } });
+    this.place = place;
+  }
+}
+
+type Node =
+  | { kind: 'literal'; value: JsonValue }
+  | { kind: 'expression'; expression: string }
+  | { kind: 'text'; parts: (string | { expression: string })[] }
+  | { kind: 'list'; items: Node[] }
+  | { kind: 'object'; entries: [string, Node][] };
+
+export interface Template {
+  /** The distinct expressions, trimmed, in order of appearance. */
+  readonly expressions: string[];
+  /** Where each expression stands first, as code reads: `inputs.command[2]`. */
+  readonly places: ReadonlyMap<string, string>;
+  readonly root: Node;
+}
+
+/**
+ * `$${` stands for a literal `${`.
+ *
+ * @param value JSON; keys of objects are never templates
+ * @param path the place of `value` for error messages, e.g. `['steps', 2, 'inputs']`
+ * @throws InvalidExpressionError for a `${` that is empty or does not end
+ * @throws LimitError for an expression longer than EXPRESSION_CHARS_MAX
+ */
+export function compileTemplate(value: JsonValue, path: readonly (string | number)[] = []): Template {
+  const places = new Map<string, string>();
+  const root = compileNode(value, path, places);
+  return { expressions: [...places.keys()], places, root };
+}
+
+/** True when the template is exactly one `${ … }`. */
+export function isOneExpression(template: Template): boolean {
+  return template.root.kind === 'expression';
+}
+
+/**
+ * Puts values in the place of expressions: a string that is one expression becomes its value as it is; inside a
+ * longer string, strings stand as they are, null and missing values as nothing, others as JSON. Parts without
+ * expressions are shared with the template: treat the result as read-only.
+ */
+export function fillTemplate(template: Template, values: ReadonlyMap<string, JsonValue>): JsonValue {
+  return fillNode(template.root, values);
+}
+
+function compileNode(value: JsonValue, path: readonly (string | number)[], places: Map<string, string>): Node {
+  if (typeof value === 'string') return compileString(value, path, places);
+  if (value === null || typeof value !== 'object') return { kind: 'literal', value };
+  if (Array.isArray(value)) {
+    const items = value.map((item, index) => compileNode(item, [...path, index], places));
+    return items.every(isLiteral) && items.every((item, index) => item.value === value[index])
+      ? { kind: 'literal', value }
+      : { kind: 'list', items };
+  }
+  const entries = Object.entries(value).map(([key, item]): [string, Node] => [
+    key,
+    compileNode(item, [...path, key], places),
+  ]);
+  return entries.every(([key, node]) => isLiteral(node) && node.value === value[key])
+    ? { kind: 'literal', value }
+    : { kind: 'object', entries };
+}
+
+function isLiteral(node: Node): node is Extract<Node, { kind: 'literal' }> {
+  return node.kind === 'literal';
+}
+
+function compileString(text: string, path: readonly (string | number)[], places: Map<string, string>): Node {
+  const parts: (string | { expression: string })[] = [];
+  let literal = '';
+  let position = 0;
+  while (position < text.length) {
+    const dollar = text.indexOf('$', position);
+    if (dollar < 0) break;
+    literal += text.slice(position, dollar);
+    if (text.startsWith('$${', dollar)) {
+      literal += '${';
+      position = dollar + 3;
+    } else if (text.startsWith('${', dollar)) {
+      const { expression, end } = readExpression(text, dollar, placeOf(path));
+      if (!places.has(expression)) places.set(expression, placeOf(path));
+      if (literal !== '') parts.push(literal);
+      literal = '';
+      parts.push({ expression });
+      position = end;
+    } else {
+      literal += '$';
+      position = dollar + 1;
+    }
+  }
+  literal += text.slice(position);
+  if (parts.length === 0) return { kind: 'literal', value: literal };
+  if (literal !== '') parts.push(literal);
+  const only = parts.length === 1 ? parts[0] : undefined;
+  return typeof only === 'object' ? { kind: 'expression', expression: only.expression } : { kind: 'text', parts };
+}
+
+const SHOWN_CHARS_MAX = 40;
+
+function readExpression(text: string, start: number, place: string): { expression: string; end: number } {
+  const { end } = tokenize(text, start + 2);
+  const shown = text.slice(start, start + SHOWN_CHARS_MAX);
+  if (end < 0) {
+    throw new InvalidExpressionError(
+      place,
+      `the expression "${shown}" does not end; close it with "}" (a literal "\${" is written "$\${")`,
+    );
+  }
+  const expression = text.slice(start + 2, end).trim();
+  if (expression === '')
+    throw new InvalidExpressionError(place, 'the expression is empty; write a path or JSONata in it');
+  if (expression.length > EXPRESSION_CHARS_MAX) {
+    throw new LimitError(
+      'EXPRESSION_CHARS_MAX',
+      expression.length,
+      EXPRESSION_CHARS_MAX,
+      `${place}: the expression is too long, in characters`,
+      'Move the work into a step.',
+    );
+  }
+  return { expression, end: end + 1 };
+}
+
+function fillNode(node: Node, values: ReadonlyMap<string, JsonValue>): JsonValue {
+  switch (node.kind) {
+    case 'literal':
+      return node.value;
+    case 'expression':
+      return values.get(node.expression) ?? null;
+    case 'text':
+      return node.parts.map((part) => (typeof part === 'string' ? part : asText(values.get(part.expression)))).join('');
+    case 'list':
+      return node.items.map((item) => fillNode(item, values));
+    case 'object':
+      return Object.fromEntries(node.entries.map(([key, item]) => [key, fillNode(item, values)]));
+  }
+}
+
+function asText(value: JsonValue | undefined): string {
+  if (typeof value === 'string') return value;
+  return value === undefined || value === null ? '' : JSON.stringify(value);
+}

@@ -1,0 +1,204 @@
+/**
+ * An MCP client over Streamable HTTP that does what a command needs: greet, call tools, say goodbye.
+ *
+ * Invariant: a call is sent once. An answer that did not come is an error, never a reason to send it again.
+ *
+ * Why not the SDK's client: it takes longer to load than everything else that a command does together.
+ *
+ *   const peer = new PeerClient('http://127.0.0.1:7601');
+ *   const output = await peer.call('peer_list', { limit: 10 });
+ *   await peer.close();
+ */
+import { type ErrorShape, FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import { PeerUnreachableError } from './exit.ts';
+import { packageVersion } from './package-file.ts';
+
+const PROTOCOL_VERSION = '2025-11-25';
+/** Beyond what a call itself is allowed to take. */
+const ANSWER_WAIT_MS = 60_000;
+const GOODBYE_WAIT_MS = 1_000;
+
+interface RpcAnswer {
+  id?: number;
+  result?: JsonObject;
+  error?: { code: number; message: string };
+}
+
+export class PeerClient {
+  readonly url: string;
+  #session: string | null = null;
+  #version: string | undefined;
+  #greeted: Promise<void> | undefined;
+  #lastId = 0;
+
+  /** @param url of the peer, without `/mcp` */
+  constructor(url: string) {
+    this.url = url;
+  }
+
+  /**
+   * The tool's output.
+   *
+   * @param extraMs how long the tool itself may take, beside the usual wait
+   * @throws RemoteError with the tool's own error; PeerUnreachableError when there is no answer
+   */
+  async call(tool: string, input: JsonObject, extraMs = 0): Promise<JsonObject> {
+    this.#greeted ??= this.#greet();
+    await this.#greeted;
+    const result = await this.#rpc('tools/call', { name: tool, arguments: input }, ANSWER_WAIT_MS + extraMs);
+    const output = (result['structuredContent'] ?? parsedText(result['content'])) as JsonObject | undefined;
+    if (output?.['success'] === false) throw new RemoteError(output['error'] as unknown as ErrorShape);
+    if (output === undefined || result['isError'] === true) {
+      throw new FlowmeshError('BAD_ANSWER', `${this.url} answered ${tool} with: ${textOf(result['content'])}`);
+    }
+    return output;
+  }
+
+  /** Ends the wait of a task for a person. */
+  async answerTask(task_id: string, answer: JsonObject): Promise<JsonObject> {
+    const response = await this.#fetch(`/tasks/${encodeURIComponent(task_id)}/answer`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(answer),
+    });
+    const output = (await this.#json(response)) as JsonObject & { error?: ErrorShape };
+    if (output['success'] === false && output.error !== undefined) throw new RemoteError(output.error);
+    if (!response.ok) throw this.#refused(response.status, JSON.stringify(output));
+    return output;
+  }
+
+  /** What the peer says of its own state; also when it is not ready. */
+  async status(): Promise<JsonObject> {
+    return (await this.#json(await this.#fetch('/ready', { method: 'GET' }))) as JsonObject;
+  }
+
+  /** Ends the session at the peer. Never throws: the peer forgets idle sessions by itself. */
+  async close(): Promise<void> {
+    if (this.#session === null) return;
+    try {
+      const signal = AbortSignal.timeout(GOODBYE_WAIT_MS);
+      const response = await fetch(`${this.url}/mcp`, { method: 'DELETE', headers: this.#headers(), signal });
+      await response.body?.cancel();
+    } catch {
+      // The command has what it wanted.
+    }
+    this.#session = null;
+  }
+
+  async #greet(): Promise<void> {
+    const result = await this.#rpc('initialize', {
+      protocolVersion: PROTOCOL_VERSION,
+      capabilities: {},
+      clientInfo: { name: 'flowmesh-cli', version: packageVersion() },
+    });
+    this.#version = String(result['protocolVersion'] ?? PROTOCOL_VERSION);
+    const response = await this.#post({ jsonrpc: '2.0', method: 'notifications/initialized' });
+    await response.body?.cancel();
+  }
+
+  async #rpc(method: string, params: JsonObject, waitMs = ANSWER_WAIT_MS): Promise<JsonObject> {
+    const id = ++this.#lastId;
+    const response = await this.#post({ jsonrpc: '2.0', id, method, params }, waitMs);
+    this.#session = response.headers.get('mcp-session-id') ?? this.#session;
+    const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') ?? false;
+    const answer = isStream ? await this.#fromStream(response, id) : ((await this.#json(response)) as RpcAnswer);
+    if (answer.error !== undefined) {
+      throw new FlowmeshError('PROTOCOL_ERROR', `${this.url} refused ${method}: ${answer.error.message}`, {
+        details: { rpc_code: answer.error.code },
+      });
+    }
+    if (!response.ok || answer.result === undefined) throw this.#refused(response.status, JSON.stringify(answer));
+    return answer.result;
+  }
+
+  #post(message: JsonObject, waitMs = ANSWER_WAIT_MS): Promise<Response> {
+    const headers = { ...this.#headers(), 'content-type': 'application/json' };
+    return this.#fetch('/mcp', { method: 'POST', headers, body: JSON.stringify(message) }, waitMs);
+  }
+
+  #headers(): Record<string, string> {
+    const headers: Record<string, string> = { accept: 'application/json, text/event-stream' };
+    if (this.#session !== null) headers['mcp-session-id'] = this.#session;
+    if (this.#version !== undefined) headers['mcp-protocol-version'] = this.#version;
+    return headers;
+  }
+
+  async #fetch(path: string, init: RequestInit, waitMs = ANSWER_WAIT_MS): Promise<Response> {
+    try {
+      return await fetch(this.url + path, { ...init, signal: AbortSignal.timeout(waitMs) });
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
+  }
+
+  async #json(response: Response): Promise<unknown> {
+    let text: string;
+    try {
+      text = await response.text();
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      throw this.#refused(response.status, text.slice(0, 200), cause);
+    }
+  }
+
+  /** Server-sent events up to the answer; other messages (progress) are passed over. */
+  async #fromStream(response: Response, id: number): Promise<RpcAnswer> {
+    let text = '';
+    const decoder = new TextDecoder();
+    try {
+      for await (const chunk of response.body!) {
+        text += decoder.decode(chunk, { stream: true });
+        const events = text.split(/\r?\n\r?\n/);
+        text = events.pop()!;
+        for (const event of events) {
+          const data = event.split(/\r?\n/).filter((line) => line.startsWith('data:'));
+          if (data.length === 0) continue;
+          const body = data
+            .map((line) => line.slice('data:'.length))
+            .join('\n')
+            .trim();
+          const message = body === '' ? {} : (JSON.parse(body) as RpcAnswer);
+          if (message.id === id) return message;
+        }
+      }
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
+    throw this.#unreachable(new Error('it closed the connection before it answered'));
+  }
+
+  #refused(status: number, body: string, cause?: unknown): FlowmeshError {
+    const message = `${this.url} is no flowmesh peer, or not of this version: it answered HTTP ${status} ${body}`;
+    return new FlowmeshError('BAD_ANSWER', message, { cause });
+  }
+
+  #unreachable(error: unknown): PeerUnreachableError {
+    return new PeerUnreachableError(`the peer at ${this.url} does not answer: ${causeOf(error)}`, error);
+  }
+}
+
+function causeOf(error: unknown): string {
+  const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+  if (cause?.code === 'ECONNREFUSED') return 'nothing listens there';
+  if (error instanceof Error && error.name === 'TimeoutError') return 'no answer in time';
+  return cause?.message || (error instanceof Error ? error.message : String(error));
+}
+
+function textOf(content: unknown): string {
+  if (!Array.isArray(content)) return 'nothing';
+  return content.map((part: { text?: string }) => part.text ?? '').join('\n');
+}
+
+/** The output in the text part, for a server that sends no structured content. */
+function parsedText(content: unknown): JsonObject | undefined {
+  try {
+    return JSON.parse(textOf(content)) as JsonObject;
+  } catch {
+    // A sentence: the caller shows it.
+    return undefined;
+  }
+}

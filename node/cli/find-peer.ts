@@ -1,0 +1,89 @@
+/**
+ * Which peer a command talks to: `--url`, `--data-dir`, `FLOWMESH_URL` or `FLOWMESH_DATA_DIR` name one; else the
+ * first that runs on this machine, of the mesh that `--mesh`, `FLOWMESH_MESH` or ./bootstrap.json name, else of any.
+ */
+import { resolve } from 'node:path';
+import { flowmeshHome, type PeerRecord, runningPeer, runningPeers } from '../data-folder.ts';
+import { PeerUnreachableError, UsageError } from './exit.ts';
+import { localMeshFile } from './mesh-file.ts';
+
+export interface PeerChoice {
+  url?: string | undefined;
+  dataDir?: string | undefined;
+  mesh?: string | undefined;
+}
+
+export interface FoundPeer {
+  /** Without `/mcp` and without a slash at the end. */
+  url: string;
+  /** What its data folder says; undefined for one that was named by its URL. */
+  record: PeerRecord | undefined;
+}
+
+const HOW_TO_START = 'start one with: flowmesh node start --bootstrap';
+
+/** @throws PeerUnreachableError when there is none, UsageError for a URL that is none */
+export async function findPeer(
+  choice: PeerChoice,
+  env: Record<string, string | undefined>,
+  cwd: string,
+): Promise<FoundPeer> {
+  if (choice.url !== undefined) return { url: baseUrl('--url', choice.url), record: undefined };
+  if (choice.dataDir !== undefined) return inFolder(resolve(cwd, choice.dataDir));
+  const url = env['FLOWMESH_URL'];
+  if (url) return { url: baseUrl('FLOWMESH_URL', url), record: undefined };
+  const dataDir = env['FLOWMESH_DATA_DIR'];
+  if (dataDir) return inFolder(resolve(cwd, dataDir));
+
+  const home = flowmeshHome(env);
+  const mesh = choice.mesh ?? (env['FLOWMESH_MESH'] || undefined) ?? (await meshOfFolder(cwd));
+  const peers = (await runningPeers(home, mesh)).map(({ record }) => record);
+  const found = peers.find((record) => record.http_url !== null);
+  if (found !== undefined) return { url: baseUrl('peer.json', found.http_url!), record: found };
+  const which = mesh === undefined ? '' : ` of mesh "${mesh}"`;
+  if (peers[0] !== undefined) throw withoutHttp(peers[0]);
+  throw new PeerUnreachableError(
+    `no peer${which} runs on this machine (looked in ${home}): ${HOW_TO_START}, or name one elsewhere with --url`,
+  );
+}
+
+async function inFolder(path: string): Promise<FoundPeer> {
+  const record = await runningPeer(path);
+  if (record === undefined) {
+    throw new PeerUnreachableError(`no peer runs in ${path}: start one with: flowmesh node start --data-dir ${path}`);
+  }
+  if (record.http_url === null) throw withoutHttp(record);
+  return { url: baseUrl('peer.json', record.http_url), record };
+}
+
+function withoutHttp(record: PeerRecord): PeerUnreachableError {
+  const why = record.peer_id === null ? 'is still starting: try again in a moment' : 'was started with --no-http';
+  return new PeerUnreachableError(`peer ${record.name} (process ${record.pid}) ${why}`);
+}
+
+/** The mesh that the working folder's mesh file names; a file that cannot be read is the starting peer's problem. */
+async function meshOfFolder(cwd: string): Promise<string | undefined> {
+  const path = localMeshFile(cwd);
+  if (path === undefined) return undefined;
+  const { readFile } = await import('node:fs/promises');
+  try {
+    const { mesh } = JSON.parse(await readFile(path, 'utf8')) as { mesh?: unknown };
+    return typeof mesh === 'string' ? mesh : undefined;
+  } catch {
+    // `node start` says what is wrong with the file; to find a peer it is only a preference.
+    return undefined;
+  }
+}
+
+function baseUrl(source: string, value: string): string {
+  let url: URL;
+  try {
+    url = new URL(/^[a-z]+:\/\//.test(value) ? value : `http://${value}`);
+  } catch (cause) {
+    throw new UsageError(`${source}: "${value}" is not a URL such as http://127.0.0.1:7601`, { cause });
+  }
+  if (!['http:', 'https:'].includes(url.protocol)) {
+    throw new UsageError(`${source}: "${value}" must start with http:// or https://`);
+  }
+  return url.href.replace(/\/(mcp)?\/?$/, '');
+}

@@ -1,0 +1,31 @@
+/** `flowmesh node status`: the peer that commands talk to, from its data folder and from itself. */
+import type { Command } from 'commander';
+import type { JsonObject } from '../../dag/errors.ts';
+import { PeerClient } from './client.ts';
+import { EXIT } from './exit.ts';
+import { findPeer, type PeerChoice } from './find-peer.ts';
+import { renderOutput } from './render.ts';
+import { addPeerOptions, peerChoiceOf } from './tool-command.ts';
+
+export function addStatusCommand(group: Command, run: (choice: PeerChoice, json: boolean) => Promise<void>): void {
+  const command = group
+    .command('status')
+    .summary('Show the peer that commands talk to')
+    .description('Shows the peer that commands talk to, and whether it can take work. Exit code 1: it cannot yet.');
+  addPeerOptions(command);
+  command
+    .option('--json', 'Print it as JSON')
+    .action(() => run(peerChoiceOf(command), command.opts<{ json?: boolean }>().json ?? false));
+}
+
+/** @returns the exit code: done when the peer is ready */
+export async function showStatus(choice: PeerChoice, json: boolean): Promise<number> {
+  const { url, record } = await findPeer(choice, process.env, process.cwd());
+  const state = await new PeerClient(url).status();
+  const output: JsonObject = { url, ...(record as JsonObject | undefined), ...state };
+  delete output['http_url'];
+  process.stdout.write(
+    `${json ? JSON.stringify(output, null, 2) : renderOutput({ name: 'node_status' }, output, undefined)}\n`,
+  );
+  return output['ready'] === true ? EXIT.done : EXIT.failed;
+}

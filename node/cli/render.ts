@@ -1,0 +1,160 @@
+/**
+ * A tool's output for people: the list that its definition names as a table, everything else as `name  value` lines.
+ *
+ *   PEER ID   NAME    STATUS     LATENCY
+ *   12D3KooW… peer-2  connected  0.41 ms
+ *
+ *   1 of 1
+ */
+import { stripVTControlCharacters } from 'node:util';
+import Table from 'cli-table3';
+import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import type { Tool } from '../../tools/definition.ts';
+import { cell, isPlain, paint } from './cells.ts';
+
+/** What a page says about itself; shown in the last line instead. */
+const PAGE_FIELDS = new Set(['success', 'total_count', 'returned_count', 'has_more']);
+/** Values that users made; shown as they are. */
+const DATA_FIELDS = new Set(['result', 'output', 'outputs', 'metadata', 'payload', 'data']);
+const GAP = 2;
+const COLUMN_CHARS_MIN = 8;
+const PEER_ID = /^(12D3KooW|16Uiu2|Qm)\w{30,}$/;
+const PEER_ID_TAIL_CHARS = 8;
+
+/** @param width columns of the terminal; undefined where output goes elsewhere: then nothing is shortened */
+export function renderOutput(tool: Pick<Tool, 'cli' | 'name'>, output: JsonObject, width: number | undefined): string {
+  // A drawing is for another program: nothing else may stand beside it.
+  if (tool.name === 'workflow_dependencies' && typeof output['dag'] === 'string') return output['dag'];
+  const list = tool.cli?.list;
+  const rows = list === undefined ? undefined : output[list.field];
+  const shownAsTable = Array.isArray(rows) ? list!.field : undefined;
+  const isPage = 'returned_count' in output || 'discovered_count' in output;
+  const facts = Object.entries(output).filter(([name]) => name !== shownAsTable && !PAGE_FIELDS.has(name));
+  const blocks: string[] = [];
+  // A page is its table; what else there is stands below it. Elsewhere the facts come first.
+  if (!isPage && facts.length > 0) blocks.push(renderFacts(facts, width));
+  if (shownAsTable !== undefined) blocks.push(renderTable(rows as JsonObject[], list!.columns, width));
+  if (isPage)
+    blocks.push([pageLine(output, rows), facts.length > 0 ? renderFacts(facts, width) : ''].filter(Boolean).join('\n'));
+  return blocks.filter((block) => block !== '').join('\n\n');
+}
+
+/** Aligned columns without borders; `width` shortens peer ids first, then the widest columns. */
+export function renderTable(rows: JsonObject[], columns: string[], width: number | undefined): string {
+  if (rows.length === 0) return paint('dim', 'none');
+  const head = columns.map(heading);
+  const whole = rows.map((row) => columns.map((column) => cell(column, row[column])));
+  const fits = width === undefined || total(columnWidths(head, whole)) <= width;
+  const texts = fits ? whole : whole.map((row) => row.map((text) => text.split(', ').map(shortPeerId).join(', ')));
+  const widths = columnWidths(head, texts);
+  while (width !== undefined && total(widths) > width) {
+    const widest = widths.indexOf(Math.max(...widths));
+    const room = Math.max(COLUMN_CHARS_MIN, widths[widest]! - (total(widths) - width));
+    if (room >= widths[widest]!) break;
+    widths[widest] = room;
+  }
+  const table = new Table({
+    head: head.map((text) => paint('dim', text)),
+    chars: NO_BORDERS,
+    colWidths: widths.map((each) => each + GAP),
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': GAP, compact: true },
+    wordWrap: false,
+  });
+  table.push(...texts);
+  return trimLines(table.toString());
+}
+
+/** `12D3KooW…a1B2c3D4`, which is still unlike every other peer's. Other text as it is. */
+export function shortPeerId(text: string): string {
+  return PEER_ID.test(text) ? `${text.slice(0, 8)}…${text.slice(-PEER_ID_TAIL_CHARS)}` : text;
+}
+
+function renderFacts(facts: [string, JsonValue][], width: number | undefined): string {
+  const inline = facts.filter(([name, value]) => isInline(name, value));
+  const below = facts.filter(([name, value]) => !isInline(name, value));
+  const label = Math.max(0, ...inline.map(([name]) => name.length)) + GAP;
+  const lines = inline.map(([name, value]) => paint('dim', title(name).padEnd(label)) + oneLine(name, value));
+  const blocks = below.map(([name, value]) => `${paint('dim', title(name))}\n${indent(block(name, value, width))}`);
+  return [lines.join('\n'), ...blocks].filter((part) => part !== '').join('\n\n');
+}
+
+function isInline(name: string, value: JsonValue): boolean {
+  if (typeof value === 'string') return !value.includes('\n');
+  if (isPlain(value)) return true;
+  if (DATA_FIELDS.has(name)) return JSON.stringify(value).length <= 60;
+  if (Array.isArray(value)) return value.every(isPlain);
+  return Object.values(value as JsonObject).every(isPlain);
+}
+
+function oneLine(name: string, value: JsonValue): string {
+  return DATA_FIELDS.has(name) && !isPlain(value) ? JSON.stringify(value) : cell(name, value);
+}
+
+function block(name: string, value: JsonValue, width: number | undefined): string {
+  if (typeof value === 'string') return value.trimEnd();
+  if (DATA_FIELDS.has(name)) return JSON.stringify(value, null, 2);
+  if (name === 'logs') return (value as JsonObject[]).map(logLine).join('\n');
+  if (Array.isArray(value)) {
+    const rows = value as JsonObject[];
+    return renderTable(
+      rows,
+      [...new Set(rows.flatMap((row) => Object.keys(row)))],
+      width === undefined ? undefined : width - GAP,
+    );
+  }
+  return renderFacts(Object.entries(value as JsonObject), width);
+}
+
+function logLine(entry: JsonObject): string {
+  const where = [entry['step_id'], entry['index']].filter((part) => part !== undefined && part !== null).join(':');
+  const words = [
+    cell('at', entry['at']),
+    where,
+    entry['stream'] === 'stderr' ? paint('red', 'stderr') : String(entry['stream']),
+  ];
+  return `${paint('dim', words.filter(Boolean).join('  '))}  ${entry['line']}`;
+}
+
+function pageLine(output: JsonObject, rows: JsonValue | undefined): string {
+  const shown = output['returned_count'] ?? (Array.isArray(rows) ? rows.length : 0);
+  const more = output['has_more'] === true ? '; --offset and --limit show the rest' : '';
+  const all = output['total_count'];
+  return shown === 0 && !all ? '' : paint('dim', all === undefined ? `${shown} found` : `${shown} of ${all}${more}`);
+}
+
+function heading(column: string): string {
+  return title(column.replace(/_ms$/, '')).toUpperCase();
+}
+
+function title(name: string): string {
+  return name.replaceAll('_', ' ');
+}
+
+function columnWidths(head: string[], rows: string[][]): number[] {
+  return head.map((text, index) => Math.max(text.length, ...rows.map((row) => visible(row[index]!))));
+}
+
+function visible(text: string): number {
+  return stripVTControlCharacters(text).length;
+}
+
+function total(widths: number[]): number {
+  return widths.reduce((sum, each) => sum + each + GAP, 0) - GAP;
+}
+
+function indent(text: string): string {
+  return text.replace(/^(?=.)/gm, ' '.repeat(GAP));
+}
+
+function trimLines(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+const NO_BORDERS = Object.fromEntries(
+  ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right']
+    .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'])
+    .map((place) => [place, '']),
+);

@@ -1,0 +1,131 @@
+/** `flowmesh node start`: one peer in the foreground, until a signal or, with --stdio, the end of stdin. */
+import { type Command, Option } from 'commander';
+import { didYouMean } from '../../dag/nearest.ts';
+import { describeOption, knownVariables, OPTIONS, resolveSettings, type Sources } from '../config.ts';
+import { flowmeshHome } from '../data-folder.ts';
+import { createLog } from '../log.ts';
+import type { RunningPeer } from '../peer.ts';
+import { paint } from './cells.ts';
+import { EXIT } from './exit.ts';
+import { readMeshFile } from './mesh-file.ts';
+import { packageVersion } from './package-file.ts';
+import { type Place, takePlace } from './place.ts';
+import { onStopSignal } from './signals.ts';
+import { turnedOff } from './wording.ts';
+
+/** How long a peer may take to stop before the process ends anyway. */
+const STOP_WAIT_MS = 10_000;
+
+export function addStartCommand(group: Command, run: (sources: Sources) => Promise<void>): void {
+  const command = group
+    .command('start')
+    .summary('Start a peer')
+    .description('Starts a peer here. Every option can also be set in the environment or in the mesh file.')
+    .addOption(
+      new Option(
+        '--bootstrap [file]',
+        'Join the mesh that this file names; without a file ./bootstrap.json, or else the one that comes with flowmesh',
+      ).helpGroup('Mesh:'),
+    );
+  for (const each of OPTIONS) {
+    const text = `${describeOption(each.path)} [${each.env}]`;
+    const negated = each.flag.startsWith('--no-') && each.path !== 'http' ? turnedOff(text) : text;
+    command.addOption(new Option(each.flag, negated).helpGroup(`${each.group}:`));
+  }
+  command.action(async () => {
+    const bootstrap = command.opts<{ bootstrap?: string | boolean }>().bootstrap;
+    const flags: Sources['flags'] = {};
+    for (const each of OPTIONS) {
+      const attribute = new Option(each.flag).attributeName();
+      if (command.getOptionValueSource(attribute) === 'cli') flags[each.path] = command.getOptionValue(attribute);
+    }
+    const cwd = process.cwd();
+    await run({ flags, env: process.env, file: await readMeshFile(bootstrap, cwd), cwd });
+  });
+}
+
+/** @returns the exit code, after the peer has stopped */
+export async function startNode(sources: Sources): Promise<number> {
+  const settings = resolveSettings(sources);
+  const place = await takePlace(settings, flowmeshHome(sources.env));
+  const { config, folder } = place;
+  const log = createLog({ level: config.log_level, fields: { peer: config.name } });
+  warnOfUnknownVariables(sources.env, (message) => log.warn({}, message));
+  const base = {
+    pid: process.pid,
+    mesh: config.mesh,
+    name: config.name,
+    version: packageVersion(),
+    started_at: new Date().toISOString(),
+  };
+
+  // From here on a signal ends the peer in order, also one that is still starting.
+  const stopped = Promise.withResolvers<string>();
+  const restore = onStopSignal((signal, earlier) => {
+    if (earlier > 0) process.exit(EXIT.failed);
+    stopped.resolve(signal);
+  });
+  try {
+    await folder.record({ ...base, peer_id: null, http_url: null, addresses: [] });
+    const { startPeer } = await import('../peer.ts');
+    const peer = await startPeer(config, log);
+    await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });
+    process.stderr.write(banner(peer, place));
+    if (config.stdio) {
+      const { serveStdio } = await import('../mcp/stdio.ts');
+      const info = { peer_id: peer.peer_id, name: config.name, version: base.version };
+      const stdio = await serveStdio({ router: peer.router, info, log });
+      void stdio.closed.then(() => stopped.resolve('stdin closed'));
+    }
+    const failure = await Promise.race([peer.failed, stopped.promise]);
+    if (failure instanceof Error) log.error({ err: failure }, 'the peer cannot go on');
+    else log.info({ why: failure }, 'stopping');
+    const code = await stopWithin(peer, STOP_WAIT_MS);
+    return failure instanceof Error ? EXIT.failed : code;
+  } finally {
+    await place.release();
+    restore();
+  }
+}
+
+async function stopWithin(peer: RunningPeer, waitMs: number): Promise<number> {
+  const late = Promise.withResolvers<'late'>();
+  const timer = setTimeout(() => late.resolve('late'), waitMs);
+  const outcome = await Promise.race([peer.stop(), late.promise]);
+  clearTimeout(timer);
+  if (outcome !== 'late') return EXIT.done;
+  process.stderr.write(`The peer did not stop within ${waitMs / 1_000} s and is ended; what it accepted is on disk.\n`);
+  return EXIT.failed;
+}
+
+function banner(peer: RunningPeer, { config, folder }: Place): string {
+  const dim = (text: string) => paint('dim', text, process.stderr);
+  const lines = [
+    '',
+    `${paint('bold', `flowmesh ${packageVersion()}`, process.stderr)}  peer ${paint('cyan', config.name, process.stderr)} of mesh "${config.mesh}"`,
+    `  ${dim('peer id')}  ${peer.peer_id}`,
+    ...peer.addresses.map((address, index) => `  ${dim(index === 0 ? 'listens' : '       ')}  ${address}`),
+    `  ${dim('data   ')}  ${folder.path}`,
+  ];
+  if (peer.http_url !== null) {
+    const url = `${peer.http_url}/mcp`;
+    lines.push(
+      `  ${dim('MCP    ')}  ${paint('cyan', url, process.stderr)}`,
+      '',
+      `  An MCP client connects with  { "mcpServers": { "flowmesh": { "type": "http", "url": "${url}" } } }`,
+      '  Look around with             flowmesh peer list',
+    );
+  }
+  if (config.shell.allow.length === 0) lines.push('  No shell steps run here: --allow-shell <command...> lets them.');
+  return `${[...lines, '', ''].join('\n')}`;
+}
+
+/** A mistyped variable would otherwise be obeyed by nobody and noticed by nobody. */
+function warnOfUnknownVariables(env: Sources['env'], warn: (message: string) => void): void {
+  const known = knownVariables();
+  for (const name of Object.keys(env)) {
+    if (!name.startsWith('FLOWMESH_') || known.has(name)) continue;
+    const hint = didYouMean(name, [...known]);
+    if (hint !== '') warn(`${name} is no setting of flowmesh${hint}`);
+  }
+}

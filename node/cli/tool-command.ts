@@ -1,0 +1,134 @@
+/** One command per tool, made from its definition: `workflow_status` is `flowmesh workflow status <workflow_id>`. */
+import type { Command } from 'commander';
+import { FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import type { Tool } from '../../tools/definition.ts';
+import { PeerClient } from './client.ts';
+import { readDocument, type SourceDocument } from './document.ts';
+import { EXIT, UsageError } from './exit.ts';
+import { findPeer, type PeerChoice } from './find-peer.ts';
+import { renderOutput } from './render.ts';
+import { addFields, checkInput, fieldsOf, inputOf } from './tool-options.ts';
+
+/** Tools whose run can be followed with `--watch`. */
+const WATCHED = new Set(['workflow_submit', 'workflow_status']);
+const SUBMIT_FILE = 'file';
+
+/** What was typed, ready to be sent. */
+export interface Invocation {
+  tool: Tool;
+  input: JsonObject;
+  json: boolean;
+  watch: boolean;
+  peer: PeerChoice;
+  /** The workflow file of a submit: a problem that the peer finds is shown where it stands. */
+  document: SourceDocument | undefined;
+}
+
+/** The words of the command: split at the first underscore. */
+export function wordsOf(tool: Pick<Tool, 'name'>): { noun: string; verb: string } {
+  const at = tool.name.indexOf('_');
+  return { noun: tool.name.slice(0, at), verb: tool.name.slice(at + 1).replaceAll('_', '-') };
+}
+
+/**
+ * @param complete false adds the name and description only: options are made for the command that is called
+ * @param run gets what was typed once it was checked
+ */
+export function addToolCommand(
+  group: Command,
+  tool: Tool,
+  complete: boolean,
+  run: (invocation: Invocation) => Promise<void>,
+): void {
+  const command = group.command(wordsOf(tool).verb).summary(tool.title).description(tool.description);
+  if (!complete) return;
+  const isSubmit = tool.name === 'workflow_submit';
+  const fields = fieldsOf(tool).filter((field) => !isSubmit || field.name !== 'steps');
+  const positional = isSubmit ? [] : (tool.cli?.positional ?? []);
+  if (isSubmit) {
+    command.argument(`<${SUBMIT_FILE}>`, 'The workflow, YAML or JSON; - reads it from stdin.');
+    // The file has them; an option of the same name is stronger.
+    for (const field of fields) Object.assign(field, { required: false, default: undefined });
+  }
+  addFields(command, fields, positional);
+  if (WATCHED.has(tool.name)) command.option('--watch', 'Follow it until it ends, then print the result');
+  addPeerOptions(command);
+  command.option('--json', "Print the tool's output as JSON");
+  command.action(async () => {
+    const typed = inputOf(command, fields, positional);
+    const document = isSubmit ? await readDocument(command.args[0]!) : undefined;
+    const input = document === undefined ? typed : { ...workflowOf(document), ...typed };
+    if (document === undefined) checkInput(tool, input, positional);
+    const { json, watch } = command.opts<{ json?: boolean; watch?: boolean }>();
+    await run({ tool, input, json: json ?? false, watch: watch ?? false, peer: peerChoiceOf(command), document });
+  });
+}
+
+/** The options that say which peer a command talks to. */
+export function addPeerOptions(command: Command): void {
+  command
+    .option('--url <url>', 'Talk to this peer, e.g. http://127.0.0.1:7601')
+    .option('--data-dir <folder>', 'Talk to the peer that uses this data folder')
+    .option('--mesh <name>', 'Talk to a peer of this mesh on this machine');
+}
+
+export function peerChoiceOf(command: Command): PeerChoice {
+  const { url, dataDir, mesh } = command.opts<PeerChoice>();
+  return { url, dataDir, mesh };
+}
+
+/** Sends a call and prints the answer. @returns the exit code */
+export async function runTool(invocation: Invocation): Promise<number> {
+  const { tool, input, json, watch, document } = invocation;
+  const found = await findPeer(invocation.peer, process.env, process.cwd());
+  const client = new PeerClient(found.url);
+  try {
+    const output = await client.call(
+      tool.name,
+      input,
+      Number(input['timeout_ms'] ?? defaultOf(tool, 'timeout_ms') ?? 0),
+    );
+    if (watch) {
+      const { watchWorkflow } = await import('./watch.ts');
+      return await watchWorkflow(client, String(output['workflow_id'] ?? input['workflow_id']), json);
+    }
+    process.stdout.write(`${json ? JSON.stringify(output, null, 2) : renderOutput(tool, output, terminalWidth())}\n`);
+    return EXIT.done;
+  } catch (error) {
+    throw document === undefined ? error : withPlaces(error, document);
+  } finally {
+    await client.close();
+  }
+}
+
+/** Undefined where output goes to a file or another program: then nothing is shortened. */
+export function terminalWidth(): number | undefined {
+  return process.stdout.isTTY ? process.stdout.columns : undefined;
+}
+
+function workflowOf(document: SourceDocument): JsonObject {
+  const { value, name } = document;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw new UsageError(
+    `${name}: a workflow is an object with a name and steps, not ${value === null ? 'nothing' : 'this'}`,
+  );
+}
+
+/** The peer's problems with the lines of the file that they are about. */
+function withPlaces(error: unknown, document: SourceDocument): unknown {
+  if (!(error instanceof FlowmeshError)) return error;
+  const problems = error.details?.['problems'];
+  if (!Array.isArray(problems)) return error;
+  const lines = (problems as { path: string; message: string }[]).map(({ path, message }) => {
+    const text = path === '' ? message : `${path}: ${message}`;
+    const found = document.locate(path);
+    return found === undefined ? text : `${found.place}: ${text}\n${found.excerpt}`;
+  });
+  const count = lines.length === 1 ? 'a problem' : `${lines.length} problems`;
+  return new RemoteError({ ...error.toShape(), message: `${document.name} has ${count}\n${lines.join('\n')}` });
+}
+
+function defaultOf(tool: Tool, field: string): unknown {
+  const schema = tool.input.shape[field];
+  return schema === undefined ? undefined : schema.safeParse(undefined).data;
+}

@@ -1,0 +1,419 @@
+/**
+ * What one peer is told about itself, resolved once: flag > environment `FLOWMESH_…` > file > default.
+ *
+ * `settingsSchema` is the shape of a mesh file (`bootstrap.json`): every field may be missing. What only the host can
+ * answer (a free data folder, a free port) stays undefined in `Settings` and is filled in when the peer takes its
+ * place (`node/cli/place.ts`); `configSchema` is the result, with nothing left open.
+ *
+ *   const settings = resolveSettings({ flags: { 'http.port': '7700' }, env: process.env, file: undefined });
+ */
+import { isIPv6 } from 'node:net';
+import { availableParallelism, totalmem } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import { multiaddr } from '@multiformats/multiaddr';
+import { z } from 'zod';
+import { FlowmeshError } from '../dag/errors.ts';
+import { describeProblems } from '../dag/schema.ts';
+import { BEAT_INTERVAL_MS, OFFER_INTERVAL_MS, TAKEOVER_MS, WORKER_SLOTS_MAX } from '../scheduler/limits.ts';
+import { LOG_LEVELS } from './log.ts';
+
+export const DEFAULT_HTTP_PORT = 7601;
+export const DEFAULT_LISTEN = '/ip4/127.0.0.1/tcp/0';
+export const RUNTIMES = ['dedicated', 'inline'] as const;
+const CONNECTIONS_MAX = 1_000;
+const BOOTSTRAP_ADDRESSES_MAX = 100;
+const BYTES_PER_GIB = 2 ** 30;
+const SLOTS_DEFAULT_MIN = 4;
+const TUNING_MS_MIN = 10;
+const TUNING_MS_MAX = 600_000;
+
+/** A setting is wrong; the message names where it was given, what is allowed, and the nearest allowed value. */
+export class InvalidConfigError extends FlowmeshError {
+  constructor(problems: ConfigProblem[]) {
+    const lines = problems.map((problem) => `${problem.source}: ${problem.message}`);
+    super(
+      'INVALID_CONFIG',
+      lines.length === 1 ? lines[0]! : `${lines.length} settings are wrong:\n${lines.join('\n')}`,
+      {
+        details: { problems: problems.map((problem) => ({ ...problem })) },
+      },
+    );
+  }
+}
+
+export interface ConfigProblem {
+  /** `--http-port 70000`, `FLOWMESH_HTTP_PORT=70000` or `bootstrap.json, http.port`. */
+  source: string;
+  message: string;
+}
+
+const portSchema = z
+  .int('must be a whole number from 0 to 65535')
+  .min(0, 'must be a whole number from 0 to 65535')
+  .max(65_535, 'must be a whole number from 0 to 65535');
+
+const hostSchema = z
+  .string()
+  .refine(
+    isLoopback,
+    'must be a loopback address such as 127.0.0.1: peers serve MCP without authentication, so other machines reach them through an SSH tunnel or a proxy that authenticates',
+  );
+
+const addressSchema = z.string().superRefine((value, context) => {
+  const message = multiaddrProblem(value);
+  if (message !== null) context.addIssue({ code: 'custom', message });
+});
+
+const listenSchema = addressSchema.refine((value) => {
+  const host = tcpOf(value)?.host;
+  return host === undefined || isLoopback(host);
+}, 'must be a loopback address such as /ip4/127.0.0.1/tcp/7600: the mesh is open to everyone who can connect, so it may not be offered to other machines; join them through an SSH tunnel or a VPN on loopback');
+
+const durationSchema = z
+  .int('must be a whole number of milliseconds')
+  .min(TUNING_MS_MIN, `must be at least ${TUNING_MS_MIN} ms`)
+  .max(TUNING_MS_MAX, `must be at most ${TUNING_MS_MAX} ms`);
+
+const workerSchema = z.strictObject({
+  worker_id: z
+    .string()
+    .regex(/^[A-Za-z0-9_.:-]{1,128}$/, 'must be 1 to 128 characters of A-Z a-z 0-9 . _ : -')
+    .optional()
+    .describe("Id of this peer's own worker (default: made from the peer id)"),
+  slots: z
+    .int('must be a whole number')
+    .min(0, 'must be at least 0')
+    .max(WORKER_SLOTS_MAX, `must be at most ${WORKER_SLOTS_MAX}`)
+    .default(() => Math.max(SLOTS_DEFAULT_MIN, availableParallelism()))
+    .describe(`Tasks run here at once; 0 runs none (default: the number of cores, at least ${SLOTS_DEFAULT_MIN})`),
+  labels: z
+    .array(z.string().min(1, 'must not be empty').max(128, 'must have at most 128 characters'))
+    .default([])
+    .describe('Labels that steps can require, e.g. gpu or region=eu'),
+  cpu_cores: z
+    .number('must be a number')
+    .min(0, 'must be at least 0')
+    .default(() => availableParallelism())
+    .describe('Cores offered to steps (default: all of this machine)'),
+  memory_gb: z
+    .number('must be a number')
+    .min(0, 'must be at least 0')
+    .default(() => Math.round((totalmem() / BYTES_PER_GIB) * 10) / 10)
+    .describe('Memory offered to steps, in GiB (default: all of this machine)'),
+});
+
+const common = {
+  mesh: z
+    .string()
+    .regex(
+      /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+      'must be 1 to 63 characters of A-Z a-z 0-9 . _ - and start with a letter or digit',
+    )
+    .default('default')
+    .describe('Name of the mesh; peers of another mesh are refused'),
+  bootstrap: z
+    .array(addressSchema)
+    .max(BOOTSTRAP_ADDRESSES_MAX, `must have at most ${BOOTSTRAP_ADDRESSES_MAX} addresses`)
+    .default([])
+    .describe('Addresses dialled to join the mesh, e.g. /ip4/127.0.0.1/tcp/7600; a PeerId at the end is optional'),
+  stdio: z
+    .boolean('must be true or false')
+    .default(false)
+    .describe('Serve MCP on stdin and stdout too; the peer stops when stdin closes'),
+  runtime: z
+    .enum(RUNTIMES)
+    .default('dedicated')
+    .describe('dedicated: the mesh runs on an event loop of its own; inline: one loop for all, for small machines'),
+  worker: workerSchema.prefault({}),
+  shell: z
+    .strictObject({
+      allow: z
+        .array(z.string().min(1, 'must not be empty'))
+        .default([])
+        .describe('Commands (names or absolute paths) that shell steps may run here; * is any; none means no shell'),
+    })
+    .prefault({}),
+  http_action: z
+    .strictObject({
+      private: z
+        .boolean('must be true or false')
+        .default(false)
+        .describe('Lets http steps reach private and loopback addresses'),
+      allow: z
+        .array(z.string().min(1, 'must not be empty'))
+        .default([])
+        .describe('Hosts that http steps may reach; none means every public host'),
+    })
+    .prefault({}),
+  functions: z
+    .array(z.string().min(1, 'must not be empty'))
+    .default([])
+    .describe('Module files whose exports become fn:<name> actions'),
+  mdns: z
+    .boolean('must be true or false')
+    .default(false)
+    .describe('Find peers of this mesh in the local network by mDNS'),
+  gossip: z.boolean('must be true or false').default(true).describe('Gossip offers of waiting tasks'),
+  auto_connect: z
+    .boolean('must be true or false')
+    .default(true)
+    .describe('Connect to peers that other peers tell of, up to target_connections'),
+  target_connections: z
+    .int('must be a whole number')
+    .min(1, 'must be at least 1')
+    .max(CONNECTIONS_MAX, `must be at most ${CONNECTIONS_MAX}`)
+    .default(32)
+    .describe('Connections to keep open by dialling peers that others tell of'),
+  log_level: z.enum(LOG_LEVELS).default('info').describe('Least severe log lines written to stderr'),
+  takeover_ms: durationSchema.default(TAKEOVER_MS).describe('A silent peer is given up after this many milliseconds'),
+  beat_interval_ms: durationSchema
+    .default(BEAT_INTERVAL_MS)
+    .describe('Milliseconds between the state messages of connected peers'),
+  offer_interval_ms: durationSchema.default(OFFER_INTERVAL_MS).describe('Milliseconds between two gossiped offers'),
+};
+
+const dataDirSchema = z.string().min(1, 'must not be empty');
+const nameSchema = z.string().regex(/^[^\p{C}]{1,64}$/u, 'must be 1 to 64 printable characters');
+
+/** The mesh file, and what flags and environment say: everything may be missing. */
+export const settingsSchema = z.strictObject({
+  ...common,
+  data_dir: dataDirSchema
+    .optional()
+    .describe("This peer's own folder (default: the first free one of ~/.flowmesh/<mesh>/peer-1, peer-2, …)"),
+  name: nameSchema.optional().describe('Name shown to people (default: host name and data folder)'),
+  listen: z
+    .array(listenSchema)
+    .min(1, 'must have at least one address')
+    .optional()
+    .describe(`libp2p addresses to listen on (default: the bootstrap port when it is free here, else any free port)`),
+  http: z
+    .strictObject({
+      host: hostSchema.default('127.0.0.1').describe('Address to serve MCP over HTTP on'),
+      port: portSchema
+        .optional()
+        .describe(`Port for MCP over HTTP; 0 is any free one (default: ${DEFAULT_HTTP_PORT} or the next free one)`),
+    })
+    .nullable()
+    .prefault({})
+    .describe('Serve no MCP over HTTP; the command line needs it to talk to this peer'),
+});
+export type Settings = z.output<typeof settingsSchema>;
+export type SettingsInput = z.input<typeof settingsSchema>;
+
+/** What `startPeer` gets. Tests may parse `{ data_dir }` and get any free port for everything. */
+export const configSchema = z.strictObject({
+  ...common,
+  data_dir: dataDirSchema.transform((path) => resolve(path)),
+  name: nameSchema.default('peer'),
+  listen: z.array(listenSchema).min(1).default([DEFAULT_LISTEN]),
+  http: z
+    .strictObject({ host: hostSchema.default('127.0.0.1'), port: portSchema.default(0) })
+    .nullable()
+    .prefault({}),
+});
+export type Config = z.output<typeof configSchema>;
+
+/** One setting that can be given as a flag or in the environment; described by its field in `settingsSchema`. */
+export interface Option {
+  /** Its field in the settings, e.g. `http.port`. */
+  path: string;
+  /** As commander writes it: `--http-port <port>`, `--no-gossip`, `--label <label...>`. */
+  flag: string;
+  env: string;
+  kind: 'string' | 'number' | 'boolean' | 'list';
+  /** Where help shows it. */
+  group: 'Mesh' | 'Place' | 'Work' | 'Runtime' | 'Tuning';
+}
+
+function option(path: string, flag: string, kind: Option['kind'], group: Option['group'], env?: string): Option {
+  return { path, flag, kind, group, env: env ?? `FLOWMESH_${path.replaceAll('.', '_').toUpperCase()}` };
+}
+
+export const OPTIONS: readonly Option[] = [
+  option('mesh', '--mesh <name>', 'string', 'Mesh'),
+  option('bootstrap', '--join <multiaddr...>', 'list', 'Mesh'),
+  option('mdns', '--mdns', 'boolean', 'Mesh'),
+  option('gossip', '--no-gossip', 'boolean', 'Mesh'),
+  option('auto_connect', '--no-auto-connect', 'boolean', 'Mesh'),
+  option('target_connections', '--target-connections <count>', 'number', 'Mesh'),
+  option('data_dir', '--data-dir <folder>', 'string', 'Place'),
+  option('name', '--name <name>', 'string', 'Place'),
+  option('listen', '--listen <multiaddr...>', 'list', 'Place'),
+  option('http.port', '--http-port <port>', 'number', 'Place'),
+  option('http.host', '--http-host <host>', 'string', 'Place'),
+  option('http', '--no-http', 'boolean', 'Place'),
+  option('stdio', '--stdio', 'boolean', 'Place'),
+  option('worker.slots', '--slots <count>', 'number', 'Work', 'FLOWMESH_SLOTS'),
+  option('worker.labels', '--label <label...>', 'list', 'Work', 'FLOWMESH_LABELS'),
+  option('worker.worker_id', '--worker-id <id>', 'string', 'Work', 'FLOWMESH_WORKER_ID'),
+  option('worker.cpu_cores', '--cpu-cores <number>', 'number', 'Work', 'FLOWMESH_CPU_CORES'),
+  option('worker.memory_gb', '--memory-gb <number>', 'number', 'Work', 'FLOWMESH_MEMORY_GB'),
+  option('shell.allow', '--allow-shell [command...]', 'list', 'Work', 'FLOWMESH_ALLOW_SHELL'),
+  option('http_action.allow', '--allow-http <host...>', 'list', 'Work', 'FLOWMESH_ALLOW_HTTP'),
+  option('http_action.private', '--http-private', 'boolean', 'Work', 'FLOWMESH_HTTP_PRIVATE'),
+  option('functions', '--functions <file...>', 'list', 'Work'),
+  option('runtime', '--runtime <runtime>', 'string', 'Runtime'),
+  option('log_level', '--log-level <level>', 'string', 'Runtime'),
+  option('takeover_ms', '--takeover-ms <ms>', 'number', 'Tuning'),
+  option('beat_interval_ms', '--beat-interval-ms <ms>', 'number', 'Tuning'),
+  option('offer_interval_ms', '--offer-interval-ms <ms>', 'number', 'Tuning'),
+];
+
+/** Variables with our prefix that are not settings of a peer. */
+const OTHER_VARIABLES = new Set(['FLOWMESH_HOME', 'FLOWMESH_URL']);
+
+/** Every variable of the environment that the program reads. */
+export function knownVariables(): Set<string> {
+  return new Set([...OPTIONS.map((each) => each.env), ...OTHER_VARIABLES]);
+}
+
+export interface Sources {
+  /** By option path; text as typed, a list of texts, or a boolean. Undefined: not given. */
+  flags: Record<string, string | string[] | boolean | undefined>;
+  env: Record<string, string | undefined>;
+  /** The parsed mesh file and where it was read. */
+  file: { path: string; value: unknown } | undefined;
+  /** Relative paths of flags and environment are relative to this folder; those of a file to the file's own. */
+  cwd?: string;
+}
+
+/**
+ * Merges the sources and checks each on its own, so that a problem names the one it came from.
+ *
+ * @throws InvalidConfigError naming every wrong setting with its source
+ */
+export function resolveSettings(sources: Sources): Settings {
+  const cwd = sources.cwd ?? process.cwd();
+  const problems: ConfigProblem[] = [];
+  const merged: Record<string, unknown> = {};
+
+  if (sources.file !== undefined) {
+    const { path } = sources.file;
+    const value = normalized(sources.file.value);
+    const checked = settingsSchema.safeParse(value);
+    if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, dirname(path)));
+    else {
+      for (const problem of describeProblems(checked.error, settingsSchema, value)) {
+        problems.push({ source: problem.path === '' ? path : `${path}, ${problem.path}`, message: problem.message });
+      }
+    }
+  }
+  const given = [
+    ...OPTIONS.map((each) => ({ each, raw: fromEnvironment(sources.env[each.env]), label: each.env, joint: '=' })),
+    ...OPTIONS.map((each) => ({ each, raw: sources.flags[each.path], label: flagName(each), joint: ' ' })),
+  ];
+  for (const { each, raw, label, joint } of given) {
+    if (raw === undefined) continue;
+    const typed = typedValue(each, raw);
+    const value = normalized(nest(each.path, typed));
+    const checked = settingsSchema.safeParse(value);
+    if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, cwd));
+    else {
+      const shown =
+        typeof raw === 'boolean' ? label : `${label}${joint}${[raw].flat().join(joint === '=' ? ',' : ' ')}`;
+      for (const problem of describeProblems(checked.error, settingsSchema, value)) {
+        const item = /\[(\d+)\]$/.exec(problem.path)?.[1];
+        const which = item !== undefined && Array.isArray(typed) && typed.length > 1 ? `${typed[Number(item)]} ` : '';
+        problems.push({ source: shown, message: which + problem.message });
+      }
+    }
+  }
+  if (problems.length > 0) throw new InvalidConfigError(problems);
+  return settingsSchema.parse(merged);
+}
+
+/** The option's flag without its argument: `--http-port`. */
+export function flagName(each: Option): string {
+  return each.flag.split(' ')[0]!;
+}
+
+/** What `.describe()` says about a field of the settings. */
+export function describeOption(path: string): string {
+  let schema: z.core.$ZodType = settingsSchema;
+  for (const key of path.split('.')) schema = shapeOf(schema)[key]!;
+  return (schema as z.ZodType).description ?? '';
+}
+
+/** The address and port of a TCP multiaddr; undefined for other transports. `host` is an IP or a DNS name. */
+export function tcpOf(address: string): { family: 'ip4' | 'ip6' | 'dns'; host: string; port: number } | undefined {
+  const [, protocol, host, transport, port] = address.split('/');
+  if (transport !== 'tcp' || host === undefined || port === undefined) return undefined;
+  if (protocol === 'ip4' || protocol === 'ip6') return { family: protocol, host, port: Number(port) };
+  return protocol?.startsWith('dns') ? { family: 'dns', host, port: Number(port) } : undefined;
+}
+
+/** True for addresses that only this machine can reach. */
+export function isLoopback(host: string): boolean {
+  if (isIPv6(host)) return host === '::1' || host === '0:0:0:0:0:0:0:1';
+  return host === 'localhost' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+function multiaddrProblem(value: string): string | null {
+  try {
+    multiaddr(value);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return `is not a multiaddr such as /ip4/127.0.0.1/tcp/7600 (${why})`;
+  }
+  return tcpOf(value) === undefined ? 'must be a TCP multiaddr such as /ip4/127.0.0.1/tcp/7600' : null;
+}
+
+/** An empty variable counts as not set: that is how one is unset in a compose file or a unit. */
+function fromEnvironment(value: string | undefined): string | undefined {
+  return value === undefined || value.trim() === '' ? undefined : value.trim();
+}
+
+/** Text as the option's kind; what does not fit stays text, so that the schema names the problem. */
+function typedValue(each: Option, raw: string | string[] | boolean): unknown {
+  if (each.kind === 'list') {
+    // `--allow-shell` alone: every command.
+    if (raw === true) return ['*'];
+    return typeof raw === 'string' ? raw.split(',').map((part) => part.trim()) : raw;
+  }
+  if (typeof raw !== 'string') return raw;
+  if (each.kind === 'number') return /^[+-]?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
+  if (each.kind === 'boolean') {
+    if (/^(true|1|yes|on)$/i.test(raw)) return true;
+    if (/^(false|0|no|off)$/i.test(raw)) return false;
+  }
+  return raw;
+}
+
+/** `http: false` and `http: true` say the same as `null` and `{}`. */
+function normalized(value: unknown): unknown {
+  if (!isObject(value) || typeof value['http'] !== 'boolean') return structuredClone(value);
+  return structuredClone({ ...value, http: value['http'] ? {} : null });
+}
+
+function nest(path: string, value: unknown): Record<string, unknown> {
+  return path
+    .split('.')
+    .reverse()
+    .reduce<unknown>((inner, key) => ({ [key]: inner }), value) as Record<string, unknown>;
+}
+
+/** Objects field by field, everything else (lists too) replaced by the stronger source. */
+function mergeInto(target: Record<string, unknown>, stronger: Record<string, unknown>): void {
+  for (const [key, value] of Object.entries(stronger)) {
+    const below = target[key];
+    if (isObject(value) && isObject(below)) mergeInto(below, value);
+    else target[key] = value;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function absolutePaths(settings: SettingsInput, base: string): Record<string, unknown> {
+  if (settings.data_dir !== undefined) settings.data_dir = resolve(base, settings.data_dir);
+  if (settings.functions !== undefined) settings.functions = settings.functions.map((file) => resolve(base, file));
+  return settings;
+}
+
+function shapeOf(schema: z.core.$ZodType): Record<string, z.core.$ZodType> {
+  let definition = schema._zod.def as { shape?: Record<string, z.core.$ZodType>; innerType?: z.core.$ZodType };
+  while (definition.innerType !== undefined) definition = definition.innerType._zod.def as typeof definition;
+  return definition.shape!;
+}

@@ -1,0 +1,109 @@
+/**
+ * The Executors port: the actions of this peer.
+ *
+ *   const executors = await createExecutors(config, log);
+ *   executors.actions();  // ['echo', 'http', 'shell', 'fn:resize']
+ *   await executors.run({ uid, attempt: 1, action: 'echo', payload: { a: 1 } }, io);  // { a: 1 }
+ *
+ * Each run settles with JSON or with a FlowmeshError, whose `retryable` (see `errors.ts`) decides whether the step is tried again. `sleep`, `approve` and `workflow` are states of a record and not here.
+ */
+import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
+import type { HttpPolicy } from './address-policy.ts';
+import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
+import { Functions } from './functions.ts';
+import { HttpAction } from './http.ts';
+import { runShell } from './shell.ts';
+
+/** The part of the peer's config that says what may run here: see `node/config.ts`. */
+export interface ExecutorConfig {
+  shell: { allow: string[] };
+  http_action: HttpPolicy;
+  /** Module files for `fn:`, absolute or relative to the working folder. */
+  functions: string[];
+}
+
+export type ClosableExecutors = Executors & {
+  /** Ends what runs, at once, and waits until it is gone. */
+  close(): Promise<void>;
+};
+
+type Action = (request: ExecutionRequest, io: ExecutionIO) => Promise<JsonValue>;
+
+/** @throws FunctionsInvalidError (`FUNCTIONS_INVALID`) when a module of `functions` cannot be used */
+export async function createExecutors(config: ExecutorConfig, log: Log): Promise<ClosableExecutors> {
+  const functions = await Functions.load(config.functions, log);
+  return new LocalExecutors(config, functions);
+}
+
+class LocalExecutors implements ClosableExecutors {
+  readonly #actions = new Map<string, Action>();
+  readonly #offered: string[];
+  readonly #functions: Functions;
+  readonly #http: HttpAction;
+  readonly #running = new Map<AbortController, Promise<JsonValue>>();
+  #closed = false;
+
+  constructor(config: ExecutorConfig, functions: Functions) {
+    const { allow } = config.shell;
+    this.#functions = functions;
+    this.#http = new HttpAction(config.http_action);
+    this.#actions.set('echo', async (request) => structuredClone(request.payload));
+    this.#actions.set('http', (request, io) => this.#http.run(request, io));
+    this.#actions.set('shell', (request, io) => runShell(request, io, allow));
+    for (const name of functions.names) {
+      this.#actions.set(`fn:${name}`, (request, io) => functions.run(name, request, io));
+    }
+    // Without an allowed command `shell` is known, so that its error says what would allow it, but not offered.
+    this.#offered = [...this.#actions.keys()].filter((action) => action !== 'shell' || allow.length > 0);
+  }
+
+  actions(): string[] {
+    return [...this.#offered];
+  }
+
+  async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+    const action = this.#actions.get(request.action);
+    if (action === undefined) throw new UnknownActionError(request.action, this.#offered);
+    if (this.#closed) throw new ExecutorsClosedError();
+    if (io.signal.aborted) throw new ActionAbortedError(request.action);
+    const abort = new AbortController();
+    const onAbort = () => abort.abort(io.signal.reason);
+    io.signal.addEventListener('abort', onAbort, { once: true });
+    const run = this.#settle(action, request, {
+      signal: abort.signal,
+      progress: (percent, message) => io.progress(percent, message),
+      log: (stream, line) => io.log(stream, line),
+    });
+    this.#running.set(abort, run);
+    try {
+      return await run;
+    } finally {
+      this.#running.delete(abort);
+      io.signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const runs = [...this.#running.values()];
+    for (const abort of this.#running.keys()) abort.abort({ force: true });
+    // Their callers hear how they ended.
+    await Promise.allSettled(runs);
+    await Promise.all([this.#functions.close(), this.#http.close()]);
+  }
+
+  async #settle(action: Action, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+    try {
+      return await action(request, io);
+    } catch (error) {
+      if (error instanceof ActionAbortedError && this.#closed) throw new ExecutorsClosedError();
+      if (error instanceof FlowmeshError) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      throw new FlowmeshError('ACTION_FAILED', `${request.action} failed: ${message}`, {
+        retryable: true,
+        cause: error,
+      });
+    }
+  }
+}

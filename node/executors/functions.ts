@@ -1,0 +1,278 @@
+/**
+ * `fn:<name>`: the named exports of the user's modules (`--functions handlers.ts`), as actions.
+ *
+ *   // handlers.ts, TypeScript or JavaScript
+ *   export async function resize(inputs, { uid, attempt, progress, log, signal }) {
+ *     progress(50, 'half of it');
+ *     return { width: inputs.width / 2 };
+ *   }
+ *
+ * 1. Handlers run in child processes (`isolated-process.ts` says why not in threads), one at a time in each, so a
+ *    handler that spins, crashes, exits or fills its memory fails its own task and no other.
+ * 2. The processes are kept for the next run: modules are loaded once in each, and their state is not shared.
+ * 3. Abort reaches the handler as `signal`; when it has not ended after CANCEL_GRACE_MS (with `force`: at once), its
+ *    process is killed with everything it started.
+ * 4. An exception is `FUNCTION_FAILED`, retryable unless it has `retryable: false`.
+ *
+ * Not a sandbox: a handler is code that the peer's operator chose, with the rights of the peer.
+ */
+import { availableParallelism } from 'node:os';
+import { FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
+import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
+import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
+import { inheritedEnvironment } from './environment.ts';
+import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
+import type { FromFunctionProcess } from './function-messages.ts';
+import { IsolatedProcess, type ProcessEnd, siblingModule } from './isolated-process.ts';
+import { FUNCTION_MEMORY_MB, FUNCTION_PROCESSES_MAX, FUNCTIONS_LOAD_MS } from './limits.ts';
+
+/** What a handler gets beside its inputs. */
+export interface FunctionContext {
+  /** The task's idempotency key: the same at every attempt. */
+  uid: string;
+  /** 1 at the first start. */
+  attempt: number;
+  /** @param percent 0–100 */
+  progress(percent: number, message?: string): void;
+  log(line: string): void;
+  /** Aborted on cancel and timeout: end soon, or be killed. */
+  signal: AbortSignal;
+}
+
+/** The output is JSON; undefined is null. */
+export type FunctionHandler = (inputs: JsonObject, context: FunctionContext) => unknown;
+
+/** The user's modules cannot be used; the message names the file and why. The peer does not start. */
+export class FunctionsInvalidError extends FlowmeshError {
+  constructor(message: string) {
+    super('FUNCTIONS_INVALID', `${message}; mend the module or leave it out of --functions (setting functions)`);
+  }
+}
+
+/** The process ended under the handler: `process.exit`, an exception nobody caught, a crash. */
+class FunctionExitedError extends FlowmeshError {
+  constructor(name: string, end: ProcessEnd) {
+    const last = end.stderr.trim();
+    const what = end.outOfMemory
+      ? `needs more than ${FUNCTION_MEMORY_MB} MB of memory`
+      : `ended its process (${end.how})`;
+    super(
+      end.outOfMemory ? 'FUNCTION_OUT_OF_MEMORY' : 'FUNCTION_EXITED',
+      `fn:${name} ${what}${end.outOfMemory || last === '' ? '' : `: ${last}`}`,
+      { retryable: true, details: { stderr: last } },
+    );
+  }
+}
+
+/** A process with the modules loaded, and what it runs now. */
+class FunctionProcess {
+  readonly #process: IsolatedProcess;
+  readonly #loaded = Promise.withResolvers<string[]>();
+  readonly #gone = Promise.withResolvers<void>();
+  readonly #log: Log;
+  #io: ExecutionIO | null = null;
+  #run: { name: string; resolve(output: JsonValue): void; reject(error: Error): void } | null = null;
+  #ended = false;
+
+  constructor(files: string[], log: Log) {
+    this.#log = log;
+    this.#process = new IsolatedProcess({
+      entry: siblingModule('function-process', import.meta.url),
+      args: files,
+      memoryMb: FUNCTION_MEMORY_MB,
+      env: inheritedEnvironment(),
+      onMessage: (message) => this.#onMessage(message as FromFunctionProcess),
+      onEnd: (end) => this.#onEnd(end),
+    });
+  }
+
+  get isAlive(): boolean {
+    return !this.#ended;
+  }
+
+  /** The names of the handlers. @throws FunctionsInvalidError */
+  async load(): Promise<string[]> {
+    const timer = setTimeout(() => {
+      this.#loaded.reject(new FunctionsInvalidError(`the modules did not load within ${FUNCTIONS_LOAD_MS} ms`));
+      this.#process.kill();
+    }, FUNCTIONS_LOAD_MS);
+    try {
+      return await this.#loaded.promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async run(name: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+    const { promise, resolve, reject } = Promise.withResolvers<JsonValue>();
+    this.#run = { name, resolve, reject };
+    this.#io = io;
+    this.#process.holdOpen(true);
+    let grace: NodeJS.Timeout | undefined;
+    const onAbort = () => {
+      const force = (io.signal.reason as { force?: boolean } | undefined)?.force === true;
+      if (force) this.#process.kill();
+      else {
+        this.#process.send({ type: 'abort', reason: { force } });
+        grace = setTimeout(() => this.#process.kill(), CANCEL_GRACE_MS);
+      }
+    };
+    io.signal.addEventListener('abort', onAbort, { once: true });
+    const { uid, attempt, payload } = request;
+    this.#process.send({ type: 'run', name, inputs: payload, uid, attempt });
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(grace);
+      io.signal.removeEventListener('abort', onAbort);
+      this.#run = null;
+      this.#io = null;
+      if (this.isAlive) this.#process.holdOpen(false);
+    }
+  }
+
+  close(): Promise<void> {
+    // An idle one would not keep this process for as long as its end takes.
+    this.#process.holdOpen(true);
+    this.#process.kill();
+    return this.#gone.promise;
+  }
+
+  #onMessage(message: FromFunctionProcess): void {
+    switch (message.type) {
+      case 'ready':
+        this.#loaded.resolve(message.names);
+        break;
+      case 'broken':
+        this.#loaded.reject(new FunctionsInvalidError(message.message));
+        this.#run?.reject(new FunctionsInvalidError(message.message));
+        this.#process.kill();
+        break;
+      case 'report':
+        for (const { stream, line } of message.lines) {
+          if (this.#io === null) this.#log.info({ stream, line }, 'a module of --functions printed');
+          else this.#io.log(stream, line);
+        }
+        if (message.progress !== null) this.#io?.progress(message.progress.percent, message.progress.message);
+        break;
+      case 'completed':
+        this.#run?.resolve(JSON.parse(message.json) as JsonValue);
+        break;
+      case 'failed':
+        this.#run?.reject(new RemoteError(message.error));
+        break;
+    }
+  }
+
+  #onEnd(end: ProcessEnd): void {
+    this.#ended = true;
+    this.#loaded.reject(new FunctionsInvalidError(`the modules ended their process (${end.how}) ${end.stderr.trim()}`));
+    if (this.#run !== null) this.#run.reject(new FunctionExitedError(this.#run.name, end));
+    else this.#log.debug({ how: end.how }, 'an idle process for functions ended');
+    this.#gone.resolve();
+  }
+}
+
+/** The `fn:` actions with their processes. */
+export class Functions {
+  readonly #files: string[];
+  readonly #log: Log;
+  readonly #all = new Set<FunctionProcess>();
+  readonly #idle: FunctionProcess[] = [];
+  /** Runs that wait for a process, oldest first. */
+  readonly #waiting: (() => void)[] = [];
+  #closed = false;
+  /** Names of the handlers, without `fn:`. */
+  names: string[] = [];
+
+  private constructor(files: string[], log: Log) {
+    this.#files = files;
+    this.#log = log;
+  }
+
+  /**
+   * Loads the modules once, so that what is broken is known at start.
+   *
+   * @throws FunctionsInvalidError naming the file
+   */
+  static async load(files: string[], log: Log): Promise<Functions> {
+    const functions = new Functions(files, log);
+    if (files.length === 0) return functions;
+    try {
+      const first = functions.#start();
+      functions.names = await first.load();
+      functions.#release(first);
+      return functions;
+    } catch (error) {
+      await functions.close();
+      throw error;
+    }
+  }
+
+  /** @throws ActionAbortedError, ExecutorsClosedError, RemoteError (`FUNCTION_FAILED`, …), FunctionExitedError */
+  async run(name: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+    const process = await this.#acquire(io.signal);
+    try {
+      const output = await process.run(name, request, io);
+      if (io.signal.aborted) throw new ActionAbortedError(request.action);
+      return output;
+    } catch (error) {
+      if (io.signal.aborted) throw new ActionAbortedError(request.action);
+      throw this.#closed ? new ExecutorsClosedError() : error;
+    } finally {
+      this.#release(process);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#wake();
+    await Promise.all([...this.#all].map((each) => each.close()));
+  }
+
+  async #acquire(signal: AbortSignal): Promise<FunctionProcess> {
+    for (;;) {
+      if (this.#closed) throw new ExecutorsClosedError();
+      if (signal.aborted) throw new ActionAbortedError('fn');
+      const idle = this.#idle.pop();
+      if (idle?.isAlive) return idle;
+      if (idle !== undefined) this.#all.delete(idle);
+      else if (this.#all.size < FUNCTION_PROCESSES_MAX) return this.#start();
+      else await this.#turn(signal);
+    }
+  }
+
+  /** Resolves when a process may be free, or the run is aborted. */
+  async #turn(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.push(resolve);
+    const onAbort = () => resolve();
+    signal.addEventListener('abort', onAbort, { once: true });
+    await promise;
+    signal.removeEventListener('abort', onAbort);
+    const place = this.#waiting.indexOf(resolve);
+    if (place !== -1) this.#waiting.splice(place, 1);
+  }
+
+  #start(): FunctionProcess {
+    const started = new FunctionProcess(this.#files, this.#log);
+    // A module that loads no more is the error of the run that needed this process: its own message says so.
+    started.load().catch((error: Error) => this.#log.warn({ error: error.message }, 'a process for functions failed'));
+    this.#all.add(started);
+    return started;
+  }
+
+  #release(process: FunctionProcess): void {
+    const isNeeded = this.#idle.length < availableParallelism() || this.#waiting.length > 0;
+    if (process.isAlive && isNeeded) this.#idle.push(process);
+    else {
+      this.#all.delete(process);
+      if (process.isAlive) void process.close();
+    }
+    this.#waiting.shift()?.();
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * `http`: one request.
+ *
+ *   inputs: { url, method? = GET, headers?, body?, timeout_ms? = 30000, expect_status? }
+ *   output: { status, headers, body }
+ *
+ * - `body` of the answer is parsed when it is JSON, text when it is UTF-8, else base64 with `body_encoding: "base64"`.
+ * - Expected is any 2xx, or what `expect_status` says (a number or a list).
+ * - Retryable: no answer, a broken answer, a timeout, and the statuses 408, 425, 429 and 5xx. Others are not.
+ * - `Idempotency-Key` is the task's uid, the same at every attempt, unless the step sets its own.
+ * - Redirects are followed, each within the peer's policy (`address-policy.ts`).
+ */
+import { Agent, fetch, Headers, type Response } from 'undici';
+import { z } from 'zod';
+import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
+import { DURATION_MS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
+import { guardedConnector, type HttpPolicy } from './address-policy.ts';
+import { ActionAbortedError, OutputTooLargeError } from './errors.ts';
+import { HTTP_BODY_SHOWN_CHARS_MAX, HTTP_KEEP_ALIVE_MS, HTTP_TIMEOUT_MS, SHOWN_CHARS_MAX } from './limits.ts';
+import { parsePayload } from './payload.ts';
+
+/** What the connection decides, and `Host`, which could name another site than the one the policy looked at. */
+const CONNECTION_HEADERS = new Set([
+  'host',
+  'connection',
+  'content-length',
+  'expect',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+const RETRYABLE_STATUSES = new Set([408, 425, 429]);
+
+const status = z.int('must be a status such as 200').min(100).max(599);
+
+export const httpPayloadSchema = z
+  .strictObject({
+    url: z.string().superRefine((text, context) => {
+      const message = urlProblem(text);
+      if (message !== null) context.addIssue({ code: 'custom', message });
+    }),
+    method: z
+      .string()
+      .toUpperCase()
+      .pipe(z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']))
+      .default('GET'),
+    headers: z
+      .record(
+        z
+          .string()
+          .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'is not the name of a header')
+          .refine((name) => !CONNECTION_HEADERS.has(name.toLowerCase()), 'is set by the connection'),
+        z
+          .union([z.string(), z.number(), z.boolean()])
+          .transform(String)
+          .refine((text) => /^[\t\x20-\x7e\x80-\xff]*$/.test(text), 'has characters that a header cannot hold'),
+      )
+      .default({}),
+    /** A string as it is; any other value as JSON. */
+    body: z.json().optional(),
+    timeout_ms: z.int().min(1).max(DURATION_MS_MAX).default(HTTP_TIMEOUT_MS),
+    expect_status: z.union([status, z.array(status).min(1)]).optional(),
+  })
+  .refine((payload) => payload.body === undefined || !['GET', 'HEAD'].includes(payload.method), {
+    path: ['body'],
+    message: 'cannot be sent with GET or HEAD',
+  });
+type HttpPayload = z.output<typeof httpPayloadSchema>;
+
+/** The server answered with a status that the step did not expect. */
+class HttpStatusError extends FlowmeshError {
+  constructor(payload: HttpPayload, response: Response, body: JsonValue) {
+    const text = (typeof body === 'string' ? body : JSON.stringify(body)).slice(0, HTTP_BODY_SHOWN_CHARS_MAX);
+    const expected = payload.expect_status === undefined ? '2xx' : [payload.expect_status].flat().join(' or ');
+    const details: JsonObject = { status: response.status, body: text };
+    const retryAfter = response.headers.get('retry-after');
+    if (retryAfter !== null) details['retry_after'] = retryAfter;
+    super('HTTP_STATUS', `${named(payload)} answered ${response.status}, expected ${expected}`, {
+      retryable: response.status >= 500 || RETRYABLE_STATUSES.has(response.status),
+      details,
+    });
+  }
+}
+
+/** There was no whole answer. */
+class HttpFailedError extends FlowmeshError {
+  constructor(payload: HttpPayload, cause: unknown) {
+    super('HTTP_FAILED', `${named(payload)} failed: ${innermostMessage(cause)}`, {
+      retryable: true,
+      cause,
+    });
+  }
+}
+
+class HttpTimeoutError extends FlowmeshError {
+  constructor(payload: HttpPayload) {
+    super(
+      'HTTP_TIMEOUT',
+      `${named(payload)} took longer than ${payload.timeout_ms} ms; raise timeout_ms if that is normal`,
+      { retryable: true, details: { timeout_ms: payload.timeout_ms } },
+    );
+  }
+}
+
+/** The `http` action with its connections. */
+export class HttpAction {
+  readonly #agent: Agent;
+
+  constructor(policy: HttpPolicy) {
+    // Timeouts are the step's own: the agent's would cut a long answer that the step waits for.
+    this.#agent = new Agent({
+      connect: guardedConnector(policy),
+      keepAliveTimeout: HTTP_KEEP_ALIVE_MS,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    });
+  }
+
+  /**
+   * @throws InvalidPayloadError, ActionNotAllowedError, ActionAbortedError, OutputTooLargeError, HttpStatusError
+   *   (`HTTP_STATUS`), HttpFailedError (`HTTP_FAILED`), HttpTimeoutError (`HTTP_TIMEOUT`)
+   */
+  async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+    const payload = parsePayload(httpPayloadSchema, request);
+    const timeout = AbortSignal.timeout(payload.timeout_ms);
+    try {
+      const response = await fetch(payload.url, {
+        method: payload.method,
+        headers: headersOf(payload, request),
+        ...(payload.body !== undefined && { body: bodyOf(payload.body) }),
+        signal: AbortSignal.any([io.signal, timeout]),
+        dispatcher: this.#agent,
+      });
+      const body = readBody(await boundedBytes(response, payload), response.headers.get('content-type') ?? '');
+      if (!isExpected(response.status, payload)) throw new HttpStatusError(payload, response, body.body);
+      return { status: response.status, headers: Object.fromEntries(response.headers), ...body };
+    } catch (error) {
+      if (io.signal.aborted) throw new ActionAbortedError('http');
+      const known = knownError(error);
+      if (known !== null) throw known;
+      throw timeout.aborted ? new HttpTimeoutError(payload) : new HttpFailedError(payload, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+}
+
+function named(payload: HttpPayload): string {
+  return `${payload.method} ${payload.url.slice(0, SHOWN_CHARS_MAX)}`;
+}
+
+function urlProblem(text: string): string | null {
+  if (!URL.canParse(text)) return 'must be a whole URL such as https://example.org/path';
+  const url = new URL(text);
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') return `must be http or https, not ${url.protocol}`;
+  if (url.username !== '' || url.password !== '') return 'must not hold a password; use an authorization header';
+  return null;
+}
+
+function headersOf(payload: HttpPayload, request: ExecutionRequest): Headers {
+  const headers = new Headers(payload.headers);
+  if (!headers.has('idempotency-key')) headers.set('idempotency-key', request.uid);
+  if (payload.body !== undefined && !headers.has('content-type')) {
+    headers.set('content-type', typeof payload.body === 'string' ? 'text/plain; charset=utf-8' : 'application/json');
+  }
+  return headers;
+}
+
+function bodyOf(body: JsonValue): string {
+  return typeof body === 'string' ? body : JSON.stringify(body);
+}
+
+function isExpected(status: number, payload: HttpPayload): boolean {
+  if (payload.expect_status === undefined) return status >= 200 && status < 300;
+  return [payload.expect_status].flat().includes(status);
+}
+
+async function boundedBytes(response: Response, payload: HttpPayload): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  // Leaving the loop cancels the body, which closes the connection.
+  for await (const chunk of response.body ?? []) {
+    bytes += (chunk as Uint8Array).byteLength;
+    if (bytes > OUTPUT_BYTES_MAX) throw new OutputTooLargeError(`the answer to ${named(payload)}`);
+    chunks.push(chunk as Uint8Array);
+  }
+  return Buffer.concat(chunks);
+}
+
+function readBody(bytes: Buffer, contentType: string): { body: JsonValue; body_encoding?: 'base64' } {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    // Not text: handed on as it is.
+    return { body: bytes.toString('base64'), body_encoding: 'base64' };
+  }
+  if (!/^application\/([\w.-]+\+)?json\b/i.test(contentType.trim())) return { body: text };
+  try {
+    return { body: JSON.parse(text) as JsonValue };
+  } catch {
+    // The server says JSON and sends something else (often nothing): the step sees what came.
+    return { body: text };
+  }
+}
+
+/** One of ours that came through fetch as the cause of its own error. */
+function knownError(error: unknown): FlowmeshError | null {
+  for (const each of causes(error)) if (each instanceof FlowmeshError) return each;
+  return null;
+}
+
+/** fetch says only "fetch failed"; why is in the causes below. */
+function innermostMessage(error: unknown): string {
+  const last = causes(error).at(-1);
+  if (!(last instanceof Error)) return String(last);
+  const code = (last as NodeJS.ErrnoException).code;
+  return last.message === '' ? (code ?? last.name) : last.message;
+}
+
+const CAUSES_MAX = 10;
+
+function causes(error: unknown): unknown[] {
+  const found = [error];
+  while (found.length < CAUSES_MAX) {
+    const last = found.at(-1);
+    // Several addresses were tried: the first one's reason stands for all.
+    const next = last instanceof AggregateError ? last.errors[0] : last instanceof Error ? last.cause : undefined;
+    if (next === undefined) break;
+    found.push(next);
+  }
+  return found;
+}

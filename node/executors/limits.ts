@@ -1,0 +1,36 @@
+/** P7: what running actions may use, with its unit in the name. Outputs are bounded by OUTPUT_BYTES_MAX of `dag/`. */
+
+/** How long processes that an ended shell task left behind may take to close its output, before they are killed. */
+export const LEFTOVER_GRACE_MS = 200;
+/** How often a process group that got SIGTERM is looked at. */
+export const GROUP_POLL_INTERVAL_MS = 20;
+/** Last lines of stderr in the error of a failed command. */
+export const STDERR_TAIL_LINES = 10;
+export const STDERR_TAIL_CHARS_MAX = 2_000;
+export const ARGUMENTS_MAX = 4_096;
+/** Characters of a command or an address that an error repeats. */
+export const SHOWN_CHARS_MAX = 200;
+/** Characters of a handler's own error message. */
+export const ERROR_CHARS_MAX = 4_000;
+
+/** A request of the `http` action that names no `timeout_ms`. */
+export const HTTP_TIMEOUT_MS = 30_000;
+export const HTTP_CONNECT_TIMEOUT_MS = 10_000;
+/** Idle connections to a server are kept this long. */
+export const HTTP_KEEP_ALIVE_MS = 4_000;
+/** Characters of an unexpected answer's body in the error. */
+export const HTTP_BODY_SHOWN_CHARS_MAX = 1_000;
+
+/** Processes that run `fn:` handlers at once; more runs wait for one. */
+export const FUNCTION_PROCESSES_MAX = 16;
+/** JavaScript heap of one such process. */
+export const FUNCTION_MEMORY_MB = 512;
+/** How long the modules of the handlers may take to load. */
+export const FUNCTIONS_LOAD_MS = 10_000;
+/** Logs and progress of a handler travel at most this often. */
+export const REPORT_INTERVAL_MS = 50;
+
+/** The end of a child process's stderr that is kept for its error, in characters. */
+export const CHILD_STDERR_CHARS_MAX = 4_000;
+/** How often a child process looks whether the peer that started it is still there. */
+export const PARENT_POLL_INTERVAL_MS = 1_000;

@@ -1,0 +1,82 @@
+/**
+ * Runs inside a child process, beside the code that may never yield: a thread that ends the process when the peer
+ * that started it is gone, and, when it is given deadlines to watch, when one job runs too long. It then writes the
+ * job's index to stdout, for the peer to know which one it was.
+ */
+import { writeSync } from 'node:fs';
+import { isMainThread, Worker, workerData } from 'node:worker_threads';
+import { PARENT_POLL_INTERVAL_MS } from './limits.ts';
+
+/** Set by the code that runs jobs, read by the watching thread. */
+export class JobMark {
+  /** `[serial, index]`: the serial is another one for every job, 0 when there is none. */
+  readonly shared: Int32Array<SharedArrayBuffer>;
+  #serial = 0;
+
+  constructor() {
+    this.shared = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
+  }
+
+  /** @param index the job's place in its batch */
+  begin(index: number): void {
+    const wasIdle = this.shared[0] === 0;
+    this.#serial = (this.#serial % 0x7fff_fffe) + 1;
+    this.shared[1] = index;
+    Atomics.store(this.shared, 0, this.#serial);
+    if (wasIdle) Atomics.notify(this.shared, 0);
+  }
+
+  idle(): void {
+    Atomics.store(this.shared, 0, 0);
+  }
+}
+
+/** `process.stdout` of a thread is a stream to the main thread, which does not run now. */
+const STDOUT_FD = 1;
+
+interface WatchData {
+  parentPid: number;
+  mark: Int32Array<SharedArrayBuffer>;
+  /** A job that is seen at this many looks in a row is ended; 0: none is. */
+  slicesMax: number;
+  sliceMs: number;
+}
+
+/**
+ * @param parentPid the peer that started this process
+ * @param deadline a job is ended after it ran for `slices` × `sliceMs`, at most two slices later
+ */
+export function watchParent(parentPid: number, deadline?: { mark: JobMark; slices: number; sliceMs: number }): void {
+  process.on('disconnect', () => process.exit());
+  const data: WatchData = {
+    parentPid,
+    mark: (deadline?.mark ?? new JobMark()).shared,
+    slicesMax: deadline?.slices ?? 0,
+    sliceMs: deadline?.sliceMs ?? PARENT_POLL_INTERVAL_MS,
+  };
+  const watcher = new Worker(new URL(import.meta.url), { workerData: data, stdin: false });
+  watcher.unref();
+}
+
+function watch({ parentPid, mark, slicesMax, sliceMs }: WatchData): never {
+  let slices = 0;
+  for (;;) {
+    const serial = Atomics.load(mark, 0);
+    const slept = Atomics.wait(mark, 0, serial, serial === 0 ? PARENT_POLL_INTERVAL_MS : sliceMs);
+    if (process.ppid !== parentPid) endProcess();
+    const isSame = serial !== 0 && slept === 'timed-out' && Atomics.load(mark, 0) === serial;
+    slices = isSame ? slices + 1 : 0;
+    if (slicesMax > 0 && slices > slicesMax) {
+      writeSync(STDOUT_FD, String(mark[1]));
+      endProcess();
+    }
+  }
+}
+
+/** The whole group: this process leads it. */
+function endProcess(): never {
+  process.kill(-process.pid, 'SIGKILL');
+  throw new Error('the process outlived SIGKILL');
+}
+
+if (!isMainThread) watch(workerData as WatchData);

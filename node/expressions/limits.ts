@@ -1,0 +1,29 @@
+/** P7: what expressions may use, with its unit in the name. */
+import { INPUT_BYTES_MAX } from '../../dag/limits.ts';
+
+/** Running time of one expression. */
+export const EXPRESSION_TIMEOUT_MS = 1_000;
+/** JavaScript heap of a process that evaluates expressions. */
+export const EXPRESSION_MEMORY_MB = 128;
+/** Nested evaluations; a level of a recursive function takes about four. */
+export const EXPRESSION_DEPTH_MAX = 10_000;
+/** The JSON of one result: a `foreach` list may hold several inputs. */
+export const RESULT_BYTES_MAX = 8 * INPUT_BYTES_MAX;
+/** Compiled expressions kept in one process. */
+export const COMPILED_MAX = 1_000;
+/** Longer expressions are compiled each time, so that the kept ones take a bounded part of the memory. */
+export const COMPILED_CHARS_MAX = 4_096;
+/** Processes that evaluate; the second starts when there is work for it. */
+export const EVALUATOR_PROCESSES_MAX = 2;
+/** Jobs in one message to such a process. */
+export const JOBS_PER_MESSAGE_MAX = 256;
+/** Jobs that wait or run in one peer. */
+export const JOBS_QUEUED_MAX = 200_000;
+/** Results are sent on after this, also when the message's other jobs have not run yet. */
+export const FLUSH_INTERVAL_MS = 20;
+/** Parts of its time limit at which a running job is looked at: it is ended at most one part too late. */
+export const WATCH_SLICES = 8;
+/** A process that should answer and has not for this much longer than a job may run is given up. */
+export const SILENCE_GRACE_MS = 10_000;
+/** Characters of an expression that are shown in an error. */
+export const SHOWN_CHARS_MAX = 120;

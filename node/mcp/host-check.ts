@@ -1,0 +1,69 @@
+/**
+ * Who may reach the listener. Two doors: the address it listens on, and the names a browser may use for it (a page
+ * that rebinds its DNS name to 127.0.0.1 still sends that name as Host, and its own address as Origin).
+ */
+import { BlockList, isIP, isIPv6 } from 'node:net';
+import { FlowmeshError } from '../../dag/errors.ts';
+
+/** The listener would be open to other machines, and nothing would ask them who they are. */
+export class UnsafeListenError extends FlowmeshError {
+  constructor(host: string) {
+    super(
+      'UNSAFE_LISTEN',
+      `Refusing to serve MCP over HTTP on ${host}: it is reachable from other machines, and without authentication everyone there could run work on this peer. Set http.host (--http-host, FLOWMESH_HTTP_HOST) to 127.0.0.1, and let other machines in through an SSH tunnel or a proxy that authenticates.`,
+      { details: { host } },
+    );
+  }
+}
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+/** @throws UnsafeListenError when `host` is not a loopback address. */
+export function assertSafeToListen(host: string): void {
+  if (!isLoopback(host)) throw new UnsafeListenError(host);
+}
+
+/** True for `localhost` and the addresses of the loopback interface; a name that could mean anything is none. */
+export function isLoopback(host: string): boolean {
+  if (host.toLowerCase() === 'localhost') return true;
+  return isIP(host) !== 0 && loopback.check(host, isIPv6(host) ? 'ipv6' : 'ipv4');
+}
+
+/**
+ * Checks the Host and Origin headers of a request.
+ *
+ * @param allowed names and addresses beside the loopback ones, without ports
+ * @returns the sentence for the client that is refused, or undefined
+ */
+export function createHostCheck(allowed: readonly string[]): (headers: HostHeaders) => string | undefined {
+  const names = new Set(allowed.map((name) => name.toLowerCase()));
+  const isAllowed = (name: string | undefined) => name !== undefined && (names.has(name) || isLoopback(name));
+  return ({ host, origin }) => {
+    if (!isAllowed(hostName(host))) {
+      return `Host "${host ?? ''}" is not served here. Use the address this peer listens on, such as 127.0.0.1, or add the name to the allowed hosts.`;
+    }
+    // Only browsers send Origin; a missing one is every other client.
+    if (origin !== undefined && !isAllowed(originName(origin))) {
+      return `Origin "${origin}" may not use this peer. Pages of this machine may; others must be added to the allowed hosts.`;
+    }
+    return undefined;
+  };
+}
+
+export interface HostHeaders {
+  host?: string | undefined;
+  origin?: string | undefined;
+}
+
+/** `[::1]:7601` is `::1`, `LOCALHOST:7601` is `localhost`. */
+function hostName(host: string | undefined): string | undefined {
+  const parts = /^(?:\[([^\]]+)\]|([^:]+))(?::\d+)?$/.exec(host ?? '');
+  return (parts?.[1] ?? parts?.[2])?.toLowerCase();
+}
+
+/** The Origin `null` (sandboxed pages, local files) names nobody. */
+function originName(origin: string): string | undefined {
+  return URL.canParse(origin) ? hostName(new URL(origin).host) : undefined;
+}

@@ -1,0 +1,147 @@
+/**
+ * Reading a JSON body within bounds, and answering in JSON, on plain `node:http`.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { BODIES_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S } from './limits.ts';
+
+/** A request that is refused; how it is written depends on the route. */
+export class HttpRefusal extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly rpcCode: number;
+  readonly data: unknown;
+  readonly headers: Record<string, string>;
+
+  /**
+   * @param code stable, upper snake case, for the plain routes
+   * @param message the sentence that the client gets
+   * @param options.rpcCode the JSON-RPC code on `/mcp`; default -32000
+   * @param options.data of the JSON-RPC error
+   */
+  constructor(
+    status: number,
+    code: string,
+    message: string,
+    options: { rpcCode?: number; data?: unknown; headers?: Record<string, string> } = {},
+  ) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.rpcCode = options.rpcCode ?? -32_000;
+    this.data = options.data;
+    this.headers = options.headers ?? {};
+  }
+}
+
+/** A refusal that passes: the client may come back. */
+export function busy(message: string): HttpRefusal {
+  return new HttpRefusal(503, 'BUSY', message, { headers: { 'retry-after': String(RETRY_AFTER_S) } });
+}
+
+let bytesInReading = 0;
+
+/**
+ * The parsed body.
+ *
+ * @throws HttpRefusal 413 beyond `bytesMax` (nothing more is kept from then on), 415 when it is not declared as JSON,
+ *   400 (JSON-RPC -32700) when it is not JSON, 503 while too much is being read for others
+ */
+export async function readJson(request: IncomingMessage, response: ServerResponse, bytesMax: number): Promise<unknown> {
+  const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  if (type !== 'application/json') {
+    throw new HttpRefusal(415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the body as content-type: application/json');
+  }
+  if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge(bytesMax);
+  if (request.headers.expect !== undefined) response.writeContinue();
+  const text = await readText(request, bytesMax);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new HttpRefusal(400, 'PARSE_ERROR', `Parse error: the body is not JSON: ${(error as Error).message}`, {
+      rpcCode: -32_700,
+    });
+  }
+}
+
+/** Events instead of `for await`: leaving the loop early would destroy the connection that the answer needs. */
+function readText(request: IncomingMessage, bytesMax: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  return new Promise<string>((resolve, reject) => {
+    const refuse = (refusal: HttpRefusal) => {
+      request.off('data', keep);
+      reject(refusal);
+    };
+    const keep = (chunk: Buffer) => {
+      bytes += chunk.length;
+      bytesInReading += chunk.length;
+      if (bytes > bytesMax) refuse(tooLarge(bytesMax));
+      else if (bytesInReading > BODIES_BYTES_MAX) refuse(busy('This peer is reading too many large requests at once'));
+      else chunks.push(chunk);
+    };
+    request.on('data', keep);
+    request.once('end', () => resolve(Buffer.concat(chunks, bytes).toString()));
+    request.once('error', reject);
+    request.once('close', () => reject(new Error('the client left before its request was complete')));
+  }).finally(() => {
+    bytesInReading -= bytes;
+    request.pause();
+  });
+}
+
+function tooLarge(bytesMax: number): HttpRefusal {
+  return new HttpRefusal(
+    413,
+    'BODY_TOO_LARGE',
+    `The request is larger than ${bytesMax} bytes. Pass a reference to the data.`,
+  );
+}
+
+/**
+ * Writes a JSON answer. When the request has not been read to its end, a bounded rest is read and dropped first: a
+ * connection closed on unread data is reset, and the client would lose the answer.
+ */
+export function sendJson(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
+  const text = Buffer.from(JSON.stringify(body));
+  const unread = hasBody(request) && !request.complete;
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': text.length,
+    'cache-control': 'no-store',
+    ...(unread && { connection: 'close' }),
+    ...headers,
+  });
+  if (!unread || request.destroyed) {
+    response.end(text);
+    return;
+  }
+  response.write(text);
+  drop(request, () => response.end());
+}
+
+function drop(request: IncomingMessage, done: () => void): void {
+  let bytes = 0;
+  const timer = setTimeout(finish, LINGER_MS);
+  function finish(): void {
+    clearTimeout(timer);
+    request.off('data', count).off('end', finish).off('close', finish);
+    done();
+  }
+  function count(chunk: Buffer): void {
+    bytes += chunk.length;
+    if (bytes > LINGER_BYTES_MAX) finish();
+  }
+  request.on('data', count).once('end', finish).once('close', finish);
+  request.resume();
+}
+
+function hasBody(request: IncomingMessage): boolean {
+  const length = request.headers['content-length'];
+  return request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
+}

@@ -1,0 +1,204 @@
+/**
+ * The MCP sessions of HTTP clients (protocol versions up to 2025-11-25).
+ *
+ * 1. A session belongs to the principal that opened it; for everyone else its id does not exist.
+ * 2. There are at most `sessions_max`, and none rests longer than `idle_ms`: the one that rested longest makes room,
+ *    one with an open exchange never does (P7). A client whose id is gone gets 404 and starts a new one, as the
+ *    specification says.
+ * 3. Calls are answered as an event stream. The SDK's JSON answers would keep an entry per call for as long as the
+ *    session lives, and could not carry progress.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
+import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
+import { ErrorCode, isInitializeRequest } from '@modelcontextprotocol/sdk/types.js';
+import { busy, HttpRefusal } from './http-exchange.ts';
+import { SESSION_IDLE_MS, SESSION_SWEEP_MS, SESSIONS_MAX } from './limits.ts';
+import { createMcpSession, type McpSession, type SessionComponents } from './session.ts';
+
+/** Who makes a request. Until there is authentication everyone on loopback is the same one. */
+export interface Principal {
+  id: string;
+}
+
+export interface SessionLimits {
+  /** Default SESSIONS_MAX. */
+  sessions_max?: number;
+  /** Default SESSION_IDLE_MS. */
+  idle_ms?: number;
+}
+
+interface HttpSession {
+  readonly principalId: string;
+  readonly mcp: McpSession;
+  readonly transport: StreamableHTTPServerTransport;
+  /** Open exchanges: calls and the client's event stream. */
+  open: number;
+  /** Monotonic, of the last time `open` changed. */
+  usedAt: number;
+}
+
+export class HttpSessions {
+  private readonly components: SessionComponents;
+  private readonly sessionsMax: number;
+  private readonly idleMs: number;
+  private readonly sweep: NodeJS.Timeout;
+  /** In the order of last use: the first rested longest. */
+  private readonly sessions = new Map<string, HttpSession>();
+
+  constructor(components: SessionComponents, limits: SessionLimits = {}) {
+    this.components = components;
+    this.sessionsMax = limits.sessions_max ?? SESSIONS_MAX;
+    this.idleMs = limits.idle_ms ?? SESSION_IDLE_MS;
+    this.sweep = setInterval(() => this.closeIdle(), Math.min(SESSION_SWEEP_MS, this.idleMs)).unref();
+  }
+
+  get size(): number {
+    return this.sessions.size;
+  }
+
+  /**
+   * Hands a request to the session it names.
+   *
+   * @param body the parsed body of a POST
+   * @throws HttpRefusal 404 for an id that is unknown or somebody else's
+   */
+  async serve(
+    id: string,
+    principal: Principal,
+    request: IncomingMessage,
+    response: ServerResponse,
+    body?: unknown,
+  ): Promise<void> {
+    await this.exchange(this.find(id, principal), request, response, body);
+  }
+
+  /** @throws HttpRefusal 404 for an id that is unknown or somebody else's. */
+  find(id: string, principal: Principal): HttpSession {
+    const session = this.sessions.get(id);
+    if (session === undefined || session.principalId !== principal.id) {
+      throw new HttpRefusal(
+        404,
+        'SESSION_NOT_FOUND',
+        'Session not found: it ended or rested too long. Initialize again',
+        {
+          rpcCode: -32_001,
+        },
+      );
+    }
+    return session;
+  }
+
+  /**
+   * Opens a session with an `initialize` request.
+   *
+   * @throws HttpRefusal 400 when the body is another request or a malformed `initialize`, 503 when every session is busy
+   */
+  async open(principal: Principal, request: IncomingMessage, response: ServerResponse, body: unknown): Promise<void> {
+    if (!isInitializeRequest(body)) throw notInitialize(body);
+    if (this.sessions.size >= this.sessionsMax) this.makeRoom();
+    const transport = new StreamableHTTPServerTransport({
+      sessionIdGenerator: randomUUID,
+      onsessioninitialized: (id) => {
+        this.sessions.set(id, session);
+        transport.onclose = after(transport.onclose, () => this.sessions.delete(id));
+      },
+    });
+    const mcp = createMcpSession(this.components, 'httpStream', (requestId) => forget(transport, requestId));
+    const session: HttpSession = { principalId: principal.id, mcp, transport, open: 0, usedAt: performance.now() };
+    // Not awaited: it resolves when the client has initialized, which is what happens next.
+    mcp.session.connect(transport as Transport).catch((error) => {
+      this.components.log.warn({ err: error }, 'mcp session could not start');
+    });
+    await this.exchange(session, request, response, body);
+    // Refused by the transport, e.g. for its Accept header: nobody knows this session.
+    if (transport.sessionId === undefined) await mcp.session.close();
+  }
+
+  /** Resolves when no call runs any more. */
+  async drained(): Promise<void> {
+    await Promise.all([...this.sessions.values()].map((session) => session.mcp.drained()));
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.sweep);
+    await Promise.all([...this.sessions.values()].map((session) => session.mcp.session.close()));
+  }
+
+  private async exchange(
+    session: HttpSession,
+    request: IncomingMessage,
+    response: ServerResponse,
+    body: unknown,
+  ): Promise<void> {
+    session.open += 1;
+    response.once('close', () => {
+      session.open -= 1;
+      this.touch(session);
+    });
+    this.touch(session);
+    await session.transport.handleRequest(request, response, body);
+  }
+
+  private touch(session: HttpSession): void {
+    session.usedAt = performance.now();
+    const id = session.transport.sessionId;
+    if (id !== undefined && this.sessions.delete(id)) this.sessions.set(id, session);
+  }
+
+  private makeRoom(): void {
+    for (const [id, session] of this.sessions) {
+      if (session.open === 0) {
+        this.end(id, session);
+        return;
+      }
+    }
+    throw busy(`All ${this.sessionsMax} MCP sessions of this peer are in use. Close one, or use another peer`);
+  }
+
+  private closeIdle(): void {
+    const oldest = performance.now() - this.idleMs;
+    for (const [id, session] of this.sessions) {
+      if (session.usedAt > oldest) return;
+      if (session.open === 0) this.end(id, session);
+    }
+  }
+
+  private end(id: string, session: HttpSession): void {
+    this.sessions.delete(id);
+    session.mcp.session.close().catch((error) => {
+      this.components.log.warn({ err: error }, 'mcp session could not close');
+    });
+  }
+}
+
+/** A body that is no valid `initialize` came without a session. */
+function notInitialize(body: unknown): HttpRefusal {
+  if (typeof body === 'object' && body !== null && 'method' in body && body.method === 'initialize') {
+    const message =
+      'initialize needs jsonrpc "2.0", an id, and params with protocolVersion, capabilities and clientInfo';
+    return new HttpRefusal(400, 'INVALID_INITIALIZE', message, { rpcCode: ErrorCode.InvalidParams });
+  }
+  const message = 'Mcp-Session-Id header is required: send initialize first, and then its session id with each request';
+  return new HttpRefusal(400, 'SESSION_REQUIRED', message);
+}
+
+/**
+ * A cancelled call has no answer, so its event stream must be ended here, or it stays open until the client leaves.
+ * The SDK forgets the id of a call only when an answer passes by: with the stream closed none is sent.
+ */
+function forget(transport: StreamableHTTPServerTransport, requestId: string | number): void {
+  transport.closeSSEStream(requestId);
+  const answer = { code: ErrorCode.InternalError, message: 'cancelled' };
+  transport.send({ jsonrpc: '2.0', id: requestId, error: answer }).catch(() => {
+    // Expected: "no connection for this id" is how the SDK says that it dropped the answer.
+  });
+}
+
+function after(first: (() => void) | undefined, second: () => void): () => void {
+  return () => {
+    first?.();
+    second();
+  };
+}

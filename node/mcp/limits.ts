@@ -1,0 +1,37 @@
+/** P7: every bound of the MCP side of a peer, with its unit in the name. */
+import { SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
+
+/** Room for the JSON-RPC envelope, white space and escapes around the largest submission. */
+const ENVELOPE_BYTES = 1024 * 1024;
+/** One HTTP body or one stdio line. */
+export const MESSAGE_BYTES_MAX = SUBMISSION_BYTES_MAX + ENVELOPE_BYTES;
+/** Bodies that are being read at once, together; beyond it a request is told to come back. */
+export const BODIES_BYTES_MAX = 8 * MESSAGE_BYTES_MAX;
+/** The answer to an approval. */
+export const ANSWER_BYTES_MAX = SUBMISSION_BYTES_MAX;
+export const CONNECTIONS_MAX = 2_048;
+
+/** Sessions of HTTP clients; the one that rested longest makes room for a new one. */
+export const SESSIONS_MAX = 1_024;
+export const SESSION_IDLE_MS = 30 * 60_000;
+export const SESSION_SWEEP_MS = 30_000;
+
+/** Slow clients: time to send the headers, the whole request, and between two requests of a connection. */
+export const HEADERS_TIMEOUT_MS = 10_000;
+export const REQUEST_TIMEOUT_MS = 60_000;
+export const KEEP_ALIVE_TIMEOUT_MS = 75_000;
+export const TIMEOUT_CHECK_MS = 5_000;
+
+/**
+ * After an answer that came before the request was read: what is still read, and thrown away, so that the client
+ * gets the answer and not a reset connection.
+ */
+export const LINGER_MS = 1_000;
+export const LINGER_BYTES_MAX = 4 * MESSAGE_BYTES_MAX;
+
+/** How long `/ready` waits for the router before it says "not ready". */
+export const READY_DEADLINE_MS = 2_000;
+/** How long a stop waits for calls that run. */
+export const CLOSE_GRACE_MS = 2_000;
+/** What a client that meets a full peer is told to wait. */
+export const RETRY_AFTER_S = 2;

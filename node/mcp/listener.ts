@@ -1,0 +1,166 @@
+/**
+ * One peer's HTTP listener: MCP Streamable HTTP on `/mcp`, and the plain routes of `peer-routes.ts`.
+ *
+ *   const listener = await startListener({ router, host: '127.0.0.1', port: 7601, info, log });
+ *   listener.url; // http://127.0.0.1:7601
+ *   await listener.close();
+ *
+ * 1. Host and Origin are checked before anything else, on every route.
+ * 2. Who asks is decided once per request, in `identify`; routes and sessions get the principal.
+ * 3. Every refusal is JSON with a sentence; on `/mcp` it is a JSON-RPC error.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { type AddressInfo, isIPv6 } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { FlowmeshError } from '../../dag/errors.ts';
+import type { Log } from '../../scheduler/ports.ts';
+import type { Tool } from '../../tools/definition.ts';
+import { tools as registry } from '../../tools/registry.ts';
+import type { ToolRouter } from '../runtimes/router.ts';
+import { catalogueOf } from './catalogue.ts';
+import { assertSafeToListen, createHostCheck } from './host-check.ts';
+import { HttpRefusal, sendJson } from './http-exchange.ts';
+import { HttpSessions, type Principal, type SessionLimits } from './http-sessions.ts';
+import {
+  CLOSE_GRACE_MS,
+  CONNECTIONS_MAX,
+  HEADERS_TIMEOUT_MS,
+  KEEP_ALIVE_TIMEOUT_MS,
+  REQUEST_TIMEOUT_MS,
+  TIMEOUT_CHECK_MS,
+} from './limits.ts';
+import { refuseMcp, serveMcp } from './mcp-route.ts';
+import { servePeerRoute } from './peer-routes.ts';
+import type { PeerInfo } from './session.ts';
+
+/** Another process listens on the port. */
+export class PortInUseError extends FlowmeshError {
+  constructor(host: string, port: number, cause: unknown) {
+    super(
+      'PORT_IN_USE',
+      `Port ${port} on ${host} is in use by another process. Choose another with --http-port (FLOWMESH_HTTP_PORT, or http.port in the mesh file), or stop that process.`,
+      { retryable: true, details: { host, port }, cause },
+    );
+  }
+}
+
+export interface ListenerOptions extends SessionLimits {
+  router: ToolRouter;
+  /** A loopback address. */
+  host: string;
+  /** 0 takes a free one. */
+  port: number;
+  info: PeerInfo;
+  log: Log;
+  /** Names, beside the loopback ones and `host`, that Host and Origin headers may have. Default: none. */
+  allowed_hosts?: readonly string[];
+  /** Says who makes a request, or throws an HttpRefusal. Default: everyone is the same anonymous principal. */
+  identify?: (request: IncomingMessage) => Principal | Promise<Principal>;
+  /** What is served. Default: the 26 tools. */
+  tools?: ReadonlyMap<string, Tool>;
+}
+
+export interface Listener {
+  /** Without a path: MCP is at `${url}/mcp`. */
+  url: string;
+  port: number;
+  /** Stops listening, lets running calls end within CLOSE_GRACE_MS, then ends every session. */
+  close(): Promise<void>;
+}
+
+const ANONYMOUS: Principal = { id: 'anonymous' };
+
+/** @throws UnsafeListenError beyond loopback; PortInUseError; FlowmeshError LISTEN_FAILED for other reasons. */
+export async function startListener(options: ListenerOptions): Promise<Listener> {
+  const { router, host, info, log } = options;
+  assertSafeToListen(host);
+  const catalogue = catalogueOf(options.tools ?? registry);
+  const sessions = new HttpSessions({ router, catalogue, info, log }, options);
+  const refusalOfHost = createHostCheck([host, ...(options.allowed_hosts ?? [])]);
+  const identify = options.identify ?? (() => ANONYMOUS);
+
+  const route = async (path: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const refusal = refusalOfHost(request.headers);
+    if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
+    if (path === '/mcp') await serveMcp(sessions, await identify(request), request, response);
+    else await servePeerRoute({ router, info }, path, request, response);
+  };
+  const handle = (request: IncomingMessage, response: ServerResponse): void => {
+    const path = request.url!.split('?', 1)[0]!;
+    route(path, request, response).catch((error) => answerFailure(path, request, response, error, log));
+  };
+
+  const server = createServer(
+    {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    },
+    handle,
+  );
+  // Clients of large bodies wait for "continue"; readJson sends it once the request has passed the checks.
+  server.on('checkContinue', handle);
+  server.maxConnections = CONNECTIONS_MAX;
+  const port = await listen(server, host, options.port).catch(async (error) => {
+    await sessions.close();
+    throw error;
+  });
+  const url = `http://${isIPv6(host) ? `[${host}]` : host}:${port}`;
+  log.info({ url }, 'listening for MCP and HTTP');
+
+  return { url, port, close: () => close(server, sessions) };
+}
+
+function listen(server: Server, host: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') reject(new PortInUseError(host, port, error));
+      else {
+        const message = `Cannot listen on ${host}:${port}: ${error.message}. Choose another address with --http-host and --http-port.`;
+        reject(new FlowmeshError('LISTEN_FAILED', message, { details: { host, port }, cause: error }));
+      }
+    });
+    server.listen({ host, port, exclusive: true }, () => resolve((server.address() as AddressInfo).port));
+  });
+}
+
+async function close(server: Server, sessions: HttpSessions): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const grace = new AbortController();
+  await Promise.race([sessions.drained(), delay(CLOSE_GRACE_MS, undefined, { signal: grace.signal })]);
+  grace.abort();
+  // Answers that are ready leave in this turn.
+  await new Promise(setImmediate);
+  await sessions.close();
+  server.closeAllConnections();
+  await closed;
+}
+
+function answerFailure(
+  path: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: unknown,
+  log: Log,
+): void {
+  if (request.destroyed && !request.complete) return; // The client left; nobody is there to be told.
+  if (response.headersSent) {
+    log.error({ err: error, path }, 'http request failed after its answer began');
+    response.destroy();
+    return;
+  }
+  let refusal: HttpRefusal;
+  if (error instanceof HttpRefusal) refusal = error;
+  else {
+    log.error({ err: error, path }, 'http request failed unexpectedly');
+    refusal = new HttpRefusal(500, 'INTERNAL', 'This peer failed to handle the request; its log says why', {
+      rpcCode: -32_603,
+    });
+  }
+  if (path === '/mcp') refuseMcp(request, response, refusal);
+  else {
+    const failure = { code: refusal.code, message: refusal.message, retryable: refusal.status === 503 };
+    sendJson(request, response, refusal.status, { success: false, error: failure }, refusal.headers);
+  }
+}

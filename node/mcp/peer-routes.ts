@@ -1,0 +1,115 @@
+/**
+ * The plain HTTP routes of a peer: `/health` (the process answers), `/ready` (it can take work), and the answer of a
+ * person to a task that waits for one.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { z } from 'zod';
+import { type ErrorShape, errorShape, type JsonValue } from '../../dag/errors.ts';
+import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
+import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
+import { ANSWER_BYTES_MAX, READY_DEADLINE_MS } from './limits.ts';
+import type { PeerInfo } from './session.ts';
+
+export const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer';
+
+export interface PeerRouteComponents {
+  router: Pick<ToolRouter, 'status' | 'answerTask'>;
+  info: PeerInfo;
+}
+
+/** @throws HttpRefusal 404 and 405 for what is no route. */
+export async function servePeerRoute(
+  components: PeerRouteComponents,
+  path: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (path === '/health') {
+    allow(request, 'GET');
+    sendJson(request, response, 200, { status: 'ok', ...components.info });
+  } else if (path === '/ready') {
+    allow(request, 'GET');
+    await serveReady(components, request, response);
+  } else {
+    const answer = /^\/tasks\/([^/]+)\/answer$/.exec(path);
+    if (answer === null) throw new HttpRefusal(404, 'NOT_FOUND', `No such route: ${path}. There are: ${ROUTES}`);
+    allow(request, 'POST');
+    await serveAnswer(components, decode(answer[1]!), request, response);
+  }
+}
+
+async function serveReady(
+  { router, info }: PeerRouteComponents,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const readiness = await readinessOf(router);
+  sendJson(request, response, readiness.ready ? 200 : 503, { ...info, ...readiness });
+}
+
+type Readiness = Pick<RouterStatus, 'ready' | 'reasons'> & Partial<Pick<RouterStatus, 'mesh' | 'connected_peers'>>;
+
+/** A router that does not answer is not ready, and whoever probes hears it in time. */
+async function readinessOf(router: Pick<ToolRouter, 'status'>): Promise<Readiness> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`no answer within ${READY_DEADLINE_MS} ms`)), READY_DEADLINE_MS);
+  try {
+    const { ready, reasons, mesh, connected_peers } = await Promise.race([router.status(), late.promise]);
+    return { ready, reasons, mesh, connected_peers };
+  } catch (error) {
+    return { ready: false, reasons: [`the router cannot be asked: ${errorShape(error).message}`] };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const answerSchema = z.strictObject({
+  approve: z.boolean('must be true or false'),
+  // Already JSON: it came out of JSON.parse.
+  data: z.unknown().default(null),
+});
+
+async function serveAnswer(
+  { router }: PeerRouteComponents,
+  taskId: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const parsed = answerSchema.safeParse(await readJson(request, response, ANSWER_BYTES_MAX));
+  if (!parsed.success) {
+    throw new HttpRefusal(
+      400,
+      'INVALID_INPUT',
+      `The answer needs approve: true or false, and may have data: ${z.prettifyError(parsed.error)}`,
+    );
+  }
+  const { approve, data } = parsed.data;
+  try {
+    sendJson(request, response, 200, await router.answerTask(taskId, { approve, data: data as JsonValue }));
+  } catch (error) {
+    const shape = errorShape(error);
+    sendJson(request, response, statusOf(shape), { success: false, error: shape });
+  }
+}
+
+function statusOf(error: ErrorShape): number {
+  if (error.code === 'NOT_FOUND') return 404;
+  if (error.code === 'INVALID_INPUT') return 400;
+  if (error.code === 'INTERNAL') return 500;
+  return error.retryable ? 503 : 409;
+}
+
+function allow(request: IncomingMessage, method: string): void {
+  if (request.method === method || (method === 'GET' && request.method === 'HEAD')) return;
+  throw new HttpRefusal(405, 'METHOD_NOT_ALLOWED', `${request.method} is not a method of this route, ${method} is`, {
+    headers: { allow: method },
+  });
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new HttpRefusal(400, 'INVALID_INPUT', `The task id in the path is not valid percent-encoding: ${part}`);
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * The MCP conversation with one client, whatever carries it: a `FastMCPSession` whose `tools/list` and `tools/call`
+ * are ours. The list is the shared one; calls go straight to the router, without the millisecond that fastmcp waits
+ * after each and without a second check of inputs that the router checks.
+ *
+ *   const { session, drained } = createMcpSession(components, 'httpStream');
+ *   session.connect(transport);
+ */
+import { ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
+import { FastMCPSession, type Logger } from 'fastmcp';
+import { z } from 'zod';
+import type { Log } from '../../scheduler/ports.ts';
+import { type CallComponents, callTool } from './calls.ts';
+
+export interface PeerInfo {
+  peer_id: string;
+  name: string;
+  version: string;
+}
+
+export interface SessionComponents extends CallComponents {
+  info: PeerInfo;
+}
+
+export interface McpSession {
+  session: FastMCPSession;
+  /** Resolves when no call runs that ran when it was asked. */
+  drained(): Promise<void>;
+}
+
+/** Only names the method: the SDK's own wrapper checks the rest, and answers -32602 where this would be -32603. */
+const ToolsCallSchema = z.looseObject({ method: z.literal('tools/call') });
+
+const INSTRUCTIONS =
+  'flowmesh runs workflows (DAGs of steps) and tasks on a mesh of peers. Submit with workflow_submit or task_submit, ' +
+  'follow with workflow_status or task_status, fetch with workflow_result or task_result. Any peer answers for any ' +
+  'record. A failed call has isError and an error with code, message and retryable.';
+
+/** @param cancelled told the id of a call that the client cancelled and that therefore gets no answer */
+export function createMcpSession(
+  components: SessionComponents,
+  transportType: 'httpStream' | 'stdio',
+  cancelled?: (requestId: string | number) => void,
+): McpSession {
+  const { catalogue, info, log } = components;
+  const session = new FastMCPSession({
+    name: 'flowmesh',
+    title: `flowmesh peer ${info.name}`,
+    version: info.version,
+    instructions: INSTRUCTIONS,
+    logger: fastmcpLogger(log),
+    hasTools: true,
+    tools: [],
+    prompts: [],
+    resources: [],
+    resourcesTemplates: [],
+    ping: { enabled: false },
+    roots: { enabled: false },
+    transportType,
+  });
+  // The peer of a protocol error is told by the protocol; here it is of interest only while someone looks for it.
+  session.server.onerror = (error) => log.debug({ err: error }, 'mcp client error');
+  const running = new Set<Promise<unknown>>();
+  session.server.setRequestHandler(ListToolsRequestSchema, () => catalogue.list);
+  session.server.setRequestHandler(ToolsCallSchema, async (request, extra) => {
+    const call = callTool(components, request['params'] as Parameters<typeof callTool>[1], extra.signal);
+    running.add(call);
+    try {
+      return await call;
+    } finally {
+      running.delete(call);
+      if (extra.signal.aborted) cancelled?.(extra.requestId);
+    }
+  });
+  return { session, drained: () => Promise.allSettled(running).then(() => undefined) };
+}
+
+/** fastmcp's own default writes to stdout (P10). */
+function fastmcpLogger(log: Log): Logger {
+  const line =
+    (write: (fields: object, message: string) => void) =>
+    (...parts: unknown[]) =>
+      write({ parts: parts.slice(1).map(String) }, String(parts[0]));
+  const debug = line((fields, message) => log.debug(fields, message));
+  return {
+    debug,
+    log: debug,
+    info: debug,
+    // Its warnings are about clients that leave out what it would like to know; nothing depends on that here.
+    warn: debug,
+    error: line((fields, message) => log.warn(fields, message)),
+  };
+}

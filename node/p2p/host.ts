@@ -1,0 +1,209 @@
+/**
+ * The libp2p node of this peer: TCP, noise, yamux, identify, Kademlia in server mode, gossipsub, mDNS if wanted.
+ * The settings that differ from libp2p's defaults do so because the default was measured to fail a small mesh on one
+ * host or behind one NAT; each says how.
+ */
+import path from 'node:path';
+import { type GossipSub, gossipsub, TopicValidatorResult } from '@libp2p/gossipsub';
+import { type Identify, identify } from '@libp2p/identify';
+import type { ConnectionGater, Libp2p, PeerId } from '@libp2p/interface';
+import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht';
+import { mdns } from '@libp2p/mdns';
+import { noise } from '@libp2p/noise';
+import { type Ping, ping } from '@libp2p/ping';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { LevelDatastore } from 'datastore-level';
+import { createLibp2p, type Libp2pOptions } from 'libp2p';
+import { FlowmeshError } from '../../dag/errors.ts';
+import type { Log } from '../../scheduler/ports.ts';
+import { loadIdentity } from './identity.ts';
+
+/** Open libp2p connections, those without a peer stream (DHT) included. */
+const CONNECTIONS_MAX = 300;
+const DIAL_TIMEOUT_MS = 5_000;
+const ADDRESS_DIAL_TIMEOUT_MS = 3_000;
+const PARALLEL_DIALS_MAX = 32;
+/** The default of 5 a second for one address locks out a mesh that starts on one host. */
+const INBOUND_PER_ADDRESS_PER_SECOND_MAX = 1_000;
+const INBOUND_PENDING_MAX = 256;
+/** A stopped process is noticed after at most interval and timeout; a loop that stalls for less keeps its peers. */
+const MONITOR_INTERVAL_MS = 2_000;
+const MONITOR_TIMEOUT_MIN_MS = 4_000;
+const MONITOR_TIMEOUT_MAX_MS = 5_000;
+/** Addresses of peers from an earlier run are worth a try for this long. */
+const ADDRESS_AGE_MAX_MS = 24 * 60 * 60 * 1_000;
+const PEER_AGE_MAX_MS = 7 * ADDRESS_AGE_MAX_MS;
+export const OFFER_BYTES_MAX = 64 * 1024;
+const GOSSIP_OUTBOUND_BYTES_MAX = 8 * 1024 * 1024;
+
+export interface HostOptions {
+  mesh: string;
+  listen: string[];
+  data_dir: string;
+  version: string;
+  mdns: boolean;
+  gossip: boolean;
+  denied: () => Set<string>;
+  log: Log;
+}
+
+type HostServices = { identify: Identify; ping: Ping; dht: KadDHT; pubsub?: GossipSub };
+
+export interface Host {
+  node: Libp2p<HostServices>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export class DataFolderInUseError extends FlowmeshError {
+  constructor(folder: string, cause: unknown) {
+    super(
+      'DATA_DIR_IN_USE',
+      `The data folder ${folder} is in use by another process. Stop that one or choose another folder.`,
+      { cause, details: { data_dir: folder } },
+    );
+  }
+}
+
+export class ListenError extends FlowmeshError {
+  constructor(listen: string[], cause: unknown) {
+    super(
+      'CANNOT_LISTEN',
+      `Cannot listen on ${listen.join(', ')}: ${cause instanceof Error ? cause.message : cause}. Choose another address or a free port (tcp/0).`,
+      { cause, details: { listen } },
+    );
+  }
+}
+
+/** The gossip topic of a mesh's offers. */
+export function offersTopic(mesh: string): string {
+  return `flowmesh/1/${mesh}/offers`;
+}
+
+/** @throws IdentityUnreadableError, DataFolderInUseError, FlowmeshError DATA_DIR_UNREADABLE */
+export async function createHost(options: HostOptions): Promise<Host> {
+  const privateKey = await loadIdentity(options.data_dir, options.log);
+  const datastore = await openDatastore(options.data_dir);
+  const topic = offersTopic(options.mesh);
+  const libp2pOptions: Libp2pOptions<HostServices> = {
+    start: false,
+    privateKey,
+    datastore,
+    nodeInfo: { name: 'flowmesh', version: options.version },
+    addresses: { listen: options.listen },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    peerDiscovery: options.mdns ? [mdns({ serviceTag: `_flowmesh-${options.mesh}._udp.local` })] : [],
+    connectionGater: gater(options.denied),
+    connectionManager: {
+      maxConnections: CONNECTIONS_MAX,
+      dialTimeout: DIAL_TIMEOUT_MS,
+      addressDialTimeout: ADDRESS_DIAL_TIMEOUT_MS,
+      maxParallelDials: PARALLEL_DIALS_MAX,
+      inboundConnectionThreshold: INBOUND_PER_ADDRESS_PER_SECOND_MAX,
+      maxIncomingPendingConnections: INBOUND_PENDING_MAX,
+    },
+    connectionMonitor: {
+      pingInterval: MONITOR_INTERVAL_MS,
+      pingTimeout: { minTimeout: MONITOR_TIMEOUT_MIN_MS, maxTimeout: MONITOR_TIMEOUT_MAX_MS },
+    },
+    peerStore: { maxAddressAge: ADDRESS_AGE_MAX_MS, maxPeerAge: PEER_AGE_MAX_MS },
+    services: {
+      identify: identify(),
+      ping: ping(),
+      dht: kadDHT({
+        protocol: `/flowmesh/${options.mesh}/kad/1.0.0`,
+        clientMode: false,
+        // The default mapper drops private addresses: nobody on a LAN would be found.
+        peerInfoMapper: passthroughMapper,
+        kBucketSize: 8,
+        alpha: 3,
+        // The default of 1 s, doubled by its jitter, makes a newcomer's first look-up take seconds.
+        initialQuerySelfInterval: 50,
+        networkDialTimeout: { minTimeout: 500, maxTimeout: 1_000 },
+      }),
+      ...(options.gossip && {
+        pubsub: gossipsub({
+          allowedTopics: [topic],
+          // Peers of one address count as one attacker by default: 20 peers on a host delivered 4 % of the messages.
+          scoreParams: { IPColocationFactorWeight: 0 },
+          // Without it the signature of every duplicate is checked before it is seen to be one.
+          fastMsgIdFn: ({ from, seqno }) => `${hex(from)}${hex(seqno)}`,
+          maxOutboundBufferSize: GOSSIP_OUTBOUND_BYTES_MAX,
+          maxInboundDataLength: OFFER_BYTES_MAX,
+        }),
+      }),
+    },
+  };
+  const node = await createLibp2p(libp2pOptions);
+  node.services.pubsub?.topicValidators.set(topic, (_peer, message) =>
+    message.data.byteLength <= OFFER_BYTES_MAX ? TopicValidatorResult.Accept : TopicValidatorResult.Reject,
+  );
+  node.addEventListener('peer:disconnect', (event) => forgetRoute(node, event.detail, options.log));
+  return {
+    node,
+    async start() {
+      try {
+        await node.start();
+      } catch (error) {
+        await node.stop();
+        await datastore.close();
+        throw new ListenError(options.listen, error);
+      }
+      node.services.pubsub?.subscribe(topic);
+    },
+    async stop() {
+      await node.stop();
+      await datastore.close();
+    },
+  };
+}
+
+function hex(bytes: Uint8Array | undefined): string {
+  return bytes === undefined ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+}
+
+async function openDatastore(dataDir: string): Promise<LevelDatastore> {
+  const datastore = new LevelDatastore(path.join(dataDir, 'libp2p'));
+  try {
+    await datastore.open();
+    return datastore;
+  } catch (error) {
+    if (isLocked(error)) throw new DataFolderInUseError(dataDir, error);
+    throw new FlowmeshError(
+      'DATA_DIR_UNREADABLE',
+      `The known peers in ${path.join(dataDir, 'libp2p')} cannot be read: ${error instanceof Error ? error.message : error}. They are found again without it: move that folder away and start again.`,
+      { cause: error },
+    );
+  }
+}
+
+function isLocked(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'LEVEL_LOCKED') return true;
+  }
+  return false;
+}
+
+function gater(denied: () => Set<string>): ConnectionGater {
+  const isDenied = (peer: PeerId): boolean => denied().has(peer.toString());
+  return {
+    denyDialPeer: isDenied,
+    // A dial by address learns whom it reached only here.
+    denyOutboundEncryptedConnection: isDenied,
+    denyInboundEncryptedConnection: isDenied,
+    denyDialMultiaddr: () => false,
+  };
+}
+
+/** A dead peer in the routing table costs every later look-up a time-out, for ever; a live one comes back by itself. */
+function forgetRoute(node: Libp2p<HostServices>, peer: PeerId, log: Log): void {
+  const { routingTable } = node.services.dht as unknown as {
+    routingTable: { remove(peer: PeerId): Promise<void> };
+  };
+  routingTable.remove(peer).catch((error) => {
+    if (node.status === 'started') log.debug({ peer: peer.toString(), error }, 'could not forget a route');
+  });
+}

@@ -1,0 +1,358 @@
+/**
+ * This peer's place in the mesh: the Network port of the scheduler and the PeerDirectory of the tools, on libp2p.
+ *
+ * @example
+ * const network = await createP2PNetwork({ mesh: 'default', listen: ['/ip4/127.0.0.1/tcp/0'], … });
+ * network.attach(events, () => state);
+ * await network.start();
+ */
+import type { Connection, Libp2p, PeerInfo, Stream } from '@libp2p/interface';
+import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
+import type { PeerState } from '../../scheduler/messages.ts';
+import type { Log, Network, NetworkEvents } from '../../scheduler/ports.ts';
+import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
+import { Bootstrap, Reconnects } from './dialing.ts';
+import { ConnectionDirectory, isOwn } from './directory.ts';
+import { Discovery } from './discovery.ts';
+import { DeadlineExceededError, PeerUnreachableError } from './errors.ts';
+import { OfferGossip } from './gossip.ts';
+import { HELLO, PEER_PROTOCOL } from './greeting.ts';
+import { createHost, type Host } from './host.ts';
+import { KnownPeers } from './known-peers.ts';
+import { type LinkEvents, Links, parseAddress, reasonOf } from './links.ts';
+import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
+
+/** Peer streams open at once on one connection; more than one only while two peers dial each other. */
+const PEER_STREAMS_PER_CONNECTION_MAX = 8;
+const ADDRESSES_TOLD_MAX = 32;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export interface P2POptions {
+  mesh: string;
+  /** Multiaddrs; port 0 takes a free one. */
+  listen: string[];
+  /** Multiaddrs, which may lack a PeerId. */
+  bootstrap: string[];
+  /** The peer's own folder: `identity.key` and `libp2p/` are kept there. */
+  data_dir: string;
+  name: string;
+  version: string;
+  mdns: boolean;
+  gossip: boolean;
+  /** Dial peers that discovery names while fewer than `target_connections` are connected. */
+  auto_connect: boolean;
+  target_connections: number;
+  log: Log;
+  /** Peer ids that this peer neither dials nor accepts. Asked at each connection: for tests of topologies. */
+  denied?: () => Set<string>;
+  /** Default: the constants of `peer-stream.ts`. */
+  limits?: PeerStreamLimits;
+}
+
+export interface P2PNetwork extends Network, Omit<PeerDirectory, 'connect'> {
+  connect(peer: string, addresses: string[]): Promise<void>;
+  connect(target: Parameters<PeerDirectory['connect']>[0]): Promise<ConnectResult>;
+  /** Who hears messages, and what this peer says about itself. Before `start`. */
+  attach(events: NetworkEvents, describe: () => PeerState): void;
+  /** Listens, and dials the bootstrap addresses and the peers of earlier runs. @throws ListenError */
+  start(): Promise<void>;
+  /** Says goodbye and closes everything, the files too. */
+  stop(): Promise<void>;
+  /** Breaks the connections to peers that are denied by now. */
+  dropDenied(): void;
+}
+
+/** @throws IdentityUnreadableError, DataFolderInUseError, InvalidAddressError */
+export async function createP2PNetwork(options: P2POptions): Promise<P2PNetwork> {
+  const denied = options.denied ?? (() => NOBODY);
+  for (const address of options.bootstrap) parseAddress(address);
+  const host = await createHost({ ...options, denied });
+  return new Libp2pNetwork(host, options, denied);
+}
+
+const NOBODY: Set<string> = new Set();
+
+class Libp2pNetwork implements P2PNetwork {
+  readonly self: string;
+  readonly #host: Host;
+  readonly #node: Libp2p;
+  readonly #options: P2POptions;
+  readonly #denied: () => Set<string>;
+  readonly #known = new KnownPeers();
+  readonly #links: Links;
+  readonly #reconnects: Reconnects;
+  readonly #bootstrap: Bootstrap;
+  readonly #discovery: Discovery;
+  readonly #gossip: OfferGossip;
+  readonly #directory: ConnectionDirectory;
+  #attached: { events: NetworkEvents; describe: () => PeerState } | null = null;
+  /** Peers the scheduler was told are connected and not yet that they are not. */
+  readonly #told = new Set<string>();
+  #stopped: Promise<void> | null = null;
+
+  constructor(host: Host, options: P2POptions, denied: () => Set<string>) {
+    const { log, mesh } = options;
+    this.#host = host;
+    this.#node = host.node;
+    this.#options = options;
+    this.#denied = denied;
+    this.self = host.node.peerId.toString();
+    this.#links = new Links(this.#node, this.#known, this.#linkEvents(), {
+      mesh,
+      describe: () => this.#attachment.describe(),
+      addresses: () => this.addresses(),
+      denied,
+      limits: options.limits,
+      log,
+    });
+    this.#reconnects = new Reconnects(this.#links, this.#known, denied, log);
+    this.#bootstrap = new Bootstrap(this.#links, this.#known, {
+      addresses: options.bootstrap,
+      isSelf: (address) => isOwn(this.#node, address),
+      log,
+    });
+    this.#discovery = new Discovery(host.node, this.#known, mesh, log);
+    this.#gossip = new OfferGossip(host.node.services.pubsub, mesh, log);
+    this.#directory = new ConnectionDirectory({
+      node: this.#node,
+      links: this.#links,
+      known: this.#known,
+      discovery: this.#discovery,
+      bootstrap: this.#bootstrap,
+      reconnects: this.#reconnects,
+    });
+  }
+
+  get started_at(): string {
+    return this.#directory.started_at;
+  }
+
+  attach(events: NetworkEvents, describe: () => PeerState): void {
+    this.#attached = { events, describe };
+  }
+
+  async start(): Promise<void> {
+    const { events } = this.#attachment;
+    await this.#node.handle(PEER_PROTOCOL, (stream, connection) => this.#accept(stream, connection), {
+      maxInboundStreams: PEER_STREAMS_PER_CONNECTION_MAX,
+      maxOutboundStreams: PEER_STREAMS_PER_CONNECTION_MAX,
+    });
+    this.#gossip.listen((from, offer) => this.#guard('an offer', () => events.onOffer(from, offer)));
+    this.#node.addEventListener('peer:discovery', (event) => this.#onDiscovered(event.detail));
+    await this.#host.start();
+    this.#bootstrap.start();
+    await this.#dialEarlierPeers();
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.#bootstrap.stop();
+    this.#reconnects.stop();
+    this.#discovery.stop();
+    this.#directory.stop();
+    this.#links.stop();
+    await this.#host.stop();
+  }
+
+  addresses(): string[] {
+    return this.#node
+      .getMultiaddrs()
+      .slice(0, ADDRESSES_TOLD_MAX)
+      .map((address) => address.toString());
+  }
+
+  connected(): string[] {
+    return this.#links.connected();
+  }
+
+  request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {
+    const stream = this.#links.stream(peer);
+    if (stream !== null) return stream.request(method, params, deadlineMs);
+    if (peer === this.self) return this.#requestSelf(method, params, deadlineMs);
+    const redial = this.#links.redial(peer);
+    if (redial !== null) return this.#requestAfter(redial, peer, method, params, deadlineMs);
+    return Promise.reject(new PeerUnreachableError(peer, 'it is not connected'));
+  }
+
+  notify(peer: string, method: string, params: JsonObject): void {
+    if (peer === this.self) setImmediate(() => this.#notification(peer, method, params));
+    else this.#links.stream(peer)?.notify(method, params);
+  }
+
+  publish(offer: JsonObject): void {
+    this.#gossip.publish(offer);
+  }
+
+  provide(capabilities: string[]): void {
+    this.#discovery.provide(capabilities);
+  }
+
+  findProviders(capability: string, limit: number, deadlineMs: number): Promise<string[]> {
+    return this.#discovery.find(capability, limit, deadlineMs);
+  }
+
+  connect(peer: string, addresses: string[]): Promise<void>;
+  connect(target: Parameters<PeerDirectory['connect']>[0]): Promise<ConnectResult>;
+  async connect(target: string | Parameters<PeerDirectory['connect']>[0], addresses: string[] = []): Promise<unknown> {
+    if (typeof target !== 'string') return this.#directory.connect(target);
+    if (target !== this.self) await this.#links.open(target, addresses, AbortSignal.timeout(CONNECT_TIMEOUT_MS));
+    return undefined;
+  }
+
+  list(): ReturnType<PeerDirectory['list']> {
+    return this.#directory.list();
+  }
+
+  disconnect(peer: string, reason: string | undefined): ReturnType<PeerDirectory['disconnect']> {
+    return this.#directory.disconnect(peer, reason);
+  }
+
+  discover(query: Parameters<PeerDirectory['discover']>[0]): ReturnType<PeerDirectory['discover']> {
+    return this.#directory.discover(query);
+  }
+
+  bootstrap(options: Parameters<PeerDirectory['bootstrap']>[0]): ReturnType<PeerDirectory['bootstrap']> {
+    return this.#directory.bootstrap(options);
+  }
+
+  history(peer: string, hours: number): ReturnType<PeerDirectory['history']> {
+    return this.#directory.history(peer, hours);
+  }
+
+  dropDenied(): void {
+    this.#links.dropDenied();
+  }
+
+  get #attachment(): { events: NetworkEvents; describe: () => PeerState } {
+    if (this.#attached === null) throw new FlowmeshError('NOT_ATTACHED', 'The network is started before `attach`.');
+    return this.#attached;
+  }
+
+  #accept(stream: Stream, connection: Connection): void {
+    this.#links.accept(stream, connection);
+  }
+
+  #linkEvents(): LinkEvents {
+    return {
+      greeted: (peer, state, how) => this.#greeted(peer, state, how),
+      lost: (peer, goodbye) => this.#lost(peer, goodbye),
+      request: async (peer, method, params) => this.#attachment.events.onMessage(peer, method, params),
+      notification: (peer, method, params) => this.#notification(peer, method, params),
+    };
+  }
+
+  #greeted(peer: string, state: PeerState, how: 'inbound' | 'outbound'): void {
+    this.#reconnects.cancel(peer);
+    this.#told.add(peer);
+    this.#notification(peer, HELLO, state);
+    this.#guard('a new connection', () => this.#attachment.events.onConnected(peer, how));
+    this.#discovery.onConnected();
+    this.#remember(peer);
+  }
+
+  #lost(peer: string, goodbye: Goodbye | null): void {
+    if (this.#told.delete(peer)) {
+      this.#guard('a lost connection', () => this.#attachment.events.onDisconnected(peer));
+    }
+    const known = this.#known.get(peer);
+    if (known?.kept && !known.held) this.#reconnects.start(peer);
+    if (goodbye?.code !== 'DISCONNECTED') this.#bootstrap.lost(peer);
+  }
+
+  #notification(peer: string, method: string, params: unknown): void {
+    this.#attachment.events.onMessage(peer, method, params).catch((error) => {
+      this.#options.log.warn({ peer, method, reason: reasonOf(error) }, 'a notification was not handled');
+    });
+  }
+
+  /** An event handler that throws must not end the loop that called it. */
+  #guard(what: string, handle: () => void): void {
+    try {
+      handle();
+    } catch (error) {
+      this.#options.log.error({ error }, `${what} was not handled`);
+    }
+  }
+
+  #requestSelf(method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new DeadlineExceededError(this.self, method, deadlineMs)), deadlineMs);
+      const handle = async (): Promise<JsonValue> =>
+        (await this.#attachment.events.onMessage(this.self, method, params)) ?? null;
+      setImmediate(() => {
+        handle()
+          .then(resolve, (error) => reject(error instanceof FlowmeshError ? error : new RemoteError(errorShape(error))))
+          .finally(() => clearTimeout(timer));
+      });
+    });
+  }
+
+  async #requestAfter(
+    redial: Promise<void>,
+    peer: string,
+    method: string,
+    params: JsonObject,
+    deadlineMs: number,
+  ): Promise<JsonValue> {
+    const started = performance.now();
+    await redial;
+    const stream = this.#links.stream(peer);
+    const leftMs = deadlineMs - (performance.now() - started);
+    if (stream === null) throw new PeerUnreachableError(peer, 'its stream broke and it does not answer');
+    if (leftMs <= 0) throw new DeadlineExceededError(peer, method, deadlineMs);
+    return stream.request(method, params, leftMs);
+  }
+
+  #onDiscovered({ id, multiaddrs }: PeerInfo): void {
+    const peer = id.toString();
+    if (peer === this.self) return;
+    const known = this.#known.learn(
+      peer,
+      multiaddrs.map((address) => address.toString()),
+      this.#options.mdns ? 'mdns' : 'dht',
+    );
+    const wanted = this.#options.auto_connect && this.connected().length < this.#options.target_connections;
+    if (wanted && !known.held && !known.connected && !this.#denied().has(peer)) this.#dialQuietly(peer);
+  }
+
+  #dialQuietly(peer: string): void {
+    this.#links.open(peer, [], AbortSignal.timeout(CONNECT_TIMEOUT_MS)).catch((error) => {
+      this.#options.log.debug({ peer, reason: reasonOf(error) }, 'a discovered peer could not be connected');
+    });
+  }
+
+  /** The peer store forgets addresses of peers that are seldom seen, but not a peer with this tag. */
+  #remember(peer: string): void {
+    const connection = this.#node.getConnections().find(({ remotePeer }) => remotePeer.toString() === peer);
+    if (connection === undefined) return;
+    this.#node.peerStore
+      .merge(connection.remotePeer, { tags: { [MET_TAG]: { value: MET_TAG_VALUE } } })
+      .catch((error) => {
+        this.#options.log.debug({ peer, reason: reasonOf(error) }, 'a peer could not be remembered');
+      });
+  }
+
+  /** A restarted peer finds its mesh again also when no bootstrap peer is up. */
+  async #dialEarlierPeers(): Promise<void> {
+    const earlier = await this.#node.peerStore.all({
+      filters: [({ tags }) => tags.has(MET_TAG)],
+      limit: this.#options.target_connections,
+    });
+    for (const { id, addresses } of earlier) {
+      const known = this.#known.learn(
+        id.toString(),
+        addresses.map(({ multiaddr }) => multiaddr.toString()),
+      );
+      known.kept = true;
+      this.#reconnects.start(known.peer);
+    }
+  }
+}
+
+/** Marks peers in the peer store that greeted this one; libp2p keeps their connections longer than others. */
+const MET_TAG = 'flowmesh-met';
+const MET_TAG_VALUE = 50;

@@ -1,0 +1,104 @@
+/**
+ * One peer as a process runs it: the mesh side on its own loop or on this one, the router, and MCP over HTTP.
+ *
+ *   const peer = await startPeer(config, log); // its data folder is held by the caller (node/data-folder.ts)
+ *   peer.http_url; // http://127.0.0.1:7601
+ *   await peer.stop();
+ *
+ * MCP over stdio is the caller's: `serveStdio({ router: peer.router, … })`.
+ */
+import type { Log, Reader } from '../scheduler/ports.ts';
+import { packageVersion } from './cli/package-file.ts';
+import { createClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { startListener } from './mcp/listener.ts';
+import { type Closing, closeAll } from './runtimes/closing.ts';
+import { linkInline } from './runtimes/inline-mesh.ts';
+import { CLOSE_DEADLINE_MS, MESH_STOP_DEADLINE_MS } from './runtimes/limits.ts';
+import { type Mesh, type MeshSeams, startMesh } from './runtimes/mesh.ts';
+import type { MeshLink } from './runtimes/mesh-link.ts';
+import { MeshSupervisor } from './runtimes/mesh-supervisor.ts';
+import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
+import { openSqliteReader } from './store/reader.ts';
+
+export interface RunningPeer {
+  readonly config: Config;
+  readonly peer_id: string;
+  /** Dialable, at the start. */
+  readonly addresses: string[];
+  /** Without a path; MCP is at `${http_url}/mcp`. Null when the peer serves no HTTP. */
+  readonly http_url: string | null;
+  readonly router: ToolRouter;
+  /** The mesh side when it is on this loop (`runtime: inline`). */
+  readonly mesh: Mesh | null;
+  /** Resolves with the reason when the peer cannot go on; it is still to be stopped. */
+  readonly failed: Promise<Error>;
+  /**
+   * Ends within MESH_STOP_DEADLINE_MS and a little. Calling it again waits for the same end.
+   *
+   * @throws CLOSE_FAILED naming what did not close cleanly; everything else is closed
+   */
+  stop(): Promise<void>;
+}
+
+/**
+ * Resolves when the peer is ready for calls.
+ *
+ * @param seams of tests; taken with the inline runtime only, since a function cannot cross to another thread
+ * @throws what kept a part from starting; everything that was started is closed again
+ */
+export async function startPeer(config: Config, log: Log, seams: MeshSeams = {}): Promise<RunningPeer> {
+  const opened: Closing[] = [];
+  try {
+    const { link, reader, mesh } = await openMesh(config, log, seams, opened);
+    const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
+    opened.push({ part: 'router', close: () => router.close() });
+    let httpUrl: string | null = null;
+    if (config.http !== null) {
+      const info = { peer_id: link.info.peer_id, name: config.name, version: packageVersion() };
+      const listener = await startListener({ ...config.http, router, info, log });
+      opened.push({ part: 'listener', close: () => listener.close() });
+      httpUrl = listener.url;
+    }
+    let stopped: Promise<void> | undefined;
+    return {
+      config,
+      peer_id: link.info.peer_id,
+      addresses: link.info.addresses,
+      http_url: httpUrl,
+      router,
+      mesh,
+      failed: link.failed,
+      stop() {
+        stopped ??= closeAll(opened.toReversed(), log);
+        return stopped;
+      },
+    };
+  } catch (error) {
+    // The reason of the failed start is what its caller has to know; what does not close is in the log.
+    await closeAll(opened.toReversed(), log).catch(() => {});
+    throw error;
+  }
+}
+
+async function openMesh(
+  config: Config,
+  log: Log,
+  seams: MeshSeams,
+  opened: Closing[],
+): Promise<{ link: MeshLink; reader: Reader; mesh: Mesh | null }> {
+  const stopsMesh = (link: MeshLink): Closing => {
+    return { part: 'mesh', close: () => link.stop(), deadlineMs: MESH_STOP_DEADLINE_MS + CLOSE_DEADLINE_MS };
+  };
+  if (config.runtime === 'inline') {
+    const mesh = await startMesh(config, log, seams);
+    const link = linkInline(mesh);
+    opened.push(stopsMesh(link));
+    return { link, reader: mesh.store.reader, mesh };
+  }
+  const link = await MeshSupervisor.start({ config, log });
+  opened.push(stopsMesh(link));
+  const reader = openSqliteReader(link.info.store_path);
+  opened.push({ part: 'reader', close: () => reader.close() });
+  return { link, reader, mesh: null };
+}

@@ -1,0 +1,103 @@
+/**
+ * Tool calls on the mesh loop: those of this peer's own clients, which come through the router, and those of other
+ * peers, which come over the network on behalf of theirs. Both run the same definitions.
+ */
+import type { JsonObject } from '../../dag/errors.ts';
+import type { SchedulerApi } from '../../scheduler/api.ts';
+import { CALL_DEADLINE_MS } from '../../scheduler/limits.ts';
+import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
+import type { MeshContext, Tool } from '../../tools/definition.ts';
+import type { PeerDirectory } from '../../tools/peers.ts';
+import { tools } from '../../tools/registry.ts';
+import { callTool } from '../../tools/route.ts';
+import { answerOperation } from '../../tools/task/answer.ts';
+import { CallLatencies } from './call-figures.ts';
+import { boundedSignal, orAborted } from './deadline.ts';
+import { TooBusyError, UnknownToolError } from './errors.ts';
+import { createEverywhere } from './everywhere.ts';
+import { INBOUND_CALLS_MAX } from './limits.ts';
+import type { CallFigures, CallOptions } from './mesh-link.ts';
+
+export interface MeshCallComponents {
+  scheduler: SchedulerApi;
+  peers: PeerDirectory;
+  reader: Reader;
+  clock: Clock;
+  log: Log;
+}
+
+export class MeshCalls {
+  private readonly components: MeshCallComponents;
+  private readonly inboundLatencies = new CallLatencies();
+  private inboundRunning = 0;
+  private ownRunning = 0;
+
+  constructor(components: MeshCallComponents) {
+    this.components = components;
+  }
+
+  /** Calls of this peer's clients that run now. */
+  get running(): number {
+    return this.ownRunning;
+  }
+
+  /** Calls of other peers, since the start. */
+  inboundFigures(): Record<string, CallFigures> {
+    return this.inboundLatencies.figures();
+  }
+
+  /** @throws UNKNOWN_TOOL, DEADLINE_EXCEEDED, CANCELLED, or the tool's own error */
+  async run(tool: string, input: unknown, { signal, deadlineMs }: CallOptions): Promise<JsonObject> {
+    const definition = operationNamed(tool);
+    const bound = boundedSignal(tool, deadlineMs, signal);
+    this.ownRunning += 1;
+    try {
+      // Not raced against the signal: the call counts until its handler is done, or the bound on calls means nothing.
+      return await callTool(definition, input, this.context(bound.signal), 0);
+    } finally {
+      this.ownRunning -= 1;
+      bound.done();
+    }
+  }
+
+  /**
+   * Runs a call of another peer, for at most CALL_DEADLINE_MS.
+   *
+   * @param hops how often it was handed on
+   * @throws as `run`, and TOO_BUSY
+   */
+  async runInbound(tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
+    const definition = operationNamed(tool);
+    if (this.inboundRunning >= INBOUND_CALLS_MAX) throw new TooBusyError('INBOUND_CALLS_MAX', this.inboundRunning);
+    const bound = boundedSignal(tool, CALL_DEADLINE_MS, undefined);
+    const started = performance.now();
+    const work = callTool(definition, input, this.context(bound.signal), hops);
+    let ok = false;
+    this.inboundRunning += 1;
+    const ended = () => {
+      this.inboundRunning -= 1;
+    };
+    work.then(ended, ended);
+    try {
+      const output = await orAborted(bound.signal, work);
+      ok = true;
+      return output;
+    } finally {
+      bound.done();
+      this.inboundLatencies.record(tool, started, ok);
+    }
+  }
+
+  private context(signal: AbortSignal): MeshContext {
+    const { scheduler, peers, reader, clock, log } = this.components;
+    const everywhere = createEverywhere(scheduler, signal, log);
+    return { scheduler, peers, reader, clock, self: scheduler.self, signal, everywhere };
+  }
+}
+
+/** One of the 26 tools, or the answer to a task that waits for a person. */
+export function operationNamed(name: string): Tool {
+  const tool = tools.get(name) ?? (name === answerOperation.name ? answerOperation : undefined);
+  if (tool === undefined) throw new UnknownToolError(name);
+  return tool;
+}

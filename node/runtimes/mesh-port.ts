@@ -1,0 +1,73 @@
+/**
+ * The mesh loop's end of the port. Every call gets exactly one answer, also when it was given up: that is how the
+ * other side knows that it is done. Calls that were given up see an aborted signal.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import { BatchPort } from './batch-port.ts';
+import { UnclonableError } from './errors.ts';
+import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
+import type { FromMesh, ToMesh } from './port-messages.ts';
+
+/** What of the mesh side is served; `startMesh` makes one. */
+export interface ServedMesh {
+  readonly info: MeshInfo;
+  call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
+  state(): MeshState;
+  stop(): Promise<void>;
+}
+
+/** Starts the mesh side, says so, and serves it until it is told to stop. Then the port is closed. */
+export async function serveMeshPort(port: MessagePort, start: () => Promise<ServedMesh>): Promise<void> {
+  const aborts = new Map<number, AbortController>();
+  let mesh: ServedMesh | undefined;
+
+  const batches = new BatchPort<FromMesh, ToMesh>(port, {
+    onMessage(message) {
+      if (message.kind === 'abort') aborts.get(message.id)?.abort(new RemoteError(message.error));
+      else if (message.kind === 'stop') void stop();
+      else if (message.kind === 'call') void call(message);
+      else batches.post({ kind: 'state', id: message.id, state: mesh!.state() });
+    },
+    onUnclonable(message, error) {
+      if (!('id' in message)) throw error;
+      batches.post({ kind: 'error', id: message.id, error: errorShape(new UnclonableError(error)) });
+    },
+  });
+
+  const call = async ({ id, tool, input, deadline_ms }: ToMesh & { kind: 'call' }) => {
+    const abort = new AbortController();
+    aborts.set(id, abort);
+    try {
+      const output = await mesh!.call(tool, input, { signal: abort.signal, deadlineMs: deadline_ms });
+      batches.post({ kind: 'output', id, output });
+    } catch (error) {
+      batches.post({ kind: 'error', id, error: errorShape(error) });
+    } finally {
+      aborts.delete(id);
+    }
+  };
+
+  const stop = async () => {
+    let failure: FromMesh & { kind: 'stopped' } = { kind: 'stopped', error: null };
+    try {
+      await mesh!.stop();
+    } catch (error) {
+      failure = { kind: 'stopped', error: errorShape(error) };
+    }
+    last(failure);
+  };
+
+  const last = (message: FromMesh) => {
+    batches.post(message);
+    batches.flush();
+    port.close();
+  };
+
+  try {
+    mesh = await start();
+    batches.post({ kind: 'started', info: mesh.info });
+  } catch (error) {
+    last({ kind: 'start_failed', error: errorShape(error) });
+  }
+}

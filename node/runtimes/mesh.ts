@@ -1,0 +1,104 @@
+/**
+ * The mesh side of one peer: store, executors, expressions, libp2p and the scheduler, put together on the loop that
+ * calls `startMesh`. Several can run in one process, each on a folder of its own.
+ *
+ *   const mesh = await startMesh(config, log);
+ *   await mesh.call('task_submit', { task_type: 'echo' }, { signal, deadlineMs: 5_000 });
+ *   await mesh.stop();
+ *
+ * 1. The store is open and the scheduler has taken up what it holds before the first peer is greeted.
+ * 2. What was opened is closed in the opposite order, all of it, also when the start fails half-way.
+ */
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import type { JsonObject } from '../../dag/errors.ts';
+import type { Clock, Log, Store } from '../../scheduler/ports.ts';
+import { Scheduler } from '../../scheduler/scheduler.ts';
+import { packageVersion } from '../cli/package-file.ts';
+import { createClock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import { createExecutors } from '../executors/executors.ts';
+import { createEvaluator } from '../expressions/evaluator.ts';
+import { createP2PNetwork, type P2PNetwork } from '../p2p/network.ts';
+import { createRandom } from '../random.ts';
+import { openSqliteStore } from '../store/store.ts';
+import { type Closing, closeAll } from './closing.ts';
+import { MeshCalls } from './mesh-calls.ts';
+import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
+
+const STORE_FILE = 'flowmesh.db';
+
+/** What tests replace to build a topology or to stop a peer as a crash would. */
+export interface MeshSeams {
+  /** Peer ids that this peer neither dials nor accepts. Asked at every connection. */
+  denied?: () => Set<string>;
+  clock?: Clock;
+}
+
+export interface Mesh {
+  readonly info: MeshInfo;
+  readonly scheduler: Scheduler;
+  readonly network: P2PNetwork;
+  readonly store: Store;
+  call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
+  state(): MeshState;
+  /**
+   * Hands over and closes everything.
+   *
+   * @param options.handOver false leaves like a crash: peers are told nothing, running work is dropped
+   * @throws CLOSE_FAILED after everything was tried
+   */
+  stop(options?: { handOver: boolean }): Promise<void>;
+}
+
+/** @throws what a part says that cannot start: the data folder is damaged, the address is in use, … */
+export async function startMesh(config: Config, log: Log, seams: MeshSeams = {}): Promise<Mesh> {
+  const opened: Closing[] = [];
+  const closeOpened = () => closeAll(opened.toReversed(), log);
+  try {
+    const clock = seams.clock ?? createClock();
+    const storePath = join(config.data_dir, STORE_FILE);
+    const store = await openSqliteStore({ path: storePath, inline: config.runtime === 'inline', log });
+    opened.push({ part: 'store', close: () => store.close() });
+    const executors = await createExecutors(config, log);
+    opened.push({ part: 'executors', close: () => executors.close() });
+    const evaluator = createEvaluator({});
+    opened.push({ part: 'expressions', close: () => evaluator.close() });
+    const network = await createP2PNetwork({ ...config, version: packageVersion(), log, denied: seams.denied });
+    opened.push({ part: 'network', close: () => network.stop() });
+    const scheduler = new Scheduler(
+      { clock, random: createRandom(), network, store, executors, evaluator, log },
+      { ...config, version: packageVersion() },
+    );
+    const calls = new MeshCalls({ scheduler, peers: network, reader: store.reader, clock, log });
+    scheduler.serveCalls((tool, input, hops) => calls.runInbound(tool, input, hops));
+    network.attach(scheduler, () => scheduler.describe());
+    const schedulerPart: Closing = { part: 'scheduler', close: () => scheduler.stop() };
+    opened.push(schedulerPart);
+    await scheduler.start();
+    await network.start();
+
+    return {
+      info: { peer_id: network.self, addresses: network.addresses(), store_path: storePath },
+      scheduler,
+      network,
+      store,
+      call: (tool, input, options) => calls.run(tool, input, options),
+      state: () => ({
+        connected_peers: network.connected().length,
+        addresses: network.addresses(),
+        running_calls: calls.running,
+        inbound: calls.inboundFigures(),
+        utilization: performance.eventLoopUtilization().utilization,
+      }),
+      stop(options = { handOver: true }) {
+        const parts = options.handOver ? opened : opened.filter((each) => each !== schedulerPart);
+        return closeAll(parts.toReversed(), log);
+      },
+    };
+  } catch (error) {
+    // The reason of the failed start is what its caller has to know; what does not close is in the log.
+    await closeOpened().catch(() => {});
+    throw error;
+  }
+}

@@ -1,0 +1,25 @@
+/** What the serve loop and the mesh loop say to each other. */
+import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
+import type { Config } from '../config.ts';
+import type { MeshInfo, MeshState } from './mesh-link.ts';
+
+/** `workerData` of the mesh thread. */
+export interface MeshThreadData {
+  config: Config;
+}
+
+export type ToMesh =
+  | { kind: 'call'; id: number; tool: string; input: unknown; deadline_ms: number }
+  /** The caller of call `id` went away; the mesh answers it all the same, once. */
+  | { kind: 'abort'; id: number; error: ErrorShape }
+  | { kind: 'state'; id: number }
+  | { kind: 'stop' };
+
+export type FromMesh =
+  | { kind: 'started'; info: MeshInfo }
+  /** Could not start; the thread ends. */
+  | { kind: 'start_failed'; error: ErrorShape }
+  | { kind: 'output'; id: number; output: JsonObject }
+  | { kind: 'error'; id: number; error: ErrorShape }
+  | { kind: 'state'; id: number; state: MeshState }
+  | { kind: 'stopped'; error: ErrorShape | null };

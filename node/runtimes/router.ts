@@ -1,0 +1,184 @@
+/**
+ * Sends each tool call to the loop its definition names.
+ *
+ *   const router = createRouter({ link, reader, clock, config, log });
+ *   await router.call('task_submit', { task_type: 'echo' }, { deadline_ms: 5_000 });
+ *
+ * 1. A call is executed once: an error of one loop is the answer, never a reason to run the call on the other.
+ * 2. Reads are answered here from committed records; what cannot be, and every other tool, crosses once to the mesh.
+ * 3. At most CALLS_IN_FLIGHT_MAX calls are carried; one that its caller gave up counts until it has really ended.
+ */
+import { type EventLoopUtilization, performance } from 'node:perf_hooks';
+import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { StoppedError } from '../../scheduler/errors.ts';
+import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
+import { readLocally } from '../../tools/route.ts';
+import { parseInput } from '../../tools/run.ts';
+import { answerOperation } from '../../tools/task/answer.ts';
+import { packageVersion } from '../cli/package-file.ts';
+import type { Config } from '../config.ts';
+import { CallLatencies } from './call-figures.ts';
+import { boundedSignal, orAborted } from './deadline.ts';
+import { TooBusyError } from './errors.ts';
+import { CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS, CALLS_IN_FLIGHT_MAX } from './limits.ts';
+import { operationNamed } from './mesh-calls.ts';
+import type { CallFigures, MeshLink, MeshState } from './mesh-link.ts';
+
+export interface RouterCallOptions {
+  /** The caller went away. */
+  signal?: AbortSignal;
+  /** From now, at most CALL_DEADLINE_MAX_MS. Default: CALL_DEADLINE_DEFAULT_MS. */
+  deadline_ms?: number;
+}
+
+export interface RouterStatus {
+  ready: boolean;
+  /** Why it is not ready, in sentences. */
+  reasons: string[];
+  peer_id: string;
+  name: string;
+  mesh: string;
+  version: string;
+  /** Null when the mesh loop cannot be asked. */
+  connected_peers: number | null;
+  addresses: string[];
+  runtime: Config['runtime'];
+  in_flight: number;
+  mesh_restarts: number;
+  /** Share of the time that a loop was busy, 0–1, since its start. With the inline runtime both are one loop. */
+  loops: { serve: { utilization: number }; mesh: { utilization: number; running_calls: number } | null };
+  /** Calls by the loop that answered: `serve` and `mesh` those of this peer's clients, `inbound` those of other peers. */
+  tools: {
+    serve: Record<string, CallFigures>;
+    mesh: Record<string, CallFigures>;
+    inbound: Record<string, CallFigures>;
+  };
+}
+
+export interface ToolRouter {
+  /**
+   * @param input unchecked
+   * @returns the tool's output with `success: true`
+   * @throws the tool's error, or UNKNOWN_TOOL, TOO_BUSY, DEADLINE_EXCEEDED, CANCELLED, MESH_RESTARTED, MESH_DOWN,
+   *   PEER_STOPPED
+   */
+  call(tool: string, input: unknown, options?: RouterCallOptions): Promise<JsonObject>;
+  /** A person's answer to a task that waits for one, at whichever peer it is. */
+  answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }): Promise<JsonObject>;
+  status(): Promise<RouterStatus>;
+}
+
+export interface RouterComponents {
+  link: MeshLink;
+  /** Reads committed rows on this loop. */
+  reader: Reader;
+  clock: Clock;
+  config: Pick<Config, 'name' | 'mesh' | 'runtime'>;
+  log: Log;
+}
+
+export class LoopRouter implements ToolRouter {
+  private readonly components: RouterComponents;
+  private readonly inFlightMax: number;
+  private readonly onServe = new CallLatencies();
+  private readonly onMesh = new CallLatencies();
+  private readonly since: EventLoopUtilization = performance.eventLoopUtilization();
+  private inFlight = 0;
+  private closed = false;
+
+  /** @param options.calls_in_flight_max default CALLS_IN_FLIGHT_MAX */
+  constructor(components: RouterComponents, options: { calls_in_flight_max?: number } = {}) {
+    this.components = components;
+    this.inFlightMax = options.calls_in_flight_max ?? CALLS_IN_FLIGHT_MAX;
+  }
+
+  async call(tool: string, input: unknown, options: RouterCallOptions = {}): Promise<JsonObject> {
+    const definition = operationNamed(tool);
+    if (this.closed) throw new StoppedError();
+    if (this.inFlight >= this.inFlightMax) throw new TooBusyError('CALLS_IN_FLIGHT_MAX', this.inFlight);
+    const deadlineMs = Math.min(options.deadline_ms ?? CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS);
+    const bound = boundedSignal(tool, deadlineMs, options.signal);
+    const started = performance.now();
+    const release = this.occupy();
+    let latencies = definition.runtime === 'serve' ? this.onServe : this.onMesh;
+    let ok = false;
+    try {
+      bound.signal.throwIfAborted();
+      if (definition.runtime === 'serve') {
+        const { reader, clock, link } = this.components;
+        const context = { reader, clock, self: link.info.peer_id };
+        const read = await orAborted(bound.signal, readLocally(definition, parseInput(definition, input), context));
+        if (read !== undefined) {
+          ok = true;
+          return read;
+        }
+        latencies = this.onMesh;
+      }
+      const work = this.components.link.call(tool, input, { signal: bound.signal, deadlineMs });
+      release.after(work);
+      const output = await orAborted(bound.signal, work);
+      ok = true;
+      return output;
+    } finally {
+      bound.done();
+      release.now();
+      latencies.record(tool, started, ok);
+    }
+  }
+
+  answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }): Promise<JsonObject> {
+    return this.call(answerOperation.name, { task_id, ...answer });
+  }
+
+  async status(): Promise<RouterStatus> {
+    const { link, config, log } = this.components;
+    const state: MeshState | undefined = await link.state().catch((error) => {
+      log.warn({ err: error }, 'the mesh loop does not say how it is');
+      return undefined;
+    });
+    const reasons: string[] = [];
+    if (this.closed) reasons.push('the peer is stopping');
+    else if (state === undefined) reasons.push('the mesh loop does not answer');
+    return {
+      ready: reasons.length === 0,
+      reasons,
+      peer_id: link.info.peer_id,
+      name: config.name,
+      mesh: config.mesh,
+      version: packageVersion(),
+      connected_peers: state?.connected_peers ?? null,
+      addresses: state?.addresses ?? link.info.addresses,
+      runtime: config.runtime,
+      in_flight: this.inFlight,
+      mesh_restarts: link.restarts,
+      loops: {
+        serve: { utilization: performance.eventLoopUtilization(this.since).utilization },
+        mesh: state === undefined ? null : { utilization: state.utilization, running_calls: state.running_calls },
+      },
+      tools: { serve: this.onServe.figures(), mesh: this.onMesh.figures(), inbound: state?.inbound ?? {} },
+    };
+  }
+
+  /** From now on calls fail as PEER_STOPPED; those that run go on. */
+  close(): void {
+    this.closed = true;
+  }
+
+  /** Takes a place in flight, freed once: now, or when `work` has settled if there is some. */
+  private occupy(): { now(): void; after(work: Promise<unknown>): void } {
+    this.inFlight += 1;
+    let waitsForWork = false;
+    const free = () => {
+      this.inFlight -= 1;
+    };
+    return {
+      now() {
+        if (!waitsForWork) free();
+      },
+      after(work) {
+        waitsForWork = true;
+        work.then(free, free);
+      },
+    };
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * The tables of the data file. Columns beside `data` (the record as JSON) exist for queries only. `crc` is the CRC-32
+ * of `data`: SQLite checks the structure of its pages but not the bytes of a value.
+ */
+
+/** Raised whenever a file of the old format would be misread; kept in the file as SQLite's `user_version`. */
+export const FORMAT_VERSION = 1;
+export const COLUMNS = [
+  'uid',
+  'kind',
+  'alias',
+  'parent',
+  'created_at',
+  'active',
+  'status',
+  'priority',
+  'worker_id',
+  'peer_id',
+  'dead_letter',
+  'tags',
+  'ended_at',
+  'wait_ms',
+  'execution_ms',
+  'feed_id',
+  'epoch',
+  'seq',
+  'data',
+] as const;
+
+/** Columns that a record hardly ever changes: an update that leaves them alone leaves their indexes alone. */
+export const STEADY_COLUMNS: readonly string[] = ['uid', 'kind', 'alias', 'parent', 'created_at'];
+
+/**
+ * `active` is 1 for a record without an end or before it. Every index is paid for at each commit; these are the ones
+ * the Reader's questions need:
+ *   by_alias   byAlias
+ *   by_parent  children
+ *   listed     list: all filters and the order from the index alone
+ *   active     active, queuePosition, counts of what is not ended
+ *   ended      counts, averages and history of what is ended
+ */
+export const SCHEMA = `
+  CREATE TABLE feed (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    feed_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE rows (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    alias TEXT,
+    parent TEXT,
+    created_at TEXT,
+    active INTEGER NOT NULL,
+    status TEXT,
+    priority REAL,
+    worker_id TEXT,
+    peer_id TEXT,
+    dead_letter INTEGER NOT NULL,
+    tags TEXT,
+    ended_at TEXT,
+    wait_ms REAL,
+    execution_ms REAL,
+    feed_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    data TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX by_alias ON rows (alias, kind) WHERE alias IS NOT NULL;
+  CREATE INDEX by_parent ON rows (parent, kind) WHERE parent IS NOT NULL;
+  CREATE INDEX listed ON rows (kind, created_at, uid, status, priority, worker_id, peer_id, dead_letter, tags)
+    WHERE created_at IS NOT NULL;
+  CREATE INDEX active ON rows (kind, status, priority, created_at, uid) WHERE active = 1;
+  CREATE INDEX ended ON rows (status, dead_letter, ended_at, wait_ms, execution_ms)
+    WHERE kind = 'task' AND active = 0;
+`;

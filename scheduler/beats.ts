@@ -1,0 +1,187 @@
+/**
+ * What peers tell each other every second, and what follows from it: round trips, confirmed and lost leases, work that
+ * idle workers claim, gossiped offers, and a small mesh that becomes a full one.
+ */
+import type { JsonObject } from '../dag/errors.ts';
+import type { Directory } from './directory.ts';
+import type { Turn } from './journal.ts';
+import { CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import { type Beat, type OfferClass, offerSchema, type PeerState } from './messages.ts';
+import type { Clock, Log, Network } from './ports.ts';
+import type { Tasks } from './tasks.ts';
+import type { WorkerPool } from './worker.ts';
+
+/** Peers named in one beat. */
+const KNOWS_MAX = 64;
+const REMEMBERED_DIALS_MAX = 1_024;
+
+export interface BeatParts {
+  clock: Clock;
+  network: Network;
+  directory: Directory;
+  tasks: Tasks;
+  pool: WorkerPool;
+  log: Log;
+  describe(): PeerState;
+  isReady(): boolean;
+  turn(work: (turn: Turn) => void): void;
+  dispatchSoon(): void;
+  options: {
+    beat_interval_ms: number;
+    offer_interval_ms: number;
+    takeover_ms: number;
+    auto_connect: boolean;
+    target_connections: number;
+  };
+}
+
+export class Beats {
+  private readonly parts: BeatParts;
+  private cancelTick: (() => void) | null = null;
+  private cancelOffer: (() => void) | null = null;
+  private lastOffer = Number.NEGATIVE_INFINITY;
+  private claimDeferred = false;
+  private readonly claimed = new Map<string, number>();
+  private readonly dialled = new Map<string, number>();
+  private running = false;
+
+  constructor(parts: BeatParts) {
+    this.parts = parts;
+  }
+
+  start(): void {
+    this.running = true;
+    this.tick();
+  }
+
+  stop(): void {
+    this.running = false;
+    this.cancelTick?.();
+    this.cancelOffer?.();
+    this.cancelOffer = null;
+  }
+
+  private tick(): void {
+    if (!this.running) return;
+    const { clock, directory, tasks, pool, network, options } = this.parts;
+    this.cancelTick = clock.after(options.beat_interval_ms, () => this.tick());
+    for (const { peer_id } of directory.connected()) this.beat(peer_id);
+    pool.sendResults();
+    if (!this.parts.isReady()) return;
+    tasks.confirm(network.self, pool.holding(network.self));
+    this.parts.turn((turn) => tasks.sweep(turn, options.takeover_ms));
+    if (tasks.queue.size > 0) this.parts.dispatchSoon();
+  }
+
+  /** Tells one peer how things are here; its answer is the round trip. */
+  beat(peer: string): void {
+    const { clock, network, directory, pool, log } = this.parts;
+    const knows: Beat['knows'] = [];
+    for (const { peer_id, state } of directory.connected()) {
+      if (peer_id === peer || state === null || state.addresses.length === 0) continue;
+      knows.push({ peer_id, addresses: state.addresses.slice(0, 16) });
+      if (knows.length === KNOWS_MAX) break;
+    }
+    const beat: Beat = { state: this.parts.describe(), holding: pool.holding(peer), knows };
+    const sent = clock.now();
+    network.request(peer, 'beat', beat as unknown as JsonObject, REQUEST_DEADLINE_MS).then(
+      () => directory.roundTrip(peer, clock.now() - sent),
+      (error: unknown) => log.debug({ peer, error }, 'a beat was not answered'),
+    );
+  }
+
+  /** A peer told how things are there. */
+  onBeat(peer: string, beat: Beat): void {
+    const { directory, clock, tasks, options } = this.parts;
+    const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
+    if (this.parts.isReady()) {
+      const stale = tasks.confirm(peer, beat.holding);
+      tasks.tellCancel(
+        peer,
+        stale.map((token) => ({ ...token, force: false, reason: 'the task has ended' })),
+      );
+      if (tasks.queue.size > 0) this.parts.dispatchSoon();
+    }
+    if (beat.state.waiting.length > 0) this.claim(entry.peer_id, beat.state.waiting, 'connected');
+    if (options.auto_connect) for (const { peer_id, addresses } of beat.knows) this.meet(peer_id, addresses);
+  }
+
+  private meet(peer: string, addresses: string[]): void {
+    const { network, directory, clock, options, log } = this.parts;
+    if (peer === network.self || directory.find(peer)?.connected === true) return;
+    if (network.connected().length >= options.target_connections) return;
+    const now = clock.now();
+    if (now - (this.dialled.get(peer) ?? Number.NEGATIVE_INFINITY) < DIAL_AGAIN_MS) return;
+    this.dialled.delete(peer);
+    this.dialled.set(peer, now);
+    if (this.dialled.size > REMEMBERED_DIALS_MAX) this.dialled.delete(this.dialled.keys().next().value!);
+    network.connect(peer, addresses).catch((error: unknown) => {
+      log.debug({ peer, error }, 'a peer that another one knows cannot be reached');
+    });
+  }
+
+  // --- claims and offers ---------------------------------------------------------------------------------------------
+
+  /** A slot is free here: whoever's beat showed waiting work is asked at once. */
+  claimSoon(): void {
+    if (this.claimDeferred) return;
+    this.claimDeferred = true;
+    this.parts.clock.defer(() => {
+      this.claimDeferred = false;
+      if (!this.running) return;
+      for (const { peer_id, state } of this.parts.directory.connected()) {
+        if (state !== null && state.waiting.length > 0) this.claim(peer_id, state.waiting, 'connected');
+      }
+    });
+  }
+
+  private claim(owner: string, waiting: readonly OfferClass[], found_by: 'connected' | 'offer'): void {
+    const { clock, network, pool, log } = this.parts;
+    if (!waiting.some(({ action, requires }) => pool.couldRun(action, requires))) return;
+    const now = clock.now();
+    if (now - (this.claimed.get(owner) ?? Number.NEGATIVE_INFINITY) < CLAIM_INTERVAL_MS) return;
+    this.claimed.delete(owner);
+    this.claimed.set(owner, now);
+    if (this.claimed.size > REMEMBERED_DIALS_MAX) this.claimed.delete(this.claimed.keys().next().value!);
+    const claim = { found_by, state: this.parts.describe() } as unknown as JsonObject;
+    network.request(owner, 'claim', claim, REQUEST_DEADLINE_MS).catch((error: unknown) => {
+      log.debug({ owner, error }, 'a claim was not answered'); // the next beat shows the free slot all the same (P6)
+    });
+  }
+
+  /** Waiting tasks found no free slot: peers that are not connected hear of them by gossip. */
+  offerSoon(): void {
+    if (this.cancelOffer !== null || !this.running) return;
+    const { clock, options } = this.parts;
+    const wait = Math.max(this.lastOffer + options.offer_interval_ms - clock.now(), 0);
+    this.cancelOffer = clock.after(wait, () => {
+      this.cancelOffer = null;
+      const { network, describe } = this.parts;
+      const { waiting, addresses } = describe();
+      if (waiting.length === 0) return;
+      this.lastOffer = clock.now();
+      network.publish({ owner: network.self, addresses, classes: waiting } as unknown as JsonObject);
+      this.offerSoon();
+    });
+  }
+
+  /** P6: what an offer says is checked by asking its owner. */
+  onOffer(message: unknown): void {
+    const { network, directory, pool, log } = this.parts;
+    const parsed = offerSchema.safeParse(message);
+    if (!parsed.success) {
+      log.debug({ problems: parsed.error.issues }, 'a gossiped offer cannot be read');
+      return;
+    }
+    const { owner, addresses, classes } = parsed.data;
+    if (owner === network.self || !classes.some(({ action, requires }) => pool.couldRun(action, requires))) return;
+    if (directory.find(owner)?.connected === true) {
+      this.claim(owner, classes, 'connected');
+      return;
+    }
+    network.connect(owner, addresses).then(
+      () => this.claim(owner, classes, 'offer'),
+      (error: unknown) => log.debug({ owner, error }, 'the owner of an offer cannot be reached'),
+    );
+  }
+}

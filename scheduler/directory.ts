@@ -1,0 +1,205 @@
+/**
+ * What this peer knows of the others: their last beat, round trip, and the leases it gave them. Bounded to connected
+ * peers and the last PEERS_REMEMBERED_MAX that were (section 5: everyone else is found when needed).
+ */
+
+import type { Requires } from '../dag/schema.ts';
+import type { PeerView, WorkerView } from './api.ts';
+import { UNABLE_MEMORY_MS } from './limits.ts';
+import type { PeerState, WorkerState } from './messages.ts';
+import type { Candidate } from './placement.ts';
+import { canRun } from './placement.ts';
+
+const PEERS_REMEMBERED_MAX = 256;
+/** Weight of a new round trip in the moving average, as in RFC 6298. */
+const RTT_GAIN = 1 / 8;
+/** Assumed until the first beat was answered. */
+const RTT_UNKNOWN_MS = 5;
+
+export interface PeerEntry {
+  peer_id: string;
+  state: PeerState | null;
+  connected: boolean;
+  /** Monotonic time of the last sign of life. */
+  heard_at: number;
+  rtt_ms: number | null;
+  jitter_ms: number | null;
+  leases_kept: number;
+  leases_lost: number;
+  requests_served: number;
+  /** How it became known as a worker. */
+  found_by: Candidate['found_by'];
+  /** How many leases of ours its last beat named, by worker: they are part of that worker's `running`. */
+  held_at_beat: Map<string, number>;
+  /** Said `busy` since its last beat, by worker id. */
+  busy: Set<string>;
+  /** Worker and class that it refused as `unable`, until when (monotonic). */
+  unable: Map<string, number>;
+}
+
+export class Directory {
+  readonly self: string;
+  private readonly entries = new Map<string, PeerEntry>();
+  /** Uids leased by this owner, by `peer/worker`. */
+  private readonly leased = new Map<string, Set<string>>();
+
+  constructor(self: string) {
+    this.self = self;
+  }
+
+  entry(peerId: string, now: number): PeerEntry {
+    let entry = this.entries.get(peerId);
+    if (entry === undefined) {
+      entry = {
+        peer_id: peerId,
+        state: null,
+        connected: false,
+        heard_at: now,
+        rtt_ms: null,
+        jitter_ms: null,
+        leases_kept: 0,
+        leases_lost: 0,
+        requests_served: 0,
+        found_by: peerId === this.self ? 'local' : 'connected',
+        held_at_beat: new Map(),
+        busy: new Set(),
+        unable: new Map(),
+      };
+      this.entries.set(peerId, entry);
+      this.forgetSurplus();
+    }
+    return entry;
+  }
+
+  find(peerId: string): PeerEntry | undefined {
+    return this.entries.get(peerId);
+  }
+
+  *connected(): Iterable<PeerEntry> {
+    for (const entry of this.entries.values()) if (entry.connected && entry.peer_id !== this.self) yield entry;
+  }
+
+  /** A beat, greeting or claim came in: a peer about itself. */
+  heard(peerId: string, state: PeerState, held: readonly { uid: string }[] | null, now: number): PeerEntry {
+    const entry = this.entry(peerId, now);
+    entry.state = state;
+    entry.heard_at = now;
+    if (held !== null) {
+      entry.held_at_beat.clear();
+      for (const { worker_id } of state.workers) {
+        const leased = this.leasedTo(peerId, worker_id);
+        entry.held_at_beat.set(worker_id, held.filter(({ uid }) => leased.has(uid)).length);
+      }
+    }
+    entry.busy.clear();
+    return entry;
+  }
+
+  roundTrip(peerId: string, ms: number): void {
+    const entry = this.entries.get(peerId);
+    if (entry === undefined) return;
+    if (entry.rtt_ms === null) {
+      entry.rtt_ms = ms;
+      return;
+    }
+    const deviation = Math.abs(ms - entry.rtt_ms);
+    entry.jitter_ms = entry.jitter_ms === null ? deviation : entry.jitter_ms + RTT_GAIN * (deviation - entry.jitter_ms);
+    entry.rtt_ms += RTT_GAIN * (ms - entry.rtt_ms);
+  }
+
+  leaseGiven(peerId: string, workerId: string, uid: string): void {
+    const key = `${peerId}/${workerId}`;
+    const uids = this.leased.get(key) ?? new Set();
+    this.leased.set(key, uids);
+    uids.add(uid);
+  }
+
+  leaseEnded(peerId: string, workerId: string, uid: string, kept: boolean, now: number): void {
+    const uids = this.leased.get(`${peerId}/${workerId}`);
+    if (uids?.delete(uid) !== true) return;
+    const entry = this.entry(peerId, now);
+    if (kept) entry.leases_kept++;
+    else entry.leases_lost++;
+  }
+
+  leasedTo(peerId: string, workerId: string): ReadonlySet<string> {
+    return this.leased.get(`${peerId}/${workerId}`) ?? new Set();
+  }
+
+  refused(peerId: string, workerId: string, classKey: string, reason: 'busy' | 'unable', now: number): void {
+    const entry = this.entry(peerId, now);
+    if (reason === 'busy') entry.busy.add(workerId);
+    else entry.unable.set(`${workerId} ${classKey}`, now + UNABLE_MEMORY_MS);
+  }
+
+  /** Workers here and at connected peers that can run this class of tasks, with their believed free slots. */
+  candidates(action: string, requires: Requires, classKey: string, now: number, silentMs: number): Candidate[] {
+    const found: Candidate[] = [];
+    for (const entry of this.entries.values()) {
+      if (entry.state === null || !entry.connected) continue;
+      if (entry.peer_id !== this.self && now - entry.heard_at > silentMs) continue; // suspect: its beats are missing
+      const peer = { peer_id: entry.peer_id, name: entry.state.name };
+      for (const worker of entry.state.workers) {
+        if (!canRun(worker, peer, action, requires)) continue;
+        if ((entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now) continue;
+        found.push(this.candidate(entry, worker));
+      }
+    }
+    return found;
+  }
+
+  private candidate(entry: PeerEntry, worker: WorkerState): Candidate {
+    const outstanding = this.leasedTo(entry.peer_id, worker.worker_id).size;
+    const local = entry.peer_id === this.self;
+    // Others' share of the reported load, plus what this owner gave since: the reported number is a beat old.
+    const others = local ? 0 : Math.max(worker.running - (entry.held_at_beat.get(worker.worker_id) ?? 0), 0);
+    const running = local ? Math.max(worker.running, outstanding) : others + outstanding;
+    const leases = entry.leases_kept + entry.leases_lost;
+    return {
+      peer_id: entry.peer_id,
+      worker_id: worker.worker_id,
+      local,
+      slots: worker.slots,
+      free: entry.busy.has(worker.worker_id) ? 0 : worker.slots - running,
+      queued: entry.state?.queued ?? 0,
+      rtt_ms: entry.rtt_ms ?? RTT_UNKNOWN_MS,
+      loss_rate: leases === 0 ? 0 : entry.leases_lost / leases,
+      found_by: entry.found_by,
+    };
+  }
+
+  /** The connected peer whose feed a made id names. */
+  ownerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+    for (const entry of this.connected()) if (entry.state?.feed_ids.some(matches) === true) return entry;
+    return undefined;
+  }
+
+  workers(): WorkerView[] {
+    const views: WorkerView[] = [];
+    for (const entry of this.entries.values()) {
+      if (!entry.connected) continue;
+      for (const worker of entry.state?.workers ?? []) {
+        views.push({ ...worker, peer_id: entry.peer_id, tasks: [...this.leasedTo(entry.peer_id, worker.worker_id)] });
+      }
+    }
+    return views;
+  }
+
+  peers(): PeerView[] {
+    const views: PeerView[] = [];
+    for (const entry of this.entries.values()) {
+      const { peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served } = entry;
+      views.push({ peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served });
+    }
+    return views;
+  }
+
+  private forgetSurplus(): void {
+    if (this.entries.size <= PEERS_REMEMBERED_MAX) return;
+    for (const entry of this.entries.values()) {
+      if (entry.connected || entry.peer_id === this.self) continue;
+      this.entries.delete(entry.peer_id);
+      return;
+    }
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * Gives waiting tasks to workers (section 5 of the design). Runs at most once per event-loop turn, inside the commit of
+ * that turn.
+ *
+ * 1. Connected workers come first: neither the DHT nor gossip is asked while one of them has a slot.
+ * 2. The lease of an ordinary task goes out as soon as the task itself is durable; the lease of an `at_most_once` task
+ *    only after its own row (P1).
+ * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
+ */
+import { jsonBytes } from '../dag/limits.ts';
+import type { Directory } from './directory.ts';
+import { isoTime } from './ids.ts';
+import type { Turn } from './journal.ts';
+import {
+  BEAT_INTERVAL_MS,
+  BEATS_MISSED_MAX,
+  DISPATCH_CLASSES_MAX,
+  DISPATCH_TASKS_MAX,
+  LEASE_BATCH_BYTES,
+  LEASE_BATCH_MAX,
+  OFFER_CLASSES_MAX,
+  PROVIDERS_CACHE_MS,
+  PROVIDERS_DEADLINE_MS,
+  PROVIDERS_MAX,
+  REQUEST_DEADLINE_MS,
+} from './limits.ts';
+import { type Lease, leaseAnswerSchema } from './messages.ts';
+import { type Candidate, capabilityToLookUp, choose } from './placement.ts';
+import type { Clock, Log, Network, Random } from './ports.ts';
+import { compareQueueKeys, type TaskClass } from './queue.ts';
+import type { Placement } from './records.ts';
+import type { Runs } from './runs.ts';
+import type { LiveTask, Tasks } from './tasks.ts';
+import type { Refusal, WorkerPool } from './worker.ts';
+
+/** Actions that are a state of the task's record: they hold no slot and survive restarts. */
+export const RECORD_ACTIONS: ReadonlySet<string> = new Set(['sleep', 'approve', 'workflow']);
+
+export interface DispatchHooks {
+  turn(work: (turn: Turn) => void): void;
+  dispatchSoon(): void;
+  isPaused(): boolean;
+  /** Some tasks found no free slot. */
+  onStarved(): void;
+}
+
+export class Dispatcher {
+  private readonly clock: Clock;
+  private readonly random: Random;
+  private readonly network: Network;
+  private readonly directory: Directory;
+  private readonly tasks: Tasks;
+  private readonly runs: Runs;
+  private readonly pool: WorkerPool;
+  private readonly log: Log;
+  private readonly hooks: DispatchHooks;
+  private readonly beatIntervalMs: number;
+  /** When a capability was last looked up, bounded by the requirements that wait. */
+  private readonly lookedUp = new Map<string, number>();
+
+  constructor(
+    components: {
+      clock: Clock;
+      random: Random;
+      network: Network;
+      directory: Directory;
+      tasks: Tasks;
+      runs: Runs;
+      pool: WorkerPool;
+      log: Log;
+    },
+    hooks: DispatchHooks,
+    beatIntervalMs: number = BEAT_INTERVAL_MS,
+  ) {
+    this.clock = components.clock;
+    this.random = components.random;
+    this.network = components.network;
+    this.directory = components.directory;
+    this.tasks = components.tasks;
+    this.runs = components.runs;
+    this.pool = components.pool;
+    this.log = components.log;
+    this.hooks = hooks;
+    this.beatIntervalMs = beatIntervalMs;
+  }
+
+  dispatch(turn: Turn): void {
+    if (this.hooks.isPaused() || this.tasks.queue.size === 0) return;
+    const free = new Map<string, number>();
+    const leases = new LeaseBatches();
+    const waiting = this.tasks.queue.heads().slice(0, DISPATCH_CLASSES_MAX);
+    const candidatesOf = new Map<string, Candidate[]>();
+    let starved = false;
+    let given = 0;
+    while (waiting.length > 0) {
+      const { of, head } = waiting.shift()!;
+      const task = this.tasks.live.get(head.uid)!;
+      if (given++ === DISPATCH_TASKS_MAX) {
+        turn.after(() => this.hooks.dispatchSoon());
+        break;
+      }
+      if (RECORD_ACTIONS.has(of.action)) {
+        this.begin(turn, task);
+      } else {
+        const candidates = candidatesOf.get(of.key) ?? this.candidates(of);
+        candidatesOf.set(of.key, candidates);
+        for (const candidate of candidates) candidate.free = free.get(slotKey(candidate)) ?? candidate.free;
+        const { chosen, reason } = choose(candidates, () => this.random.next());
+        if (chosen === null) {
+          this.tasks.waits(task, candidates.length, reason);
+          starved = true;
+          if (candidates.length === 0) this.lookUp(of);
+          continue; // the whole class waits
+        }
+        free.set(slotKey(chosen), chosen.free - 1);
+        this.lease(turn, task, leases, {
+          considered: candidates.length,
+          chosen: { peer_id: chosen.peer_id, worker_id: chosen.worker_id },
+          reason,
+          found_by: chosen.found_by,
+        });
+      }
+      const next = of.tasks.minKey();
+      if (next !== undefined) insertSorted(waiting, { of, head: next });
+    }
+    for (const [peer, batch] of leases.early) this.send(peer, batch);
+    turn.after(() => {
+      for (const [peer, batch] of leases.late) this.send(peer, batch);
+    });
+    if (starved) this.hooks.onStarved();
+  }
+
+  private candidates(of: TaskClass): Candidate[] {
+    const silentMs = this.beatIntervalMs * BEATS_MISSED_MAX;
+    return this.directory.candidates(of.action, of.requires, of.key, this.clock.now(), silentMs);
+  }
+
+  private begin(turn: Turn, task: LiveTask): void {
+    const { task_type, payload } = task.record;
+    if (task_type === 'workflow') {
+      this.runs.startNested(turn, task);
+    } else if (task_type === 'approve') {
+      this.tasks.begin(turn, task, 'input_required', null);
+    } else {
+      const duration = payload['duration_ms'];
+      if (typeof duration !== 'number' || duration < 0) {
+        const message = 'the action "sleep" takes { duration_ms: <milliseconds, 0 or more> }';
+        this.tasks.fail(turn, task, { code: 'INVALID_PAYLOAD', message, retryable: false }, true);
+        return;
+      }
+      this.tasks.begin(turn, task, 'running', isoTime(this.clock.wall() + duration));
+    }
+  }
+
+  private lease(
+    turn: Turn,
+    task: LiveTask,
+    leases: LeaseBatches,
+    placement: Placement & { chosen: NonNullable<Placement['chosen']> },
+  ): void {
+    const early = task.durable && !task.record.at_most_once; // P1
+    this.tasks.leased(turn, task, placement);
+    const { task_type, payload, requires, timeout_ms, attempt } = task.record;
+    const { peer_id, worker_id } = placement.chosen;
+    const token = this.tasks.tokenOf(task.record, attempt);
+    const lease: Lease = { ...token, worker_id, action: task_type, payload, requires, timeout_ms };
+    leases.add(early ? leases.early : leases.late, peer_id, lease);
+  }
+
+  private send(peer: string, leases: Lease[]): void {
+    const ready = leases.filter(({ uid, attempt }) => this.tasks.live.get(uid)?.lease?.attempt === attempt);
+    if (peer === this.network.self) {
+      this.refused(peer, this.pool.accept(peer, ready));
+      return;
+    }
+    for (const batch of batchesOf(ready, this.tasks)) {
+      this.network.request(peer, 'lease', { leases: batch }, REQUEST_DEADLINE_MS).then(
+        (answer) => this.refused(peer, leaseAnswerSchema.parse(answer).items),
+        (error: unknown) => {
+          // It may run there all the same: the worker's beats say, or their silence.
+          this.log.debug({ peer, error }, 'leases were not answered');
+        },
+      );
+    }
+  }
+
+  /** A worker did not take leases, or gave them back. */
+  refused(peer: string, items: readonly Refusal[]): void {
+    if (items.length === 0) return;
+    this.hooks.turn((turn) => {
+      for (const item of items) {
+        const task = this.tasks.live.get(item.uid);
+        if (task?.lease?.attempt !== item.attempt || task.lease.peer_id !== peer) continue;
+        if (item.reason !== 'handed_back') {
+          const classKey = this.tasks.queue.classKeyOf(task.record);
+          this.directory.refused(peer, task.lease.worker_id, classKey, item.reason, this.clock.now());
+        }
+        this.tasks.refused(turn, peer, item, item.reason);
+      }
+    });
+  }
+
+  /** Nobody connected can run these: the DHT may know somebody. */
+  private lookUp(of: TaskClass): void {
+    const capability = capabilityToLookUp(of.action, of.requires);
+    const now = this.clock.now();
+    const last = this.lookedUp.get(capability);
+    if (last !== undefined && now - last < PROVIDERS_CACHE_MS) return;
+    this.lookedUp.delete(capability);
+    this.lookedUp.set(capability, now);
+    if (this.lookedUp.size > DISPATCH_CLASSES_MAX) this.lookedUp.delete(this.lookedUp.keys().next().value!);
+    this.network.findProviders(capability, PROVIDERS_MAX, PROVIDERS_DEADLINE_MS).then(
+      (peers) => {
+        // An empty answer of a young routing table is asked again soon.
+        if (peers.length === 0) this.lookedUp.set(capability, now - PROVIDERS_CACHE_MS + this.beatIntervalMs);
+        for (const peer of peers) this.meet(peer, capability);
+      },
+      (error: unknown) => this.log.debug({ capability, error }, 'the DHT did not answer'), // P6
+    );
+  }
+
+  private meet(peer: string, capability: string): void {
+    if (peer === this.network.self || this.directory.find(peer)?.connected === true) return;
+    this.directory.entry(peer, this.clock.now()).found_by = 'dht';
+    this.network.connect(peer, []).then(
+      () => this.hooks.dispatchSoon(),
+      (error: unknown) => {
+        this.lookedUp.delete(capability);
+        this.log.debug({ peer, error }, 'a provider that the DHT named cannot be reached'); // P6
+      },
+    );
+  }
+
+  waiting() {
+    return this.tasks.queue.waiting(OFFER_CLASSES_MAX);
+  }
+}
+
+class LeaseBatches {
+  readonly early = new Map<string, Lease[]>();
+  readonly late = new Map<string, Lease[]>();
+
+  add(to: Map<string, Lease[]>, peer: string, lease: Lease): void {
+    const batch = to.get(peer);
+    if (batch === undefined) to.set(peer, [lease]);
+    else batch.push(lease);
+  }
+}
+
+/** Splits leases so that each frame stays within its limits. */
+function* batchesOf(leases: readonly Lease[], tasks: Tasks): Iterable<Lease[]> {
+  let batch: Lease[] = [];
+  let bytes = 0;
+  for (const lease of leases) {
+    const size = tasks.live.get(lease.uid)?.payload_bytes ?? jsonBytes(lease.payload);
+    if (batch.length > 0 && (batch.length === LEASE_BATCH_MAX || bytes + size > LEASE_BATCH_BYTES)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(lease);
+    bytes += size;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function slotKey({ peer_id, worker_id }: Candidate): string {
+  return `${peer_id}/${worker_id}`;
+}
+
+function insertSorted<T extends { head: Parameters<typeof compareQueueKeys>[0] }>(list: T[], item: T): void {
+  let at = 0;
+  while (at < list.length && compareQueueKeys(list[at]!.head, item.head) <= 0) at++;
+  list.splice(at, 0, item);
+}

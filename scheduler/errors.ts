@@ -1,0 +1,102 @@
+/** One class per cause. Codes are stable; messages say what to do next. */
+import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
+import type { Alias, Located } from './messages.ts';
+
+export class NotFoundError extends FlowmeshError {
+  constructor(kind: string, id: string) {
+    super('NOT_FOUND', `no ${kind} "${id}" is known here or at a connected peer; list them with ${kind}_list`, {
+      details: { kind, id },
+    });
+  }
+}
+
+export class ConflictError extends FlowmeshError {
+  constructor(kind: string, id: string, where: string) {
+    super('CONFLICT', `${kind} "${id}" exists already ${where} with other content; choose another id`, {
+      details: { kind, id },
+    });
+  }
+}
+
+/** The record lives on another peer: the caller's tool is to be run there. Never seen by users. */
+export class ElsewhereError extends FlowmeshError {
+  readonly at: Located;
+
+  constructor(alias: Alias, at: Located) {
+    super('ELSEWHERE', `${alias.kind} "${alias.id}" is on peer ${at.peer_id}; call that one`, { retryable: true });
+    this.at = at;
+  }
+}
+
+export class InvalidStateError extends FlowmeshError {
+  constructor(message: string, details: JsonObject = {}) {
+    super('INVALID_STATE', message, { details });
+  }
+}
+
+export class UnknownActionError extends FlowmeshError {
+  constructor(action: string, place: string, known: string[], nearest: string | undefined) {
+    const hint = nearest === undefined ? '' : `; did you mean "${nearest}"?`;
+    super(
+      'UNKNOWN_ACTION',
+      `${place}: the action "${action}" is not one that a peer can offer (${known.join(', ')} or fn:<name>)${hint}`,
+      { details: { action, place } },
+    );
+  }
+}
+
+export class QueueFullError extends FlowmeshError {
+  constructor(what: string, limit: string, value: number) {
+    super('QUEUE_FULL', `${what}: this peer holds ${value} already (${limit}); wait, or submit to another peer`, {
+      retryable: true,
+      details: { limit, value },
+    });
+  }
+}
+
+export class UnknownDependencyError extends FlowmeshError {
+  constructor(kind: string, id: string) {
+    super(
+      'UNKNOWN_DEPENDENCY',
+      `depends on the ${kind} "${id}", which no reachable peer knows; submit that one first`,
+      {
+        details: { kind, id },
+      },
+    );
+  }
+}
+
+export class TooFewCopiesError extends FlowmeshError {
+  constructor(copies: number, wanted: number) {
+    super(
+      'TOO_FEW_COPIES',
+      `require_copies asks for ${wanted} copies and this mesh keeps ${copies} now; nothing was started`,
+      { retryable: true, details: { copies, wanted } },
+    );
+  }
+}
+
+export class StoppedError extends FlowmeshError {
+  constructor() {
+    super('PEER_STOPPED', 'this peer is stopping; send the call to another peer', { retryable: true });
+  }
+}
+
+export class HopsExceededError extends FlowmeshError {
+  constructor(tool: string) {
+    super(
+      'HOPS_EXCEEDED',
+      `${tool}: handed on too often on the way to the owner of the record; call a peer nearer to it`,
+      {
+        retryable: true,
+      },
+    );
+  }
+}
+
+export class PeerUnreachableError extends FlowmeshError {
+  constructor(peer: string, cause: unknown) {
+    const why = cause instanceof Error ? `: ${cause.message}` : '';
+    super('PEER_UNREACHABLE', `peer ${peer} cannot be reached${why}`, { retryable: true, cause, details: { peer } });
+  }
+}

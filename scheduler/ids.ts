@@ -1,0 +1,51 @@
+/**
+ * Ids. The ones made here carry the first characters of their feed's id, so that any peer that knows the owner of the
+ * feed finds the record without asking around: `wf-<feed>-<random>`, `task-<feed>-<random>`.
+ */
+import { createHash } from 'node:crypto';
+import type { JsonValue } from '../dag/errors.ts';
+import type { Random } from './ports.ts';
+
+const FEED_HINT_CHARS = 6;
+const RANDOM_CHARS = 12;
+const UID_CHARS = 20;
+
+export function makeId(prefix: 'wf' | 'task', feedId: string, random: Random): string {
+  return `${prefix}-${feedId.slice(0, FEED_HINT_CHARS)}-${random.id(RANDOM_CHARS)}`;
+}
+
+export function makeUid(random: Random): string {
+  return random.id(UID_CHARS);
+}
+
+const MADE_ID = new RegExp(`^(?:wf|task)-([0-9a-v]{${FEED_HINT_CHARS}})-`);
+
+/** The first characters of the feed that a made id names, or null for an id that a user chose. */
+export function feedHintOf(id: string): string | null {
+  return MADE_ID.exec(id)?.[1] ?? null;
+}
+
+export function feedMatches(feedId: string, hint: string): boolean {
+  return feedId.startsWith(hint);
+}
+
+/** The same for the same content, whatever the order of its keys: what makes a repeated submit a duplicate. */
+export function contentHash(value: JsonValue): string {
+  return createHash('sha256').update(canonical(value)).digest('base64url');
+}
+
+function canonical(value: JsonValue): string {
+  return JSON.stringify(value, (_key, inner: JsonValue) => {
+    if (inner === null || typeof inner !== 'object' || Array.isArray(inner)) return inner;
+    return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
+}
+
+/** Milliseconds since 1970, as people and records have it. Pure formatting: the time itself comes from the clock port. */
+export function isoTime(wallMs: number): string {
+  return new Date(wallMs).toISOString();
+}
+
+export function wallMs(iso: string): number {
+  return Date.parse(iso);
+}

@@ -1,0 +1,72 @@
+/** P7: every queue, cache, frame, retry and loop of the scheduler has its limit here, with its unit in the name. */
+
+/** Tasks that wait or run at one owner. */
+export const ACTIVE_TASKS_MAX = 200_000;
+/** Workflows that are not terminal at one owner. */
+export const ACTIVE_WORKFLOWS_MAX = 20_000;
+/** Leases sent to one peer in one frame. */
+export const LEASE_BATCH_MAX = 256;
+/** How often connected peers exchange beats. */
+export const BEAT_INTERVAL_MS = 1_000;
+/** Beats without an answer after which a peer is `suspect`. */
+export const BEATS_MISSED_MAX = 3;
+/** A suspect peer becomes `gone` after this: its leases return to the queue. */
+export const TAKEOVER_MS = 5_000;
+/** How long a request between peers may take. */
+export const REQUEST_DEADLINE_MS = 5_000;
+/** How long a call of a tool on another peer may take. */
+export const CALL_DEADLINE_MS = 30_000;
+/** A call is handed on at most this often on its way to the owner of a record. */
+export const CALL_HOPS_MAX = 3;
+/** A lease that the worker's beats have not named for this long is lost. */
+export const LEASE_SILENT_MS = 3_500;
+/** Grace between SIGTERM and SIGKILL when a running task is cancelled without `force`. */
+export const CANCEL_GRACE_MS = 1_500;
+/** Waiting tasks are offered by gossip at most this often. */
+export const OFFER_INTERVAL_MS = 500;
+/** Different requirements in one offer. */
+export const OFFER_CLASSES_MAX = 32;
+/** The DHT is asked again for a capability at the earliest after this. */
+export const PROVIDERS_CACHE_MS = 10_000;
+export const PROVIDERS_DEADLINE_MS = 5_000;
+export const PROVIDERS_MAX = 8;
+/** Classes of waiting tasks looked at in one dispatch; the rest in the next. */
+export const DISPATCH_CLASSES_MAX = 256;
+/** A worker that refused a kind of task as `unable` is not asked again for this long. */
+export const UNABLE_MEMORY_MS = 30_000;
+/** Log lines and characters kept for one task; older lines are dropped and counted. */
+export const LOG_LINES_MAX = 1_000;
+export const LOG_LINE_CHARS_MAX = 4_096;
+/** Progress and logs of running tasks are written at most this often. */
+export const PROGRESS_INTERVAL_MS = 250;
+/** Failed attempts described in a task's record. */
+export const ATTEMPT_HISTORY_MAX = 20;
+/** Attempts that ended because a worker was lost, before the task is a dead letter. */
+export const LOST_ATTEMPTS_MAX = 50;
+/** Slots of one worker. */
+export const WORKER_SLOTS_MAX = 1_024;
+/** Registered workers of one peer. */
+export const WORKERS_MAX = 64;
+/** Ids remembered as reserved here for submits at other peers. */
+export const RESERVATIONS_MAX = 100_000;
+export const RESERVATION_MS = 60_000;
+/** Results a worker keeps until their owner acknowledged them. */
+export const KEPT_RESULTS_MAX = 10_000;
+/** How often a dependency that lives on another peer is asked for its state. */
+export const DEPENDENCY_POLL_MS = 500;
+/** Results and leases of one frame, by count and by the bytes of their outputs or payloads. */
+export const RESULT_BATCH_MAX = 512;
+export const RESULT_BATCH_BYTES = 6 * 1024 * 1024;
+export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
+/** The result of a workflow, as JSON. */
+export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
+/** A question where a record is goes this many peers further than the connected ones. */
+export const LOCATE_HOPS_MAX = 2;
+/** Remembered places of records. */
+export const LOCATED_MAX = 10_000;
+/** A worker asks one owner for work at most this often. */
+export const CLAIM_INTERVAL_MS = 100;
+/** A peer that others named is dialled again at the earliest after this. */
+export const DIAL_AGAIN_MS = 5_000;
+/** Record-state tasks begun, and leases given, in one dispatch; the rest follows in the next. */
+export const DISPATCH_TASKS_MAX = 1_000;

@@ -1,0 +1,169 @@
+/**
+ * What peers say to each other on `/flowmesh/peer/1.0.0`. Every message is checked here at the edge, then trusted.
+ * The sender is the connection's PeerId, so no message carries one about itself (P9).
+ */
+import { z } from 'zod';
+import { requiresSchema } from '../dag/schema.ts';
+import { errorSchema, logLineSchema, placementSchema } from './records.ts';
+
+const id = z.string().max(512);
+const count = z.number().int().nonnegative();
+
+/** The token of a lease: `(feed_id, epoch, attempt)` of the task `uid`. */
+export const leaseTokenSchema = z.object({ uid: id, feed_id: id, epoch: count, attempt: count });
+export type LeaseToken = z.infer<typeof leaseTokenSchema>;
+
+export const workerStateSchema = z.object({
+  worker_id: id,
+  actions: z.array(id).max(1_024),
+  labels: z.array(id).max(256),
+  cpu_cores: z.number().nullable(),
+  memory_gb: z.number().nullable(),
+  slots: count,
+  running: count,
+  completed: count,
+  failed: count,
+  status: z.enum(['active', 'draining', 'offline']),
+  registered_at: z.string(),
+  metadata: z.record(z.string(), z.json()),
+});
+export type WorkerState = z.infer<typeof workerStateSchema>;
+
+/** Tasks that wait for a worker, of one requirement. */
+export const offerClassSchema = z.object({
+  action: id,
+  requires: requiresSchema,
+  count: count,
+  max_priority: z.number(),
+});
+export type OfferClass = z.infer<typeof offerClassSchema>;
+
+/** A peer about itself: in `hello`, `beat` and `describe`. */
+export const peerStateSchema = z.object({
+  name: z.string().max(256),
+  version: z.string().max(64),
+  feed_ids: z.array(id).max(64),
+  workers: z.array(workerStateSchema).max(64),
+  queued: count,
+  running: count,
+  paused: z.boolean(),
+  waiting: z.array(offerClassSchema).max(32),
+  addresses: z.array(z.string().max(512)).max(32),
+});
+export type PeerState = z.infer<typeof peerStateSchema>;
+
+/** A beat: the sender's state, and which leases of the receiver it holds (running, or ended and not acknowledged). */
+export const beatSchema = z.object({
+  state: peerStateSchema,
+  holding: z.array(leaseTokenSchema).max(65_536),
+  /** Other peers the sender is connected to: how a small mesh becomes a full one. */
+  knows: z.array(z.object({ peer_id: id, addresses: z.array(z.string().max(512)).max(16) })).max(64),
+});
+export type Beat = z.infer<typeof beatSchema>;
+
+/** A worker gives leases back: not started (`busy`, `unable`), or begun and ended by it (`handed_back`). */
+export const refuseRequestSchema = z.object({
+  items: z
+    .array(
+      leaseTokenSchema.extend({ reason: z.enum(['busy', 'unable', 'handed_back']), message: z.string().max(1_024) }),
+    )
+    .max(1_024),
+});
+
+export const leaseSchema = leaseTokenSchema.extend({
+  worker_id: id,
+  action: id,
+  payload: z.record(z.string(), z.json()),
+  requires: requiresSchema,
+  timeout_ms: z.number().nullable(),
+});
+export type Lease = z.infer<typeof leaseSchema>;
+
+export const leaseRequestSchema = z.object({ leases: z.array(leaseSchema).max(256) });
+/** What of them the worker does not take; the others run. */
+export const leaseAnswerSchema = refuseRequestSchema;
+
+export const progressSchema = z.object({
+  items: z.array(
+    leaseTokenSchema.extend({
+      percent: z.number().min(0).max(100).nullable(),
+      message: z.string().max(1_024).nullable(),
+      lines: z.array(logLineSchema).max(1_000),
+    }),
+  ),
+});
+
+export const attemptResultSchema = leaseTokenSchema.extend({
+  status: z.enum(['completed', 'failed', 'cancelled']),
+  output: z.json(),
+  error: errorSchema.nullable(),
+  execution_time_ms: z.number(),
+  lines: z.array(logLineSchema).max(1_000),
+  dropped_lines: count,
+});
+export type AttemptResult = z.infer<typeof attemptResultSchema>;
+/** Answered after the owner's commit; the worker forgets the result then, and not before (P3). */
+export const resultRequestSchema = z.object({ results: z.array(attemptResultSchema).max(1_024) });
+
+export const cancelRequestSchema = z.object({
+  items: z.array(leaseTokenSchema.extend({ force: z.boolean(), reason: z.string().max(1_024) })).max(1_024),
+});
+
+/** A worker with free slots asks an owner, whose beat or offer showed waiting tasks, for work. */
+export const claimRequestSchema = z.object({
+  found_by: placementSchema.shape.found_by.unwrap().extract(['connected', 'offer']),
+  state: peerStateSchema,
+});
+
+export const offerSchema = z.object({
+  owner: id,
+  addresses: z.array(z.string().max(512)).max(32),
+  classes: z.array(offerClassSchema).max(32),
+});
+export type Offer = z.infer<typeof offerSchema>;
+
+const aliasSchema = z.object({ kind: z.enum(['workflow', 'task', 'worker']), id });
+export type Alias = z.infer<typeof aliasSchema>;
+
+export const reserveRequestSchema = z.object({
+  items: z.array(aliasSchema.extend({ content_hash: z.string().max(128) })).max(1_024),
+});
+/** Per item the peer that holds the reservation now: the asker itself when it got it. */
+export const reserveAnswerSchema = z.object({ holders: z.array(z.object({ peer_id: id, content_hash: z.string() })) });
+
+export const locateRequestSchema = z.object({ items: z.array(aliasSchema).max(1_024), hops: count });
+/** Per item the owner as far as the asked peer knows, or null. `status` is the record's. */
+export const locateAnswerSchema = z.object({
+  found: z.array(
+    z
+      .object({ peer_id: id, addresses: z.array(z.string()).max(32), status: z.string(), content_hash: z.string() })
+      .nullable(),
+  ),
+});
+export type Located = NonNullable<z.infer<typeof locateAnswerSchema>['found'][number]>;
+
+/** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */
+export const callRequestSchema = z.object({
+  tool: z.string().max(64),
+  input: z.record(z.string(), z.json()),
+  hops: count,
+});
+export const callAnswerSchema = z.union([
+  z.object({ output: z.record(z.string(), z.json()) }),
+  z.object({ error: errorSchema }),
+]);
+
+export const METHODS = [
+  'hello',
+  'beat',
+  'describe',
+  'lease',
+  'refuse',
+  'progress',
+  'result',
+  'cancel',
+  'claim',
+  'reserve',
+  'locate',
+  'call',
+] as const;

@@ -1,0 +1,166 @@
+/**
+ * The world as the scheduler sees it. Everything that is not a decision is behind one of these interfaces and is
+ * handed in, so that a whole mesh runs in a simulation from one seed. Each has an in-memory implementation and one
+ * compliance suite (`test/compliance/`) that the real one passes too.
+ */
+import type { ErrorShape, JsonObject, JsonValue } from '../dag/errors.ts';
+import type { FlowRecord, LogLine, RecordKind, Row, TaskRecord, WorkflowRecord } from './records.ts';
+
+/** Time. `now` never goes back and is compared only with itself (P8); `wall` is for people and for `due_at`. */
+export interface Clock {
+  /** Monotonic milliseconds, fractions allowed. */
+  now(): number;
+  /** Milliseconds since 1970. */
+  wall(): number;
+  /** Runs `callback` once after `delayMs`; returns what cancels it. */
+  after(delayMs: number, callback: () => void): () => void;
+  /** Runs `callback` when the current event-loop turn's other callbacks have run: the end of a batch. */
+  defer(callback: () => void): void;
+}
+
+export interface Random {
+  /** Uniform in [0, 1). */
+  next(): number;
+  /** `length` unpredictable characters of 0–9 a–v (base32hex). */
+  id(length: number): string;
+}
+
+/**
+ * Durable rows. `commit` resolves when the rows are fsynced, in the order of the calls, each call all or nothing.
+ * A rejected commit leaves the rows of earlier resolved commits, and none of its own; after a rejection every
+ * further `commit` rejects until `recover` resolves, which means: reopened and verified.
+ */
+export interface Store {
+  /** The feed kept in this store; `feed_id` is made with the database file. `seq` is the last committed one. */
+  readonly feed: { feed_id: string; epoch: number; seq: number };
+  commit(rows: Row[]): Promise<void>;
+  recover(): Promise<void>;
+  readonly reader: Reader;
+  close(): Promise<void>;
+}
+
+/** Reads of what is committed. Results are private copies: the caller may keep or change them. */
+export interface Reader {
+  get<K extends RecordKind>(kind: K, uid: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
+  byAlias<K extends 'workflow' | 'task' | 'worker'>(
+    kind: K,
+    alias: string,
+  ): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
+  /** All records of a kind under a parent (the steps or tasks of a workflow uid), ordered by seq, then uid. */
+  children<K extends RecordKind>(kind: K, parent: string): Promise<Extract<FlowRecord, { kind: K }>[]>;
+  /** All records of a kind that are not terminal, oldest first: what a starting peer takes up again. */
+  active<K extends RecordKind>(kind: K): Promise<Extract<FlowRecord, { kind: K }>[]>;
+  /** Newest first (`created_at`, then uid). */
+  list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;
+  list(query: ListQuery & { kind: 'task' }): Promise<{ records: TaskRecord[]; total: number }>;
+  /** How many queued tasks run before this one: higher priority first, then the older `created_at`, then uid. */
+  queuePosition(task: { uid: string; priority: number; created_at: string }): Promise<number>;
+  taskCounts(query: { since: string }): Promise<TaskCounts>;
+  /** Ended tasks per minute since `since`, oldest first. */
+  taskHistory(query: { since: string }): Promise<{ minute: string; completed: number; failed: number }[]>;
+}
+
+export interface ListQuery {
+  status?: string | undefined;
+  /** All must match. */
+  tags?: string[] | undefined;
+  worker_id?: string | undefined;
+  peer_id?: string | undefined;
+  priority_min?: number | undefined;
+  dead_letter?: boolean | undefined;
+  limit: number;
+  offset: number;
+}
+
+export interface TaskCounts {
+  queued: number;
+  running: number;
+  input_required: number;
+  completed: number;
+  /** Without the dead letters. */
+  failed: number;
+  cancelled: number;
+  dead_letter: number;
+  /** Over the tasks that ended since `since`; null when there is none. */
+  average_wait_ms: number | null;
+  average_execution_ms: number | null;
+  /** Tasks completed since `since`. */
+  completed_since: number;
+}
+
+/**
+ * Messages between peers. `request` rejects with a retryable error (`PEER_UNREACHABLE`, `DEADLINE_EXCEEDED`) when
+ * no answer came; the other side may have handled it. A request to oneself is delivered without the wire.
+ * Messages of one turn to one peer travel in one frame.
+ */
+export interface Network {
+  readonly self: string;
+  /** The dialable addresses of this peer. */
+  addresses(): string[];
+  /** Peers with an open, greeted stream. */
+  connected(): string[];
+  request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue>;
+  notify(peer: string, method: string, params: JsonObject): void;
+  /** Gossips to the mesh's offers topic. P6: a hint, may be lost without notice. */
+  publish(offer: JsonObject): void;
+  /** Announces capabilities as DHT provider records; replaces what was announced before. */
+  provide(capabilities: string[]): void;
+  /** Peers that the DHT names for a capability, at most `limit`, within `deadlineMs`. May be stale or empty (P6). */
+  findProviders(capability: string, limit: number, deadlineMs: number): Promise<string[]>;
+  /** Opens and greets a stream to a peer, if there is none. `addresses` are tried with those already known. */
+  connect(peer: string, addresses: string[]): Promise<void>;
+}
+
+/** What the network tells the scheduler. The peer id is the connection's own, never a field (P9). */
+export interface NetworkEvents {
+  /** A request or notification came in; the resolved value answers a request. */
+  onMessage(peer: string, method: string, params: unknown): Promise<JsonValue | undefined>;
+  onOffer(from: string, offer: unknown): void;
+  onConnected(peer: string, how: 'inbound' | 'outbound'): void;
+  /** The stream closed and one redial failed. */
+  onDisconnected(peer: string): void;
+}
+
+export interface ExecutionRequest {
+  /** The task's uid: the idempotency key, the same for every attempt. */
+  uid: string;
+  attempt: number;
+  action: string;
+  payload: JsonObject;
+}
+
+export interface ExecutionIO {
+  /** Aborted on cancel and timeout: `signal.reason` is `{ force: boolean }`, force meaning without grace time. */
+  signal: AbortSignal;
+  /** 0–100. */
+  progress(percent: number, message?: string): void;
+  log(stream: LogLine['stream'], line: string): void;
+}
+
+/** Runs actions. Rejects with a FlowmeshError: `retryable: false` means that another attempt cannot help. */
+export interface Executors {
+  /** The actions this peer can run, e.g. `echo`, `shell`, `fn:resize`. */
+  actions(): string[];
+  run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue>;
+}
+
+export interface EvaluationJob {
+  expression: string;
+  scope: JsonObject;
+}
+
+/** JSONata, off the loop of the scheduler, with a deadline and a memory limit. */
+export interface Evaluator {
+  /** Per expression null, or what is wrong with it and at which character. */
+  check(expressions: string[]): Promise<({ message: string; position: number } | null)[]>;
+  /** Per job a value or an error (`EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`); never rejects for a user's fault. */
+  evaluate(jobs: EvaluationJob[]): Promise<({ value: JsonValue } | { error: ErrorShape })[]>;
+}
+
+/** Structured logging; lines go to stderr (P10). */
+export interface Log {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  debug(fields: object, message: string): void;
+}

@@ -1,0 +1,278 @@
+/**
+ * What a peer remembers. Every record is one row of a feed, keyed by `uid`; the user's id is an alias of it.
+ * These schemas are the records on disk and on the wire: there is no other shape.
+ *
+ *   definition  the submitted DAG, written once (`<workflow uid>/definition`)
+ *   workflow    the state of the run, small, rewritten as it moves
+ *   step        one started, skipped or failed step (`<workflow uid>/<step_id>`); a pending step has no row
+ *   task        one unit of work; of a step: `<workflow uid>/<step_id>/<index>`, which is its idempotency key
+ *   log         the kept lines of a task (`<task uid>/log`)
+ *   worker      a registered pool of slots
+ *   queue       whether the queue is paused
+ *   cache       the output of a step marked `cache`, by action and inputs
+ *   tombstone   what is left of a record that was cleared, under its uid, so that copies forget it too
+ */
+import { z } from 'zod';
+import { requiresSchema, retrySchema, workflowSchema } from '../dag/schema.ts';
+
+const json = z.json();
+const time = z.string(); // ISO 8601, UTC: for people and for what must survive a restart (P8)
+
+export const errorSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  retryable: z.boolean(),
+  details: z.record(z.string(), json).optional(),
+});
+
+export const WORKFLOW_STATUSES = [
+  'submitted',
+  'running',
+  'input_required',
+  'completed',
+  'failed',
+  'cancelled',
+] as const;
+export const TASK_STATUSES = ['queued', 'running', 'input_required', 'completed', 'failed', 'cancelled'] as const;
+export const workflowStatusSchema = z.enum(WORKFLOW_STATUSES);
+export const taskStatusSchema = z.enum(TASK_STATUSES);
+export type WorkflowStatus = z.infer<typeof workflowStatusSchema>;
+export type TaskStatus = z.infer<typeof taskStatusSchema>;
+
+/** How a worker was chosen, kept with the task: `task_status` answers "why there" and "why still queued". */
+export const placementSchema = z.object({
+  considered: z.number().int(),
+  chosen: z.object({ peer_id: z.string(), worker_id: z.string() }).nullable(),
+  reason: z.string(),
+  /** How the chosen peer became known: its beat on an open stream, the DHT, or its claim of a gossiped offer. */
+  found_by: z.enum(['local', 'connected', 'dht', 'offer']).nullable(),
+});
+export type Placement = z.infer<typeof placementSchema>;
+
+export const definitionRecordSchema = z.object({
+  kind: z.literal('definition'),
+  uid: z.string(),
+  workflow: workflowSchema,
+});
+
+export const workflowRecordSchema = z.object({
+  kind: z.literal('workflow'),
+  uid: z.string(),
+  workflow_id: z.string(),
+  name: z.string(),
+  status: workflowStatusSchema,
+  priority: z.number(),
+  tags: z.array(z.string()),
+  metadata: z.record(z.string(), json),
+  dependencies: z.array(z.string()),
+  content_hash: z.string(),
+  /** The task of another workflow that this one is nested in. */
+  parent_task_uid: z.string().nullable(),
+  copies: z.number().int(),
+  steps_total: z.number().int(),
+  steps_ended: z.number().int(),
+  progress: z.number(),
+  current_step: z.string().nullable(),
+  result: json,
+  error: errorSchema.nullable(),
+  created_at: time,
+  started_at: time.nullable(),
+  ended_at: time.nullable(),
+  execution_time_ms: z.number().nullable(),
+});
+
+export const stepRecordSchema = z.object({
+  kind: z.literal('step'),
+  uid: z.string(),
+  workflow_uid: z.string(),
+  step_id: z.string(),
+  status: z.enum(['running', 'completed', 'failed', 'skipped', 'cancelled']),
+  /** The resolved items of a `foreach` step; null for a step that is one task. */
+  items: z.array(json).nullable(),
+  reason: z.string().nullable(),
+  error: errorSchema.nullable(),
+  started_at: time.nullable(),
+  ended_at: time.nullable(),
+});
+
+export const taskRecordSchema = z.object({
+  kind: z.literal('task'),
+  uid: z.string(),
+  task_id: z.string(),
+  task_type: z.string(),
+  payload: z.record(z.string(), json),
+  workflow_uid: z.string().nullable(),
+  workflow_id: z.string().nullable(),
+  step_id: z.string().nullable(),
+  index: z.number().int().nullable(),
+  priority: z.number(),
+  tags: z.array(z.string()),
+  metadata: z.record(z.string(), json),
+  requires: requiresSchema,
+  retry: retrySchema,
+  timeout_ms: z.number().nullable(),
+  depends_on: z.array(z.string()),
+  at_most_once: z.boolean(),
+  /** The content address of action and inputs, for a step marked `cache`. */
+  cache_key: z.string().nullable(),
+  content_hash: z.string(),
+  copies: z.number().int(),
+  status: taskStatusSchema,
+  progress: z.number(),
+  progress_message: z.string().nullable(),
+  /** Starts so far, 1 with the first lease. The lease token is `(feed_id, epoch, attempt)`. */
+  attempt: z.number().int(),
+  /** Attempts that ended in a failure of the action itself; retries are counted on these. */
+  failures: z.number().int(),
+  worker_id: z.string().nullable(),
+  peer_id: z.string().nullable(),
+  placement: placementSchema.nullable(),
+  /** Not before: a delay, a backoff or the end of a `sleep`. */
+  due_at: time.nullable(),
+  deadline_at: time.nullable(),
+  output: json,
+  error: errorSchema.nullable(),
+  /** Every failed attempt but the last ones' overflow, newest last (bounded by ATTEMPT_HISTORY_MAX). */
+  attempts: z.array(
+    z.object({ attempt: z.number().int(), peer_id: z.string().nullable(), ended_at: time, error: errorSchema }),
+  ),
+  dead_letter: z.boolean(),
+  retry_of: z.string().nullable(),
+  retry_count: z.number().int(),
+  created_at: time,
+  queued_at: time,
+  started_at: time.nullable(),
+  ended_at: time.nullable(),
+  wait_ms: z.number().nullable(),
+  execution_time_ms: z.number().nullable(),
+});
+
+export const logLineSchema = z.object({
+  at: time,
+  attempt: z.number().int(),
+  stream: z.enum(['stdout', 'stderr', 'log']),
+  line: z.string(),
+});
+export const logRecordSchema = z.object({
+  kind: z.literal('log'),
+  uid: z.string(),
+  task_uid: z.string(),
+  lines: z.array(logLineSchema),
+  dropped_lines: z.number().int(),
+});
+
+export const workerRecordSchema = z.object({
+  kind: z.literal('worker'),
+  uid: z.string(),
+  worker_id: z.string(),
+  capabilities: z.array(z.string()),
+  max_concurrent_tasks: z.number().int(),
+  resource_limits: z.object({ cpu_cores: z.number().nullable(), memory_gb: z.number().nullable() }),
+  metadata: z.record(z.string(), json),
+  status: z.enum(['active', 'draining', 'offline']),
+  registered_at: time,
+});
+
+export const queueRecordSchema = z.object({
+  kind: z.literal('queue'),
+  uid: z.string(),
+  paused: z.boolean(),
+  reason: z.string().nullable(),
+  paused_at: time.nullable(),
+});
+
+export const cacheRecordSchema = z.object({
+  kind: z.literal('cache'),
+  uid: z.string(),
+  task_uid: z.string(),
+  output: json,
+});
+
+export const tombstoneRecordSchema = z.object({
+  kind: z.literal('tombstone'),
+  uid: z.string(),
+  cleared_at: time,
+});
+
+export const recordSchema = z.discriminatedUnion('kind', [
+  definitionRecordSchema,
+  workflowRecordSchema,
+  stepRecordSchema,
+  taskRecordSchema,
+  logRecordSchema,
+  workerRecordSchema,
+  queueRecordSchema,
+  cacheRecordSchema,
+  tombstoneRecordSchema,
+]);
+
+export type DefinitionRecord = z.infer<typeof definitionRecordSchema>;
+export type WorkflowRecord = z.infer<typeof workflowRecordSchema>;
+export type StepRecord = z.infer<typeof stepRecordSchema>;
+export type TaskRecord = z.infer<typeof taskRecordSchema>;
+export type LogRecord = z.infer<typeof logRecordSchema>;
+export type LogLine = z.infer<typeof logLineSchema>;
+export type WorkerRecord = z.infer<typeof workerRecordSchema>;
+export type QueueRecord = z.infer<typeof queueRecordSchema>;
+export type CacheRecord = z.infer<typeof cacheRecordSchema>;
+export type FlowRecord = z.infer<typeof recordSchema>;
+export type RecordKind = FlowRecord['kind'];
+
+/** One record in its feed: `seq` is that of the commit that wrote it last, shared by all rows of the commit. */
+export interface Row {
+  uid: string;
+  feed_id: string;
+  epoch: number;
+  seq: number;
+  record: FlowRecord;
+}
+
+/** The columns a store indexes a record by. */
+export interface RecordIndex {
+  /** The user's id. */
+  alias: string | null;
+  /** The workflow of a step, definition or task; the task of a log. */
+  parent: string | null;
+  status: string | null;
+  priority: number | null;
+  created_at: string | null;
+}
+
+export function indexOf(record: FlowRecord): RecordIndex {
+  const none: RecordIndex = { alias: null, parent: null, status: null, priority: null, created_at: null };
+  switch (record.kind) {
+    case 'workflow':
+      return {
+        alias: record.workflow_id,
+        parent: record.parent_task_uid,
+        status: record.status,
+        priority: record.priority,
+        created_at: record.created_at,
+      };
+    case 'task':
+      return {
+        alias: record.task_id,
+        parent: record.workflow_uid,
+        status: record.status,
+        priority: record.priority,
+        created_at: record.created_at,
+      };
+    case 'worker':
+      return { ...none, alias: record.worker_id, status: record.status, created_at: record.registered_at };
+    case 'step':
+      return { ...none, parent: record.workflow_uid, status: record.status };
+    case 'definition':
+      return { ...none, parent: record.uid.slice(0, -'/definition'.length) };
+    case 'log':
+      return { ...none, parent: record.task_uid };
+    default:
+      return none;
+  }
+}
+
+const TERMINAL = new Set<string>(['completed', 'failed', 'cancelled']);
+
+/** P5: a record with such a status never changes it again. */
+export function isTerminal(status: string): boolean {
+  return TERMINAL.has(status);
+}

@@ -1,0 +1,598 @@
+/**
+ * One peer's scheduler: owner of its feed, worker for any owner, and a member of the mesh. It decides; the world is in
+ * its ports. The parts:
+ *
+ *   journal       turns, group commit, effects after the fsync (P1)
+ *   tasks, runs   the records of this owner and how they move
+ *   dispatcher    who runs what
+ *   worker        the leases that run here, of any owner
+ *   directory     what is known of the other peers
+ *   locator       where a record is
+ *   beats         what peers tell each other every second
+ */
+import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import type {
+  Durability,
+  PeerView,
+  SchedulerApi,
+  TaskSubmission,
+  WorkerRegistration,
+  WorkerView,
+  WorkflowSubmission,
+} from './api.ts';
+import { Beats } from './beats.ts';
+import { Dependencies } from './dependencies.ts';
+import { Directory } from './directory.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { InvalidStateError } from './errors.ts';
+import { isoTime } from './ids.ts';
+import { Intake } from './intake.ts';
+import { Journal, type Turn } from './journal.ts';
+import { BEAT_INTERVAL_MS, OFFER_CLASSES_MAX, OFFER_INTERVAL_MS, TAKEOVER_MS, WORKERS_MAX } from './limits.ts';
+import { type LocalRecord, Locator, localWorker } from './locator.ts';
+import type { Alias, Located, PeerState } from './messages.ts';
+import { capabilityNames } from './placement.ts';
+import type { Clock, Evaluator, Executors, Log, Network, NetworkEvents, Random, Store } from './ports.ts';
+import { receive } from './receive.ts';
+import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';
+import { readActive, restore } from './recovery.ts';
+import { Runs } from './runs.ts';
+import { Tasks } from './tasks.ts';
+import { WorkerPool } from './worker.ts';
+
+export interface SchedulerComponents {
+  clock: Clock;
+  random: Random;
+  network: Network;
+  store: Store;
+  executors: Executors;
+  evaluator: Evaluator;
+  log: Log;
+}
+
+export interface SchedulerOptions {
+  /** The peer's name for people. */
+  name: string;
+  version: string;
+  /** The pool that every peer has. `worker_id` is `worker-<end of the peer id>` by default. */
+  worker: { worker_id?: string | undefined; slots: number; labels: string[]; cpu_cores: number; memory_gb: number };
+  takeover_ms?: number | undefined;
+  beat_interval_ms?: number | undefined;
+  offer_interval_ms?: number | undefined;
+  /** Dial peers that others name, while connected to fewer than `target_connections` (32). Default true. */
+  auto_connect?: boolean | undefined;
+  target_connections?: number | undefined;
+}
+
+/** Runs a tool for another peer; set by whoever puts tools and scheduler together. */
+export type CallHandler = (tool: string, input: JsonObject, hops: number, from: string) => Promise<JsonObject>;
+
+const TARGET_CONNECTIONS = 32;
+/** Waits between attempts to open a store again whose commit failed. */
+const RECOVERY_DELAYS_MS = [0, 200, 500, 1_000, 2_000, 5_000];
+
+export class Scheduler implements SchedulerApi, NetworkEvents {
+  readonly self: string;
+  readonly clock: Clock;
+  readonly network: Network;
+  readonly log: Log;
+  readonly options: Required<Omit<SchedulerOptions, 'worker'>> & Pick<SchedulerOptions, 'worker'>;
+  readonly directory: Directory;
+  readonly tasks: Tasks;
+  readonly runs: Runs;
+  readonly pool: WorkerPool;
+  readonly dispatcher: Dispatcher;
+  readonly locator: Locator;
+  readonly dependencies: Dependencies;
+  readonly beats: Beats;
+  private readonly store: Store;
+  private readonly journal: Journal;
+  private readonly intake: Intake;
+  private queueRecord: QueueRecord;
+  private callHandler: CallHandler | null = null;
+  private dispatchWanted = false;
+  private failuresInARow = 0;
+  private stopped = false;
+  /** False while the store is being read: nothing that depends on what is owned may be answered. */
+  ready = false;
+
+  constructor(components: SchedulerComponents, options: SchedulerOptions) {
+    const { clock, random, network, store, executors, evaluator, log } = components;
+    this.clock = clock;
+    this.network = network;
+    this.store = store;
+    this.log = log;
+    this.self = network.self;
+    this.options = {
+      ...options,
+      takeover_ms: options.takeover_ms ?? TAKEOVER_MS,
+      beat_interval_ms: options.beat_interval_ms ?? BEAT_INTERVAL_MS,
+      offer_interval_ms: options.offer_interval_ms ?? OFFER_INTERVAL_MS,
+      auto_connect: options.auto_connect ?? true,
+      target_connections: options.target_connections ?? TARGET_CONNECTIONS,
+    };
+    this.journal = new Journal(
+      { store, clock },
+      { beforeFlush: () => this.dispatchIfWanted(), onFailure: (error) => void this.recover(error) },
+    );
+    const turn = (work: (turn: Turn) => void) => this.turn(work);
+    const dispatchSoon = () => this.dispatchSoon();
+    this.directory = new Directory(this.self);
+    this.tasks = new Tasks(
+      { clock, random, network, directory: this.directory, log },
+      {
+        turn,
+        dispatchSoon,
+        onEnded: (turn, record) => this.taskEnded(turn, record),
+        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record, true),
+      },
+    );
+    this.runs = new Runs(
+      { clock, random, evaluator, tasks: this.tasks, reader: store.reader, log },
+      { turn, onEnded: (turn, record) => this.workflowEnded(turn, record) },
+    );
+    this.pool = new WorkerPool(
+      { clock, executors, network, log },
+      { name: options.name, onSlotFree: () => this.slotFree() },
+    );
+    this.locator = new Locator({ network, directory: this.directory, clock, log }, (alias) => this.lookUp(alias));
+    this.dependencies = new Dependencies({ clock, locator: this.locator, log }, (kind, dependent, id, status) =>
+      this.turn((turn) => {
+        if (kind === 'task') this.tasks.unblock(turn, dependent, id, status);
+        else this.runs.unblock(turn, dependent, id, status);
+      }),
+    );
+    this.dispatcher = new Dispatcher(
+      { clock, random, network, directory: this.directory, tasks: this.tasks, runs: this.runs, pool: this.pool, log },
+      { turn, dispatchSoon, isPaused: () => this.queueRecord.paused, onStarved: () => this.beats.offerSoon() },
+      this.options.beat_interval_ms,
+    );
+    this.beats = new Beats({
+      clock,
+      network,
+      directory: this.directory,
+      tasks: this.tasks,
+      pool: this.pool,
+      log,
+      describe: () => this.describe(),
+      isReady: () => this.ready,
+      turn,
+      dispatchSoon,
+      options: this.options,
+    });
+    this.intake = new Intake({
+      clock,
+      random,
+      evaluator,
+      reader: store.reader,
+      tasks: this.tasks,
+      runs: this.runs,
+      locator: this.locator,
+      dependencies: this.dependencies,
+      lookUp: (alias) => this.lookUp(alias),
+      commit: (work) => this.commit(work),
+      slots: () => this.directory.workers().reduce((sum, { slots }) => sum + slots, 0),
+    });
+    this.queueRecord = { kind: 'queue', uid: `queue/${this.feed_id}`, paused: false, reason: null, paused_at: null };
+  }
+
+  get feed_id(): string {
+    return this.store.feed.feed_id;
+  }
+
+  /** Takes up what the store holds, and begins to work. */
+  async start(): Promise<void> {
+    const { worker } = this.options;
+    this.pool.define({
+      kind: 'worker',
+      uid: '',
+      worker_id: worker.worker_id ?? `worker-${this.self.slice(-8)}`,
+      capabilities: ['*', ...worker.labels],
+      max_concurrent_tasks: worker.slots,
+      resource_limits: { cpu_cores: worker.cpu_cores, memory_gb: worker.memory_gb },
+      metadata: {},
+      status: 'active',
+      registered_at: isoTime(this.clock.wall()),
+    });
+    for (const record of await this.store.reader.active('worker')) this.pool.define(record);
+    this.directory.entry(this.self, this.clock.now()).connected = true;
+    await this.takeUp();
+    this.capabilitiesChanged();
+    this.beats.start();
+  }
+
+  /** Hands back what runs, writes what waits, and stops. What was accepted is on disk already. */
+  async stop(): Promise<void> {
+    if (this.stopped) return;
+    this.beats.stop();
+    this.pool.abortAll();
+    await this.journal.turn(() => undefined).catch(() => undefined); // a store that fails now has refused its callers
+    this.stopped = true;
+    this.tasks.clear();
+    this.dependencies.clear();
+    this.journal.refuse(
+      new FlowmeshError('PEER_STOPPED', 'this peer is stopping; call another one', { retryable: true }),
+    );
+  }
+
+  /** Sets who runs tools for other peers. */
+  serveCalls(handler: CallHandler): void {
+    this.callHandler = handler;
+  }
+
+  async runCall(tool: string, input: JsonObject, hops: number, from: string): Promise<JsonObject> {
+    if (this.callHandler === null) {
+      throw new FlowmeshError('NOT_READY', 'this peer does not serve tools yet; try again', { retryable: true });
+    }
+    return await this.callHandler(tool, input, hops, from);
+  }
+
+  // --- turns ---------------------------------------------------------------------------------------------------------
+
+  /** A turn whose outcome nobody waits for. */
+  turn(work: (turn: Turn) => void): void {
+    this.journal.turn(work).catch((error: unknown) => {
+      // Refused because the store failed or the peer stops: the same happens again from the rows after recovery.
+      if (!(error instanceof FlowmeshError)) this.log.error({ error }, 'a turn failed');
+      else this.log.debug({ error }, 'a turn was refused');
+    });
+  }
+
+  /** A turn whose value is given when it is durable. */
+  async commit<T>(work: (turn: Turn) => T): Promise<T> {
+    return await this.journal.turn(work);
+  }
+
+  dispatchSoon(): void {
+    this.dispatchWanted = true;
+    this.journal.schedule();
+  }
+
+  private dispatchIfWanted(): void {
+    if (!this.dispatchWanted || !this.ready) return;
+    this.dispatchWanted = false;
+    this.refreshSelf();
+    this.dispatcher.dispatch(this.journal);
+  }
+
+  private refreshSelf(): void {
+    const entry = this.directory.entry(this.self, this.clock.now());
+    const known = entry.state;
+    const { queued, running } = this.tasks.counts;
+    entry.state = {
+      ...(known ?? {
+        name: this.options.name,
+        version: this.options.version,
+        feed_ids: [],
+        waiting: [],
+        addresses: [],
+      }),
+      workers: this.pool.states(),
+      queued: 0,
+      running,
+      paused: queued > 0 && this.queueRecord.paused,
+    };
+  }
+
+  // --- recovery ------------------------------------------------------------------------------------------------------
+
+  private async takeUp(): Promise<void> {
+    const queue = await this.store.reader.get('queue', this.queueRecord.uid);
+    if (queue !== undefined) this.queueRecord = queue;
+    const { feed_id, epoch } = this.store.feed;
+    this.tasks.feed = { feed_id, epoch };
+    this.runs.feedId = feed_id;
+    const remembered = await readActive(this.store.reader, (alias) => this.lookUp(alias));
+    this.journal.resume();
+    this.ready = true;
+    await this.commit((turn) =>
+      restore(turn, remembered, { tasks: this.tasks, runs: this.runs, dependencies: this.dependencies }),
+    );
+    this.failuresInARow = 0;
+    this.dispatchSoon();
+  }
+
+  /** A commit failed: memory is thrown away and built again from what is on disk. */
+  private async recover(cause: unknown): Promise<void> {
+    this.ready = false;
+    this.log.error({ error: cause }, 'a commit failed; the store is opened again and read anew');
+    this.tasks.clear();
+    this.runs.clear();
+    this.dependencies.clear();
+    const delay = RECOVERY_DELAYS_MS[Math.min(this.failuresInARow, RECOVERY_DELAYS_MS.length - 1)]!;
+    this.failuresInARow++;
+    await new Promise<void>((resolve) => this.clock.after(delay, resolve));
+    if (this.stopped) return;
+    try {
+      await this.store.recover();
+      await this.takeUp();
+      this.log.info({}, 'the store is open again');
+    } catch (error) {
+      // A commit that failed during `takeUp` has called `recover` itself.
+      if (!this.ready) await this.recover(error);
+    }
+  }
+
+  // --- what ended ----------------------------------------------------------------------------------------------------
+
+  private taskEnded(turn: Turn, record: TaskRecord): void {
+    this.runs.onTaskEnded(turn, record);
+    if (record.workflow_uid === null) this.dependencies.ended({ kind: 'task', id: record.task_id }, record.status);
+  }
+
+  private workflowEnded(_turn: Turn, record: WorkflowRecord): void {
+    this.dependencies.ended({ kind: 'workflow', id: record.workflow_id }, record.status);
+  }
+
+  private slotFree(): void {
+    this.dispatchSoon();
+    this.beats.claimSoon();
+  }
+
+  private capabilitiesChanged(): void {
+    this.refreshSelf();
+    this.network.provide(capabilityNames(this.pool.states()));
+    this.dispatchSoon();
+  }
+
+  // --- network -------------------------------------------------------------------------------------------------------
+
+  onMessage(peer: string, method: string, params: unknown): Promise<JsonValue | undefined> {
+    return receive(this, peer, method, params);
+  }
+
+  onOffer(_from: string, offer: unknown): void {
+    this.beats.onOffer(offer);
+  }
+
+  onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
+    const entry = this.directory.entry(peer, this.clock.now());
+    entry.connected = true;
+    entry.heard_at = this.clock.now();
+    this.beats.beat(peer);
+    this.pool.sendResults();
+    this.dispatchSoon();
+  }
+
+  onDisconnected(peer: string): void {
+    const entry = this.directory.find(peer);
+    if (entry === undefined) return;
+    entry.connected = false;
+    entry.found_by = 'connected';
+    // Its leases return when it has been silent for `takeover_ms`: it may come back and bring their results.
+  }
+
+  describe(): PeerState {
+    return {
+      name: this.options.name,
+      version: this.options.version,
+      feed_ids: [this.feed_id],
+      workers: this.pool.states(),
+      ...this.tasks.counts,
+      paused: this.queueRecord.paused,
+      waiting: this.queueRecord.paused ? [] : this.tasks.queue.waiting(OFFER_CLASSES_MAX),
+      addresses: this.network.addresses(),
+    };
+  }
+
+  // --- where things are ----------------------------------------------------------------------------------------------
+
+  async lookUp(alias: Alias): Promise<LocalRecord | undefined> {
+    const { kind, id } = alias;
+    if (kind === 'worker') return localWorker(this.pool, id) ?? (await this.storedWorker(id));
+    const live = kind === 'task' ? this.tasks.byAlias(id)?.record : this.runs.byAlias(id)?.record;
+    const record = live ?? (await this.store.reader.byAlias(kind, id));
+    return record === undefined
+      ? undefined
+      : { uid: record.uid, status: record.status, content_hash: record.content_hash };
+  }
+
+  private async storedWorker(id: string): Promise<LocalRecord | undefined> {
+    const record = await this.store.reader.byAlias('worker', id);
+    return record === undefined ? undefined : { uid: record.worker_id, status: record.status, content_hash: '' };
+  }
+
+  resolve(alias: Alias): Promise<{ here: true; uid: string } | { here: false; at: Located } | undefined> {
+    return this.locator.resolve(alias);
+  }
+
+  call(peer: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
+    return this.locator.call(peer, addresses, tool, input, hops);
+  }
+
+  workers(): WorkerView[] {
+    this.refreshSelf();
+    return this.directory
+      .workers()
+      .map((view) => (view.peer_id === this.self ? { ...view, tasks: this.pool.tasksOf(view.worker_id) } : view));
+  }
+
+  peers(): PeerView[] {
+    return this.directory.peers().filter(({ peer_id }) => peer_id !== this.self);
+  }
+
+  async releasePeer(peer: string): Promise<{ handed_back: number }> {
+    const handedBack = this.pool.handBack(peer);
+    const returned = await this.commit((turn) => this.tasks.takeBack(turn, peer));
+    return { handed_back: handedBack + returned };
+  }
+
+  // --- submits and changes -------------------------------------------------------------------------------------------
+
+  submitWorkflow(submission: WorkflowSubmission): Promise<{
+    record: WorkflowRecord;
+    duplicate: boolean;
+    durability: Durability;
+    estimated_start_time: string;
+  }> {
+    return this.intake.submitWorkflow(submission);
+  }
+
+  submitTask(submission: TaskSubmission): Promise<{
+    record: TaskRecord;
+    duplicate: boolean;
+    durability: Durability;
+    queue_position: number | null;
+    estimated_start_time: string;
+  }> {
+    return this.intake.submitTask(submission);
+  }
+
+  retryTask(
+    uid: string,
+    config: { max_retries: number | undefined; timeout_ms: number | undefined },
+  ): Promise<{ record: TaskRecord; queue_position: number | null }> {
+    return this.intake.retryTask(uid, config);
+  }
+
+  async cancelWorkflow(
+    uid: string,
+    options: { reason: string | undefined; force: boolean },
+  ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
+    if (!this.runs.live.has(uid)) {
+      const record = await this.store.reader.get('workflow', uid);
+      throw new InvalidStateError(`workflow ${record?.workflow_id ?? uid} is ${record?.status ?? 'gone'} already`, {
+        status: record?.status ?? null,
+      });
+    }
+    return await this.commit((turn) => {
+      const live = this.runs.live.get(uid);
+      if (live === undefined) throw new InvalidStateError('the workflow has just ended; read its result');
+      const message = options.reason === undefined ? 'cancelled by a client' : `cancelled: ${options.reason}`;
+      const error = { code: 'CANCELLED', message, retryable: false };
+      const cancelled_steps = this.runs.cancel(turn, live, error, options.force);
+      return { record: live.record, cancelled_steps };
+    });
+  }
+
+  private async liveTask(uid: string): Promise<void> {
+    if (this.tasks.live.has(uid)) return;
+    const record = await this.store.reader.get('task', uid);
+    throw new InvalidStateError(`task ${record?.task_id ?? uid} is ${record?.status ?? 'gone'} already`, {
+      status: record?.status ?? null,
+    });
+  }
+
+  async cancelTask(
+    uid: string,
+    options: { reason: string | undefined; force: boolean },
+  ): Promise<{ record: TaskRecord; cleanup_required: boolean }> {
+    await this.liveTask(uid);
+    return await this.commit((turn) => {
+      const task = this.tasks.mustBeLive(uid);
+      const cleanup_required = this.tasks.cancel(turn, task, options.reason, options.force);
+      return { record: task.record, cleanup_required };
+    });
+  }
+
+  async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
+    await this.liveTask(uid);
+    return await this.commit((turn) => {
+      const task = this.tasks.mustBeLive(uid);
+      if (task.record.status !== 'input_required') {
+        throw new InvalidStateError(`task ${task.record.task_id} is ${task.record.status} and waits for no answer`, {
+          status: task.record.status,
+        });
+      }
+      if (answer.approve) {
+        this.tasks.finish(turn, task, { status: 'completed', output: { approved: true, data: answer.data } });
+      } else {
+        const error = {
+          code: 'REJECTED',
+          message: 'the request was rejected',
+          retryable: false,
+          details: { data: answer.data },
+        };
+        this.tasks.fail(turn, task, error, false);
+      }
+      return task.record;
+    });
+  }
+
+  async setPriority(
+    uid: string,
+    change: { new_priority: number } | { boost: number } | { demote: number },
+    options: { requeue: boolean },
+  ): Promise<{ old_priority: number; new_priority: number; new_queue_position: number | null }> {
+    await this.liveTask(uid);
+    return await this.commit((turn) => {
+      const task = this.tasks.mustBeLive(uid);
+      const old = task.record.priority;
+      const wanted =
+        'new_priority' in change ? change.new_priority : 'boost' in change ? old + change.boost : old - change.demote;
+      const next = Math.min(Math.max(wanted, 0), 10);
+      this.tasks.setPriority(turn, task, next, options.requeue);
+      return { old_priority: old, new_priority: next, new_queue_position: this.tasks.queue.position(uid) };
+    });
+  }
+
+  queue(): QueueRecord {
+    return this.queueRecord;
+  }
+
+  async pauseQueue(reason: string | undefined): Promise<QueueRecord> {
+    return await this.commit((turn) => {
+      const paused_at = this.queueRecord.paused_at ?? isoTime(this.clock.wall());
+      this.queueRecord = { ...this.queueRecord, paused: true, reason: reason ?? null, paused_at };
+      turn.put(this.queueRecord);
+      return this.queueRecord;
+    });
+  }
+
+  async resumeQueue(
+    options: { reorder_by_priority?: boolean } = {},
+  ): Promise<{ queue: QueueRecord; reordered: boolean }> {
+    return await this.commit((turn) => {
+      this.queueRecord = { ...this.queueRecord, paused: false, reason: null, paused_at: null };
+      turn.put(this.queueRecord);
+      const reordered = (options.reorder_by_priority ?? true) && this.tasks.reorder();
+      this.dispatchSoon();
+      return { queue: this.queueRecord, reordered };
+    });
+  }
+
+  clearQueue(
+    filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
+  ): Promise<{ cleared_count: number; remaining_count: number }> {
+    return this.intake.clearQueue(filter);
+  }
+
+  async registerWorker(registration: WorkerRegistration): Promise<WorkerRecord> {
+    if (this.pool.count >= WORKERS_MAX && !this.pool.has(registration.worker_id)) {
+      throw new FlowmeshError('TOO_MANY_WORKERS', `a peer has at most ${WORKERS_MAX} workers; unregister one first`);
+    }
+    const elsewhere = await this.resolve({ kind: 'worker', id: registration.worker_id });
+    if (elsewhere !== undefined && !elsewhere.here) {
+      throw new FlowmeshError(
+        'CONFLICT',
+        `worker "${registration.worker_id}" exists on peer ${elsewhere.at.peer_id}; choose another id`,
+      );
+    }
+    const record: WorkerRecord = {
+      kind: 'worker',
+      uid: `worker/${this.feed_id}/${registration.worker_id}`,
+      ...registration,
+      status: 'active',
+      registered_at: isoTime(this.clock.wall()),
+    };
+    await this.commit((turn) => turn.put(record));
+    this.pool.define(record);
+    this.capabilitiesChanged();
+    return record;
+  }
+
+  async unregisterWorker(
+    worker_id: string,
+    options: { graceful: boolean; timeout_ms: number },
+  ): Promise<{ completed_tasks: number; abandoned_tasks: number }> {
+    const record = this.pool.recordOf(worker_id);
+    if (record === undefined) throw new InvalidStateError(`worker ${worker_id} is not registered here now`);
+    this.pool.define({ ...record, status: 'draining' });
+    this.capabilitiesChanged();
+    const { completed, abandoned } = await this.pool.drain(worker_id, options.graceful ? options.timeout_ms : 0);
+    if (record.uid !== '') await this.commit((turn) => turn.put({ ...record, status: 'offline' }));
+    this.pool.remove(worker_id);
+    this.capabilitiesChanged();
+    return { completed_tasks: completed, abandoned_tasks: abandoned };
+  }
+}

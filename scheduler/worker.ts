@@ -1,0 +1,425 @@
+/**
+ * The worker's side: named pools of slots that run leases of any owner.
+ *
+ * 1. A lease is accepted only by a worker that can run it and has a slot; everything else is refused with a reason.
+ * 2. The result of an attempt is kept until its owner acknowledged it, and sent again until then (P3).
+ * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
+ * 4. A lease that is known already (a repeated message) is neither run nor refused again.
+ */
+import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
+import { jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
+import { isoTime } from './ids.ts';
+import {
+  KEPT_RESULTS_MAX,
+  LOG_LINE_CHARS_MAX,
+  LOG_LINES_MAX,
+  PROGRESS_INTERVAL_MS,
+  REQUEST_DEADLINE_MS,
+  RESULT_BATCH_BYTES,
+  RESULT_BATCH_MAX,
+} from './limits.ts';
+import type { AttemptResult, Lease, LeaseToken, WorkerState } from './messages.ts';
+import { canRun } from './placement.ts';
+import type { Clock, Executors, Log, Network } from './ports.ts';
+import type { LogLine, WorkerRecord } from './records.ts';
+
+export interface Refusal extends LeaseToken {
+  reason: 'busy' | 'unable' | 'handed_back';
+  message: string;
+}
+
+interface WorkerSlots {
+  record: WorkerRecord;
+  running: Set<Attempt>;
+  completed: number;
+  failed: number;
+}
+
+interface Attempt {
+  lease: Lease;
+  owner: string;
+  of: WorkerSlots;
+  abort: AbortController;
+  /** Why it is being ended before its time; decides what is reported. */
+  ending: 'cancel' | 'timeout' | 'hand_back' | null;
+  started: number;
+  percent: number | null;
+  message: string | null;
+  lines: LogLine[];
+  dropped: number;
+  cancelTimeout: () => void;
+  cancelProgress: (() => void) | null;
+}
+
+interface KeptResult {
+  owner: string;
+  result: AttemptResult;
+  bytes: number;
+  sending: boolean;
+}
+
+/** The workers of this peer. A capability that is an action this peer can run is offered as such, any other as a label. */
+export class WorkerPool {
+  private readonly clock: Clock;
+  private readonly executors: Executors;
+  private readonly network: Network;
+  private readonly log: Log;
+  private readonly onSlotFree: () => void;
+  private readonly self: { peer_id: string; name: string };
+  private readonly workers = new Map<string, WorkerSlots>();
+  private readonly attempts = new Map<string, Attempt>();
+  private readonly kept = new Map<string, KeptResult>();
+  private readonly drained = new Map<string, () => void>();
+  private sendDeferred = false;
+
+  constructor(
+    components: { clock: Clock; executors: Executors; network: Network; log: Log },
+    hooks: { name: string; onSlotFree: () => void },
+  ) {
+    this.self = { peer_id: components.network.self, name: hooks.name };
+    this.clock = components.clock;
+    this.executors = components.executors;
+    this.network = components.network;
+    this.log = components.log;
+    this.onSlotFree = hooks.onSlotFree;
+  }
+
+  /** Adds a worker or changes what it offers; what it runs goes on. */
+  define(record: WorkerRecord): void {
+    const known = this.workers.get(record.worker_id);
+    if (known === undefined)
+      this.workers.set(record.worker_id, { record, running: new Set(), completed: 0, failed: 0 });
+    else known.record = record;
+  }
+
+  has(workerId: string): boolean {
+    return this.workers.has(workerId);
+  }
+
+  recordOf(workerId: string): WorkerRecord | undefined {
+    return this.workers.get(workerId)?.record;
+  }
+
+  get count(): number {
+    return this.workers.size;
+  }
+
+  get running(): number {
+    return this.attempts.size;
+  }
+
+  states(): WorkerState[] {
+    return [...this.workers.values()].map((worker) => this.stateOf(worker));
+  }
+
+  private stateOf({ record, running, completed, failed }: WorkerSlots): WorkerState {
+    const actions = this.executors.actions();
+    const everything = record.capabilities.includes('*');
+    const offered = everything ? actions : record.capabilities.filter((name) => actions.includes(name));
+    return {
+      worker_id: record.worker_id,
+      actions: offered,
+      labels: record.capabilities.filter((name) => name !== '*' && !actions.includes(name)),
+      cpu_cores: record.resource_limits.cpu_cores,
+      memory_gb: record.resource_limits.memory_gb,
+      slots: record.max_concurrent_tasks,
+      running: running.size,
+      completed,
+      failed,
+      status: record.status,
+      registered_at: record.registered_at,
+      metadata: record.metadata,
+    };
+  }
+
+  /** Leases of an owner that are running, or ended and not acknowledged. */
+  holding(owner: string): LeaseToken[] {
+    const tokens: LeaseToken[] = [];
+    for (const attempt of this.attempts.values()) if (attempt.owner === owner) tokens.push(tokenOf(attempt.lease));
+    for (const { owner: of, result } of this.kept.values()) if (of === owner) tokens.push(tokenOf(result));
+    return tokens;
+  }
+
+  /** Starts what it can; returns the rest with reasons. */
+  accept(owner: string, leases: readonly Lease[]): Refusal[] {
+    const refused: Refusal[] = [];
+    for (const lease of leases) {
+      const key = keyOf(lease);
+      if (this.attempts.has(key) || this.kept.has(key)) continue;
+      const refusal = this.refusalOf(lease);
+      if (refusal === null) this.start(owner, lease);
+      else refused.push({ ...tokenOf(lease), ...refusal });
+    }
+    return refused;
+  }
+
+  private refusalOf(lease: Lease): { reason: 'busy' | 'unable'; message: string } | null {
+    const worker = this.workers.get(lease.worker_id);
+    if (worker === undefined) return { reason: 'unable', message: `there is no worker ${lease.worker_id} here` };
+    const state = this.stateOf(worker);
+    if (state.status !== 'active') return { reason: 'busy', message: `worker ${lease.worker_id} is ${state.status}` };
+    if (!canRun(state, this.self, lease.action, lease.requires)) {
+      return {
+        reason: 'unable',
+        message: `worker ${lease.worker_id} does not offer ${lease.action} with what it requires`,
+      };
+    }
+    if (state.running >= state.slots) return { reason: 'busy', message: 'every slot is taken' };
+    if (!this.hasRoom(worker, lease)) return { reason: 'busy', message: 'its cores or memory are taken' };
+    if (this.kept.size >= KEPT_RESULTS_MAX)
+      return { reason: 'busy', message: 'too many results wait for their owners' };
+    return null;
+  }
+
+  private hasRoom({ record, running }: WorkerSlots, lease: Lease): boolean {
+    let cores = lease.requires.cpu_cores ?? 0;
+    let memory = lease.requires.memory_gb ?? 0;
+    for (const { lease: other } of running) {
+      cores += other.requires.cpu_cores ?? 0;
+      memory += other.requires.memory_gb ?? 0;
+    }
+    const limits = record.resource_limits;
+    return (
+      (limits.cpu_cores === null || cores <= limits.cpu_cores) &&
+      (limits.memory_gb === null || memory <= limits.memory_gb)
+    );
+  }
+
+  private start(owner: string, lease: Lease): void {
+    const of = this.workers.get(lease.worker_id)!;
+    const attempt: Attempt = {
+      lease,
+      owner,
+      of,
+      abort: new AbortController(),
+      ending: null,
+      started: this.clock.now(),
+      percent: null,
+      message: null,
+      lines: [],
+      dropped: 0,
+      cancelTimeout: () => {},
+      cancelProgress: null,
+    };
+    if (lease.timeout_ms !== null) {
+      attempt.cancelTimeout = this.clock.after(lease.timeout_ms, () => this.end(attempt, 'timeout', false));
+    }
+    this.attempts.set(keyOf(lease), attempt);
+    of.running.add(attempt);
+    const io = {
+      signal: attempt.abort.signal,
+      progress: (percent: number, message?: string) => {
+        attempt.percent = Math.min(Math.max(percent, 0), 100);
+        attempt.message = message?.slice(0, 1_024) ?? attempt.message;
+        this.reportLater(attempt);
+      },
+      log: (stream: LogLine['stream'], line: string) => {
+        if (attempt.lines.length >= LOG_LINES_MAX) {
+          attempt.lines.shift();
+          attempt.dropped++;
+        }
+        const at = isoTime(this.clock.wall());
+        attempt.lines.push({ at, attempt: lease.attempt, stream, line: line.slice(0, LOG_LINE_CHARS_MAX) });
+        this.reportLater(attempt);
+      },
+    };
+    this.executors
+      .run({ uid: lease.uid, attempt: lease.attempt, action: lease.action, payload: lease.payload }, io)
+      .then(
+        (output) => this.ended(attempt, output, null),
+        (error: unknown) => this.ended(attempt, null, errorShape(error)),
+      );
+  }
+
+  private reportLater(attempt: Attempt): void {
+    attempt.cancelProgress ??= this.clock.after(PROGRESS_INTERVAL_MS, () => {
+      attempt.cancelProgress = null;
+      const { percent, message, lines } = attempt;
+      attempt.lines = [];
+      this.network.notify(attempt.owner, 'progress', {
+        items: [{ ...tokenOf(attempt.lease), percent, message, lines }],
+      });
+    });
+  }
+
+  private end(attempt: Attempt, why: 'cancel' | 'timeout' | 'hand_back', force: boolean): void {
+    attempt.ending ??= why;
+    attempt.abort.abort({ force });
+  }
+
+  /** The owner does not want these any more: running ones are ended, kept results are dropped. */
+  cancel(owner: string, items: readonly (LeaseToken & { force: boolean })[]): void {
+    for (const item of items) {
+      const key = keyOf(item);
+      const attempt = this.attempts.get(key);
+      if (attempt?.owner === owner) this.end(attempt, 'cancel', item.force);
+      const kept = this.kept.get(key);
+      if (kept?.owner === owner) this.kept.delete(key);
+    }
+  }
+
+  private ended(attempt: Attempt, output: JsonValue, error: ErrorShape | null): void {
+    const { lease, of, ending } = attempt;
+    attempt.cancelTimeout();
+    attempt.cancelProgress?.();
+    this.attempts.delete(keyOf(lease));
+    of.running.delete(attempt);
+    if (ending === 'hand_back') {
+      const items = [{ ...tokenOf(lease), reason: 'handed_back' as const, message: `worker ${lease.worker_id} left` }];
+      this.network.request(attempt.owner, 'refuse', { items }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
+        // The owner notices by the beats that this lease is gone.
+        this.log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
+      });
+    } else {
+      this.keep(attempt, this.resultOf(attempt, output, error));
+    }
+    if (of.running.size === 0) this.drained.get(lease.worker_id)?.();
+    this.onSlotFree();
+  }
+
+  private resultOf(
+    attempt: Attempt,
+    output: JsonValue,
+    error: ErrorShape | null,
+  ): { result: AttemptResult; bytes: number } {
+    const { lease, ending } = attempt;
+    const bytes = error === null ? jsonBytes(output) : 0;
+    let failure = error;
+    if (ending === 'timeout') {
+      failure = new FlowmeshError('TIMEOUT', `the action ran longer than timeout_ms (${lease.timeout_ms})`, {
+        retryable: true,
+      }).toShape();
+    } else if (error === null && bytes > OUTPUT_BYTES_MAX) {
+      failure = new FlowmeshError(
+        'OUTPUT_TOO_LARGE',
+        `the output has ${bytes} bytes, more than OUTPUT_BYTES_MAX (${OUTPUT_BYTES_MAX}); write it to a file or store and return where`,
+      ).toShape();
+    }
+    const status = ending === 'cancel' ? 'cancelled' : failure === null ? 'completed' : 'failed';
+    if (status === 'completed') attempt.of.completed++;
+    else if (status === 'failed') attempt.of.failed++;
+    return {
+      bytes: status === 'completed' ? bytes : 0,
+      result: {
+        ...tokenOf(lease),
+        status,
+        output: status === 'completed' ? output : null,
+        error: status === 'completed' ? null : failure,
+        execution_time_ms: Math.max(this.clock.now() - attempt.started, 0),
+        lines: attempt.lines,
+        dropped_lines: attempt.dropped,
+      },
+    };
+  }
+
+  private keep(attempt: Attempt, { result, bytes }: { result: AttemptResult; bytes: number }): void {
+    this.kept.set(keyOf(attempt.lease), { owner: attempt.owner, result, bytes, sending: false });
+    if (this.sendDeferred) return;
+    this.sendDeferred = true;
+    this.clock.defer(() => {
+      this.sendDeferred = false;
+      this.sendResults();
+    });
+  }
+
+  /** Sends every kept result that is not on its way; called again with every beat. */
+  sendResults(): void {
+    const batches = new Map<string, { entries: [string, KeptResult][]; bytes: number }[]>();
+    for (const [key, entry] of this.kept) {
+      if (entry.sending) continue;
+      const ofOwner = batches.get(entry.owner) ?? [];
+      batches.set(entry.owner, ofOwner);
+      let last = ofOwner.at(-1);
+      if (
+        last === undefined ||
+        last.bytes + entry.bytes > RESULT_BATCH_BYTES ||
+        last.entries.length >= RESULT_BATCH_MAX
+      ) {
+        last = { entries: [], bytes: 0 };
+        ofOwner.push(last);
+      }
+      last.entries.push([key, entry]);
+      last.bytes += entry.bytes;
+    }
+    for (const [owner, ofOwner] of batches) for (const { entries } of ofOwner) this.send(owner, entries);
+  }
+
+  private send(owner: string, entries: [string, KeptResult][]): void {
+    for (const [, entry] of entries) entry.sending = true;
+    const results = entries.map(([, entry]) => entry.result);
+    this.network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
+      () => {
+        for (const [key, entry] of entries) if (this.kept.get(key) === entry) this.kept.delete(key); // P3
+      },
+      (cause: unknown) => {
+        for (const [, entry] of entries) entry.sending = false;
+        this.log.debug({ owner, cause }, 'results are kept until their owner answers');
+      },
+    );
+  }
+
+  /** True when a worker here has a free slot for tasks like these. */
+  couldRun(action: string, requires: Lease['requires']): boolean {
+    for (const worker of this.workers.values()) {
+      const state = this.stateOf(worker);
+      if (state.running < state.slots && canRun(state, this.self, action, requires)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Waits until a draining worker runs nothing, at most `timeoutMs`, then hands back what it still runs.
+   * @returns how many of its tasks ended by themselves meanwhile, and how many were handed back
+   */
+  async drain(workerId: string, timeoutMs: number): Promise<{ completed: number; abandoned: number }> {
+    const worker = this.workers.get(workerId);
+    if (worker === undefined) return { completed: 0, abandoned: 0 };
+    const running = worker.running.size;
+    if (running > 0 && timeoutMs > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.clock.after(timeoutMs, resolve);
+        this.drained.set(workerId, () => {
+          cancel();
+          resolve();
+        });
+      });
+      this.drained.delete(workerId);
+    }
+    const abandoned = worker.running.size;
+    for (const attempt of worker.running) this.end(attempt, 'hand_back', timeoutMs === 0);
+    return { completed: running - abandoned, abandoned };
+  }
+
+  /** Uids of what a worker runs now. */
+  tasksOf(workerId: string): string[] {
+    return [...(this.workers.get(workerId)?.running ?? [])].map(({ lease }) => lease.uid);
+  }
+
+  remove(workerId: string): void {
+    this.workers.delete(workerId);
+  }
+
+  /** Hands back what runs for one owner. */
+  handBack(owner: string): number {
+    let count = 0;
+    for (const attempt of this.attempts.values()) {
+      if (attempt.owner !== owner) continue;
+      this.end(attempt, 'hand_back', false);
+      count++;
+    }
+    return count;
+  }
+
+  /** Ends everything at once: the process stops. */
+  abortAll(): void {
+    for (const attempt of this.attempts.values()) this.end(attempt, 'hand_back', true);
+  }
+}
+
+function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToken {
+  return { uid, feed_id, epoch, attempt };
+}
+
+function keyOf({ uid, feed_id, epoch, attempt }: LeaseToken): string {
+  return `${feed_id}/${epoch}/${uid}/${attempt}`;
+}

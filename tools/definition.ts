@@ -1,0 +1,77 @@
+/**
+ * One tool, defined once. From a definition come the MCP tool, the CLI command, the call between peers and the
+ * reference page; nothing about a tool is written anywhere else.
+ */
+import type { z } from 'zod';
+import type { JsonObject } from '../dag/errors.ts';
+import type { SchedulerApi } from '../scheduler/api.ts';
+import type { Alias } from '../scheduler/messages.ts';
+import type { Clock, Reader } from '../scheduler/ports.ts';
+import type { PeerDirectory } from './peers.ts';
+
+/** What a tool that only reads this peer's committed records needs: it runs on the serve loop (`runtime: 'serve'`). */
+export interface ReadContext {
+  reader: Reader;
+  clock: Clock;
+  self: string;
+}
+
+/** What the other tools need: they run on the mesh loop. */
+export interface MeshContext extends ReadContext {
+  scheduler: SchedulerApi;
+  peers: PeerDirectory;
+  /** Aborted when the caller went away or its deadline passed. */
+  signal: AbortSignal;
+  /** Runs a tool on every connected peer; a peer that does not answer is left out and named in `missing`. */
+  everywhere(
+    tool: string,
+    input: JsonObject,
+  ): Promise<{ outputs: { peer_id: string; output: JsonObject }[]; missing: string[] }>;
+}
+
+interface ToolBase<I extends z.ZodObject, O extends z.ZodObject> {
+  /** `noun_verb`; the CLI command is `flowmesh noun verb`. */
+  name: string;
+  title: string;
+  description: string;
+  input: I;
+  /** Without `success: true`, which every output has. */
+  output: O;
+  annotations: { readOnlyHint: boolean; destructiveHint: boolean; idempotentHint: boolean; openWorldHint: boolean };
+  permission: `${'workflow' | 'task' | 'queue' | 'worker' | 'peer'}:${'read' | 'write' | 'admin'}`;
+  /** The record that a call is about: the call runs at the peer that owns it. */
+  about?: (input: z.output<I>) => Alias;
+  /** How the CLI shows it: positional arguments, and the columns of the list in the output. */
+  cli?: { positional?: string[]; list?: { field: string; columns: string[] } };
+}
+
+/** Answered on the serve loop when `about` names a record of this peer (or there is none), else on the mesh loop. */
+export interface ReadTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject = z.ZodObject>
+  extends ToolBase<I, O> {
+  runtime: 'serve';
+  /** Resolves undefined when the record is not here; the router then asks the mesh. */
+  handler(input: z.output<I>, context: ReadContext): Promise<z.input<O> | undefined>;
+  /** True when this input needs other peers (`scope: mesh`); then `everywhere` merges. */
+  merge?: { when(input: z.output<I>): boolean; handler(input: z.output<I>, context: MeshContext): Promise<z.input<O>> };
+}
+
+export interface MeshTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject = z.ZodObject>
+  extends ToolBase<I, O> {
+  runtime: 'mesh';
+  handler(input: z.output<I>, context: MeshContext): Promise<z.input<O>>;
+}
+
+export type Tool = ReadTool | MeshTool;
+
+/** Keeps the inferred types of a definition while it is written, and forgets them in the registry. */
+export function defineReadTool<I extends z.ZodObject, O extends z.ZodObject>(
+  tool: Omit<ReadTool<I, O>, 'runtime'>,
+): Tool {
+  return { ...tool, runtime: 'serve' } as unknown as Tool;
+}
+
+export function defineMeshTool<I extends z.ZodObject, O extends z.ZodObject>(
+  tool: Omit<MeshTool<I, O>, 'runtime'>,
+): Tool {
+  return { ...tool, runtime: 'mesh' } as unknown as Tool;
+}

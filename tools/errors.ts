@@ -1,0 +1,73 @@
+/** What can be wrong with a call itself, before or beside what the scheduler says. */
+import { FlowmeshError } from '../dag/errors.ts';
+import type { Alias } from '../scheduler/messages.ts';
+
+/** Problems spelled out in the sentence of an error; `details.problems` has them all. */
+const PROBLEMS_IN_MESSAGE = 5;
+/** Problems that `details.problems` lists. */
+const PROBLEMS_MAX = 50;
+
+export interface Problem {
+  /** Where in the input, e.g. `steps[2].retry.max_retries`; empty for the input as a whole. */
+  path: string;
+  message: string;
+}
+
+/** The input does not fit the tool's schema. Nothing was changed. */
+export class InvalidInputError extends FlowmeshError {
+  constructor(tool: string, problems: Problem[]) {
+    const shown = problems
+      .slice(0, PROBLEMS_IN_MESSAGE)
+      .map(({ path, message }) => (path ? `${path}: ${message}` : message));
+    const more = problems.length > shown.length ? `; and ${problems.length - shown.length} more` : '';
+    super('INVALID_INPUT', `${tool}: ${shown.join('; ')}${more}`, {
+      details: { tool, problems: problems.slice(0, PROBLEMS_MAX).map(({ path, message }) => ({ path, message })) },
+    });
+  }
+}
+
+const HOW_TO_LIST: Record<Alias['kind'], string> = {
+  workflow: 'workflow_list with scope "mesh" shows those there are',
+  task: 'task_list with scope "mesh" shows those there are',
+  worker: 'queue_stats with include_worker_stats and scope "mesh" shows those there are',
+};
+
+/** No reachable peer knows the record. */
+export class RecordNotFoundError extends FlowmeshError {
+  constructor({ kind, id }: Alias) {
+    super('NOT_FOUND', `no ${kind} "${id}" is known here or at any reachable peer; ${HOW_TO_LIST[kind]}`, {
+      details: { kind, id },
+    });
+  }
+}
+
+/** This peer never heard of the other one. */
+export class PeerNotFoundError extends FlowmeshError {
+  constructor(peerId: string) {
+    super(
+      'NOT_FOUND',
+      `no peer "${peerId}" is known here; peer_list shows the known ones, peer_discover looks for more`,
+      {
+        details: { kind: 'peer', id: peerId },
+      },
+    );
+  }
+}
+
+/** `queue_clear` without `confirm: true`. */
+export class ConfirmRequiredError extends FlowmeshError {
+  constructor() {
+    super('CONFIRM_REQUIRED', 'queue_clear removes tasks for good: send confirm: true to do it. Nothing was removed');
+  }
+}
+
+/** A page of a merged list lies too deep to be merged on one peer. */
+export class MergeReachError extends FlowmeshError {
+  constructor(reach: number, maximum: number) {
+    super(
+      'LIMIT_EXCEEDED',
+      `offset + limit is ${reach}; with scope "mesh" it is at most ${maximum}: use filters, or list at the peers themselves`,
+      { details: { limit: 'MERGE_REACH_MAX', value: reach, maximum } },
+    );
+  }
+}

@@ -1,0 +1,98 @@
+/** Fields and shapes that several tools share, so that each means the same everywhere. */
+import { z } from 'zod';
+import { idSchema } from '../dag/schema.ts';
+
+/** Items in one page of a list. */
+export const LIST_LIMIT_MAX = 1_000;
+/** How far into a list a page may start. */
+export const LIST_OFFSET_MAX = 1_000_000;
+/** Tags or capabilities in one filter. */
+export const FILTER_ITEMS_MAX = 64;
+const TEXT_CHARS_MAX = 1_024;
+const MULTIADDR_CHARS_MAX = 512;
+/** The longest wait that a call of the peer tools asks for. */
+export const WAIT_MS_MAX = 600_000;
+
+// ---- inputs
+
+export const workflowIdField = idSchema.describe(
+  'The workflow, as workflow_submit answered it. Any peer of the mesh can be asked.',
+);
+export const taskIdField = idSchema.describe(
+  'The task, as task_submit or task_list answered it. Any peer of the mesh can be asked.',
+);
+export const workerIdField = idSchema.describe('The worker, on whichever peer of the mesh it is.');
+export const peerIdField = z
+  .string()
+  .min(1)
+  .max(128)
+  .regex(/^[A-Za-z0-9._:-]+$/, 'must be a peer id, as peer_list shows it')
+  .describe('The other peer: its libp2p PeerId, as peer_list shows it.');
+export const multiaddrField = z
+  .string()
+  .max(MULTIADDR_CHARS_MAX)
+  .regex(/^\/\S+$/, 'must be a multiaddr such as /ip4/127.0.0.1/tcp/7600');
+export const reasonField = z
+  .string()
+  .max(TEXT_CHARS_MAX)
+  .optional()
+  .describe('Why, for the record and for other people.');
+export const forceField = z
+  .boolean()
+  .default(false)
+  .describe('Kill what runs at once, without the grace time to clean up.');
+export const limitField = (standard: number) =>
+  z.number().int().min(1).max(LIST_LIMIT_MAX).default(standard).describe('How many to return, at most.');
+export const offsetField = z
+  .number()
+  .int()
+  .min(0)
+  .max(LIST_OFFSET_MAX)
+  .default(0)
+  .describe('How many to leave out first.');
+export const scopeField = z
+  .enum(['local', 'mesh'])
+  .default('local')
+  .describe('local: what this peer owns. mesh: every connected peer is asked too and the answers are put together.');
+export const tagFilterField = z
+  .array(z.string().min(1).max(128))
+  .max(FILTER_ITEMS_MAX)
+  .default([])
+  .describe('Only those that have all of these tags.');
+export const capabilityFilterField = z
+  .array(z.string().min(1).max(256))
+  .max(FILTER_ITEMS_MAX)
+  .default([])
+  .describe('Only peers with one worker that offers all of these: actions (`shell`, `fn:resize`) and labels (`gpu`).');
+export const waitField = (standard: number) =>
+  z.number().int().min(1).max(WAIT_MS_MAX).default(standard).describe('How long to wait at most, in milliseconds.');
+export const jsonRecord = z.record(z.string().max(128), z.json());
+
+// ---- outputs
+
+export const timeOut = z.string().nullable().describe('ISO 8601 UTC, or null when it has not happened.');
+export const countOut = z.number().int().nonnegative();
+export const msOut = z.number().nullable().describe('Milliseconds, or null when not known yet.');
+export const missingOut = z
+  .array(z.string())
+  .optional()
+  .describe('With scope "mesh": peers that did not answer and are not counted in.');
+export const durabilityOut = z
+  .object({ copies: countOut, wanted: countOut })
+  .describe('On how many disks the record is now, of how many wanted.');
+export const pageOut = {
+  total_count: countOut.describe('How many match, on all pages.'),
+  returned_count: countOut.describe('How many are in this answer.'),
+  has_more: z.boolean().describe('True when a larger offset shows more.'),
+  missing: missingOut,
+};
+export const duplicateOut = z
+  .boolean()
+  .optional()
+  .describe('True when this id had been submitted before with the same content: the existing record is answered.');
+
+/** `value` to `digits` decimals, for figures that people read. */
+export function rounded(value: number, digits = 3): number {
+  const scale = 10 ** digits;
+  return Math.round(value * scale) / scale;
+}

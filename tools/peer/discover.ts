@@ -1,0 +1,73 @@
+/** `peer_discover`: asks the network who is there. */
+import { z } from 'zod';
+import { defineMeshTool } from '../definition.ts';
+import { capabilityFilterField, countOut, msOut, rounded, timeOut, waitField } from '../fields.ts';
+import { metricsOf, metricsOut } from './figures.ts';
+import { capabilitiesOf, offers, viewsById } from './view.ts';
+
+const WAIT_DEFAULT_MS = 30_000;
+const PEERS_DEFAULT = 10;
+const PEERS_MAX = 100;
+
+export const peerDiscover = defineMeshTool({
+  name: 'peer_discover',
+  title: 'Discover peers',
+  description:
+    'Looks for peers in the DHT and among the connected ones: for all, or with capability_filter for those that offer some actions or labels. Use it to find out whether the mesh has, say, a GPU anywhere; it only looks, peer_connect makes a connection. What the DHT says may be out of date, so a peer found there may be gone.',
+  input: z.strictObject({
+    capability_filter: capabilityFilterField,
+    max_peers: z.number().int().min(1).max(PEERS_MAX).default(PEERS_DEFAULT).describe('How many to return, at most.'),
+    timeout_ms: waitField(WAIT_DEFAULT_MS),
+    include_metrics: z.boolean().default(false).describe('Measured figures of the connected ones.'),
+  }),
+  output: z.object({
+    peers: z.array(
+      z.object({
+        peer_id: z.string(),
+        name: z.string().nullable(),
+        multiaddrs: z.array(z.string()),
+        capabilities: z
+          .array(z.string())
+          .nullable()
+          .describe('Actions and labels of its workers; null for one that was never connected.'),
+        last_seen: timeOut,
+        source: z.enum(['dht', 'connected', 'mdns', 'bootstrap']).describe('How it was found.'),
+        metrics: metricsOut.optional().describe('With include_metrics.'),
+      }),
+    ),
+    discovered_count: countOut,
+    search_time_ms: msOut,
+  }),
+  annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: true },
+  permission: 'peer:read',
+  cli: { list: { field: 'peers', columns: ['peer_id', 'name', 'source', 'capabilities', 'last_seen', 'multiaddrs'] } },
+  async handler({ capability_filter, max_peers, timeout_ms, include_metrics }, context) {
+    const started = context.clock.now();
+    const found = await context.peers.discover({
+      capabilities: capability_filter,
+      max_peers,
+      timeout_ms,
+      signal: context.signal,
+    });
+    const views = viewsById(context);
+    const now = context.clock.wall();
+    const peers = found
+      .filter(({ peer_id }) => peer_id !== context.self)
+      // One that never told what it offers is believed on the DHT's word; one that did is held to its own.
+      .filter(({ peer_id }) => views.get(peer_id)?.state == null || offers(views.get(peer_id), capability_filter))
+      .slice(0, max_peers)
+      .map((connection) => {
+        const view = views.get(connection.peer_id);
+        return {
+          peer_id: connection.peer_id,
+          name: connection.name ?? view?.state?.name ?? null,
+          multiaddrs: connection.multiaddrs,
+          capabilities: capabilitiesOf(view),
+          last_seen: connection.last_seen,
+          source: connection.source,
+          ...(include_metrics && { metrics: metricsOf(connection, view, now) }),
+        };
+      });
+    return { peers, discovered_count: peers.length, search_time_ms: rounded(context.clock.now() - started) };
+  },
+});

@@ -1,0 +1,22 @@
+/** What is known of a peer, put together from its connection and from what it says about itself. */
+import type { PeerView } from '../../scheduler/api.ts';
+import type { MeshContext } from '../definition.ts';
+
+export function viewsById({ scheduler }: MeshContext): Map<string, PeerView> {
+  return new Map(scheduler.peers().map((view) => [view.peer_id, view]));
+}
+
+/** The actions and labels of all workers of a peer, sorted; null when it has not told yet. */
+export function capabilitiesOf(view: PeerView | undefined): string[] | null {
+  if (view?.state == null) return null;
+  return [...new Set(view.state.workers.flatMap(({ actions, labels }) => [...actions, ...labels]))].sort();
+}
+
+/** True when one worker of the peer offers all of them. */
+export function offers(view: PeerView | undefined, capabilities: string[]): boolean {
+  if (capabilities.length === 0) return true;
+  return (view?.state?.workers ?? []).some(
+    ({ actions, labels, status }) =>
+      status === 'active' && capabilities.every((each) => actions.includes(each) || labels.includes(each)),
+  );
+}

@@ -1,0 +1,65 @@
+/**
+ * The connections of this peer, as the six peer tools use them. Implemented on libp2p in `node/p2p/`.
+ * Every figure is measured; what is not known yet is null.
+ */
+export interface ConnectionInfo {
+  peer_id: string;
+  name: string | null;
+  status: 'connected' | 'connecting' | 'disconnected';
+  multiaddrs: string[];
+  /** ISO 8601 UTC. */
+  connected_since: string | null;
+  last_seen: string | null;
+  direction: 'inbound' | 'outbound' | null;
+  source: 'dht' | 'connected' | 'mdns' | 'bootstrap';
+  protocol_version: string | null;
+  bytes_sent: number;
+  bytes_received: number;
+  connection_id: string | null;
+}
+
+export interface ConnectResult {
+  peer_id: string;
+  connection_id: string;
+  connection_time_ms: number;
+  protocol_version: string;
+  attempts: number;
+}
+
+export interface PeerDirectory {
+  /** Known peers, connected or not; bounded by PEERS_KNOWN_MAX. */
+  list(): ConnectionInfo[];
+  /** Dials and greets. Throws PEER_UNREACHABLE with the last cause, WRONG_MESH or VERSION_MISMATCH. */
+  connect(target: {
+    peer_id: string | undefined;
+    multiaddr: string | undefined;
+    timeout_ms: number;
+    retry_count: number;
+    persist: boolean;
+    signal: AbortSignal;
+  }): Promise<ConnectResult>;
+  /** Closes the connection and does not redial by itself until `connect` or the other side asks. */
+  disconnect(peer_id: string, reason: string | undefined): Promise<{ was_connected: boolean }>;
+  /** Asks the DHT for each capability (all peers it knows when there is none), and adds the connected peers. */
+  discover(query: {
+    capabilities: string[];
+    max_peers: number;
+    timeout_ms: number;
+    signal: AbortSignal;
+  }): Promise<ConnectionInfo[]>;
+  /** Dials bootstrap addresses (those of the mesh file when the list is empty). */
+  bootstrap(options: {
+    addresses: string[];
+    timeout_ms: number;
+    min_connections: number;
+    max_connections: number;
+    signal: AbortSignal;
+  }): Promise<{ used: string[]; connected: string[]; failed: { address: string; message: string }[] }>;
+  /** Samples of the last 24 h, one a minute, oldest first. */
+  history(
+    peer_id: string,
+    hours: number,
+  ): { at: string; latency_ms: number | null; bytes_sent: number; bytes_received: number }[];
+  /** Wall-clock start of this peer, ISO 8601. */
+  started_at: string;
+}

@@ -1,0 +1,19 @@
+/** What the queue tools read of this peer's queue. */
+import { isoTime } from '../../scheduler/ids.ts';
+import type { QueueRecord } from '../../scheduler/records.ts';
+import type { ReadContext } from '../definition.ts';
+
+/** Undefined while the queue was never paused: it has no row then. */
+export async function queueRecord({ reader }: ReadContext): Promise<QueueRecord | undefined> {
+  const [record] = await reader.active('queue');
+  return record;
+}
+
+/** Waiting and running tasks of this peer's queue now. */
+export async function queueCounts({
+  reader,
+  clock,
+}: ReadContext): Promise<{ queued_tasks: number; running_tasks: number }> {
+  const counts = await reader.taskCounts({ since: isoTime(clock.wall()) });
+  return { queued_tasks: counts.queued, running_tasks: counts.running };
+}

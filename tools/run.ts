@@ -1,0 +1,68 @@
+/**
+ * The edge of every tool: what comes in is checked here and trusted after, what goes out has one of two shapes,
+ * `{ success: true, … }` or `{ success: false, error }`.
+ */
+import type { z } from 'zod';
+import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { checkBytes, JSON_DEPTH_MAX, LimitError, SUBMISSION_BYTES_MAX } from '../dag/limits.ts';
+import { describeProblems } from '../dag/schema.ts';
+import type { Tool } from './definition.ts';
+import { InvalidInputError } from './errors.ts';
+
+/** An input that passed `parseInput`, defaults filled in. */
+export type ParsedInput = z.output<Tool['input']>;
+
+export type Success = JsonObject & { success: true };
+export interface Failure {
+  success: false;
+  error: ErrorShape;
+}
+
+/**
+ * Checks a call's input; an absent one counts as `{}`.
+ *
+ * @throws {InvalidInputError} INVALID_INPUT with `details.problems: [{ path, message }]`; an unknown field is a
+ *   problem too and names the nearest known one
+ * @throws {LimitError} LIMIT_EXCEEDED for an input that is nested too deep or too large
+ */
+export function parseInput(tool: Tool, rawInput: unknown): ParsedInput {
+  const value = rawInput ?? {};
+  checkSize(tool.name, value);
+  const parsed = tool.input.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new InvalidInputError(tool.name, describeProblems(parsed.error, tool.input, value));
+}
+
+/** A tool's output as it is answered. Fields that are undefined are left out. */
+export function success(output: object): Success {
+  const answer: Success = { success: true };
+  for (const [field, value] of Object.entries(output)) if (value !== undefined) answer[field] = value as JsonValue;
+  return answer;
+}
+
+export function failure(error: unknown): Failure {
+  return { success: false, error: errorShape(error) };
+}
+
+/** Before the schema sees it: a deep or huge value would make the check itself expensive (P7). */
+function checkSize(tool: string, value: unknown): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > JSON_DEPTH_MAX) {
+      throw new LimitError(
+        'JSON_DEPTH_MAX',
+        depth,
+        JSON_DEPTH_MAX,
+        `the input of ${tool} is nested too deep`,
+        'Flatten it.',
+      );
+    }
+    const next: unknown[] = [];
+    for (const item of level) {
+      if (item === null || typeof item !== 'object') continue;
+      for (const child of Object.values(item)) if (child !== null && typeof child === 'object') next.push(child);
+    }
+    level = next;
+  }
+  checkBytes(value as JsonValue, 'SUBMISSION_BYTES_MAX', SUBMISSION_BYTES_MAX, `the input of ${tool}`);
+}
