@@ -347,8 +347,6 @@ export class Run {
     const queue = [step];
     for (let next = 0; next < queue.length; next += 1) {
       const from = queue[next]!;
-      if (from.propagated) continue;
-      from.propagated = true;
       for (const id of this.#graph.dependents(from.definition.step_id)) {
         const dependent = this.#steps.get(id)!;
         const resolved = dependent.resolveDependency(from.status !== 'skipped');

@@ -51,8 +51,6 @@ export class StepRun {
   started = false;
   /** True when the end is the step's own; false for one that was cancelled because the run stopped. */
   decided = false;
-  /** Its dependents have heard of its end. */
-  propagated = false;
   outstanding = 0;
   ended = 0;
   failed = 0;

@@ -67,21 +67,33 @@ function toolSection(tool: Tool): string {
     `${tool.description}\n`,
     `${facts(tool)}\n`,
     'Input:\n',
-    '| field | type | default | meaning |',
-    '| --- | --- | --- | --- |',
-    ...fieldRows(input, '', 1).map(
-      ({ path, schema, required }) =>
-        `| \`${path}\`${required ? ' *' : ''} | ${typeOf(schema)} | ${defaultOf(schema)} | ${text(schema.description)} |`,
+    ...table(
+      ['field', 'type', 'default', 'meaning'],
+      fieldRows(input, '', 1).map(({ path, schema, required }) => [
+        `\`${path}\`${required ? ' *' : ''}`,
+        typeOf(schema),
+        defaultOf(schema),
+        text(schema.description),
+      ]),
     ),
     '\nOutput:\n',
-    '| field | type | meaning |',
-    '| --- | --- | --- |',
-    ...fieldRows(output, '', 1).map(
-      ({ path, schema, required }) =>
-        `| \`${path}\`${required ? '' : ' (optional)'} | ${typeOf(schema)} | ${text(schema.description)} |`,
+    ...table(
+      ['field', 'type', 'meaning'],
+      fieldRows(output, '', 1).map(({ path, schema, required }) => [
+        `\`${path}\`${required ? '' : ' (optional)'}`,
+        typeOf(schema),
+        text(schema.description),
+      ]),
     ),
     '',
   ].join('\n');
+}
+
+/** Aligned, as the formatter of the repository wants tables. */
+function table(head: string[], rows: string[][]): string[] {
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  const line = (cells: string[]) => `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)];
 }
 
 function facts({ permission, annotations }: Tool): string {

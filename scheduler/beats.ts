@@ -67,6 +67,7 @@ export class Beats {
     this.cancelTick = clock.after(options.beat_interval_ms, () => this.tick());
     for (const { peer_id } of directory.connected()) this.beat(peer_id);
     pool.sendResults();
+    directory.find(network.self)?.busy.clear();
     if (!this.parts.isReady()) return;
     tasks.confirm(network.self, pool.holding(network.self));
     this.parts.turn((turn) => tasks.sweep(turn, options.takeover_ms));

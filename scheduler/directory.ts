@@ -152,8 +152,8 @@ export class Directory {
     const outstanding = this.leasedTo(entry.peer_id, worker.worker_id).size;
     const local = entry.peer_id === this.self;
     // Others' share of the reported load, plus what this owner gave since: the reported number is a beat old.
-    const others = local ? 0 : Math.max(worker.running - (entry.held_at_beat.get(worker.worker_id) ?? 0), 0);
-    const running = local ? Math.max(worker.running, outstanding) : others + outstanding;
+    const others = Math.max(worker.running - (entry.held_at_beat.get(worker.worker_id) ?? 0), 0);
+    const running = others + outstanding;
     const leases = entry.leases_kept + entry.leases_lost;
     return {
       peer_id: entry.peer_id,

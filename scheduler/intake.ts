@@ -166,7 +166,7 @@ export class Intake {
       }
       this.checkRoom();
       const waits = await this.dependenciesOf('task', submission.depends_on);
-      const record = newTask(submission, task_id, content_hash, makeUid(parts.random), parts.clock.wall());
+      const record = newTask(submission, task_id, content_hash, makeUid(parts.random, parts.clock.wall()), parts.clock.wall());
       return await this.createTask(record, waits).then((receipt) => ({ ...receipt, duplicate: false, durability }));
     });
   }
@@ -222,7 +222,7 @@ export class Intake {
       const record: TaskRecord = {
         ...task,
         ...EMPTY_TASK_STATE,
-        uid: makeUid(parts.random),
+        uid: makeUid(parts.random, parts.clock.wall()),
         task_id: `${root.task_id}-retry-${retry_count}`,
         workflow_uid: null,
         workflow_id: null,

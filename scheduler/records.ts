@@ -2,7 +2,7 @@
  * What a peer remembers. Every record is one row of a feed, keyed by `uid`; the user's id is an alias of it.
  * These schemas are the records on disk and on the wire: there is no other shape.
  *
- *   definition  the submitted DAG, written once (`<workflow uid>/definition`)
+ *   definition  the submitted DAG, written once (`<workflow uid>:definition`)
  *   workflow    the state of the run, small, rewritten as it moves
  *   step        one started, skipped or failed step (`<workflow uid>/<step_id>`); a pending step has no row
  *   task        one unit of work; of a step: `<workflow uid>/<step_id>/<index>`, which is its idempotency key
@@ -262,7 +262,7 @@ export function indexOf(record: FlowRecord): RecordIndex {
     case 'step':
       return { ...none, parent: record.workflow_uid, status: record.status };
     case 'definition':
-      return { ...none, parent: record.uid.slice(0, -'/definition'.length) };
+      return { ...none, parent: record.uid.slice(0, -':definition'.length) };
     case 'log':
       return { ...none, parent: record.task_uid };
     default:

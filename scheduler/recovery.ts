@@ -42,7 +42,7 @@ export async function readActive(
     remembered.tasks.push({ record, log, blockers: await blockersOf('task', record.depends_on) });
   }
   for (const record of await reader.active('workflow')) {
-    const definition = await reader.get('definition', `${record.uid}/definition`);
+    const definition = await reader.get('definition', `${record.uid}:definition`);
     if (definition === undefined)
       throw new Error(`the definition of workflow ${record.workflow_id} is missing in the store`);
     const steps = await reader.children('step', record.uid);

@@ -104,7 +104,7 @@ export class Runs {
       depth: number;
     },
   ): LiveRun {
-    const uid = makeUid(this.random);
+    const uid = makeUid(this.random, this.clock.wall());
     const record: WorkflowRecord = {
       kind: 'workflow',
       uid,
@@ -129,7 +129,7 @@ export class Runs {
       ended_at: null,
       execution_time_ms: null,
     };
-    turn.put({ kind: 'definition', uid: `${uid}/definition`, workflow });
+    turn.put({ kind: 'definition', uid: `${uid}:definition`, workflow });
     const live = this.adopt(record, workflow, options.graph, options.depth);
     for (const blocker of options.blockers) live.blockers.add(blocker);
     turn.put(record);

@@ -258,6 +258,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private refreshSelf(): void {
     const entry = this.directory.entry(this.self, this.clock.now());
     const known = entry.state;
+    for (const { worker_id } of this.pool.states()) {
+      entry.held_at_beat.set(worker_id, this.pool.runningFor(this.self, worker_id));
+    }
     const { queued, running } = this.tasks.counts;
     entry.state = {
       ...(known ?? {
@@ -325,6 +328,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   private slotFree(): void {
+    this.directory.find(this.self)?.busy.clear();
     this.dispatchSoon();
     this.beats.claimSoon();
   }

@@ -390,6 +390,13 @@ export class WorkerPool {
     return { completed: running - abandoned, abandoned };
   }
 
+  /** How many leases of one owner a worker runs now. */
+  runningFor(owner: string, workerId: string): number {
+    let count = 0;
+    for (const attempt of this.workers.get(workerId)?.running ?? []) if (attempt.owner === owner) count++;
+    return count;
+  }
+
   /** Uids of what a worker runs now. */
   tasksOf(workerId: string): string[] {
     return [...(this.workers.get(workerId)?.running ?? [])].map(({ lease }) => lease.uid);

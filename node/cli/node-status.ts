@@ -24,6 +24,7 @@ export async function showStatus(choice: PeerChoice, json: boolean): Promise<num
   const state = await new PeerClient(url).status();
   const output: JsonObject = { url, ...(record as JsonObject | undefined), ...state };
   delete output['http_url'];
+  if (output['ready'] === true) delete output['reasons'];
   process.stdout.write(
     `${json ? JSON.stringify(output, null, 2) : renderOutput({ name: 'node_status' }, output, undefined)}\n`,
   );

@@ -17,7 +17,9 @@ const PAGE_FIELDS = new Set(['success', 'total_count', 'returned_count', 'has_mo
 /** Values that users made; shown as they are. */
 const DATA_FIELDS = new Set(['result', 'output', 'outputs', 'metadata', 'payload', 'data']);
 const GAP = 2;
-const COLUMN_CHARS_MIN = 8;
+/** A column is cut to this before whole columns are left out. */
+const CUT_CHARS_MIN = 18;
+const COLUMNS_MIN = 2;
 const PEER_ID = /^(12D3KooW|16Uiu2|Qm)\w{30,}$/;
 const PEER_ID_TAIL_CHARS = 8;
 
@@ -39,29 +41,52 @@ export function renderOutput(tool: Pick<Tool, 'cli' | 'name'>, output: JsonObjec
   return blocks.filter((block) => block !== '').join('\n\n');
 }
 
-/** Aligned columns without borders; `width` shortens peer ids first, then the widest columns. */
+/**
+ * Aligned columns without borders. Into a `width` that is too narrow it fits by shortening peer ids, breaking headings
+ * into lines, cutting wide columns and leaving out the last ones; the first one is cut last, since it is what other
+ * commands take.
+ */
 export function renderTable(rows: JsonObject[], columns: string[], width: number | undefined): string {
   if (rows.length === 0) return paint('dim', 'none');
-  const head = columns.map(heading);
-  const whole = rows.map((row) => columns.map((column) => cell(column, row[column])));
-  const fits = width === undefined || total(columnWidths(head, whole)) <= width;
-  const texts = fits ? whole : whole.map((row) => row.map((text) => text.split(', ').map(shortPeerId).join(', ')));
-  const widths = columnWidths(head, texts);
-  while (width !== undefined && total(widths) > width) {
-    const widest = widths.indexOf(Math.max(...widths));
-    const room = Math.max(COLUMN_CHARS_MIN, widths[widest]! - (total(widths) - width));
-    if (room >= widths[widest]!) break;
-    widths[widest] = room;
-  }
+  let head = columns.map(heading);
+  let texts = rows.map((row) => columns.map((column) => cell(column, row[column])));
+  const tooWide = () => width !== undefined && total(columnWidths(head, texts)) > width;
+  if (tooWide()) texts = texts.map((row) => row.map((text) => text.split(', ').map(shortPeerId).join(', ')));
+  if (tooWide()) head = head.map((text) => text.replaceAll(' ', '\n'));
+  const widths = fitted(columnWidths(head, texts), width);
   const table = new Table({
-    head: head.map((text) => paint('dim', text)),
+    head: head.slice(0, widths.length).map((text) => paint('dim', text)),
     chars: NO_BORDERS,
     colWidths: widths.map((each) => each + GAP),
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': GAP, compact: true },
     wordWrap: false,
   });
-  table.push(...texts);
+  table.push(...texts.map((row) => row.slice(0, widths.length)));
   return trimLines(table.toString());
+}
+
+/** The widths that are shown: fewer and smaller ones where there is no room for all. */
+function fitted(natural: number[], width: number | undefined): number[] {
+  if (width === undefined) return natural;
+  let widths = narrowed(natural, width, CUT_CHARS_MIN, 1);
+  while (total(widths) > width && widths.length > COLUMNS_MIN) widths = widths.slice(0, -1);
+  // What is left out made room again.
+  widths = narrowed(natural.slice(0, widths.length), width, CUT_CHARS_MIN, 1);
+  return narrowed(widths, width, 1, 0);
+}
+
+/** Takes what is too much from the widest column from `first` on, again and again, while one is wider than `floor`. */
+function narrowed(widths: number[], width: number, floor: number, first: number): number[] {
+  const result = [...widths];
+  while (total(result) > width) {
+    const widest = result.reduce(
+      (best, each, column) => (column >= first && each > (result[best] ?? 0) ? column : best),
+      -1,
+    );
+    if (widest === -1 || result[widest]! <= floor) break;
+    result[widest] = result[widest]! - 1;
+  }
+  return result;
 }
 
 /** `12D3KooW…a1B2c3D4`, which is still unlike every other peer's. Other text as it is. */
@@ -72,7 +97,7 @@ export function shortPeerId(text: string): string {
 function renderFacts(facts: [string, JsonValue][], width: number | undefined): string {
   const inline = facts.filter(([name, value]) => isInline(name, value));
   const below = facts.filter(([name, value]) => !isInline(name, value));
-  const label = Math.max(0, ...inline.map(([name]) => name.length)) + GAP;
+  const label = Math.max(0, ...inline.map(([name]) => title(name).length)) + GAP;
   const lines = inline.map(([name, value]) => paint('dim', title(name).padEnd(label)) + oneLine(name, value));
   const blocks = below.map(([name, value]) => `${paint('dim', title(name))}\n${indent(block(name, value, width))}`);
   return [lines.join('\n'), ...blocks].filter((part) => part !== '').join('\n\n');
@@ -123,15 +148,17 @@ function pageLine(output: JsonObject, rows: JsonValue | undefined): string {
 }
 
 function heading(column: string): string {
-  return title(column.replace(/_ms$/, '')).toUpperCase();
+  return title(column).toUpperCase();
 }
 
+/** The unit stands with the value. */
 function title(name: string): string {
-  return name.replaceAll('_', ' ');
+  return name.replace(/_ms$/, '').replaceAll('_', ' ');
 }
 
 function columnWidths(head: string[], rows: string[][]): number[] {
-  return head.map((text, index) => Math.max(text.length, ...rows.map((row) => visible(row[index]!))));
+  const longestLine = (text: string) => Math.max(...text.split('\n').map((line) => line.length));
+  return head.map((text, index) => Math.max(longestLine(text), ...rows.map((row) => visible(row[index]!))));
 }
 
 function visible(text: string): number {

@@ -8,7 +8,7 @@ import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import type { LogLine } from '../../scheduler/records.ts';
 import { encodeJson, NotJsonError } from '../expressions/json-result.ts';
-import { InvalidOutputError, OutputTooLargeError } from './errors.ts';
+import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
 import type { FromFunctionProcess, ToFunctionProcess } from './function-messages.ts';
 import type { FunctionContext, FunctionHandler } from './functions.ts';
 import { ERROR_CHARS_MAX, REPORT_INTERVAL_MS } from './limits.ts';
@@ -144,6 +144,7 @@ async function run({ name, inputs, uid, attempt }: ToFunctionProcess & { type: '
   if (!(await loaded)) return;
   let end: FromFunctionProcess;
   try {
+    if (controller.signal.aborted) throw new ActionAbortedError(`fn:${name}`);
     end = { type: 'completed', json: encodeJson(await call(name, inputs, context), OUTPUT_BYTES_MAX) };
   } catch (error) {
     end = { type: 'failed', error: shapeOf(name, error) };
@@ -158,6 +159,7 @@ async function call(name: string, inputs: JsonObject, context: FunctionContext):
 }
 
 function shapeOf(name: string, error: unknown): ErrorShape {
+  if (error instanceof ActionAbortedError) return error.toShape();
   if (error instanceof NotJsonError) {
     return error.tooLarge
       ? new OutputTooLargeError(`the output of fn:${name}`).toShape()

@@ -33,6 +33,8 @@ const CONNECTION_HEADERS = new Set([
   'upgrade',
 ]);
 const RETRYABLE_STATUSES = new Set([408, 425, 429]);
+/** What fetch refuses to do, whatever the network is like: ports of other protocols, endless redirects. */
+const FETCH_REFUSALS = new Set(['bad port', 'redirect count exceeded', 'URL scheme must be a HTTP(S) scheme']);
 
 const status = z.int('must be a status such as 200').min(100).max(599);
 
@@ -88,10 +90,8 @@ class HttpStatusError extends FlowmeshError {
 /** There was no whole answer. */
 class HttpFailedError extends FlowmeshError {
   constructor(payload: HttpPayload, cause: unknown) {
-    super('HTTP_FAILED', `${named(payload)} failed: ${innermostMessage(cause)}`, {
-      retryable: true,
-      cause,
-    });
+    const why = innermostMessage(cause);
+    super('HTTP_FAILED', `${named(payload)} failed: ${why}`, { retryable: !FETCH_REFUSALS.has(why), cause });
   }
 }
 

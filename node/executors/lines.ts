@@ -1,13 +1,18 @@
 /** Text that arrives in pieces, as lines: what a running process writes becomes its task's log. */
 import { StringDecoder } from 'node:string_decoder';
-import { LOG_LINE_CHARS_MAX } from '../../scheduler/limits.ts';
+import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
 
-/** Calls `emit` per line. A line keeps its first LOG_LINE_CHARS_MAX characters, the last of them `…` when it is cut. */
+/**
+ * Calls `emit` per line. A line keeps its first LOG_LINE_CHARS_MAX characters, the last of them `…` when it is cut.
+ * Of a chunk with more than LOG_LINES_MAX lines the last ones are emitted, after a line that says how many are left
+ * out: a log keeps no more, and a program that only writes must not hold up the loop.
+ */
 export class LineSplitter {
   readonly #decoder = new StringDecoder('utf8');
   readonly #emit: (line: string) => void;
   #pending = '';
   #cut = false;
+  #complete: string[] = [];
 
   constructor(emit: (line: string) => void) {
     this.#emit = emit;
@@ -15,12 +20,14 @@ export class LineSplitter {
 
   push(chunk: Buffer): void {
     this.#take(this.#decoder.write(chunk));
+    this.#emitComplete();
   }
 
   /** The text ended: what has no newline yet is the last line. */
   end(): void {
     this.#take(this.#decoder.end());
     if (this.#pending !== '') this.#flush();
+    this.#emitComplete();
   }
 
   #take(text: string): void {
@@ -43,6 +50,13 @@ export class LineSplitter {
     const line = this.#cut ? `${this.#pending.slice(0, LOG_LINE_CHARS_MAX - 1)}…` : this.#pending;
     this.#pending = '';
     this.#cut = false;
-    this.#emit(line.endsWith('\r') ? line.slice(0, -1) : line);
+    this.#complete.push(line.endsWith('\r') ? line.slice(0, -1) : line);
+  }
+
+  #emitComplete(): void {
+    const excess = this.#complete.length - LOG_LINES_MAX;
+    if (excess > 0) this.#emit(`… (${excess + 1} lines left out)`);
+    for (const line of excess > 0 ? this.#complete.slice(excess + 1) : this.#complete) this.#emit(line);
+    this.#complete = [];
   }
 }

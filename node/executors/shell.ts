@@ -187,8 +187,8 @@ function startError(payload: ShellPayload, result: { code?: string; shortMessage
   const command = payload.command[0]!;
   if (result.code === 'ENOENT' && payload.cwd === undefined) return new CommandNotFoundError(command, result.cause);
   if (result.code === 'ENOENT' || result.code === 'ENOTDIR' || result.code === 'EACCES') {
-    const message = `${command} cannot be started in ${payload.cwd ?? 'the working folder of the peer'} (${result.code})`;
-    return new InvalidPayloadError('shell', [{ path: payload.cwd === undefined ? 'command' : 'cwd', message }]);
+    const [path, what] = payload.cwd === undefined ? ['command', command] : ['cwd', `${command} in ${payload.cwd}`];
+    return new InvalidPayloadError('shell', [{ path, message: `cannot be used to start ${what} (${result.code})` }]);
   }
   if (result.code === 'E2BIG') {
     return new InvalidPayloadError('shell', [{ path: 'command', message: 'is too long for this machine; use stdin' }]);

@@ -155,6 +155,7 @@ class EvaluatorProcess {
   /** Jobs of the batch that are settled: results come in order. */
   #done = 0;
   #silence: NodeJS.Timeout | undefined;
+  #closing = false;
 
   constructor(timeoutMs: number, memoryMb: number, events: EvaluatorProcessEvents) {
     this.#timeoutMs = timeoutMs;
@@ -183,6 +184,7 @@ class EvaluatorProcess {
   }
 
   close(): Promise<void> {
+    this.#closing = true;
     // An idle one would not keep this process for as long as its end takes.
     this.#process.holdOpen(true);
     this.#process.kill();
@@ -217,7 +219,7 @@ class EvaluatorProcess {
     if (late !== undefined && unfinished.includes(late)) {
       unfinished.splice(unfinished.indexOf(late), 1);
       late.settle({ error: timeoutError(expressionOf(late.job), this.#timeoutMs) });
-    } else if (unfinished.length === 1 && (unfinished[0]!.alone || this.#batch.length === 1)) {
+    } else if (!this.#closing && unfinished.length === 1 && (unfinished[0]!.alone || this.#batch.length === 1)) {
       const only = unfinished.pop()!;
       only.settle({ error: failure(expressionOf(only.job), this.#reason(end)) });
     } else {

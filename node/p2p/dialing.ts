@@ -3,9 +3,11 @@
  * bounded number of tries. Both back off exponentially with jitter, so that a mesh that lost a peer does not call it
  * in chorus.
  */
+
 import type { Log } from '../../scheduler/ports.ts';
+import { reasonOf } from './errors.ts';
 import type { KnownPeers } from './known-peers.ts';
-import { type Links, parseAddress, peerIn, reasonOf } from './links.ts';
+import { type Links, parseAddress, peerIn } from './links.ts';
 
 const RECONNECT_INITIAL_MS = 500;
 const RECONNECT_MAX_MS = 30_000;

@@ -2,14 +2,15 @@
  * Capabilities in the DHT: who offers what, for peers that are not connected. Cold discovery only: a look-up costs a
  * hundred milliseconds where a message on an open stream costs a fraction of one. All of it is a hint (P6).
  */
+
 import type { AbortOptions, Libp2p, PeerId, PeerInfo } from '@libp2p/interface';
 import type { KadDHT } from '@libp2p/kad-dht';
 import { CID } from 'multiformats/cid';
 import * as raw from 'multiformats/codecs/raw';
 import { sha256 } from 'multiformats/hashes/sha2';
 import type { Log } from '../../scheduler/ports.ts';
+import { reasonOf } from './errors.ts';
 import type { KnownPeers } from './known-peers.ts';
-import { reasonOf } from './links.ts';
 
 export const CAPABILITIES_MAX = 256;
 /** A record lives 48 h, but a peer that joins near its key is asked before it has it. */

@@ -79,3 +79,11 @@ export class InvalidAddressError extends FlowmeshError {
     });
   }
 }
+
+/** What an error says, with what is inside an AggregateError. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) {
+    return [...new Set(error.errors.map(reasonOf))].join('; ');
+  }
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,10 +1,11 @@
 /** Offers of waiting work, gossiped to the whole mesh. A hint: anything may be lost, late or repeated (P6). */
+
 import type { GossipSub, Message } from '@libp2p/gossipsub';
 import { Packr, Unpackr } from 'msgpackr';
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import { reasonOf } from './errors.ts';
 import { OFFER_BYTES_MAX, offersTopic } from './host.ts';
-import { reasonOf } from './links.ts';
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });

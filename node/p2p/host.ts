@@ -17,6 +17,8 @@ import { LevelDatastore } from 'datastore-level';
 import { createLibp2p, type Libp2pOptions } from 'libp2p';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import { DataFolderInUseError, DataFolderUnusableError } from '../data-folder.ts';
+import { reasonOf } from './errors.ts';
 import { loadIdentity } from './identity.ts';
 
 /** Open libp2p connections, those without a peer stream (DHT) included. */
@@ -56,21 +58,11 @@ export interface Host {
   stop(): Promise<void>;
 }
 
-export class DataFolderInUseError extends FlowmeshError {
-  constructor(folder: string, cause: unknown) {
-    super(
-      'DATA_DIR_IN_USE',
-      `The data folder ${folder} is in use by another process. Stop that one or choose another folder.`,
-      { cause, details: { data_dir: folder } },
-    );
-  }
-}
-
 export class ListenError extends FlowmeshError {
   constructor(listen: string[], cause: unknown) {
     super(
       'CANNOT_LISTEN',
-      `Cannot listen on ${listen.join(', ')}: ${cause instanceof Error ? cause.message : cause}. Choose another address or a free port (tcp/0).`,
+      `Cannot listen on ${listen.join(', ')}: ${reasonOf(cause)}. Choose another address or a free port (tcp/0).`,
       { cause, details: { listen } },
     );
   }
@@ -81,7 +73,7 @@ export function offersTopic(mesh: string): string {
   return `flowmesh/1/${mesh}/offers`;
 }
 
-/** @throws IdentityUnreadableError, DataFolderInUseError, FlowmeshError DATA_DIR_UNREADABLE */
+/** @throws IdentityUnreadableError, DataFolderInUseError, DataFolderUnusableError */
 export async function createHost(options: HostOptions): Promise<Host> {
   const privateKey = await loadIdentity(options.data_dir, options.log);
   const datastore = await openDatastore(options.data_dir);
@@ -166,17 +158,16 @@ function hex(bytes: Uint8Array | undefined): string {
 }
 
 async function openDatastore(dataDir: string): Promise<LevelDatastore> {
-  const datastore = new LevelDatastore(path.join(dataDir, 'libp2p'));
+  const folder = path.join(dataDir, 'libp2p');
+  const datastore = new LevelDatastore(folder);
   try {
-    await datastore.open();
+    // The datastore's own `open` would hide why it failed.
+    await datastore.db.open();
     return datastore;
   } catch (error) {
-    if (isLocked(error)) throw new DataFolderInUseError(dataDir, error);
-    throw new FlowmeshError(
-      'DATA_DIR_UNREADABLE',
-      `The known peers in ${path.join(dataDir, 'libp2p')} cannot be read: ${error instanceof Error ? error.message : error}. They are found again without it: move that folder away and start again.`,
-      { cause: error },
-    );
+    if (isLocked(error)) throw new DataFolderInUseError(dataDir, undefined);
+    const why = `the peers remembered in it cannot be read (${reasonOf(error)}); move it away, they are found again`;
+    throw new DataFolderUnusableError(folder, why, error);
   }
 }
 

@@ -13,7 +13,7 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log } from '../../scheduler/ports.ts';
-import { DuplicateStreamError, InvalidAddressError, PeerBusyError, PeerUnreachableError } from './errors.ts';
+import { DuplicateStreamError, InvalidAddressError, PeerBusyError, PeerUnreachableError, reasonOf } from './errors.ts';
 import { GREETING_TIMEOUT_MS, HELLO, type Hello, helloOf, PEER_PROTOCOL, READY, readHello } from './greeting.ts';
 import type { KnownPeers } from './known-peers.ts';
 import { type Goodbye, PeerStream, type PeerStreamLimits, type StreamReceiver } from './peer-stream.ts';
@@ -143,7 +143,7 @@ export class Links {
     let hello: Hello | null = null;
     const expectHello = (): FlowmeshError => {
       const error = new FlowmeshError('HELLO_EXPECTED', 'The first message of a peer stream must be its hello.');
-      stream.close(error);
+      void stream.close(error);
       return error;
     };
     const greeter: StreamReceiver = {
@@ -170,7 +170,11 @@ export class Links {
     };
     const stream = new PeerStream(raw, peer, greeter, this.#options.log, this.#options.limits);
     const timer = setTimeout(
-      () => stream.close({ code: 'GREETING_TIMEOUT', message: `No hello and ready within ${GREETING_TIMEOUT_MS} ms.` }),
+      () =>
+        void stream.close({
+          code: 'GREETING_TIMEOUT',
+          message: `No hello and ready within ${GREETING_TIMEOUT_MS} ms.`,
+        }),
       GREETING_TIMEOUT_MS,
     );
   }
@@ -178,7 +182,7 @@ export class Links {
   /** Ends the stream with a goodbye, and the connection under it. */
   async close(peer: string, goodbye: Goodbye): Promise<boolean> {
     const stream = this.stream(peer);
-    stream?.close(goodbye);
+    await stream?.close(goodbye);
     await this.#node.hangUp(peerIdFromString(peer));
     return stream !== null;
   }
@@ -193,12 +197,14 @@ export class Links {
   }
 
   /** Says goodbye to all. Nothing is opened or accepted any more. */
-  stop(): void {
+  async stop(): Promise<void> {
     this.#stopping = true;
-    for (const link of this.#links.values()) {
-      link.greeting?.abort('this peer is stopping');
-      link.stream?.close({ code: STOPPING, message: 'The peer is stopping.' });
-    }
+    const goodbye = { code: STOPPING, message: 'The peer is stopping.' };
+    const closing = Array.from(this.#links.values(), async ({ greeting, stream }) => {
+      greeting?.abort('this peer is stopping');
+      await stream?.close(goodbye);
+    });
+    await Promise.all(closing);
   }
 
   #link(peer: string): Link {
@@ -330,7 +336,7 @@ export class Links {
       this.#options.log.warn({ peer, code: refusal.code }, `refused a peer: ${refusal.message}`);
     }
     // After the answer, which is on its way to the outbox now.
-    setImmediate(() => stream.close({ code: refusal.code, message: refusal.message }));
+    setImmediate(() => void stream.close(refusal));
   }
 
   #install(link: Link, stream: PeerStream, how: 'inbound' | 'outbound', hello: Hello, connection: Connection): void {
@@ -338,7 +344,7 @@ export class Links {
     const before = link.stream;
     link.stream = stream;
     stream.receiver = this.#receiver(link, stream);
-    before?.close({ code: REPLACED, message: 'A newer stream of this pair of peers is used instead.' });
+    void before?.close({ code: REPLACED, message: 'A newer stream of this pair of peers is used instead.' });
     const known = this.#known.learn(link.peer, [...hello.addresses, ...dialableOf(connection, how)]);
     const now = Date.now();
     known.name = hello.state.name;
@@ -463,13 +469,6 @@ function isUnsupported(error: unknown): boolean {
 
 function isRefusal(error: unknown): boolean {
   return error instanceof FlowmeshError && (error.code === 'WRONG_MESH' || error.code === 'VERSION_MISMATCH');
-}
-
-export function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError && error.errors.length > 0) {
-    return [...new Set(error.errors.map(reasonOf))].join('; ');
-  }
-  return error instanceof Error ? error.message : String(error);
 }
 
 function orAborted<T>(promise: Promise<T>, signal: AbortSignal, peer: string): Promise<T> {

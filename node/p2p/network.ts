@@ -14,12 +14,12 @@ import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
 import { Bootstrap, Reconnects } from './dialing.ts';
 import { ConnectionDirectory, isOwn } from './directory.ts';
 import { Discovery } from './discovery.ts';
-import { DeadlineExceededError, PeerUnreachableError } from './errors.ts';
+import { DeadlineExceededError, PeerUnreachableError, reasonOf } from './errors.ts';
 import { OfferGossip } from './gossip.ts';
 import { HELLO, PEER_PROTOCOL } from './greeting.ts';
 import { createHost, type Host } from './host.ts';
 import { KnownPeers } from './known-peers.ts';
-import { type LinkEvents, Links, parseAddress, reasonOf } from './links.ts';
+import { type LinkEvents, Links, parseAddress } from './links.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
 
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
@@ -154,7 +154,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#reconnects.stop();
     this.#discovery.stop();
     this.#directory.stop();
-    this.#links.stop();
+    await this.#links.stop();
     await this.#host.stop();
   }
 

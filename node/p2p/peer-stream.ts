@@ -30,8 +30,8 @@ export const REQUESTS_WAITING_MAX = 16_384;
 export const REQUESTS_SERVED_MAX = 4 * REQUESTS_IN_FLIGHT_MAX;
 /** Packed messages that wait to be sent to one peer, requests in line included. */
 export const OUTBOX_BYTES_MAX = 64 * 1024 * 1024;
-/** How long a closing stream may take to send what it has. */
-const CLOSE_TIMEOUT_MS = 1_000;
+/** How long a closing stream may take to send what it has, and then the other side to close its end too. */
+const CLOSE_TIMEOUT_MS = 500;
 /** A beat behind a full line of requests would make a busy peer look dead. There is one a second. */
 const NEVER_WAITS = 'beat';
 
@@ -153,13 +153,18 @@ export class PeerStream {
     else this.#log.warn({ peer: this.peer, method, code: refusal.code }, refusal.message);
   }
 
-  /** Says goodbye, sends what is left, and closes. The receiver hears `closed(goodbye, 'here')`. */
-  close(goodbye: Goodbye): void {
-    if (this.#closed) return;
-    this.#outbox.push(packMessage({ method: GOODBYE, params: goodbye }));
+  /**
+   * Says goodbye, sends what is left, and closes. The receiver hears `closed(goodbye, 'here')` at once.
+   *
+   * @returns resolves when the other side closed too, or within a bound. A connection that is closed before that is
+   * reset by libp2p when anything else is under way on it, and the goodbye may never be read.
+   */
+  close(goodbye: Goodbye): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    this.#outbox.push(packMessage({ method: GOODBYE, params: { code: goodbye.code, message: goodbye.message } }));
     this.#flush();
     this.#end(goodbye, 'here');
-    void this.#closeStream();
+    return this.#closeStream();
   }
 
   /** Ends the stream without a word. */
@@ -175,7 +180,7 @@ export class PeerStream {
     if (unsentBytes + bytes > outboxBytesMax) {
       return new PeerBusyError(this.peer, `${unsentBytes} bytes wait to be sent (limit ${outboxBytesMax})`);
     }
-    if (this.#waiting.size >= requestsWaitingMax) {
+    if (this.#waiting.size >= requestsWaitingMax && method !== NEVER_WAITS) {
       return new PeerBusyError(this.peer, `${this.#waiting.size} requests wait in line (limit ${requestsWaitingMax})`);
     }
     return undefined;
@@ -207,7 +212,7 @@ export class PeerStream {
   readonly #scheduleFlush = (): void => {
     if (this.#flushScheduled || this.#outbox.empty || this.#closed) return;
     this.#flushScheduled = true;
-    setImmediate(this.#flushScheduledNow);
+    process.nextTick(this.#flushScheduledNow);
   };
 
   readonly #flushScheduledNow = (): void => {
@@ -243,7 +248,7 @@ export class PeerStream {
     } catch (error) {
       if (!(error instanceof MalformedFrameError)) throw error;
       this.#log.warn({ peer: this.peer, reason: error.message }, 'closed the stream of a peer: malformed frame');
-      this.close({ code: 'MALFORMED_FRAME', message: `The stream is closed because ${error.message}.` });
+      void this.close({ code: 'MALFORMED_FRAME', message: `The stream is closed because ${error.message}.` });
     }
   };
 
@@ -345,10 +350,27 @@ export class PeerStream {
   }
 
   async #closeStream(): Promise<void> {
+    const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
     try {
-      await this.#stream.close({ signal: AbortSignal.timeout(CLOSE_TIMEOUT_MS) });
+      await this.#stream.close({ signal });
+      if (this.#stream.remoteWriteStatus !== 'closed') await once(this.#stream, ['remoteCloseWrite', 'close'], signal);
     } catch (error) {
       this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
     }
   }
+}
+
+/** Resolves at the first of the events; rejects when the signal aborts. */
+function once(target: Stream, events: ('remoteCloseWrite' | 'close')[], signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = (settle: () => void) => (): void => {
+      for (const event of events) target.removeEventListener(event, happened);
+      signal.removeEventListener('abort', aborted);
+      settle();
+    };
+    const happened = stop(resolve);
+    const aborted = stop(() => reject(signal.reason));
+    for (const event of events) target.addEventListener(event, happened);
+    signal.addEventListener('abort', aborted, { once: true });
+  });
 }

@@ -10,13 +10,20 @@ import { EVERYWHERE_CONCURRENCY, EVERYWHERE_DEADLINE_MS } from './limits.ts';
 const HOPS = 1;
 
 /**
- * Makes `everywhere` of one call's context. A peer that fails, or is slower than EVERYWHERE_DEADLINE_MS for the whole
- * round, is in `missing`; both lists are in the order of peer ids.
+ * Makes `everywhere` of one call's context. A peer that fails, or has not answered when the time for the whole round
+ * is up, is in `missing`; both lists are in the order of peer ids.
+ *
+ * @param options.concurrency peers asked at once, default EVERYWHERE_CONCURRENCY
+ * @param options.deadlineMs default EVERYWHERE_DEADLINE_MS
  */
 export function createEverywhere(
   scheduler: Pick<SchedulerApi, 'self' | 'peers' | 'call'>,
   signal: AbortSignal,
   log: Log,
+  {
+    concurrency = EVERYWHERE_CONCURRENCY,
+    deadlineMs = EVERYWHERE_DEADLINE_MS,
+  }: { concurrency?: number; deadlineMs?: number } = {},
 ): MeshContext['everywhere'] {
   return async (tool, input) => {
     const waiting = scheduler
@@ -26,7 +33,7 @@ export function createEverywhere(
       .sort();
     const answers = new Map<string, JsonObject>();
     const missing: string[] = [];
-    const bound = AbortSignal.any([signal, AbortSignal.timeout(EVERYWHERE_DEADLINE_MS)]);
+    const bound = AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]);
     const next = waiting.values();
     const askInTurn = async () => {
       for (const peer of next) {
@@ -39,7 +46,7 @@ export function createEverywhere(
         }
       }
     };
-    await Promise.all(Array.from({ length: Math.min(EVERYWHERE_CONCURRENCY, waiting.length) }, askInTurn));
+    await Promise.all(Array.from({ length: Math.min(concurrency, waiting.length) }, askInTurn));
     signal.throwIfAborted();
     return {
       outputs: waiting.flatMap((peer_id) => {

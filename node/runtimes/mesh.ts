@@ -43,7 +43,7 @@ export interface Mesh {
   call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
   state(): MeshState;
   /**
-   * Hands over and closes everything.
+   * Hands over and closes everything. Calling it again waits for the same end.
    *
    * @param options.handOver false leaves like a crash: peers are told nothing, running work is dropped
    * @throws CLOSE_FAILED after everything was tried
@@ -78,6 +78,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     await scheduler.start();
     await network.start();
 
+    let stopped: Promise<void> | undefined;
     return {
       info: { peer_id: network.self, addresses: network.addresses(), store_path: storePath },
       scheduler,
@@ -93,7 +94,8 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
       }),
       stop(options = { handOver: true }) {
         const parts = options.handOver ? opened : opened.filter((each) => each !== schedulerPart);
-        return closeAll(parts.toReversed(), log);
+        stopped ??= closeAll(parts.toReversed(), log);
+        return stopped;
       },
     };
   } catch (error) {

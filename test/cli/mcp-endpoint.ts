@@ -83,12 +83,18 @@ export async function startEndpoint(
       if (transport === undefined) send(404, { error: 'no such session' });
       else await transport.handleRequest(request, response);
     } else if (request.url === '/ready') {
-      send(options.ready?.['ready'] === false ? 503 : 200, options.ready ?? { ready: true, peer_id: 'me', name: 'here' });
+      send(
+        options.ready?.['ready'] === false ? 503 : 200,
+        options.ready ?? { ready: true, peer_id: 'me', name: 'here' },
+      );
     } else {
       const task = /^\/tasks\/(.+)\/answer$/.exec(request.url!)!;
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk as Buffer);
-      endpoint.answers.push({ task_id: decodeURIComponent(task[1]!), body: JSON.parse(Buffer.concat(chunks).toString()) });
+      endpoint.answers.push({
+        task_id: decodeURIComponent(task[1]!),
+        body: JSON.parse(Buffer.concat(chunks).toString()),
+      });
       send(options.answerStatus ?? 200, answer('answer', {}));
     }
   };

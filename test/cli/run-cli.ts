@@ -22,7 +22,9 @@ export function startCli(
   }) as unknown as ResultPromise<typeof OPTIONS>;
 }
 
-export async function runCli(...args: Parameters<typeof startCli>): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+export async function runCli(
+  ...args: Parameters<typeof startCli>
+): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   const { exitCode, stdout, stderr } = await startCli(...args);
   return { exitCode: exitCode ?? -1, stdout: String(stdout), stderr: String(stderr) };
 }

@@ -10,7 +10,20 @@ const PEER = '12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo';
 /** What is typed after `flowmesh`, and the tool's input that it stands for. */
 const COMMANDS: Record<string, { typed: string[]; input: JsonObject; stdin?: string }> = {
   workflow_submit: {
-    typed: ['workflow', 'submit', '-', '--priority', '3', '--tags', 'a', '--tags', 'b', '--input', '{"n":1}', '--require-copies'],
+    typed: [
+      'workflow',
+      'submit',
+      '-',
+      '--priority',
+      '3',
+      '--tags',
+      'a',
+      '--tags',
+      'b',
+      '--input',
+      '{"n":1}',
+      '--require-copies',
+    ],
     stdin: 'name: w\npriority: 1\nsteps:\n  - { step_id: a, action: echo }\n',
     input: {
       name: 'w',
@@ -30,7 +43,20 @@ const COMMANDS: Record<string, { typed: string[]; input: JsonObject; stdin?: str
     input: { workflow_id: 'w-1', reason: 'wrong one', force: true },
   },
   workflow_list: {
-    typed: ['workflow', 'list', '--status-filter', 'running', '--tag-filter', 'a', '--tag-filter', 'b', '--limit', '5', '--scope', 'mesh'],
+    typed: [
+      'workflow',
+      'list',
+      '--status-filter',
+      'running',
+      '--tag-filter',
+      'a',
+      '--tag-filter',
+      'b',
+      '--limit',
+      '5',
+      '--scope',
+      'mesh',
+    ],
     input: { status_filter: 'running', tag_filter: ['a', 'b'], limit: 5, scope: 'mesh' },
   },
   workflow_dependencies: {
@@ -42,8 +68,25 @@ const COMMANDS: Record<string, { typed: string[]; input: JsonObject; stdin?: str
     input: { workflow_id: 'w-1', include_outputs: false, include_logs: true },
   },
   task_submit: {
-    typed: ['task', 'submit', 'fn:resize', '--payload', '{"w":2}', '--retry-policy', '{"max_retries":2}', '--delay-ms', '50', '--at-most-once'],
-    input: { task_type: 'fn:resize', payload: { w: 2 }, retry_policy: { max_retries: 2 }, delay_ms: 50, at_most_once: true },
+    typed: [
+      'task',
+      'submit',
+      'fn:resize',
+      '--payload',
+      '{"w":2}',
+      '--retry-policy',
+      '{"max_retries":2}',
+      '--delay-ms',
+      '50',
+      '--at-most-once',
+    ],
+    input: {
+      task_type: 'fn:resize',
+      payload: { w: 2 },
+      retry_policy: { max_retries: 2 },
+      delay_ms: 50,
+      at_most_once: true,
+    },
   },
   task_status: { typed: ['task', 'status', 't-1', '--include-logs'], input: { task_id: 't-1', include_logs: true } },
   task_cancel: { typed: ['task', 'cancel', 't-1', '--force'], input: { task_id: 't-1', force: true } },
@@ -59,23 +102,42 @@ const COMMANDS: Record<string, { typed: string[]; input: JsonObject; stdin?: str
     typed: ['task', 'retry', 't-1', '--retry-config', '{"max_retries":1}'],
     input: { task_id: 't-1', retry_config: { max_retries: 1 } },
   },
-  task_result: { typed: ['task', 'result', 't-1', '--no-include-output'], input: { task_id: 't-1', include_output: false } },
+  task_result: {
+    typed: ['task', 'result', 't-1', '--no-include-output'],
+    input: { task_id: 't-1', include_output: false },
+  },
   queue_stats: {
     typed: ['queue', 'stats', '--include-worker-stats', '--scope', 'mesh'],
     input: { include_worker_stats: true, scope: 'mesh' },
   },
   queue_pause: { typed: ['queue', 'pause', '--reason', 'upgrade'], input: { reason: 'upgrade' } },
   queue_resume: { typed: ['queue', 'resume', '--no-reorder-by-priority'], input: { reorder_by_priority: false } },
-  queue_clear: { typed: ['queue', 'clear', '--confirm', '--status-filter', 'failed'], input: { confirm: true, status_filter: 'failed' } },
+  queue_clear: {
+    typed: ['queue', 'clear', '--confirm', '--status-filter', 'failed'],
+    input: { confirm: true, status_filter: 'failed' },
+  },
   worker_register: {
-    typed: ['worker', 'register', 'pool', '--capabilities', 'echo', '--capabilities', 'gpu', '--max-concurrent-tasks', '2'],
+    typed: [
+      'worker',
+      'register',
+      'pool',
+      '--capabilities',
+      'echo',
+      '--capabilities',
+      'gpu',
+      '--max-concurrent-tasks',
+      '2',
+    ],
     input: { worker_id: 'pool', capabilities: ['echo', 'gpu'], max_concurrent_tasks: 2 },
   },
   worker_unregister: {
     typed: ['worker', 'unregister', 'pool', '--no-graceful', '--timeout-ms', '100'],
     input: { worker_id: 'pool', graceful: false, timeout_ms: 100 },
   },
-  worker_status: { typed: ['worker', 'status', 'pool', '--include-tasks'], input: { worker_id: 'pool', include_tasks: true } },
+  worker_status: {
+    typed: ['worker', 'status', 'pool', '--include-tasks'],
+    input: { worker_id: 'pool', include_tasks: true },
+  },
   peer_discover: {
     typed: ['peer', 'discover', '--capability-filter', 'gpu', '--max-peers', '3'],
     input: { capability_filter: ['gpu'], max_peers: 3 },
@@ -153,7 +215,9 @@ describe('wrong usage is exit code 2 and sends nothing', () => {
     [['worker', 'register', 'w'], /--capabilities/],
   ] satisfies [string[], RegExp][])('%s', async ([args, message]) => {
     const before = endpoint.calls.length;
-    const { exitCode, stdout, stderr } = await runCli([...args, '--url', endpoint.url].slice(0, args.length === 1 ? 1 : undefined));
+    const { exitCode, stdout, stderr } = await runCli(
+      [...args, '--url', endpoint.url].slice(0, args.length === 1 ? 1 : undefined),
+    );
     expect(stderr).toMatch(message);
     expect(exitCode).toBe(2);
     expect(stdout).toBe('');

@@ -118,7 +118,10 @@ describe('any graph', () => {
   it('is sorted, or its cycle is named', () => {
     fc.assert(
       fc.property(anyEdges, ({ count, pairs }) => {
-        const steps = Array.from({ length: count }, (_, index) => ({ step_id: `s${index}`, depends_on: [] as string[] }));
+        const steps = Array.from({ length: count }, (_, index) => ({
+          step_id: `s${index}`,
+          depends_on: [] as string[],
+        }));
         for (const [from, to] of pairs) steps[from]!.depends_on.push(`s${to}`);
         const cyclic = steps.some(({ step_id }) => reachable(steps, step_id).has(step_id));
         if (cyclic) {
@@ -154,7 +157,10 @@ describe('any graph', () => {
     const weighted = fc.tuple(anyEdges, fc.array(fc.nat(9), { minLength: 12, maxLength: 12 }));
     fc.assert(
       fc.property(weighted, ([{ count, pairs }, weights]) => {
-        const steps = Array.from({ length: count }, (_, index) => ({ step_id: `s${index}`, depends_on: [] as string[] }));
+        const steps = Array.from({ length: count }, (_, index) => ({
+          step_id: `s${index}`,
+          depends_on: [] as string[],
+        }));
         for (const [a, b] of pairs) if (a !== b) steps[Math.max(a, b)]!.depends_on.push(`s${Math.min(a, b)}`);
         const weight = (id: string): number => weights[Number(id.slice(1))]!;
         const longest = (id: string): number =>

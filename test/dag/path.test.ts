@@ -11,7 +11,16 @@ async function askJsonata(expression: string, scope: JsonObject): Promise<JsonVa
 }
 
 const scope: JsonObject = {
-  input: { files: ['a', 'b'], none: [], one: [1], nested: [[1, 2], [3]], zero: 0, nil: null, true: 1, 'a b': { c: 'x' } },
+  input: {
+    files: ['a', 'b'],
+    none: [],
+    one: [1],
+    nested: [[1, 2], [3]],
+    zero: 0,
+    nil: null,
+    true: 1,
+    'a b': { c: 'x' },
+  },
   steps: { count: { output: { items: [{ words: 3 }, { words: 4 }] }, status: 'completed' }, 'a-b': { output: 'dash' } },
   item: ['an', 'array'],
   index: 0,
@@ -75,7 +84,11 @@ describe('resolvePath', () => {
     }));
     const quoted = key.map((name) => (/^[a-z]+$/.test(name) ? name : `\`${name}\``));
     const forced = key.map((name) => `\`${name}\``);
-    const indexes = fc.oneof(fc.constant(''), fc.constant(''), fc.constantFrom('[0]', '[1]', '[0][0]', '[-1]', '[1][0]'));
+    const indexes = fc.oneof(
+      fc.constant(''),
+      fc.constant(''),
+      fc.constantFrom('[0]', '[1]', '[0][0]', '[-1]', '[1][0]'),
+    );
     const part = fc.tuple(fc.oneof(quoted, forced), indexes).map(([name, at]) => name + at);
     const paths = fc.array(part, { maxLength: 3 }).map((parts) => ['input', ...parts].join('.'));
     let resolvedPaths = 0;
@@ -98,7 +111,10 @@ describe('resolvePath', () => {
 describe('holds', () => {
   it('is what $boolean answers, with false for null', async () => {
     const values = fc.jsonValue({ maxDepth: 3 }).map((value) => JSON.parse(JSON.stringify(value)) as JsonValue);
-    const cases = fc.oneof(values, fc.constantFrom<JsonValue>([], [0], [[]], [0, 1], [false, ''], {}, '', '0', [[0, [1]]]));
+    const cases = fc.oneof(
+      values,
+      fc.constantFrom<JsonValue>([], [0], [[]], [0, 1], [false, ''], {}, '', '0', [[0, [1]]]),
+    );
     await fc.assert(
       fc.asyncProperty(cases, async (x) => {
         expect(holds(x)).toBe((await askJsonata('$boolean(x)', { x })) ?? false);

@@ -74,7 +74,10 @@ describe('referencedSteps', () => {
         fc.tuple(tie('expression'), tie('expression')).map(([a, b]) => `$map(${a}, function($v) { ${b} })`),
       ),
     }));
-    const scopeOf = (steps: JsonObject): JsonObject => ({ input: { rows: [{ steps: 1, n: 2 }, { n: 3 }], steps: 5 }, steps });
+    const scopeOf = (steps: JsonObject): JsonObject => ({
+      input: { rows: [{ steps: 1, n: 2 }, { n: 3 }], steps: 5 },
+      steps,
+    });
     const all: JsonObject = { a: { output: { n: 1 } }, b: { output: [2, { n: 4 }] }, c: { output: 'text' } };
     let narrowed = 0;
     await fc.assert(
@@ -110,8 +113,17 @@ describe('checkReferences', () => {
   const parse = { step_id: 'parse-it', action: 'echo', depends_on: ['fetch'] };
 
   it('accepts what has ended: dependencies, direct or not, and any step in the output', () => {
-    const last = { step_id: 'last', action: 'echo', depends_on: ['parse-it'], inputs: { x: '${ steps.fetch.output }' } };
-    check({ name: 'w', steps: [fetch, parse, last], output: { a: '${ steps.fetch.output }', b: '${ steps.*.status }' } });
+    const last = {
+      step_id: 'last',
+      action: 'echo',
+      depends_on: ['parse-it'],
+      inputs: { x: '${ steps.fetch.output }' },
+    };
+    check({
+      name: 'w',
+      steps: [fetch, parse, last],
+      output: { a: '${ steps.fetch.output }', b: '${ steps.*.status }' },
+    });
   });
 
   it.each<[string, object, string, string]>([
@@ -147,7 +159,9 @@ describe('checkReferences', () => {
   });
 
   it('refuses an unknown step in the output', () => {
-    expect(() => check({ name: 'w', steps: [fetch], output: '${ steps.x.output }' })).toThrow('output: there is no step "x"');
+    expect(() => check({ name: 'w', steps: [fetch], output: '${ steps.x.output }' })).toThrow(
+      'output: there is no step "x"',
+    );
   });
 
   it('is fast where every step of a long chain mentions the first', () => {
@@ -161,7 +175,8 @@ describe('checkReferences', () => {
 });
 
 describe('templatesOf', () => {
-  const stepOf = (fields: object) => parseWorkflow({ name: 'w', steps: [{ step_id: 'a', action: 'echo', ...fields }] }).steps[0]!;
+  const stepOf = (fields: object) =>
+    parseWorkflow({ name: 'w', steps: [{ step_id: 'a', action: 'echo', ...fields }] }).steps[0]!;
 
   it('gives what is to be evaluated', () => {
     const step = stepOf({ when: '${ input.on }', foreach: [1, '${ input.x }'], inputs: { n: '${ item }' } });

@@ -3,7 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { retryDelayMs } from '../../dag/retry.ts';
 import { retrySchema } from '../../dag/schema.ts';
 
-const plain = retrySchema.parse({ max_retries: 9, initial_delay_ms: 100, backoff_factor: 3, max_delay_ms: 2_000, jitter: false });
+const plain = retrySchema.parse({
+  max_retries: 9,
+  initial_delay_ms: 100,
+  backoff_factor: 3,
+  max_delay_ms: 2_000,
+  jitter: false,
+});
 
 describe('retryDelayMs', () => {
   it('grows by the factor up to the cap', () => {

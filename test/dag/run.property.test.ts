@@ -133,7 +133,14 @@ function play(list: Plan[], picks: Iterator<number>, stopAt = Number.POSITIVE_IN
       // What a stopping run cancels may complete all the same.
       const status = stopped && pick % 2 === 0 ? 'cancelled' : planned;
       const output = status === 'completed' ? `${step_id}:${index}` : null;
-      apply({ type: 'task_ended', step_id, index, status, output, error: status === 'failed' ? errorOf(step_id, index) : null });
+      apply({
+        type: 'task_ended',
+        step_id,
+        index,
+        status,
+        output,
+        error: status === 'failed' ? errorOf(step_id, index) : null,
+      });
       issueAll(step_id);
     }
   }
@@ -238,7 +245,9 @@ describe('a run', () => {
         expect(restored.status).toBe(live.status);
         expect(restored.started().sort()).toEqual(live.started().sort());
         // Without a stop nothing is left open to interpretation.
-        const stopped = views(live).some(([, view]) => view.status === 'cancelled' || view.reason === 'the run stopped');
+        const stopped = views(live).some(
+          ([, view]) => view.status === 'cancelled' || view.reason === 'the run stopped',
+        );
         if (!stopped && live.status === 'running') expect(stateOf(restored)).toEqual(stateOf(live));
       }),
       { numRuns: 500 },

@@ -25,7 +25,14 @@ function end(run: Run, step_id: string, output: JsonValue = null, index = 0): Ru
 }
 
 function fail(run: Run, step_id: string, index = 0, status: 'failed' | 'cancelled' = 'failed'): RunChange {
-  return run.apply({ type: 'task_ended', step_id, index, status, output: null, error: status === 'failed' ? error : null });
+  return run.apply({
+    type: 'task_ended',
+    step_id,
+    index,
+    status,
+    output: null,
+    error: status === 'failed' ? error : null,
+  });
 }
 
 /** Starts a step and issues what it may issue. */
@@ -197,7 +204,10 @@ describe('a failure', () => {
   });
 
   it('of two steps gives one error, whichever came first', () => {
-    for (const order of [['a', 'b'], ['b', 'a']]) {
+    for (const order of [
+      ['a', 'b'],
+      ['b', 'a'],
+    ]) {
       const run = runOf({ a: {}, b: {} });
       run.start();
       issue(run, 'a');
@@ -391,7 +401,10 @@ function issued(run: Run, step_id: string): Run {
 describe('size', () => {
   it('runs a chain of as many steps as the limit allows, and skips one', () => {
     const chain = Object.fromEntries(
-      Array.from({ length: STEPS_MAX }, (_, i) => [`s${i}`, i === 0 ? { when: '${ x }' } : { depends_on: [`s${i - 1}`] }]),
+      Array.from({ length: STEPS_MAX }, (_, i) => [
+        `s${i}`,
+        i === 0 ? { when: '${ x }' } : { depends_on: [`s${i - 1}`] },
+      ]),
     );
     const run = runOf(chain);
     let change = run.start();

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { EDGES_MAX, JSON_DEPTH_MAX, jsonBytes, STEPS_MAX, SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
-import { idSchema, InvalidWorkflowError, parseWorkflow, stepIdSchema } from '../../dag/schema.ts';
+import { InvalidWorkflowError, idSchema, parseWorkflow, stepIdSchema } from '../../dag/schema.ts';
 
 const echo = { step_id: 'a', action: 'echo' };
 
@@ -96,20 +96,30 @@ describe('parseWorkflow', () => {
       ['steps[0].on_failure: must be one of "fail", "skip", "continue", not "contine" (did you mean "continue"?)'],
     ],
     ['a wrong type', { name: 3, steps: [echo] }, ['name: must be a string, not 3']],
-    ['a condition that is a number', { name: 'w', steps: [{ ...echo, when: 1 }] }, [
-      'steps[0].when: must be one ${ … } expression, true or false',
-    ]],
-    ['a value that is not JSON', { name: 'w', steps: [{ ...echo, inputs: { at: [Number.NaN] } }] }, [
-      'steps[0].inputs.at: must be a JSON value, not a list',
-    ]],
-    ['an id with a colon', { name: 'w', steps: [{ ...echo, step_id: 'a:b' }] }, [
-      'steps[0].step_id: must be 1 to 128 characters of A-Z a-z 0-9 . _ -',
-    ]],
-    ['several problems', { steps: [{ action: 'echo', prority: 1 }] }, [
-      'name: is missing',
-      'steps[0].step_id: is missing',
-      'steps[0].prority: is not a known field (did you mean "priority"?)',
-    ]],
+    [
+      'a condition that is a number',
+      { name: 'w', steps: [{ ...echo, when: 1 }] },
+      ['steps[0].when: must be one ${ … } expression, true or false'],
+    ],
+    [
+      'a value that is not JSON',
+      { name: 'w', steps: [{ ...echo, inputs: { at: [Number.NaN] } }] },
+      ['steps[0].inputs.at: must be a JSON value, not a list'],
+    ],
+    [
+      'an id with a colon',
+      { name: 'w', steps: [{ ...echo, step_id: 'a:b' }] },
+      ['steps[0].step_id: must be 1 to 128 characters of A-Z a-z 0-9 . _ -'],
+    ],
+    [
+      'several problems',
+      { steps: [{ action: 'echo', prority: 1 }] },
+      [
+        'name: is missing',
+        'steps[0].step_id: is missing',
+        'steps[0].prority: is not a known field (did you mean "priority"?)',
+      ],
+    ],
   ])('refuses %s', (_, value, expected) => {
     expect(problems(value).sort()).toEqual(expected.sort());
   });

@@ -50,7 +50,7 @@ const BAD: [tool: string, input: unknown, says: string][] = [
   ['task_result', { task_id: 'a', include_outputs: true }, 'did you mean "include_output"?'],
   ['queue_stats', { scope: 'all' }, 'scope'],
   ['queue_stats', { include_workers: true }, 'include_workers: is not a known field'],
-  ['queue_pause', { reason: 'x'.repeat(2_000) }, 'reason'],
+  ['queue_pause', { reason: ['x'] }, 'reason'],
   ['queue_pause', { scop: 'mesh' }, 'did you mean "scope"?'],
   ['queue_resume', { reorder_by_priority: 1 }, 'reorder_by_priority'],
   ['queue_resume', { reorder: true }, 'reorder: is not a known field'],
@@ -87,7 +87,7 @@ describe('a bad input', () => {
     expect(retryable).toBe(false);
     expect(message).toContain(`${name}: `);
     expect(message).toContain(says);
-    expect(details!['problems']).toEqual([{ path: expect.any(String), message: expect.any(String) }]);
+    expect(details!['problems']).toContainEqual({ path: expect.any(String), message: expect.any(String) });
   });
 
   it('is tested twice or more for every tool', () => {

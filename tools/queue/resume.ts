@@ -32,7 +32,7 @@ export const queueResume = defineMeshTool({
   cli: {},
   async handler({ reorder_by_priority, scope }, context) {
     const [{ reordered }, others] = await Promise.all([
-      context.scheduler.resumeQueue(),
+      context.scheduler.resumeQueue({ reorder_by_priority }),
       scope === 'mesh' ? askPeers(context, 'queue_resume', output, { reorder_by_priority }) : undefined,
     ]);
     const own = { ...(await queueCounts(context)), reordered };

@@ -71,9 +71,13 @@ function outputsOf(run: RunRecords | undefined): { outputs: JsonObject; outputs_
     const step = run?.steps.get(step_id);
     if (step === undefined || !ENDED_WITH_OUTPUT.has(step.status)) continue;
     const output = run?.tasks === null ? undefined : outputOf(run?.tasks.get(step_id) ?? [], step.items);
-    bytes += jsonBytes(output);
-    if (output === undefined || bytes > OUTPUTS_BYTES_MAX) omitted.push(step_id);
-    else outputs[step_id] = output;
+    const size = jsonBytes(output);
+    if (output === undefined || bytes + size > OUTPUTS_BYTES_MAX) {
+      omitted.push(step_id);
+      continue;
+    }
+    bytes += size;
+    outputs[step_id] = output;
   }
   return omitted.length === 0 ? { outputs } : { outputs, outputs_omitted: omitted };
 }

@@ -51,7 +51,7 @@ export interface RunRecords {
 /** Resolves undefined when the definition is not here. */
 export async function readRun(reader: Reader, uid: string): Promise<RunRecords | undefined> {
   const [definition, records] = await Promise.all([
-    reader.get('definition', `${uid}/definition`),
+    reader.get('definition', `${uid}:definition`),
     reader.children('step', uid),
   ]);
   if (definition === undefined) return undefined;

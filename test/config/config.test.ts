@@ -1,0 +1,167 @@
+/** Settings: which source wins, and what is said about a wrong one. */
+import { resolve } from 'node:path';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  configSchema,
+  describeOption,
+  InvalidConfigError,
+  OPTIONS,
+  resolveSettings,
+  type Sources,
+} from '../../node/config.ts';
+import { BEAT_INTERVAL_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
+
+function settings(sources: Partial<Sources>) {
+  return resolveSettings({ flags: {}, env: {}, file: undefined, cwd: '/work', ...sources });
+}
+
+function problems(sources: Partial<Sources>): string {
+  try {
+    settings(sources);
+  } catch (error) {
+    if (error instanceof InvalidConfigError) return error.message;
+    throw error;
+  }
+  return 'no problem';
+}
+
+const file = (value: unknown) => ({ path: '/mesh/bootstrap.json', value });
+
+describe('precedence', () => {
+  it('nothing given: the defaults; what only the host can answer stays open', () => {
+    const found = settings({});
+    expect(found).toMatchObject({
+      mesh: 'default',
+      bootstrap: [],
+      stdio: false,
+      runtime: 'dedicated',
+      shell: { allow: [] },
+      gossip: true,
+      mdns: false,
+      takeover_ms: TAKEOVER_MS,
+      beat_interval_ms: BEAT_INTERVAL_MS,
+      http: { host: '127.0.0.1' },
+    });
+    expect(found.data_dir).toBeUndefined();
+    expect(found.listen).toBeUndefined();
+    expect(found.http!.port).toBeUndefined();
+    expect(found.worker.slots).toBeGreaterThanOrEqual(4);
+  });
+
+  it('flag > environment > file > default, for any subset of the sources', () => {
+    const given = fc.record({ flag: fc.boolean(), env: fc.boolean(), file: fc.boolean() });
+    fc.assert(
+      fc.property(given, (from) => {
+        const found = settings({
+          flags: from.flag ? { mesh: 'of-flag', 'worker.slots': '1', 'worker.labels': ['a', 'b'] } : {},
+          env: from.env ? { FLOWMESH_MESH: 'of-env', FLOWMESH_SLOTS: '2', FLOWMESH_LABELS: 'c,d' } : {},
+          file: from.file ? file({ mesh: 'of-file', worker: { slots: 3, labels: ['e'], memory_gb: 1 } }) : undefined,
+        });
+        const pick = <T>(flag: T, env: T, inFile: T, standard: T) =>
+          from.flag ? flag : from.env ? env : from.file ? inFile : standard;
+        expect(found.mesh).toBe(pick('of-flag', 'of-env', 'of-file', 'default'));
+        expect(found.worker.labels).toEqual(pick(['a', 'b'], ['c', 'd'], ['e'], []));
+        expect(found.worker.slots).toBe(pick(1, 2, 3, found.worker.slots));
+        // A field that no stronger source names keeps the file's.
+        if (from.file) expect(found.worker.memory_gb).toBe(1);
+      }),
+    );
+  });
+
+  it('an empty variable counts as not set', () => {
+    expect(settings({ env: { FLOWMESH_MESH: ' ' }, file: file({ mesh: 'of-file' }) }).mesh).toBe('of-file');
+  });
+
+  it('HTTP is turned off by file, variable or flag, and on again by a stronger source', () => {
+    expect(settings({ file: file({ http: false }) }).http).toBeNull();
+    expect(settings({ env: { FLOWMESH_HTTP: 'no' } }).http).toBeNull();
+    expect(settings({ flags: { http: false }, file: file({ http: { port: 7700 } }) }).http).toBeNull();
+    expect(settings({ flags: { 'http.port': '7700' }, file: file({ http: null }) }).http).toEqual({
+      host: '127.0.0.1',
+      port: 7700,
+    });
+  });
+
+  it('relative paths belong to where they were written', () => {
+    const found = settings({ flags: { data_dir: 'here' }, file: file({ data_dir: 'there', functions: ['fn.mjs'] }) });
+    expect(found.data_dir).toBe(resolve('/work/here'));
+    expect(found.functions).toEqual([resolve('/mesh/fn.mjs')]);
+  });
+
+  it('--allow-shell alone allows every command', () => {
+    expect(settings({ flags: { 'shell.allow': true } }).shell.allow).toEqual(['*']);
+  });
+});
+
+describe('a wrong setting', () => {
+  it.for([
+    ['a flag', { flags: { 'http.port': '70000' } }, ['--http-port 70000: ', '0 to 65535']],
+    ['a variable', { env: { FLOWMESH_SLOTS: 'many' } }, ['FLOWMESH_SLOTS=many: ', 'a number']],
+    ['a fraction', { env: { FLOWMESH_SLOTS: '1.5' } }, ['FLOWMESH_SLOTS=1.5: ', 'whole number']],
+    ['a switch', { env: { FLOWMESH_GOSSIP: 'maybe' } }, ['FLOWMESH_GOSSIP=maybe: ', 'true or false']],
+    [
+      'a choice',
+      { flags: { runtime: 'inlin' } },
+      ['--runtime inlin: ', '"dedicated", "inline"', 'did you mean "inline"?'],
+    ],
+    ['a field of the file', { file: file({ meshh: 'a' }) }, ['/mesh/bootstrap.json, meshh: ', 'did you mean "mesh"?']],
+    [
+      'a nested field',
+      { file: file({ worker: { slot: 1 } }) },
+      ['bootstrap.json, worker.slot: ', 'did you mean "slots"?'],
+    ],
+    ['a field of http', { file: file({ http: { prot: 1 } }) }, ['bootstrap.json, http.prot: ', 'did you mean "port"?']],
+    [
+      'an address',
+      { flags: { bootstrap: ['127.0.0.1:7600'] } },
+      ['--join 127.0.0.1:7600: ', '/ip4/127.0.0.1/tcp/7600'],
+    ],
+    ['a transport', { flags: { bootstrap: ['/ip4/127.0.0.1/udp/7600'] } }, ['--join ', 'must be a TCP multiaddr']],
+    ['a mesh name', { flags: { mesh: '../x' } }, ['--mesh ../x: ', '1 to 63 characters']],
+    ['a duration', { env: { FLOWMESH_TAKEOVER_MS: '1' } }, ['FLOWMESH_TAKEOVER_MS=1: ', 'at least 10 ms']],
+  ] satisfies [string, Partial<Sources>, string[]][])(
+    '%s is named with its source and what is allowed',
+    ([, sources, parts]) => {
+      const message = problems(sources);
+      for (const part of parts) expect(message).toContain(part);
+    },
+  );
+
+  it('all are told at once', () => {
+    const message = problems({ flags: { runtime: 'x' }, env: { FLOWMESH_SLOTS: '-1' }, file: file({ mesh: 7 }) });
+    expect(message).toMatch(/^3 settings are wrong/);
+  });
+
+  it('of a list the wrong item is named', () => {
+    const message = problems({ flags: { listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/0.0.0.0/tcp/0'] } });
+    expect(message).toContain(': /ip4/0.0.0.0/tcp/0 must be a loopback address');
+  });
+
+  it.for(['0.0.0.0', '::', '192.168.1.7', 'example.org'])('HTTP on %s is refused with the way out', (host) => {
+    expect(problems({ flags: { 'http.host': host } })).toMatch(/loopback.*without authentication.*tunnel/);
+  });
+
+  it.for(['127.0.0.1', '127.0.1.1', '::1', 'localhost'])('HTTP on %s is accepted', (host) => {
+    expect(settings({ flags: { 'http.host': host } }).http!.host).toBe(host);
+  });
+});
+
+describe('the table of options', () => {
+  it('has a sentence, a flag and a variable of its own for each', () => {
+    for (const each of OPTIONS) expect(describeOption(each.path), each.path).not.toBe('');
+    expect(new Set(OPTIONS.map(({ flag }) => flag)).size).toBe(OPTIONS.length);
+    expect(new Set(OPTIONS.map(({ env }) => env)).size).toBe(OPTIONS.length);
+  });
+
+  it('reaches every field of a config', () => {
+    const leaves = (value: object, prefix = ''): string[] =>
+      Object.entries(value).flatMap(([key, inner]) =>
+        typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+          ? leaves(inner, `${prefix}${key}.`)
+          : [prefix + key],
+      );
+    const paths = new Set(OPTIONS.map(({ path }) => path));
+    expect(leaves(configSchema.parse({ data_dir: '/x' })).filter((path) => !paths.has(path))).toEqual([]);
+  });
+});

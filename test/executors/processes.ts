@@ -1,0 +1,42 @@
+/** Processes as the machine sees them. */
+import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+
+const POLL_INTERVAL_MS = 10;
+const GONE_WITHIN_MS = 10_000;
+
+/** A zombie has ended; only its parent has not asked yet. */
+export async function isRunning(pid: number): Promise<boolean> {
+  try {
+    const status = await readFile(`/proc/${pid}/stat`, 'utf8');
+    return !/\) Z /.test(status);
+  } catch {
+    return false;
+  }
+}
+
+/** No event tells of the end of another one's child. @returns how long it took, in ms */
+export async function waitUntilGone(pids: number[], withinMs = GONE_WITHIN_MS): Promise<number> {
+  const start = performance.now();
+  for (;;) {
+    const running = await Promise.all(pids.map(isRunning));
+    if (!running.includes(true)) return performance.now() - start;
+    if (performance.now() - start > withinMs) throw new Error(`still running after ${withinMs} ms: ${pids.join(', ')}`);
+    await delay(POLL_INTERVAL_MS);
+  }
+}
+
+/** The running children of a process. */
+export async function childPids(parent: number): Promise<number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found: number[] = [];
+  for (const pid of pids) {
+    try {
+      const [, state, ppid] = /\) (\S) (\d+)/.exec(await readFile(`/proc/${pid}/stat`, 'utf8'))!;
+      if (Number(ppid) === parent && state !== 'Z') found.push(pid);
+    } catch {
+      // It ended while this looked.
+    }
+  }
+  return found;
+}

@@ -1,0 +1,287 @@
+/**
+ * A mesh of real processes on loopback, started as a user starts them, in a temporary FLOWMESH_HOME:
+ *
+ *   await using mesh = await startProcesses(3, { args: ['--allow-shell'] });
+ *   const client = await mesh.peers[1].mcp();
+ *   await mesh.peers[2].kill('SIGKILL');
+ *   await mesh.peers[2].restart();
+ *
+ * Leaving the block ends every process by its id and removes the folder; a runner that dies takes them with it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { type JsonObject, RemoteError } from '../../dag/errors.ts';
+import { type PeerRecord, runningPeer } from '../../node/data-folder.ts';
+import { errorSchema } from '../../scheduler/records.ts';
+import { eventually, type Patience } from './eventually.ts';
+import { areNeighbours, type Topology } from './topology.ts';
+
+const PROGRAM = resolve(import.meta.dirname, '../../bin/flowmesh.js');
+const START_MS = 20_000;
+/** After SIGTERM, before SIGKILL. */
+const STOP_MS = 12_000;
+/** Kept of what a peer wrote, for the message of a failed start. */
+const OUTPUT_CHARS_MAX = 100_000;
+
+export interface ProcessesOptions {
+  /** Default: full. In another one peers dial only their neighbours of lower index (`--no-auto-connect`). */
+  topology?: Topology;
+  /** More arguments of `node start`, for all or by index. */
+  args?: string[] | ((index: number) => string[]);
+  /** More variables of the environment. */
+  env?: Record<string, string>;
+  /** Wait until every peer has all its neighbours. Default: true. */
+  connected?: boolean;
+}
+
+export async function startProcesses(count: number, options: ProcessesOptions = {}): Promise<ProcessMesh> {
+  const home = await mkdtemp(join(tmpdir(), 'flowmesh-home-'));
+  const mesh = new ProcessMesh(home, options);
+  try {
+    // The first alone: in a full mesh and in a star, the others need only its address and start together.
+    if (count > 0) await mesh.add();
+    if (options.topology === undefined || options.topology === 'full' || options.topology === 'star') {
+      await Promise.all(Array.from({ length: count - 1 }, () => mesh.add()));
+    } else for (let index = 1; index < count; index++) await mesh.add();
+    if (options.connected ?? true) await mesh.allConnected();
+    return mesh;
+  } catch (error) {
+    await mesh.close();
+    throw error;
+  }
+}
+
+export class ProcessMesh implements AsyncDisposable {
+  readonly peers: PeerProcess[] = [];
+  /** FLOWMESH_HOME of the peers, and the place to run the CLI in. */
+  readonly home: string;
+  readonly name: string;
+  private readonly options: ProcessesOptions;
+
+  constructor(home: string, options: ProcessesOptions) {
+    this.home = home;
+    this.name = `test-${home.slice(-6)}`;
+    this.options = options;
+  }
+
+  /** The environment of the peers: no setting of the machine reaches them. */
+  get env(): NodeJS.ProcessEnv {
+    const clean = Object.entries(process.env).filter(([name]) => !name.startsWith('FLOWMESH_'));
+    return { ...Object.fromEntries(clean), FLOWMESH_HOME: this.home, ...this.options.env };
+  }
+
+  /** Starts one more peer and waits until it is ready. */
+  async add(extraArgs: string[] = []): Promise<PeerProcess> {
+    const { args = [], topology = 'full' } = this.options;
+    const index = this.peers.length;
+    const neighbours = this.peers.filter((other) => areNeighbours(topology, index, other.index) && other.isRunning);
+    const peer = new PeerProcess(this, index, [
+      ...[
+        '--mesh',
+        this.name,
+        '--name',
+        `peer-${index}`,
+        '--data-dir',
+        join(this.home, this.name, `peer-${index + 1}`),
+      ],
+      ...(topology === 'full' ? [] : ['--no-auto-connect']),
+      ...neighbours.flatMap((other) => other.record?.addresses ?? []).flatMap((address) => ['--join', address]),
+      ...['--log-level', process.env['FLOWMESH_TEST_LOG'] ?? 'info'],
+      ...(typeof args === 'function' ? args(index) : args),
+      ...extraArgs,
+    ]);
+    this.peers.push(peer);
+    await peer.start();
+    return peer;
+  }
+
+  /** Waits until every running peer has as many connections as running neighbours. */
+  async allConnected(patience: Patience = { timeoutMs: START_MS }): Promise<void> {
+    const { topology = 'full' } = this.options;
+    const up = this.peers.filter((peer) => peer.isRunning);
+    await Promise.all(
+      up.map((peer) => {
+        const wanted = up.filter((other) => areNeighbours(topology, peer.index, other.index)).length;
+        return eventually(
+          `peer ${peer.index} has ${wanted} connections`,
+          async () => ((await peer.ready())?.connected_peers ?? -1) >= wanted,
+          patience,
+        );
+      }),
+    );
+  }
+
+  /** Ends every process and removes the folder. */
+  async close(): Promise<void> {
+    await Promise.all(this.peers.map((peer) => peer.stop()));
+    await rm(this.home, { recursive: true, force: true });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+export class PeerProcess {
+  readonly index: number;
+  /** Of the last start; undefined before the first. */
+  record: PeerRecord | undefined;
+  /** What it wrote to stderr since its last start. */
+  stderr = '';
+  stdout = '';
+  private readonly of: ProcessMesh;
+  private readonly args: string[];
+  private readonly clients = new Set<Client>();
+  private child: ChildProcess | undefined;
+  private exited: Promise<unknown> = Promise.resolve();
+
+  constructor(of: ProcessMesh, index: number, args: string[]) {
+    this.of = of;
+    this.index = index;
+    this.args = args;
+  }
+
+  get isRunning(): boolean {
+    return this.child !== undefined && this.child.exitCode === null && this.child.signalCode === null;
+  }
+  get pid(): number {
+    return this.mustHave(this.child?.pid);
+  }
+  get peer_id(): string {
+    return this.mustHave(this.record?.peer_id);
+  }
+  /** Without a path. */
+  get url(): string {
+    return this.mustHave(this.record?.http_url);
+  }
+  get data_dir(): string {
+    return this.args[this.args.indexOf('--data-dir') + 1]!;
+  }
+
+  /** Resolves when it is ready. @throws with its output when it ends before, or is not ready in time */
+  async start(): Promise<void> {
+    if (this.isRunning) throw new Error(`peer ${this.index} runs already`);
+    this.stderr = '';
+    this.stdout = '';
+    const child = spawn(process.execPath, [PROGRAM, 'node', 'start', ...this.args, ...this.ports()], {
+      // The program ends with the process at the other end of this channel, so none outlives a runner that is killed.
+      env: { ...this.of.env, FLOWMESH_HANDED_OVER: '1' },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    this.child = child;
+    this.exited = once(child, 'exit');
+    child.stderr!.on('data', (chunk) => {
+      this.stderr = (this.stderr + chunk).slice(-OUTPUT_CHARS_MAX);
+      if (process.env['FLOWMESH_TEST_LOG'] !== undefined) process.stderr.write(chunk);
+    });
+    child.stdout!.on('data', (chunk) => {
+      this.stdout = (this.stdout + chunk).slice(-OUTPUT_CHARS_MAX);
+    });
+    const ready = eventually(`peer ${this.index} is ready`, () => this.looksReady(), { timeoutMs: START_MS });
+    const early = this.exited.then(() => {
+      throw new Error(`it ended with ${child.exitCode ?? child.signalCode}`);
+    });
+    try {
+      await Promise.race([ready, early]);
+    } catch (error) {
+      await this.kill('SIGKILL');
+      throw new Error(`peer ${this.index} did not start: ${(error as Error).message}\n${this.stderr}`, {
+        cause: error,
+      });
+    } finally {
+      early.catch(() => {}); // It ends one day; only an end before it was ready is of interest.
+      ready.catch(() => {});
+    }
+  }
+
+  /** What `/ready` says; undefined when it is not ready or does not answer. */
+  async ready(): Promise<{ ready: boolean; peer_id: string; connected_peers: number } | undefined> {
+    const response = await fetch(`${this.url}/ready`, { signal: AbortSignal.timeout(START_MS) });
+    return response.ok
+      ? ((await response.json()) as { ready: boolean; peer_id: string; connected_peers: number })
+      : undefined;
+  }
+
+  /** Sends a signal and waits until the process is gone. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    if (this.isRunning) this.child!.kill(signal);
+    await this.exited;
+    await this.closeClients();
+  }
+
+  /** SIGSTOP: the process is there and does nothing. */
+  pause(): void {
+    process.kill(this.pid, 'SIGSTOP');
+  }
+
+  resume(): void {
+    process.kill(this.pid, 'SIGCONT');
+  }
+
+  /** SIGTERM, and SIGKILL when that takes too long. Does nothing when it does not run. */
+  async stop(): Promise<void> {
+    await this.closeClients();
+    if (!this.isRunning) return;
+    this.resume();
+    const tooLate = setTimeout(() => this.child?.kill('SIGKILL'), STOP_MS);
+    try {
+      await this.kill('SIGTERM');
+    } finally {
+      clearTimeout(tooLate);
+    }
+  }
+
+  /** On the same folder and ports; stops it first when it runs. */
+  async restart(): Promise<void> {
+    await this.stop();
+    await this.start();
+  }
+
+  /** A new MCP client of the SDK over HTTP, closed with the peer at the latest. */
+  async mcp(): Promise<Client> {
+    const client = new Client({ name: 'flowmesh-test', version: '1.0.0' });
+    await client.connect(new StreamableHTTPClientTransport(new URL(`${this.url}/mcp`)));
+    this.clients.add(client);
+    return client;
+  }
+
+  /** Calls a tool over MCP. @throws RemoteError when its result says `success: false` */
+  async call(tool: string, input: JsonObject = {}): Promise<JsonObject> {
+    const [client = await this.mcp()] = this.clients;
+    const { structuredContent } = await client.callTool({ name: tool, arguments: input });
+    const output = structuredContent as JsonObject;
+    if (output['success'] !== true) throw new RemoteError(errorSchema.parse(output['error']) as RemoteError);
+    return output;
+  }
+
+  private async looksReady(): Promise<boolean> {
+    const record = await runningPeer(this.data_dir);
+    if (record === undefined || record.pid !== this.child!.pid || record.http_url === null) return false;
+    this.record = record;
+    return (await this.ready())?.ready ?? false;
+  }
+
+  /** Any free ports at first, the same ones ever after: other peers and clients come back to where it was. */
+  private ports(): string[] {
+    if (this.record === undefined) return ['--http-port', '0', '--listen', '/ip4/127.0.0.1/tcp/0'];
+    const listen = this.record.addresses.map((address) => address.replace(/\/p2p\/.*$/, ''));
+    return ['--http-port', new URL(this.url).port, ...listen.flatMap((address) => ['--listen', address])];
+  }
+
+  private async closeClients(): Promise<void> {
+    const clients = [...this.clients];
+    this.clients.clear();
+    // A client whose peer is gone fails to say goodbye; there is nobody to say it to.
+    await Promise.allSettled(clients.map((client) => client.close()));
+  }
+
+  private mustHave<T>(value: T | null | undefined): T {
+    if (value === null || value === undefined) throw new Error(`peer ${this.index} does not run`);
+    return value;
+  }
+}

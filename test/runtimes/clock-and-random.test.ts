@@ -1,0 +1,79 @@
+import { expect, it, vi } from 'vitest';
+import { createClock } from '../../node/clock.ts';
+import { createLog } from '../../node/log.ts';
+import { createRandom } from '../../node/random.ts';
+
+it('a timer never fires before its time, and not at all when it was cancelled', async () => {
+  const clock = createClock();
+  const cancelled = vi.fn();
+  clock.after(1, cancelled)();
+  for (let round = 0; round < 20; round++) {
+    const start = clock.now();
+    const delayMs = 0.5 + round / 10;
+    await new Promise<void>((resolve) => clock.after(delayMs, resolve));
+    // Node's own timers count whole milliseconds of a clock that is read once a turn.
+    expect(clock.now() - start).toBeGreaterThan(delayMs - 1);
+  }
+  expect(cancelled).not.toHaveBeenCalled();
+});
+
+it('a delay longer than a timer of Node can take is waited for in parts', () => {
+  vi.useFakeTimers();
+  try {
+    const clock = createClock();
+    const fired = vi.fn();
+    const days = 60;
+    clock.after(days * 86_400_000, fired);
+    vi.advanceTimersByTime(days * 86_400_000 - 1);
+    expect(fired).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(1);
+    expect(fired).toHaveBeenCalledOnce();
+    const cancel = clock.after(days * 86_400_000, fired);
+    vi.advanceTimersByTime(40 * 86_400_000);
+    cancel();
+    vi.advanceTimersByTime(40 * 86_400_000);
+    expect(fired).toHaveBeenCalledOnce();
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+it('what is deferred runs after the other callbacks of the turn', async () => {
+  const order: string[] = [];
+  const clock = createClock();
+  clock.defer(() => order.push('deferred'));
+  queueMicrotask(() => order.push('microtask'));
+  process.nextTick(() => order.push('tick'));
+  await new Promise<void>((resolve) => clock.defer(resolve));
+  expect(order.at(-1)).toBe('deferred');
+  expect(order).toHaveLength(3);
+});
+
+it('random numbers fill [0, 1) evenly and ids are base32hex of the wanted length', () => {
+  const random = createRandom();
+  const buckets = new Array<number>(16).fill(0);
+  for (let round = 0; round < 16_000; round++) {
+    const value = random.next();
+    expect(value).toBeGreaterThanOrEqual(0);
+    expect(value).toBeLessThan(1);
+    buckets[Math.floor(value * 16)]! += 1;
+  }
+  // 1,000 expected; six standard deviations are 184.
+  for (const count of buckets) expect(Math.abs(count - 1_000)).toBeLessThan(184);
+  const ids = Array.from({ length: 1_000 }, () => random.id(20));
+  expect(new Set(ids).size).toBe(1_000);
+  expect(ids.every((id) => /^[0-9a-v]{20}$/.test(id))).toBe(true);
+  expect(new Set(ids.join('')).size).toBe(32);
+});
+
+it('a pretty line is one line with the fields after the message; JSON keeps them all', () => {
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  createLog({ level: 'info', fields: { peer: 'p' }, stream, pretty: true }).info({ port: 1, why: 'a b' }, 'listening');
+  expect(lines[0]).toMatch(/^\d\d:\d\d:\d\d\.\d{3} INFO {2}listening peer=p port=1 why="a b"\n$/);
+  const log = createLog({ level: 'warn', stream });
+  log.info({}, 'not said');
+  log.child({ loop: 'mesh' }).warn({ n: 1 }, 'said');
+  expect(lines).toHaveLength(2);
+  expect(JSON.parse(lines[1]!)).toMatchObject({ level: 40, loop: 'mesh', n: 1, msg: 'said' });
+});
