@@ -11,11 +11,10 @@ import type { Log, Reader } from '../scheduler/ports.ts';
 import { packageVersion } from './cli/package-file.ts';
 import { createClock } from './clock.ts';
 import type { Config } from './config.ts';
-import { startListener } from './mcp/listener.ts';
 import { type Closing, closeAll } from './runtimes/closing.ts';
 import { linkInline } from './runtimes/inline-mesh.ts';
 import { CLOSE_DEADLINE_MS, MESH_STOP_DEADLINE_MS } from './runtimes/limits.ts';
-import { type Mesh, type MeshSeams, startMesh } from './runtimes/mesh.ts';
+import type { Mesh, MeshSeams } from './runtimes/mesh.ts';
 import type { MeshLink } from './runtimes/mesh-link.ts';
 import { MeshSupervisor } from './runtimes/mesh-supervisor.ts';
 import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
@@ -50,11 +49,14 @@ export interface RunningPeer {
 export async function startPeer(config: Config, log: Log, seams: MeshSeams = {}): Promise<RunningPeer> {
   const opened: Closing[] = [];
   try {
+    // Read while the mesh side starts; neither loop loads what only the other one needs.
+    const listenerModule = config.http === null ? null : import('./mcp/listener.ts');
     const { link, reader, mesh } = await openMesh(config, log, seams, opened);
     const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
     opened.push({ part: 'router', close: () => router.close() });
     let httpUrl: string | null = null;
-    if (config.http !== null) {
+    if (config.http !== null && listenerModule !== null) {
+      const { startListener } = await listenerModule;
       const info = { peer_id: link.info.peer_id, name: config.name, version: packageVersion() };
       const listener = await startListener({ ...config.http, router, info, log });
       opened.push({ part: 'listener', close: () => listener.close() });
@@ -91,6 +93,7 @@ async function openMesh(
     return { part: 'mesh', close: () => link.stop(), deadlineMs: MESH_STOP_DEADLINE_MS + CLOSE_DEADLINE_MS };
   };
   if (config.runtime === 'inline') {
+    const { startMesh } = await import('./runtimes/mesh.ts');
     const mesh = await startMesh(config, log, seams);
     const link = linkInline(mesh);
     opened.push(stopsMesh(link));

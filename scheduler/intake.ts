@@ -6,7 +6,7 @@
  * 3. The same content under the same id is the same record; other content is a conflict.
  */
 import { FlowmeshError, type JsonValue } from '../dag/errors.ts';
-import { checkReferences, compileTemplate, templatesOf } from '../dag/expression.ts';
+import { checkReferences, compileTemplate, type Template, templatesOf } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX } from '../dag/limits.ts';
 import { nearest } from '../dag/nearest.ts';
@@ -109,20 +109,15 @@ export class Intake {
     const graph = new WorkflowGraph(workflow.steps);
     checkReferences(workflow, graph);
     const places = new Map<string, string>();
+    const note = (template: Template | undefined) => {
+      for (const [text, place] of template?.places ?? []) if (!places.has(text)) places.set(text, place);
+    };
     for (const [position, step] of workflow.steps.entries()) {
       checkAction(step.action, `steps[${position}].action`);
-      const { when, foreach, inputs } = templatesOf(step);
-      const of = (field: string, expressions: string[] = []) => {
-        for (const text of expressions) if (!places.has(text)) places.set(text, `steps[${position}].${field}`);
-      };
-      of('when', when?.expressions);
-      of('foreach', foreach?.expressions);
-      of('inputs', inputs.expressions);
+      const { when, foreach, inputs } = templatesOf(step, ['steps', position]);
+      for (const template of [when, foreach, inputs]) note(template);
     }
-    if (workflow.output !== undefined) {
-      for (const text of compileTemplate(workflow.output).expressions)
-        if (!places.has(text)) places.set(text, 'output');
-    }
+    if (workflow.output !== undefined) note(compileTemplate(workflow.output, ['output']));
     await this.checkExpressions(places);
     return graph;
   }
@@ -166,7 +161,13 @@ export class Intake {
       }
       this.checkRoom();
       const waits = await this.dependenciesOf('task', submission.depends_on);
-      const record = newTask(submission, task_id, content_hash, makeUid(parts.random, parts.clock.wall()), parts.clock.wall());
+      const record = newTask(
+        submission,
+        task_id,
+        content_hash,
+        makeUid(parts.random, parts.clock.wall()),
+        parts.clock.wall(),
+      );
       return await this.createTask(record, waits).then((receipt) => ({ ...receipt, duplicate: false, durability }));
     });
   }

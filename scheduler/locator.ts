@@ -17,7 +17,7 @@ import {
   RESERVATIONS_MAX,
 } from './limits.ts';
 import { type Alias, callAnswerSchema, type Located, locateAnswerSchema, reserveAnswerSchema } from './messages.ts';
-import type { Clock, Log, Network, Reader } from './ports.ts';
+import type { Clock, Log, Network } from './ports.ts';
 import type { WorkerPool } from './worker.ts';
 
 /** A record of this peer. */

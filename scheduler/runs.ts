@@ -12,6 +12,7 @@ import {
   checkReferences,
   compileTemplate,
   fillTemplate,
+  holds,
   referencedSteps,
   resolvePath,
   templatesOf,
@@ -225,7 +226,7 @@ export class Runs {
         this.apply(later, live, { type: 'step_failed', step_id: stepId, error: result.toShape() });
         return;
       }
-      if (when !== undefined && !isTruthy(fillTemplate(when, result!))) {
+      if (when !== undefined && !holds(fillTemplate(when, result!))) {
         this.apply(later, live, { type: 'step_skipped', step_id: stepId, reason: 'its condition `when` did not hold' });
         return;
       }
@@ -253,7 +254,7 @@ export class Runs {
     }
     live.started_at.set(stepId, this.now());
     this.apply(turn, live, { type: 'step_started', step_id: stepId, items: list });
-    if (live.run.step(stepId).status === 'running') {
+    if (isRunning(live.run.step(stepId).status)) {
       turn.put(this.stepRecord(live, stepId));
       this.issue(turn, live, stepId);
     }
@@ -290,7 +291,7 @@ export class Runs {
     const ended = (status: 'failed' | 'cancelled', error: ErrorShape | null) =>
       this.apply(turn, live, { type: 'task_ended', step_id: step.step_id, index, status, output: null, error });
     // The run stopped while the inputs were evaluated: what was announced to it must end.
-    if (live.run.step(step.step_id).status !== 'running') {
+    if (!isRunning(live.run.step(step.step_id).status)) {
       ended('cancelled', null);
       return;
     }
@@ -335,7 +336,7 @@ export class Runs {
   ): void {
     const step_id = record.step_id!;
     const index = record.index ?? 0;
-    if (live.run.step(step_id).status !== 'running') {
+    if (!isRunning(live.run.step(step_id).status)) {
       this.apply(turn, live, { type: 'task_ended', step_id, index, status: 'cancelled', output: null, error: null });
       return;
     }
@@ -718,8 +719,13 @@ function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<Run
       yield { type: 'task_waiting', step_id, index: task.index ?? 0, waiting: true };
     if (task.ended_at !== null) yield taskEnded(task);
   }
-  // A failure without a task's row: the inputs of an item could not be made.
-  if (step.ended_at !== null && step.error !== null) yield { type: 'step_failed', step_id, error: step.error };
+  if (step.ended_at === null || step.status === 'cancelled') return;
+  // An item without a row: its inputs could not be made, which counted as its failure.
+  const made = new Set(tasks.map((task) => task.index ?? 0));
+  for (let index = 0; index < (step.items?.length ?? 1); index++) {
+    if (!made.has(index))
+      yield { type: 'task_ended', step_id, index, status: 'failed', output: null, error: step.error };
+  }
 }
 
 function nestedWorkflow(record: TaskRecord, newId: () => string): Workflow & { workflow_id: string } {
@@ -745,8 +751,9 @@ function expressionError(expression: string, error: ErrorShape): FlowmeshError {
   });
 }
 
-function isTruthy(value: JsonValue): boolean {
-  return value !== null && value !== false && value !== 0 && value !== '';
+/** A step that waits for a person runs, too. */
+function isRunning(status: string): boolean {
+  return status === 'running' || status === 'input_required';
 }
 
 function isEnded(status: string): boolean {

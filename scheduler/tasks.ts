@@ -124,7 +124,7 @@ export class Tasks {
       const { record } = task;
       if (this.live.get(record.uid) !== task || task.lease !== null || this.queue.has(record.uid)) continue;
       if (record.status === 'running' && record.worker_id !== null && record.peer_id !== null) {
-        this.resumeLease(turn, task, record.peer_id, record.worker_id);
+        this.resumeLease(task, record.peer_id, record.worker_id);
       } else if (record.status === 'running') {
         if (record.due_at !== null) this.due.set(record.uid, wallMs(record.due_at));
       } else if (record.status === 'queued') {
@@ -136,7 +136,7 @@ export class Tasks {
   }
 
   /** The worker may still run it, or keep its result: its beats will say, or their silence. */
-  private resumeLease(turn: Turn, task: LiveTask, peer_id: string, worker_id: string): void {
+  private resumeLease(task: LiveTask, peer_id: string, worker_id: string): void {
     const { uid, attempt } = task.record;
     task.lease = { attempt, peer_id, worker_id, confirmed_at: this.clock.now() };
     this.directory.leaseGiven(peer_id, worker_id, uid);

@@ -5,7 +5,7 @@
  */
 import type { JsonObject } from '../dag/errors.ts';
 import type { SchedulerApi } from '../scheduler/api.ts';
-import { HopsExceededError } from '../scheduler/errors.ts';
+import { ElsewhereError, HopsExceededError } from '../scheduler/errors.ts';
 import { CALL_HOPS_MAX } from '../scheduler/limits.ts';
 import type { Alias, Located } from '../scheduler/messages.ts';
 import type { MeshContext, ReadContext, ReadTool, Tool } from './definition.ts';
@@ -42,14 +42,22 @@ export async function callTool(tool: Tool, rawInput: unknown, context: MeshConte
     const output = await tool.handler(input, context);
     if (output !== undefined) return success(output);
   }
+  const forward = ({ peer_id, addresses }: Located): Promise<JsonObject> => {
+    if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(tool.name);
+    return context.scheduler.call(peer_id, addresses, tool.name, (rawInput ?? {}) as JsonObject, hops + 1);
+  };
   const alias = tool.about?.(input);
   const elsewhere = alias === undefined ? undefined : await ownerOf(alias, context);
-  if (elsewhere !== undefined) {
-    if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(tool.name);
-    const { peer_id, addresses } = elsewhere;
-    return context.scheduler.call(peer_id, addresses, tool.name, (rawInput ?? {}) as JsonObject, hops + 1);
+  if (elsewhere !== undefined) return forward(elsewhere);
+  if (tool.runtime === 'mesh') {
+    try {
+      return success(await tool.handler(input, context));
+    } catch (error) {
+      // The id of a submit is another peer's already: that one says whether it is the same submit. Nothing ran here.
+      if (error instanceof ElsewhereError) return await forward(error.at);
+      throw error;
+    }
   }
-  if (tool.runtime === 'mesh') return success(await tool.handler(input, context));
   return success(await readAgain(tool, input, alias, context));
 }
 

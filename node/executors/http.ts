@@ -109,10 +109,11 @@ class HttpTimeoutError extends FlowmeshError {
 export class HttpAction {
   readonly #agent: Agent;
 
-  constructor(policy: HttpPolicy) {
+  /** @param connect opens every connection, those of redirects too; default: within `policy` */
+  constructor(policy: HttpPolicy, connect = guardedConnector(policy)) {
     // Timeouts are the step's own: the agent's would cut a long answer that the step waits for.
     this.#agent = new Agent({
-      connect: guardedConnector(policy),
+      connect,
       keepAliveTimeout: HTTP_KEEP_ALIVE_MS,
       headersTimeout: 0,
       bodyTimeout: 0,

@@ -108,6 +108,7 @@ export class PeerStream {
       outboxBytesMax: limits.outboxBytesMax ?? OUTBOX_BYTES_MAX,
     };
     this.#reader = new FrameReader(this.#limits.messageBytesMax);
+    spareWindowUpdates(stream);
     // libp2p's stream forgets `drain` listeners never; they live and die with the stream.
     stream.addEventListener('message', this.#onChunk);
     stream.addEventListener('drain', this.#scheduleFlush);
@@ -358,6 +359,27 @@ export class PeerStream {
       this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
     }
   }
+}
+
+/** The part of @libp2p/yamux's stream that `spareWindowUpdates` touches. */
+interface YamuxWindow {
+  recvWindow: number;
+  recvWindowCapacity: number;
+  sendWindowUpdate(): void;
+}
+
+/**
+ * Lets the receive window be half used before it is opened again. @libp2p/yamux answers each piece of data with a
+ * window update of its own, encrypted and written to the socket: for small messages as much work as the message.
+ * A stream of another muxer is left as it is.
+ */
+function spareWindowUpdates(stream: Stream): void {
+  const window = stream as unknown as Partial<YamuxWindow>;
+  const update = window.sendWindowUpdate;
+  if (typeof update !== 'function' || typeof window.recvWindow !== 'number') return;
+  window.sendWindowUpdate = () => {
+    if (window.recvWindowCapacity! <= window.recvWindow! / 2) update.call(stream);
+  };
 }
 
 /** Resolves at the first of the events; rejects when the signal aborts. */

@@ -3,7 +3,11 @@ import { parseArgs } from 'node:util';
 import { simulate } from './simulate.ts';
 
 const { values } = parseArgs({
-  options: { seeds: { type: 'string', default: '100' }, seed: { type: 'string' }, from: { type: 'string', default: '1' } },
+  options: {
+    seeds: { type: 'string', default: '100' },
+    seed: { type: 'string' },
+    from: { type: 'string', default: '1' },
+  },
 });
 
 if (values.seed !== undefined) {
@@ -30,6 +34,8 @@ if (values.seed !== undefined) {
     }
   }
   const seconds = (performance.now() - started) / 1_000;
-  console.log(`${count} seeds in ${seconds.toFixed(1)} s: ${accepted} accepted, ${crashes} crashes, ${reruns} re-runs, ${broken} seeds broke a promise`);
+  console.log(
+    `${count} seeds in ${seconds.toFixed(1)} s: ${accepted} accepted, ${crashes} crashes, ${reruns} re-runs, ${broken} seeds broke a promise`,
+  );
   process.exitCode = broken === 0 ? 0 : 1;
 }

@@ -46,7 +46,10 @@ export class SimulatedMesh {
   }
 
   /** Starts a peer on its disk, new or kept, and dials the others. */
-  async start(peer_id: string, options: { slots?: number; labels?: string[]; store?: MemoryStore } = {}): Promise<SimulatedPeer> {
+  async start(
+    peer_id: string,
+    options: { slots?: number; labels?: string[]; store?: MemoryStore } = {},
+  ): Promise<SimulatedPeer> {
     const { world } = this;
     const rate = this.#rates.get(peer_id) ?? world.random.between(0.95, 1.05);
     this.#rates.set(peer_id, rate);

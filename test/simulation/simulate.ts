@@ -4,8 +4,9 @@
  *   npm run simulate -- --seeds 1000
  *   npm run simulate -- --seed 17        replays one run and prints its trace
  */
-import { requiresSchema, retrySchema, parseWorkflow } from '../../dag/schema.ts';
+
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { parseWorkflow, requiresSchema, retrySchema } from '../../dag/schema.ts';
 import { isTerminal } from '../../scheduler/records.ts';
 import { SimulatedMesh } from './mesh.ts';
 
@@ -43,7 +44,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const { world } = mesh;
   const { random } = world;
   const names = Array.from({ length: options.peers ?? 3 }, (_, index) => `peer-${index}`);
-  for (const name of names) await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
+  for (const name of names)
+    await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
   await world.run(world.now + 200);
   mesh.board.faults = { loss: random.pick([0, 0.01, 0.1]), delayMs: [0.1, random.pick([1, 20, 300])] };
 

@@ -112,12 +112,10 @@ export class SimulatedNetwork implements Network {
           settle();
         });
       this.#carry(this, peer, method, () => {
-        target!
-          .receive(this.self, method, copy(params))
-          .then(
-            (value) => answer(() => resolve(copy(value ?? null))),
-            (error: unknown) => answer(() => reject(new RemoteError(copy(errorShape(error) as never)))),
-          );
+        target!.receive(this.self, method, copy(params)).then(
+          (value) => answer(() => resolve(copy(value ?? null))),
+          (error: unknown) => answer(() => reject(new RemoteError(copy(errorShape(error) as never)))),
+        );
       });
     });
   }
@@ -151,7 +149,9 @@ export class SimulatedNetwork implements Network {
 
   async receive(from: string, method: string, params: unknown): Promise<JsonValue | undefined> {
     if (this.#events === null) throw new FlowmeshError('NOT_READY', 'not attached', { retryable: true });
-    this.#board.world.note(`${from} > ${this.self} ${method} ${this.#board.world.trace ? JSON.stringify(params).slice(0, 300) : ''}`);
+    this.#board.world.note(
+      `${from} > ${this.self} ${method} ${this.#board.world.trace ? JSON.stringify(params).slice(0, 300) : ''}`,
+    );
     return await this.#events.onMessage(from, method, params);
   }
 

@@ -1,0 +1,123 @@
+/** `flowmesh node start` with real peers, each a process of its own. */
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { tools } from '../../tools/registry.ts';
+import { BIN, runCli, startCli } from './run-cli.ts';
+
+const PEERS_MET_ROUNDS_MAX = 60;
+
+let home: string;
+let env: Record<string, string>;
+let started: ReturnType<typeof startCli>[];
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'flowmesh-start-'));
+  env = { FLOWMESH_HOME: home };
+  started = [];
+});
+afterEach(async () => {
+  for (const child of started) child.kill('SIGKILL');
+  await Promise.all(started);
+  await rm(home, { recursive: true, force: true });
+});
+
+/** Resolves with what the peer told of itself once it is ready. */
+async function start(...args: string[]) {
+  const child = startCli(['node', 'start', ...args], env, { cwd: home });
+  started.push(child);
+  const facts: Record<string, string> = {};
+  for await (const line of createInterface({ input: child.stderr! })) {
+    const [, name, value] = /^ {2}(peer id|listens|data|MCP) +(\S+)$/.exec(line) ?? [];
+    if (name !== undefined) facts[name] = value!;
+    if (name === 'MCP') break;
+  }
+  child.stderr!.resume();
+  return { child, facts };
+}
+
+describe('node start', () => {
+  it('commands find the peer while it runs, and say that none runs when it has stopped', async () => {
+    const { child, facts } = await start();
+    expect(facts['data']).toBe(join(home, 'default', 'peer-1'));
+    const status = await runCli(['node', 'status', '--json'], env);
+    expect(status.exitCode).toBe(0);
+    expect(JSON.parse(status.stdout)).toMatchObject({ ready: true, peer_id: facts['peer id'], pid: child.pid });
+    expect((await runCli(['peer', 'list', '--data-dir', facts['data']!], env)).exitCode).toBe(0);
+
+    const second = await runCli(['node', 'start', '--data-dir', facts['data']!], env);
+    expect(second.exitCode).toBe(1);
+    expect(second.stderr).toContain(
+      `DATA_FOLDER_IN_USE  the data folder ${facts['data']} is in use by process ${child.pid}`,
+    );
+
+    child.kill('SIGINT');
+    expect((await child).exitCode).toBe(0);
+    expect(existsSync(join(facts['data']!, 'peer.json'))).toBe(false);
+    expect((await runCli(['peer', 'list'], env)).exitCode).toBe(3);
+  });
+
+  it('the same command three times at once makes a mesh of three', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = `/ip4/127.0.0.1/tcp/${(server.address() as { port: number }).port}`;
+    server.close();
+    await once(server, 'close');
+    await writeFile(join(home, 'bootstrap.json'), JSON.stringify({ mesh: 'three', bootstrap: [address] }));
+
+    const peers = await Promise.all([1, 2, 3].map(() => start('--bootstrap')));
+    expect(new Set(peers.map(({ facts }) => facts['data'])).size).toBe(3);
+    expect(new Set(peers.map(({ facts }) => facts['MCP'])).size).toBe(3);
+    expect(peers.filter(({ facts }) => facts['listens']!.startsWith(`${address}/`)).length).toBe(1);
+
+    // Meeting takes as long as the dials do; asking is the only way to see it from outside.
+    let names: string[] = [];
+    for (let round = 0; round < PEERS_MET_ROUNDS_MAX && names.length < 2; round++) {
+      const { stdout } = await runCli(['peer', 'list', '--status-filter', 'connected', '--json'], env, { cwd: home });
+      names = JSON.parse(stdout).peers.map(({ name }: { name: string }) => name);
+    }
+    expect(names.length).toBe(2);
+    for (const { child } of peers) child.kill('SIGTERM');
+    expect((await Promise.all(peers.map(({ child }) => child))).map(({ exitCode }) => exitCode)).toEqual([0, 0, 0]);
+  });
+
+  it('with --stdio nothing but MCP is on stdout, and the end of stdin stops the peer', async () => {
+    const transport = new StdioClientTransport({
+      command: process.execPath,
+      args: [BIN, 'node', 'start', '--stdio', '--no-http'],
+      env: { ...env, PATH: process.env['PATH']! },
+      stderr: 'ignore',
+    });
+    const client = new Client({ name: 'test', version: '1.0.0' });
+    const strays: Error[] = [];
+    client.onerror = (error) => strays.push(error);
+    await client.connect(transport);
+    expect((await client.listTools()).tools.map(({ name }) => name)).toEqual([...tools.keys()]);
+    await client.close();
+    expect(strays).toEqual([]);
+    expect(existsSync(join(home, 'default', 'peer-1', 'peer.json'))).toBe(false);
+  });
+
+  it('what cannot be started is said, with exit code 1 for the host and 2 for a wrong setting', async () => {
+    const blocked = join(home, 'file');
+    await writeFile(blocked, '');
+    const unusable = await runCli(['node', 'start', '--data-dir', join(blocked, 'x')], env);
+    expect([unusable.exitCode, unusable.stderr]).toEqual([1, expect.stringContaining('DATA_FOLDER_UNUSABLE')]);
+    const wrong = await runCli(['node', 'start', '--http-port', 'x'], env);
+    expect([wrong.exitCode, wrong.stderr]).toEqual([2, expect.stringContaining('--http-port x: ')]);
+    const missing = await runCli(['node', 'start', '--bootstrap', 'none.json'], env, { cwd: home });
+    expect([missing.exitCode, missing.stderr]).toEqual([
+      2,
+      expect.stringContaining('none.json cannot be read: there is no such file'),
+    ]);
+    await writeFile(join(home, 'bad.json'), '{\n  "mesh": "a",\n  "bootstrap": [}\n');
+    const syntax = await runCli(['node', 'start', '--bootstrap', 'bad.json'], env, { cwd: home });
+    expect([syntax.exitCode, syntax.stderr]).toEqual([2, expect.stringMatching(/bad\.json:3:17: /)]);
+  });
+});

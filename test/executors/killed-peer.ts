@@ -1,0 +1,21 @@
+/** A peer's executors and evaluator at work on what never ends; the test kills this process and looks what stays. */
+import { join } from 'node:path';
+import { createExecutors } from '../../node/executors/executors.ts';
+import { createEvaluator } from '../../node/expressions/evaluator.ts';
+import { quietLog, RecordedIO, requestOf } from './recorded-io.ts';
+
+const executors = await createExecutors(
+  {
+    shell: { allow: [] },
+    http_action: { private: false, allow: [] },
+    functions: [join(import.meta.dirname, 'handlers.ts')],
+  },
+  quietLog,
+);
+const evaluator = createEvaluator({ timeout_ms: 600_000 });
+await evaluator.evaluate([{ expression: '1', scope: {} }]);
+const io = new RecordedIO();
+void executors.run(requestOf('fn:ignores', {}), io);
+void evaluator.evaluate([{ expression: '$match("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", /(a+)+$/)', scope: {} }]);
+await io.logged('waiting');
+process.send!('busy');

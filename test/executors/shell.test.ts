@@ -1,0 +1,252 @@
+/** `shell` with real commands: policy, output, failure, and the end of the whole process tree. */
+import { mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
+import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { runShell } from '../../node/executors/shell.ts';
+import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
+import { isRunning, waitUntilGone } from './processes.ts';
+import { RecordedIO, requestOf } from './recorded-io.ts';
+
+const CANCELLED_WITHIN_MS = 2_000;
+const ANY = ['*'];
+
+let folder: string;
+beforeAll(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), 'flowmesh-shell-')));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const run = (payload: JsonObject, { io = new RecordedIO(), allow = ANY } = {}) =>
+  runShell(requestOf('shell', payload), io, allow);
+const script = (text: string, more: JsonObject = {}) => ({ command: ['sh', '-c', text], ...more });
+const failureOf = (payload: JsonObject, options?: { io?: RecordedIO; allow?: string[] }) =>
+  run(payload, options).then(
+    (output) => {
+      throw new Error(`an output: ${JSON.stringify(output)}`);
+    },
+    (error: FlowmeshError) => error,
+  );
+
+describe('a command', () => {
+  it('gives exit code, stdout and stderr, and logs its lines', async () => {
+    const io = new RecordedIO();
+    expect(await run(script('echo one; echo two; echo three >&2'), { io })).toEqual({
+      exit_code: 0,
+      stdout: 'one\ntwo',
+      stderr: 'three',
+    });
+    expect(io.lines.filter(([stream]) => stream === 'stdout')).toEqual([
+      ['stdout', 'one'],
+      ['stdout', 'two'],
+    ]);
+    expect(io.lines).toContainEqual(['stderr', 'three']);
+  });
+
+  it('is never read by a shell', async () => {
+    expect(await run({ command: ['printf', '%s|', '$HOME', '; ls', '*', 7, true] })).toMatchObject({
+      stdout: '$HOME|; ls|*|7|true|',
+    });
+  });
+
+  it('finds its idempotency key and attempt, and no setting of the peer', async () => {
+    process.env['FLOWMESH_SECRET_OF_TEST'] = 'hidden';
+    const { stdout } = (await run(script('env', { env: { MINE: 5, FLOWMESH_ATTEMPT: 'forged' }, parse: 'lines' }))) as {
+      stdout: string[];
+    };
+    delete process.env['FLOWMESH_SECRET_OF_TEST'];
+    expect(stdout).toEqual(expect.arrayContaining(['FLOWMESH_TASK_UID=w1/step/0', 'FLOWMESH_ATTEMPT=3', 'MINE=5']));
+    expect(stdout.join('\n')).not.toContain('hidden');
+  });
+
+  it('runs in cwd and reads stdin', async () => {
+    expect(await run({ command: ['pwd'], cwd: folder })).toMatchObject({ stdout: folder });
+    expect(await run({ command: ['cat'], stdin: 'a\nb\n' })).toMatchObject({ stdout: 'a\nb' });
+    expect(await run({ command: ['cat'] })).toMatchObject({ stdout: '' });
+  });
+
+  it('may leave a large stdin unread', async () => {
+    expect(await run({ command: ['true'], stdin: 'x'.repeat(1_000_000) })).toMatchObject({ exit_code: 0 });
+  });
+
+  it.each([
+    ['json', '{"a": [1, 2]}\n', { a: [1, 2] }],
+    ['lines', 'a\r\n\nb\n', ['a', '', 'b']],
+    ['lines', '', []],
+    ['text', 'a\n\n', 'a\n'],
+  ])('gives stdout as %s', async (parse, stdin, stdout) => {
+    expect(await run({ command: ['cat'], stdin, parse })).toMatchObject({ stdout });
+  });
+
+  it('fails for good when it was to write JSON and did not', async () => {
+    expect(await failureOf({ command: ['echo', '{oops'], parse: 'json' })).toMatchObject({
+      code: 'INVALID_OUTPUT',
+      retryable: false,
+    });
+  });
+
+  it('fails, to be retried, with its exit code and the end of stderr', async () => {
+    expect(await failureOf(script('for n in $(seq 100); do echo "problem $n" >&2; done; exit 3'))).toMatchObject({
+      code: 'EXIT_CODE',
+      retryable: true,
+      message: expect.stringMatching(/ended with exit code 3: problem 91\n(.*\n)*problem 100$/),
+      details: { exit_code: 3, signal: null },
+    });
+    expect(await failureOf(script('kill -9 $$'))).toMatchObject({
+      code: 'EXIT_CODE',
+      details: { exit_code: null, signal: 'SIGKILL' },
+    });
+  });
+
+  it('fails for good when there is no such command or folder', async () => {
+    expect(await failureOf({ command: ['no-such-command'] })).toMatchObject({
+      code: 'COMMAND_NOT_FOUND',
+      retryable: false,
+      message: expect.stringContaining('no-such-command'),
+    });
+    expect(await failureOf({ command: ['/no/such/command'] })).toMatchObject({ code: 'COMMAND_NOT_FOUND' });
+    expect(await failureOf({ command: ['ls'], cwd: join(folder, 'missing') })).toMatchObject({
+      code: 'INVALID_PAYLOAD',
+      message: expect.stringContaining('missing'),
+    });
+  });
+
+  it.each([
+    [{}, /command is missing/],
+    [{ command: 'ls -l' }, /command must be a list/],
+    [{ command: [] }, /must name a command/],
+    [{ command: ['ls'], arse: 'json' }, /arse is not a known field \(did you mean "parse"\?\)/],
+    [{ command: ['ls'], parse: 'jsom' }, /did you mean "json"/],
+    [{ command: ['ls'], env: { 'A=B': 'c' } }, /env/],
+    [{ command: ['ls', 'a\0b'] }, /NUL/],
+  ])('is refused when its inputs are wrong: %j', async (payload, message) => {
+    const error = await failureOf(payload as JsonObject);
+    expect(error).toMatchObject({ code: 'INVALID_PAYLOAD', retryable: false });
+    expect(error.message).toMatch(message);
+  });
+});
+
+describe('the policy', () => {
+  it('runs what is allowed by name or by its absolute path', async () => {
+    expect(await run({ command: ['echo', 'x'] }, { allow: ['echo'] })).toMatchObject({ stdout: 'x' });
+    expect(await run({ command: ['/bin/echo', 'x'] }, { allow: ['/bin/echo'] })).toMatchObject({ stdout: 'x' });
+  });
+
+  it.each([
+    [[], 'echo', /runs no shell commands, not "echo"; start it with --allow-shell echo .*shell\.allow/],
+    [['wc', 'ls'], 'echo', /runs only wc, ls, not "echo"/],
+    [['echo'], '/bin/echo', /not "\/bin\/echo"/],
+    [['./echo'], './echo', /not "\.\/echo"/],
+  ])('with %j refuses %s and says what would allow it', async (allow, command, message) => {
+    const error = await failureOf({ command: [command, 'x'] }, { allow });
+    expect(error).toMatchObject({ code: 'ACTION_NOT_ALLOWED', retryable: false });
+    expect(error.message).toMatch(message);
+  });
+
+  it.each(['PATH', 'LD_PRELOAD', 'BASH_ENV', 'NODE_OPTIONS', 'GIT_SSH_COMMAND'])(
+    'does not let a step change what an allowed command is through %s',
+    async (name) => {
+      await symlink('/bin/ls', join(folder, `echo-${name}`));
+      const payload = { command: ['echo', 'x'], env: { [name]: folder } };
+      expect(await failureOf(payload, { allow: ['echo'] })).toMatchObject({
+        code: 'ACTION_NOT_ALLOWED',
+        message: expect.stringContaining(name),
+      });
+      expect(await run(payload, { allow: ANY })).toMatchObject({ stdout: 'x' });
+    },
+  );
+});
+
+describe('the output', () => {
+  it('may be as large as the limit, and not larger', async () => {
+    const { stdout } = (await run({ command: ['head', '-c', OUTPUT_BYTES_MAX, '/dev/zero'] })) as { stdout: string };
+    expect(stdout).toHaveLength(OUTPUT_BYTES_MAX);
+    expect(await failureOf({ command: ['head', '-c', OUTPUT_BYTES_MAX + 1, '/dev/zero'] })).toMatchObject({
+      code: 'OUTPUT_TOO_LARGE',
+      retryable: false,
+    });
+  });
+
+  it('ends a command that writes for ever', async () => {
+    const io = new RecordedIO();
+    expect(await failureOf(script('echo pid $$; exec yes'), { io })).toMatchObject({ code: 'OUTPUT_TOO_LARGE' });
+    await waitUntilGone([pidIn(await io.logged('pid '))]);
+  });
+
+  it('is logged in bounded lines, the last ones of many', async () => {
+    const io = new RecordedIO();
+    await run(script(`head -c 10000 /dev/zero | tr '\\0' x; echo; seq 200000; echo ä`), { io });
+    expect(io.lines[0]![1]).toHaveLength(LOG_LINE_CHARS_MAX);
+    expect(io.lines.at(-1)![1]).toBe('ä');
+    expect(io.lines.at(-2)![1]).toBe('200000');
+    expect(io.lines.some(([, line]) => /^… \(\d+ lines left out\)$/.test(line))).toBe(true);
+    expect(io.lines.length).toBeGreaterThanOrEqual(LOG_LINES_MAX);
+  });
+});
+
+describe('the end of the process tree', () => {
+  const TREE = 'sh -c "sleep 300 & echo grandchild $!; wait" & echo child $$; wait';
+  /** The trap is inherited: nobody in this tree heeds SIGTERM. */
+  const STUBBORN_TREE = `trap "" TERM; ${TREE}; while :; do sleep 300; done`;
+
+  const startTree = async (text: string) => {
+    const io = new RecordedIO();
+    const ended = failureOf(script(text), { io });
+    const pids = [pidIn(await io.logged('child ')), pidIn(await io.logged('grandchild '))];
+    for (const pid of pids) expect(await isRunning(pid)).toBe(true);
+    return { io, ended, pids };
+  };
+
+  it.each([
+    ['heeds SIGTERM', TREE, false, 0, 1_000],
+    ['ignores SIGTERM', STUBBORN_TREE, false, 1_400, CANCELLED_WITHIN_MS],
+    ['ignores SIGTERM, by force', STUBBORN_TREE, true, 0, 1_000],
+  ])('comes within 2 s of an abort, with every grandchild: %s', async (_name, text, force, least, most) => {
+    const { io, ended, pids } = await startTree(text);
+    const start = performance.now();
+    io.abort(force);
+    const took = await waitUntilGone(pids);
+    expect(took).toBeGreaterThanOrEqual(least);
+    expect(took).toBeLessThan(most);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+    expect(performance.now() - start).toBeLessThan(CANCELLED_WITHIN_MS);
+  });
+
+  it('comes for a grandchild that ignores SIGTERM when its parent does not', async () => {
+    const { io, ended, pids } = await startTree(
+      'sh -c "trap \'\' TERM; echo grandchild \\$\\$; while :; do sleep 300; done" & echo child $$; wait',
+    );
+    io.abort(false);
+    expect(await waitUntilGone(pids)).toBeLessThan(CANCELLED_WITHIN_MS);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+  });
+
+  it('comes with the end of the command for what it left in the background', async () => {
+    const io = new RecordedIO();
+    expect(await run(script('sleep 300 & echo left $!'), { io })).toMatchObject({ exit_code: 0 });
+    await waitUntilGone([pidIn(await io.logged('left '))]);
+    const silent = new RecordedIO();
+    await run(script('sleep 300 >/dev/null 2>&1 & echo left $!'), { io: silent });
+    await waitUntilGone([pidIn(await silent.logged('left '))]);
+  });
+
+  it('waits a moment for output that comes after the end of the command', async () => {
+    expect(await run(script('(sleep 0.05; echo late) & echo early'))).toMatchObject({ stdout: 'early\nlate' });
+  });
+
+  it('does not wait for a process that left the group with the pipes open', async () => {
+    const io = new RecordedIO();
+    expect(await run(script('setsid sh -c "echo away \\$\\$; exec sleep 300" & sleep 0.05'), { io })).toMatchObject({
+      exit_code: 0,
+    });
+    const pid = pidIn(await io.logged('away '));
+    process.kill(pid, 'SIGKILL');
+    await waitUntilGone([pid]);
+  });
+});
+
+function pidIn(line: string): number {
+  return Number(line.split(' ')[1]);
+}
