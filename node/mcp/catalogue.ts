@@ -22,7 +22,7 @@ const failureSchema = z.object({
 });
 
 /** As a client may send it and a handler gives it: outputs are not parsed, so nothing is filled in or cut off. */
-const JSON_SCHEMA_OPTIONS = { io: 'input', unrepresentable: 'any', override: portable } as const;
+const JSON_SCHEMA_OPTIONS = { io: 'input', unrepresentable: 'any' } as const;
 
 /**
  * Schemas, titles and hints of `tools` as MCP clients see them.
@@ -39,7 +39,7 @@ function listed(tool: Tool) {
     name: tool.name,
     title: tool.title,
     description: tool.description,
-    inputSchema: z.toJSONSchema(tool.input, JSON_SCHEMA_OPTIONS),
+    inputSchema: portable(z.toJSONSchema(tool.input, JSON_SCHEMA_OPTIONS)),
     outputSchema: outputSchema(tool),
     annotations: { title: tool.title, ...tool.annotations },
   };
@@ -51,19 +51,27 @@ function listed(tool: Tool) {
  */
 function outputSchema(tool: Tool): Record<string, unknown> {
   const success = tool.output.extend({ success: z.literal(true) });
-  const either = z.toJSONSchema(z.union([success, failureSchema]), JSON_SCHEMA_OPTIONS);
+  const either = portable(z.toJSONSchema(z.union([success, failureSchema]), JSON_SCHEMA_OPTIONS));
   // MCP wants an object at the root; what kind of object, the branches say.
   return { ...either, type: 'object', properties: { success: { type: 'boolean' } }, required: ['success'] };
 }
 
-/** Spellings that clients for narrower schema dialects take too: one type per schema, `true` for "anything". */
-function portable({ jsonSchema }: { jsonSchema: z.core.JSONSchema.BaseSchema }): void {
-  const { type, additionalProperties } = jsonSchema;
-  if (Array.isArray(type)) {
-    jsonSchema.anyOf = (type as 'string'[]).map((one) => ({ type: one }));
-    delete jsonSchema.type;
+/** Keywords whose value is data, not a schema. */
+const DATA_KEYWORDS = new Set(['default', 'const', 'enum', 'examples', 'required']);
+
+/** Respells a schema for clients of narrower dialects: one `type` per schema, `true` for "anything". */
+function portable<T>(schema: T): T {
+  if (Array.isArray(schema)) return schema.map(portable) as T;
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const respelled: Record<string, unknown> = {};
+  for (const [keyword, value] of Object.entries(schema)) {
+    if (keyword === 'type' && Array.isArray(value)) respelled['anyOf'] = value.map((type) => ({ type }));
+    else if (keyword === 'additionalProperties' && isEmpty(value)) respelled[keyword] = true;
+    else respelled[keyword] = DATA_KEYWORDS.has(keyword) ? value : portable(value);
   }
-  if (typeof additionalProperties === 'object' && Object.keys(additionalProperties).length === 0) {
-    jsonSchema.additionalProperties = true;
-  }
+  return respelled as T;
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 }

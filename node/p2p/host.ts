@@ -33,6 +33,11 @@ const INBOUND_PENDING_MAX = 256;
 const MONITOR_INTERVAL_MS = 2_000;
 const MONITOR_TIMEOUT_MIN_MS = 4_000;
 const MONITOR_TIMEOUT_MAX_MS = 5_000;
+/**
+ * With the default of 1 a ping of the DHT that is still open makes the monitor's own fail, and the monitor breaks the
+ * connection for it.
+ */
+const PING_STREAMS_MAX = 32;
 /** Addresses of peers from an earlier run are worth a try for this long. */
 const ADDRESS_AGE_MAX_MS = 24 * 60 * 60 * 1_000;
 const PEER_AGE_MAX_MS = 7 * ADDRESS_AGE_MAX_MS;
@@ -104,7 +109,7 @@ export async function createHost(options: HostOptions): Promise<Host> {
     peerStore: { maxAddressAge: ADDRESS_AGE_MAX_MS, maxPeerAge: PEER_AGE_MAX_MS },
     services: {
       identify: identify(),
-      ping: ping(),
+      ping: ping({ maxInboundStreams: PING_STREAMS_MAX, maxOutboundStreams: PING_STREAMS_MAX }),
       dht: kadDHT({
         protocol: `/flowmesh/${options.mesh}/kad/1.0.0`,
         clientMode: false,

@@ -18,7 +18,6 @@ export const workflowSubmit = defineMeshTool({
   input: workflowSchema.safeExtend({
     name: fields.name.describe('What people call it.'),
     steps: fields.steps.describe(
-      // biome-ignore lint/suspicious/noTemplateCurlyInString: the expression language of workflows writes them so
       'The steps. Each names an action, its inputs, and the steps it depends on; `${ steps.<step_id>.output }` in its inputs is the output of one of these.',
     ),
     tags: fields.tags.describe('Words to find it by in workflow_list.'),
