@@ -36,6 +36,22 @@ export interface WorkflowSubmission {
   require_copies: boolean;
 }
 
+export interface WorkflowReceipt {
+  record: WorkflowRecord;
+  /** The same workflow had been submitted before: `record` is that one. */
+  duplicate: boolean;
+  durability: Durability;
+  estimated_start_time: string;
+}
+
+export interface TaskReceipt {
+  record: TaskRecord;
+  duplicate: boolean;
+  durability: Durability;
+  queue_position: number | null;
+  estimated_start_time: string;
+}
+
 export interface WorkerRegistration {
   worker_id: string;
   capabilities: string[];
@@ -67,22 +83,14 @@ export interface SchedulerApi {
   readonly self: string;
   readonly feed_id: string;
 
-  submitWorkflow(
-    submission: WorkflowSubmission,
-  ): Promise<{ record: WorkflowRecord; duplicate: boolean; durability: Durability; estimated_start_time: string }>;
+  submitWorkflow(submission: WorkflowSubmission): Promise<WorkflowReceipt>;
   /** Throws INVALID_STATE when it ended already. Resolves when the cancel is durable; running actions are being ended. */
   cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }>;
 
-  submitTask(submission: TaskSubmission): Promise<{
-    record: TaskRecord;
-    duplicate: boolean;
-    durability: Durability;
-    queue_position: number | null;
-    estimated_start_time: string;
-  }>;
+  submitTask(submission: TaskSubmission): Promise<TaskReceipt>;
   cancelTask(
     uid: string,
     options: { reason: string | undefined; force: boolean },
@@ -126,5 +134,3 @@ export interface SchedulerApi {
   /** Runs a tool at another peer; rejects with that tool's own error. */
   call(peer_id: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject>;
 }
-
-export type { ErrorShape };

@@ -24,7 +24,7 @@ import {
   PROVIDERS_MAX,
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
-import { type Lease, leaseAnswerSchema } from './messages.ts';
+import { type Lease, refuseRequestSchema } from './messages.ts';
 import { type Candidate, capabilityToLookUp, choose } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { compareQueueKeys, type TaskClass } from './queue.ts';
@@ -175,7 +175,7 @@ export class Dispatcher {
     }
     for (const batch of batchesOf(ready, this.tasks)) {
       this.network.request(peer, 'lease', { leases: batch }, REQUEST_DEADLINE_MS).then(
-        (answer) => this.refused(peer, leaseAnswerSchema.parse(answer).items),
+        (answer) => this.refused(peer, refuseRequestSchema.parse(answer).items),
         (error: unknown) => {
           // It may run there all the same: the worker's beats say, or their silence.
           this.log.debug({ peer, error }, 'leases were not answered');

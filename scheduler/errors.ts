@@ -2,14 +2,6 @@
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Alias, Located } from './messages.ts';
 
-export class NotFoundError extends FlowmeshError {
-  constructor(kind: string, id: string) {
-    super('NOT_FOUND', `no ${kind} "${id}" is known here or at a connected peer; list them with ${kind}_list`, {
-      details: { kind, id },
-    });
-  }
-}
-
 export class ConflictError extends FlowmeshError {
   constructor(kind: string, id: string, where: string) {
     super('CONFLICT', `${kind} "${id}" exists already ${where} with other content; choose another id`, {

@@ -11,7 +11,7 @@ import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX } from '../dag/limits.ts';
 import { nearest } from '../dag/nearest.ts';
 import { InvalidWorkflowError, type Workflow } from '../dag/schema.ts';
-import type { Durability, TaskSubmission, WorkflowSubmission } from './api.ts';
+import type { Durability, TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import type { Dependencies } from './dependencies.ts';
 import {
   ConflictError,
@@ -28,8 +28,8 @@ import { ACTIVE_TASKS_MAX, ACTIVE_WORKFLOWS_MAX } from './limits.ts';
 import type { LocalRecord, Locator } from './locator.ts';
 import type { Alias } from './messages.ts';
 import type { Clock, Evaluator, Random, Reader } from './ports.ts';
-import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
-import { EMPTY_TASK_STATE, type Runs } from './runs.ts';
+import { EMPTY_TASK_STATE, isTerminal, type TaskRecord } from './records.ts';
+import type { Runs } from './runs.ts';
 import type { Tasks } from './tasks.ts';
 
 /** Actions that flowmesh itself knows; `fn:<name>` are the users' own. */
@@ -62,12 +62,7 @@ export class Intake {
     this.parts = parts;
   }
 
-  async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<{
-    record: WorkflowRecord;
-    duplicate: boolean;
-    durability: Durability;
-    estimated_start_time: string;
-  }> {
+  async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const { parts } = this;
     const graph = await this.check(workflow);
     const durability = durabilityOf(copies, require_copies);
@@ -138,13 +133,7 @@ export class Intake {
     if (problems.length > 0) throw new InvalidWorkflowError(problems, 'INVALID_EXPRESSION');
   }
 
-  async submitTask(submission: TaskSubmission): Promise<{
-    record: TaskRecord;
-    duplicate: boolean;
-    durability: Durability;
-    queue_position: number | null;
-    estimated_start_time: string;
-  }> {
+  async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const { parts } = this;
     checkAction(submission.task_type, 'task_type');
     checkBytes(submission.payload, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The payload');

@@ -18,8 +18,6 @@ export const REQUEST_DEADLINE_MS = 5_000;
 export const CALL_DEADLINE_MS = 30_000;
 /** A call is handed on at most this often on its way to the owner of a record. */
 export const CALL_HOPS_MAX = 3;
-/** A lease that the worker's beats have not named for this long is lost. */
-export const LEASE_SILENT_MS = 3_500;
 /** Grace between SIGTERM and SIGKILL when a running task is cancelled without `force`. */
 export const CANCEL_GRACE_MS = 1_500;
 /** Waiting tasks are offered by gossip at most this often. */

@@ -79,9 +79,8 @@ export const leaseSchema = leaseTokenSchema.extend({
 });
 export type Lease = z.infer<typeof leaseSchema>;
 
+/** Answered with a `refuse`: what of them the worker does not take. */
 export const leaseRequestSchema = z.object({ leases: z.array(leaseSchema).max(256) });
-/** What of them the worker does not take; the others run. */
-export const leaseAnswerSchema = refuseRequestSchema;
 
 export const progressSchema = z.object({
   items: z.array(
@@ -120,7 +119,6 @@ export const offerSchema = z.object({
   addresses: z.array(z.string().max(512)).max(32),
   classes: z.array(offerClassSchema).max(32),
 });
-export type Offer = z.infer<typeof offerSchema>;
 
 const aliasSchema = z.object({ kind: z.enum(['workflow', 'task', 'worker']), id });
 export type Alias = z.infer<typeof aliasSchema>;
@@ -152,18 +150,3 @@ export const callAnswerSchema = z.union([
   z.object({ output: z.record(z.string(), z.json()) }),
   z.object({ error: errorSchema }),
 ]);
-
-export const METHODS = [
-  'hello',
-  'beat',
-  'describe',
-  'lease',
-  'refuse',
-  'progress',
-  'result',
-  'cancel',
-  'claim',
-  'reserve',
-  'locate',
-  'call',
-] as const;

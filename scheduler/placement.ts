@@ -102,7 +102,7 @@ function draw<T>(from: readonly T[], random: () => number): T {
   return from[Math.floor(random() * from.length)]!;
 }
 
-/** The strings under which a worker's peer announces itself in the DHT, and that `peer_discover` filters by. */
+/** The strings under which a worker's peer announces itself in the DHT. */
 export function capabilityNames(workers: readonly WorkerState[]): string[] {
   const names = new Set<string>();
   for (const worker of workers) {
@@ -111,6 +111,11 @@ export function capabilityNames(workers: readonly WorkerState[]): string[] {
     for (const label of worker.labels) names.add(`label:${label}`);
   }
   return [...names].sort();
+}
+
+/** What a capability that a person names may be announced as: that it is an action or a label, only its peer knows. */
+export function announcedAs(capability: string): string[] {
+  return [`action:${capability}`, `label:${capability}`];
 }
 
 /** The rarest thing a task needs, to ask the DHT for: a label when it has one, else its action. */

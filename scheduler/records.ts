@@ -36,8 +36,6 @@ export const WORKFLOW_STATUSES = [
 export const TASK_STATUSES = ['queued', 'running', 'input_required', 'completed', 'failed', 'cancelled'] as const;
 export const workflowStatusSchema = z.enum(WORKFLOW_STATUSES);
 export const taskStatusSchema = z.enum(TASK_STATUSES);
-export type WorkflowStatus = z.infer<typeof workflowStatusSchema>;
-export type TaskStatus = z.infer<typeof taskStatusSchema>;
 
 /** How a worker was chosen, kept with the task: `task_status` answers "why there" and "why still queued". */
 export const placementSchema = z.object({
@@ -206,7 +204,6 @@ export const recordSchema = z.discriminatedUnion('kind', [
   tombstoneRecordSchema,
 ]);
 
-export type DefinitionRecord = z.infer<typeof definitionRecordSchema>;
 export type WorkflowRecord = z.infer<typeof workflowRecordSchema>;
 export type StepRecord = z.infer<typeof stepRecordSchema>;
 export type TaskRecord = z.infer<typeof taskRecordSchema>;
@@ -276,3 +273,27 @@ const TERMINAL = new Set<string>(['completed', 'failed', 'cancelled']);
 export function isTerminal(status: string): boolean {
   return TERMINAL.has(status);
 }
+
+/** A task's state before anything happened to it. */
+export const EMPTY_TASK_STATE = {
+  status: 'queued' as const,
+  progress: 0,
+  progress_message: null,
+  attempt: 0,
+  failures: 0,
+  worker_id: null,
+  peer_id: null,
+  placement: null,
+  due_at: null,
+  deadline_at: null,
+  output: null,
+  error: null,
+  attempts: [],
+  dead_letter: false,
+  retry_of: null,
+  retry_count: 0,
+  started_at: null,
+  ended_at: null,
+  wait_ms: null,
+  execution_time_ms: null,
+};

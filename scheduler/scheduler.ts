@@ -12,15 +12,17 @@
  */
 import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import type {
-  Durability,
   PeerView,
   SchedulerApi,
+  TaskReceipt,
   TaskSubmission,
   WorkerRegistration,
   WorkerView,
+  WorkflowReceipt,
   WorkflowSubmission,
 } from './api.ts';
 import { Beats } from './beats.ts';
+import { Changes, type PriorityChange } from './changes.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -88,6 +90,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private readonly store: Store;
   private readonly journal: Journal;
   private readonly intake: Intake;
+  private readonly changes: Changes;
   private queueRecord: QueueRecord;
   private callHandler: CallHandler | null = null;
   private dispatchWanted = false;
@@ -172,6 +175,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       lookUp: (alias) => this.lookUp(alias),
       commit: (work) => this.commit(work),
       slots: () => this.directory.workers().reduce((sum, { slots }) => sum + slots, 0),
+    });
+    this.changes = new Changes({
+      reader: store.reader,
+      tasks: this.tasks,
+      runs: this.runs,
+      commit: (work) => this.commit(work),
     });
     this.queueRecord = { kind: 'queue', uid: `queue/${this.feed_id}`, paused: false, reason: null, paused_at: null };
   }
@@ -423,22 +432,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   // --- submits and changes -------------------------------------------------------------------------------------------
 
-  submitWorkflow(submission: WorkflowSubmission): Promise<{
-    record: WorkflowRecord;
-    duplicate: boolean;
-    durability: Durability;
-    estimated_start_time: string;
-  }> {
+  submitWorkflow(submission: WorkflowSubmission): Promise<WorkflowReceipt> {
     return this.intake.submitWorkflow(submission);
   }
 
-  submitTask(submission: TaskSubmission): Promise<{
-    record: TaskRecord;
-    duplicate: boolean;
-    durability: Durability;
-    queue_position: number | null;
-    estimated_start_time: string;
-  }> {
+  submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     return this.intake.submitTask(submission);
   }
 
@@ -449,85 +447,30 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     return this.intake.retryTask(uid, config);
   }
 
-  async cancelWorkflow(
+  cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
-    if (!this.runs.live.has(uid)) {
-      const record = await this.store.reader.get('workflow', uid);
-      throw new InvalidStateError(`workflow ${record?.workflow_id ?? uid} is ${record?.status ?? 'gone'} already`, {
-        status: record?.status ?? null,
-      });
-    }
-    return await this.commit((turn) => {
-      const live = this.runs.live.get(uid);
-      if (live === undefined) throw new InvalidStateError('the workflow has just ended; read its result');
-      const message = options.reason === undefined ? 'cancelled by a client' : `cancelled: ${options.reason}`;
-      const error = { code: 'CANCELLED', message, retryable: false };
-      const cancelled_steps = this.runs.cancel(turn, live, error, options.force);
-      return { record: live.record, cancelled_steps };
-    });
+    return this.changes.cancelWorkflow(uid, options);
   }
 
-  private async liveTask(uid: string): Promise<void> {
-    if (this.tasks.live.has(uid)) return;
-    const record = await this.store.reader.get('task', uid);
-    throw new InvalidStateError(`task ${record?.task_id ?? uid} is ${record?.status ?? 'gone'} already`, {
-      status: record?.status ?? null,
-    });
-  }
-
-  async cancelTask(
+  cancelTask(
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: TaskRecord; cleanup_required: boolean }> {
-    await this.liveTask(uid);
-    return await this.commit((turn) => {
-      const task = this.tasks.mustBeLive(uid);
-      const cleanup_required = this.tasks.cancel(turn, task, options.reason, options.force);
-      return { record: task.record, cleanup_required };
-    });
+    return this.changes.cancelTask(uid, options);
   }
 
-  async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
-    await this.liveTask(uid);
-    return await this.commit((turn) => {
-      const task = this.tasks.mustBeLive(uid);
-      if (task.record.status !== 'input_required') {
-        throw new InvalidStateError(`task ${task.record.task_id} is ${task.record.status} and waits for no answer`, {
-          status: task.record.status,
-        });
-      }
-      if (answer.approve) {
-        this.tasks.finish(turn, task, { status: 'completed', output: { approved: true, data: answer.data } });
-      } else {
-        const error = {
-          code: 'REJECTED',
-          message: 'the request was rejected',
-          retryable: false,
-          details: { data: answer.data },
-        };
-        this.tasks.fail(turn, task, error, false);
-      }
-      return task.record;
-    });
+  answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
+    return this.changes.answerTask(uid, answer);
   }
 
-  async setPriority(
+  setPriority(
     uid: string,
-    change: { new_priority: number } | { boost: number } | { demote: number },
+    change: PriorityChange,
     options: { requeue: boolean },
   ): Promise<{ old_priority: number; new_priority: number; new_queue_position: number | null }> {
-    await this.liveTask(uid);
-    return await this.commit((turn) => {
-      const task = this.tasks.mustBeLive(uid);
-      const old = task.record.priority;
-      const wanted =
-        'new_priority' in change ? change.new_priority : 'boost' in change ? old + change.boost : old - change.demote;
-      const next = Math.min(Math.max(wanted, 0), 10);
-      this.tasks.setPriority(turn, task, next, options.requeue);
-      return { old_priority: old, new_priority: next, new_queue_position: this.tasks.queue.position(uid) };
-    });
+    return this.changes.setPriority(uid, change, options);
   }
 
   queue(): QueueRecord {

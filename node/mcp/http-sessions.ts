@@ -54,10 +54,6 @@ export class HttpSessions {
     this.sweep = setInterval(() => this.closeIdle(), Math.min(SESSION_SWEEP_MS, this.idleMs)).unref();
   }
 
-  get size(): number {
-    return this.sessions.size;
-  }
-
   /**
    * Hands a request to the session it names.
    *

@@ -10,7 +10,7 @@ import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
 import { ANSWER_BYTES_MAX, READY_DEADLINE_MS } from './limits.ts';
 import type { PeerInfo } from './session.ts';
 
-export const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer';
+const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer';
 
 export interface PeerRouteComponents {
   router: Pick<ToolRouter, 'status' | 'answerTask'>;

@@ -5,9 +5,10 @@
  */
 
 import type { Log } from '../../scheduler/ports.ts';
+import { parseAddress, peerIn } from './addresses.ts';
 import { reasonOf } from './errors.ts';
 import type { KnownPeers } from './known-peers.ts';
-import { type Links, parseAddress, peerIn } from './links.ts';
+import type { Links } from './links.ts';
 
 const RECONNECT_INITIAL_MS = 500;
 const RECONNECT_MAX_MS = 30_000;

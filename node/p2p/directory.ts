@@ -2,11 +2,12 @@
 import type { Libp2p } from '@libp2p/interface';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { ConnectionInfo, ConnectResult, PeerDirectory } from '../../tools/peers.ts';
+import { parseAddress, peerIn } from './addresses.ts';
 import { type Bootstrap, backoffMs, type Reconnects } from './dialing.ts';
 import type { Discovery } from './discovery.ts';
 import { InvalidAddressError, PeerUnreachableError, reasonOf } from './errors.ts';
 import { addSample, type KnownPeer, type KnownPeers, TRAFFIC_SAMPLE_INTERVAL_MS } from './known-peers.ts';
-import { DISCONNECTED, type Links, parseAddress, peerIn } from './links.ts';
+import { DISCONNECTED, type Links } from './links.ts';
 import type { PeerStream } from './peer-stream.ts';
 
 const CONNECT_RETRY_INITIAL_MS = 100;

@@ -19,8 +19,9 @@ const REPROVIDE_INTERVAL_MS = 10 * 60_000;
 const ANNOUNCE_DELAY_MS = 200;
 const ANNOUNCE_GAP_INITIAL_MS = 5_000;
 const ANNOUNCE_GAP_MAX_MS = 5 * 60_000;
-/** While a record reached nobody (the routing table fills some time after the first connection). */
-const ANNOUNCE_RETRY_MS = 500;
+/** While a record reached nobody: the routing table fills some time after the first connection. Doubles too. */
+const ANNOUNCE_RETRY_INITIAL_MS = 500;
+const ANNOUNCE_RETRY_MAX_MS = 60_000;
 const PROVIDE_TIMEOUT_MS = 10_000;
 
 type DhtNode = Libp2p<{ dht: KadDHT }>;
@@ -44,6 +45,7 @@ export class Discovery {
   /** Not before this, unless a record has reached nobody yet. */
   #quietUntil = 0;
   #reached = false;
+  #retryMs = ANNOUNCE_RETRY_INITIAL_MS;
   #announcing = false;
   readonly #stop = new AbortController();
 
@@ -158,7 +160,12 @@ export class Discovery {
     this.#announcing = false;
     if (capabilities !== this.#capabilities) return this.#schedule(0);
     this.#reached = reachedAll;
-    if (!reachedAll) return this.#schedule(ANNOUNCE_RETRY_MS);
+    if (!reachedAll) {
+      this.#schedule(this.#retryMs);
+      this.#retryMs = Math.min(this.#retryMs * 2, ANNOUNCE_RETRY_MAX_MS);
+      return;
+    }
+    this.#retryMs = ANNOUNCE_RETRY_INITIAL_MS;
     this.#quietUntil = performance.now() + this.#gapMs;
     this.#gapMs = Math.min(this.#gapMs * 2, ANNOUNCE_GAP_MAX_MS);
     this.#schedule(REPROVIDE_INTERVAL_MS * (0.8 + Math.random() * 0.4));

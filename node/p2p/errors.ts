@@ -80,6 +80,15 @@ export class InvalidAddressError extends FlowmeshError {
   }
 }
 
+export class InvalidPeerIdError extends FlowmeshError {
+  constructor(peer: string, cause: unknown) {
+    super('INVALID_PEER_ID', `"${peer}" is not a PeerId. The list of peers shows those that are known here.`, {
+      details: { peer_id: peer },
+      cause,
+    });
+  }
+}
+
 /** What an error says, with what is inside an AggregateError. */
 export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) {

@@ -63,6 +63,32 @@ export class KnownPeers {
     return known;
   }
 
+  /** The peer greeted us. */
+  connected(
+    peer: string,
+    addresses: readonly string[],
+    facts: Pick<KnownPeer, 'name' | 'protocolVersion' | 'direction' | 'connectionId'>,
+  ): void {
+    const now = Date.now();
+    const fresh = { connected: true, connectedSince: now, lastSeen: now, kept: true, held: false };
+    Object.assign(this.learn(peer, addresses), facts, fresh);
+  }
+
+  /** One of its streams ended; its bytes are added to the peer's. */
+  streamEnded(peer: string, stream: { bytesSent: number; bytesReceived: number; lastReceived: number }): void {
+    const known = this.learn(peer, []);
+    known.bytesSent += stream.bytesSent;
+    known.bytesReceived += stream.bytesReceived;
+    known.lastSeen = Math.max(known.lastSeen ?? 0, stream.lastReceived);
+  }
+
+  /** It has no stream any more. */
+  disconnected(peer: string, onPurpose: boolean): void {
+    const known = this.learn(peer, []);
+    Object.assign(known, { connected: false, connectedSince: null, connectionId: null });
+    if (onPurpose) known.held = true;
+  }
+
   #makeRoom(): void {
     if (this.#peers.size < PEERS_KNOWN_MAX) return;
     let oldest: KnownPeer | undefined;

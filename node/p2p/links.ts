@@ -9,11 +9,11 @@
  */
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log } from '../../scheduler/ports.ts';
-import { DuplicateStreamError, InvalidAddressError, PeerBusyError, PeerUnreachableError, reasonOf } from './errors.ts';
+import { dialable, dialableOf, parseAddress, parsePeerId, peerIn } from './addresses.ts';
+import { DuplicateStreamError, PeerBusyError, PeerUnreachableError, reasonOf } from './errors.ts';
 import { GREETING_TIMEOUT_MS, HELLO, type Hello, helloOf, PEER_PROTOCOL, READY, readHello } from './greeting.ts';
 import type { KnownPeers } from './known-peers.ts';
 import { type Goodbye, PeerStream, type PeerStreamLimits, type StreamReceiver } from './peer-stream.ts';
@@ -104,11 +104,12 @@ export class Links {
   /**
    * The greeted stream to a peer, opened when there is none.
    *
-   * @throws PeerUnreachableError, WRONG_MESH, VERSION_MISMATCH, or what `signal` was aborted with
+   * @throws PeerUnreachableError, InvalidPeerIdError, WRONG_MESH, VERSION_MISMATCH
    */
   async open(peer: string, addresses: readonly string[], signal?: AbortSignal): Promise<PeerStream> {
     if (peer === this.#self) throw new PeerUnreachableError(peer, 'it is this peer itself');
     if (this.#stopping) throw new PeerUnreachableError(peer, 'this peer is stopping');
+    parsePeerId(peer);
     this.#known.learn(peer, addresses);
     const link = this.#link(peer);
     if (link.stream !== null) return link.stream;
@@ -179,11 +180,12 @@ export class Links {
     );
   }
 
-  /** Ends the stream with a goodbye, and the connection under it. */
+  /** Ends the stream with a goodbye, and the connection under it. @throws InvalidPeerIdError */
   async close(peer: string, goodbye: Goodbye): Promise<boolean> {
+    const target = parsePeerId(peer);
     const stream = this.stream(peer);
     await stream?.close(goodbye);
-    await this.#node.hangUp(peerIdFromString(peer));
+    await this.#node.hangUp(target);
     return stream !== null;
   }
 
@@ -345,17 +347,12 @@ export class Links {
     link.stream = stream;
     stream.receiver = this.#receiver(link, stream);
     void before?.close({ code: REPLACED, message: 'A newer stream of this pair of peers is used instead.' });
-    const known = this.#known.learn(link.peer, [...hello.addresses, ...dialableOf(connection, how)]);
-    const now = Date.now();
-    known.name = hello.state.name;
-    known.protocolVersion = hello.protocol;
-    known.connected = true;
-    known.connectedSince = now;
-    known.lastSeen = now;
-    known.direction = how;
-    known.connectionId = connection.id;
-    known.kept = true;
-    known.held = false;
+    this.#known.connected(link.peer, [...hello.addresses, ...dialableOf(connection, how)], {
+      name: hello.state.name,
+      protocolVersion: hello.protocol,
+      direction: how,
+      connectionId: connection.id,
+    });
     this.#events.greeted(link.peer, hello.state, how);
     for (const waiter of link.waiters) waiter.resolve(stream);
     link.waiters.clear();
@@ -371,16 +368,10 @@ export class Links {
   }
 
   #onClosed(link: Link, stream: PeerStream, goodbye: Goodbye | null, by: 'here' | 'there'): void {
-    const known = this.#known.learn(link.peer, []);
-    known.bytesSent += stream.bytesSent;
-    known.bytesReceived += stream.bytesReceived;
-    known.lastSeen = Math.max(known.lastSeen ?? 0, stream.lastReceived);
+    this.#known.streamEnded(link.peer, stream);
     if (link.stream !== stream) return;
     link.stream = null;
-    known.connected = false;
-    known.connectedSince = null;
-    known.connectionId = null;
-    if (goodbye?.code === DISCONNECTED) known.held = true;
+    this.#known.disconnected(link.peer, goodbye?.code === DISCONNECTED);
     if (this.#stopping) return;
     if (goodbye !== null || this.#options.denied().has(link.peer)) {
       this.#options.log.info({ peer: link.peer, goodbye, by }, 'the stream of a peer ended');
@@ -431,36 +422,6 @@ export class Links {
     for (const waiter of [...link.waiters]) waiter.reject(error);
     this.#dropIdle(link);
   }
-}
-
-/** @throws InvalidAddressError */
-export function parseAddress(address: string): Multiaddr {
-  try {
-    return multiaddr(address);
-  } catch (error) {
-    throw new InvalidAddressError(address, reasonOf(error), error);
-  }
-}
-
-/** The PeerId an address ends with, if it names one. */
-export function peerIn(address: Multiaddr): string | undefined {
-  return address.getComponents().findLast((component) => component.name === 'p2p')?.value;
-}
-
-function dialable(address: string, peer: string): Multiaddr[] {
-  try {
-    const target = multiaddr(address);
-    const named = peerIn(target);
-    if (named === undefined) return [target.encapsulate(`/p2p/${peer}`)];
-    return named === peer ? [target] : [];
-  } catch {
-    return []; // A peer was told a bad address by another one: the others are tried.
-  }
-}
-
-/** An inbound connection's address has the port the other side dialled from, where nobody listens. */
-function dialableOf(connection: Connection, how: 'inbound' | 'outbound'): string[] {
-  return how === 'outbound' && connection.direction === 'outbound' ? [connection.remoteAddr.toString()] : [];
 }
 
 function isUnsupported(error: unknown): boolean {

@@ -11,6 +11,7 @@ import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log, Network, NetworkEvents } from '../../scheduler/ports.ts';
 import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
+import { parseAddress } from './addresses.ts';
 import { Bootstrap, Reconnects } from './dialing.ts';
 import { ConnectionDirectory, isOwn } from './directory.ts';
 import { Discovery } from './discovery.ts';
@@ -19,7 +20,7 @@ import { OfferGossip } from './gossip.ts';
 import { HELLO, PEER_PROTOCOL } from './greeting.ts';
 import { createHost, type Host } from './host.ts';
 import { KnownPeers } from './known-peers.ts';
-import { type LinkEvents, Links, parseAddress } from './links.ts';
+import { type LinkEvents, Links } from './links.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
 
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
@@ -199,7 +200,11 @@ class Libp2pNetwork implements P2PNetwork {
   connect(target: Parameters<PeerDirectory['connect']>[0]): Promise<ConnectResult>;
   async connect(target: string | Parameters<PeerDirectory['connect']>[0], addresses: string[] = []): Promise<unknown> {
     if (typeof target !== 'string') return this.#directory.connect(target);
-    if (target !== this.self) await this.#links.open(target, addresses, AbortSignal.timeout(CONNECT_TIMEOUT_MS));
+    if (target === this.self) return undefined;
+    if (this.#known.get(target)?.held && this.#links.stream(target) === null) {
+      throw new PeerUnreachableError(target, 'it was disconnected on purpose, here or there; connect to it by hand');
+    }
+    await this.#links.open(target, addresses, AbortSignal.timeout(CONNECT_TIMEOUT_MS));
     return undefined;
   }
 

@@ -1,7 +1,8 @@
 /**
  * The one long-lived stream between two peers: requests, answers and notifications in both directions.
  *
- * 1. Messages of one event-loop turn travel in one frame (or few, by size), in the order they were given.
+ * 1. Messages given in one callback of the event loop, and in the promises that it settles, travel in one frame (or
+ *    few, by size), in their order.
  * 2. Nothing is written while the stream is full; what waits is bounded in bytes (P7).
  * 3. At most REQUESTS_IN_FLIGHT_MAX requests are unanswered; more wait in line, bounded, their deadline running.
  * 4. Bytes that are not frames of messages end the stream, and the other side is told why first.
@@ -21,6 +22,7 @@ import {
   packMessage,
   takeFrame,
 } from './frames.ts';
+import { spareWindowUpdates } from './yamux-window.ts';
 
 /** Unanswered requests to one peer. */
 export const REQUESTS_IN_FLIGHT_MAX = 1_024;
@@ -30,6 +32,8 @@ export const REQUESTS_WAITING_MAX = 16_384;
 export const REQUESTS_SERVED_MAX = 4 * REQUESTS_IN_FLIGHT_MAX;
 /** Packed messages that wait to be sent to one peer, requests in line included. */
 export const OUTBOX_BYTES_MAX = 64 * 1024 * 1024;
+/** What a timer can wait: about 25 days. */
+const DEADLINE_MS_MAX = 2 ** 31 - 1;
 /** How long a closing stream may take to send what it has, and then the other side to close its end too. */
 const CLOSE_TIMEOUT_MS = 500;
 /** A beat behind a full line of requests would make a busy peer look dead. There is one a second. */
@@ -138,7 +142,7 @@ export class PeerStream {
       const packed = packMessage({ id, method, params });
       const refusal = this.#refusal(method, packed.byteLength);
       if (refusal !== undefined) return reject(refusal);
-      const timer = setTimeout(() => this.#expire(id), deadlineMs);
+      const timer = setTimeout(() => this.#expire(id), Math.min(deadlineMs, DEADLINE_MS_MAX));
       const request = { method, deadlineMs, packed, timer, resolve, reject };
       if (this.#inFlight.size < this.#limits.requestsInFlightMax || method === NEVER_WAITS) this.#send(id, request);
       else this.#wait(id, request);
@@ -359,27 +363,6 @@ export class PeerStream {
       this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
     }
   }
-}
-
-/** The part of @libp2p/yamux's stream that `spareWindowUpdates` touches. */
-interface YamuxWindow {
-  recvWindow: number;
-  recvWindowCapacity: number;
-  sendWindowUpdate(): void;
-}
-
-/**
- * Lets the receive window be half used before it is opened again. @libp2p/yamux answers each piece of data with a
- * window update of its own, encrypted and written to the socket: for small messages as much work as the message.
- * A stream of another muxer is left as it is.
- */
-function spareWindowUpdates(stream: Stream): void {
-  const window = stream as unknown as Partial<YamuxWindow>;
-  const update = window.sendWindowUpdate;
-  if (typeof update !== 'function' || typeof window.recvWindow !== 'number') return;
-  window.sendWindowUpdate = () => {
-    if (window.recvWindowCapacity! <= window.recvWindow! / 2) update.call(stream);
-  };
 }
 
 /** Resolves at the first of the events; rejects when the signal aborts. */

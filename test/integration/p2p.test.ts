@@ -411,6 +411,18 @@ describe('staying connected', () => {
     expect(events[1].log).not.toContain('disconnected');
   });
 
+  test('a busy connection outlives the pings that watch it', async () => {
+    const events = listening();
+    const a = await peers.open({}, events);
+    const b = await peers.open();
+    await b.connect(a.self, a.addresses());
+    // Longer than the interval of the pings, whose streams are limited per connection.
+    for (const started = performance.now(); performance.now() - started < 2_500; ) {
+      await Promise.all(Array.from({ length: 64 }, (_, n) => b.request(a.self, 'echo', { n }, DEADLINE_MS)));
+    }
+    expect(events.log.filter((line) => line === 'connected')).toHaveLength(1);
+  });
+
   test('peers that know only the bootstrap peer all meet', async () => {
     const first = await peers.open({ auto_connect: true });
     const all = [first];
@@ -429,6 +441,9 @@ describe('staying connected', () => {
       true,
     );
     expect(await a.disconnect(b.self, undefined)).toEqual({ was_connected: false });
+    // Not by itself, neither here nor there; only when asked to.
+    expect(await codeOf(a.connect(b.self, b.addresses()))).toBe('PEER_UNREACHABLE');
+    expect(await codeOf(b.connect(a.self, a.addresses()))).toBe('PEER_UNREACHABLE');
     const signal = new AbortController().signal;
     const result = await b.connect({
       peer_id: undefined,
@@ -531,6 +546,8 @@ describe('starting', () => {
     expect(failed.message).toContain('ECONNREFUSED');
     expect(await codeOf(a.connect({ ...base, peer_id: undefined, multiaddr: 'nowhere' }))).toBe('INVALID_ADDRESS');
     expect(await codeOf(a.connect({ ...base, peer_id: a.self, multiaddr: undefined }))).toBe('INVALID_TARGET');
+    expect(await codeOf(a.connect({ ...base, peer_id: 'bob', multiaddr: undefined }))).toBe('INVALID_PEER_ID');
+    expect(await codeOf(a.disconnect('bob', undefined))).toBe('INVALID_PEER_ID');
     const tried = await a.bootstrap({
       addresses: ['/ip4/127.0.0.1/tcp/1'],
       timeout_ms: DEADLINE_MS,

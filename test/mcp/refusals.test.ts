@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../node/log.ts';
 import { assertSafeToListen } from '../../node/mcp/host-check.ts';
@@ -136,14 +137,35 @@ describe('bodies', () => {
     },
   );
 
+  it('a client that reads only when it has sent everything gets the answer too', async () => {
+    const url = await start();
+    const length = MESSAGE_BYTES_MAX + 4 * 1024 * 1024;
+    const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', noDelay: true }).pause();
+    await once(socket, 'connect');
+    socket.write(
+      `POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n\r\n`,
+    );
+    const part = Buffer.alloc(64 * 1024, 'x');
+    for (let sent = 0; sent < length; sent += part.length) {
+      // A connection that was reset fails here.
+      await new Promise<void>((resolve, reject) => socket.write(part, (error) => (error ? reject(error) : resolve())));
+    }
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 413 /);
+  });
+
   it('a submission of 8 MiB passes', async () => {
     const url = await start();
     const session = { 'mcp-session-id': await openSession(url) };
-    const text = 'x'.repeat(8 * 1024 * 1024 - 100);
-    const call = { jsonrpc: '2.0', id: 2, method: 'tools/call', params: { name: 'echo_text', arguments: { text } } };
+    const long = 'x'.repeat(8 * 1024 * 1024 - 100);
+    const call = {
+      jsonrpc: '2.0',
+      id: 2,
+      method: 'tools/call',
+      params: { name: 'echo_text', arguments: { text: long } },
+    };
     const answer = await postMcp(url, call, session);
     expect(answer.status).toBe(200);
-    expect(answer.text.length).toBeGreaterThan(2 * text.length);
+    expect(answer.text.length).toBeGreaterThan(2 * long.length);
   });
 
   it('a client that waits for "continue" gets it, or its refusal', async () => {

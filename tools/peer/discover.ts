@@ -43,12 +43,7 @@ export const peerDiscover = defineMeshTool({
   cli: { list: { field: 'peers', columns: ['peer_id', 'name', 'source', 'capabilities', 'last_seen', 'multiaddrs'] } },
   async handler({ capability_filter, max_peers, timeout_ms, include_metrics }, context) {
     const started = context.clock.now();
-    const found = await context.peers.discover({
-      capabilities: capability_filter,
-      max_peers,
-      timeout_ms,
-      signal: context.signal,
-    });
+    const found = await search(capability_filter, max_peers, timeout_ms, context);
     const views = viewsById(context);
     const now = context.clock.wall();
     const peers = found
@@ -71,3 +66,19 @@ export const peerDiscover = defineMeshTool({
     return { peers, discovered_count: peers.length, search_time_ms: rounded(context.clock.now() - started) };
   },
 });
+
+/** Connected peers and those that the DHT names for every one of the capabilities; all known ones for none. */
+async function search(
+  capabilities: string[],
+  max_peers: number,
+  timeout_ms: number,
+  { peers, signal }: MeshContext,
+): Promise<ConnectionInfo[]> {
+  // The connected ones are told too and may be filtered out afterwards: they must not take the places of the others.
+  const limit = max_peers + peers.list().filter(({ status }) => status === 'connected').length;
+  const asked = capabilities.length === 0 ? [[]] : capabilities.map(announcedAs);
+  const [first = [], ...more] = await Promise.all(
+    asked.map((names) => peers.discover({ capabilities: names, max_peers: limit, timeout_ms, signal })),
+  );
+  return first.filter(({ peer_id }) => more.every((found) => found.some((other) => other.peer_id === peer_id)));
+}

@@ -1,0 +1,110 @@
+/**
+ * What clients ask of tasks and workflows that were accepted: cancel, answer, priority. A record that has ended refuses
+ * with INVALID_STATE and stays as it is (P5).
+ */
+import type { JsonValue } from '../dag/errors.ts';
+import { PRIORITY_MAX } from '../dag/limits.ts';
+import { InvalidStateError } from './errors.ts';
+import type { Turn } from './journal.ts';
+import type { Reader } from './ports.ts';
+import type { TaskRecord, WorkflowRecord } from './records.ts';
+import type { Runs } from './runs.ts';
+import type { Tasks } from './tasks.ts';
+
+export type PriorityChange = { new_priority: number } | { boost: number } | { demote: number };
+
+interface ChangeParts {
+  reader: Reader;
+  tasks: Tasks;
+  runs: Runs;
+  commit<T>(work: (turn: Turn) => T): Promise<T>;
+}
+
+export class Changes {
+  private readonly parts: ChangeParts;
+
+  constructor(parts: ChangeParts) {
+    this.parts = parts;
+  }
+
+  async cancelWorkflow(
+    uid: string,
+    options: { reason: string | undefined; force: boolean },
+  ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
+    if (!this.parts.runs.live.has(uid)) {
+      const record = await this.parts.reader.get('workflow', uid);
+      throw new InvalidStateError(`workflow ${record?.workflow_id ?? uid} is ${record?.status ?? 'gone'} already`, {
+        status: record?.status ?? null,
+      });
+    }
+    return await this.parts.commit((turn) => {
+      const live = this.parts.runs.live.get(uid);
+      if (live === undefined) throw new InvalidStateError('the workflow has just ended; read its result');
+      const message = options.reason === undefined ? 'cancelled by a client' : `cancelled: ${options.reason}`;
+      const error = { code: 'CANCELLED', message, retryable: false };
+      const cancelled_steps = this.parts.runs.cancel(turn, live, error, options.force);
+      return { record: live.record, cancelled_steps };
+    });
+  }
+
+  private async liveTask(uid: string): Promise<void> {
+    if (this.parts.tasks.live.has(uid)) return;
+    const record = await this.parts.reader.get('task', uid);
+    throw new InvalidStateError(`task ${record?.task_id ?? uid} is ${record?.status ?? 'gone'} already`, {
+      status: record?.status ?? null,
+    });
+  }
+
+  async cancelTask(
+    uid: string,
+    options: { reason: string | undefined; force: boolean },
+  ): Promise<{ record: TaskRecord; cleanup_required: boolean }> {
+    await this.liveTask(uid);
+    return await this.parts.commit((turn) => {
+      const task = this.parts.tasks.mustBeLive(uid);
+      const cleanup_required = this.parts.tasks.cancel(turn, task, options.reason, options.force);
+      return { record: task.record, cleanup_required };
+    });
+  }
+
+  async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
+    await this.liveTask(uid);
+    return await this.parts.commit((turn) => {
+      const task = this.parts.tasks.mustBeLive(uid);
+      if (task.record.status !== 'input_required') {
+        throw new InvalidStateError(`task ${task.record.task_id} is ${task.record.status} and waits for no answer`, {
+          status: task.record.status,
+        });
+      }
+      if (answer.approve) {
+        this.parts.tasks.finish(turn, task, { status: 'completed', output: { approved: true, data: answer.data } });
+      } else {
+        const error = {
+          code: 'REJECTED',
+          message: 'the request was rejected',
+          retryable: false,
+          details: { data: answer.data },
+        };
+        this.parts.tasks.fail(turn, task, error, false);
+      }
+      return task.record;
+    });
+  }
+
+  async setPriority(
+    uid: string,
+    change: PriorityChange,
+    options: { requeue: boolean },
+  ): Promise<{ old_priority: number; new_priority: number; new_queue_position: number | null }> {
+    await this.liveTask(uid);
+    return await this.parts.commit((turn) => {
+      const task = this.parts.tasks.mustBeLive(uid);
+      const old = task.record.priority;
+      const wanted =
+        'new_priority' in change ? change.new_priority : 'boost' in change ? old + change.boost : old - change.demote;
+      const next = Math.min(Math.max(wanted, 0), PRIORITY_MAX);
+      this.parts.tasks.setPriority(turn, task, next, options.requeue);
+      return { old_priority: old, new_priority: next, new_queue_position: this.parts.tasks.queue.position(uid) };
+    });
+  }
+}
