@@ -1,9 +1,9 @@
 /**
- * `npm run demo`: three peers as processes of their own make a mesh on this machine, count the words of this project's
- * sources together, and are gone again. Nothing is left behind, however it ends.
+ * `npm run demo`: three peers, each a process of its own, make a mesh on this machine, count the words of this
+ * project's sources together, and are gone again. Nothing is left behind, however it ends.
  *
- * What it shows: peers that find each other, a workflow submitted to one of them over MCP, its steps run by all of
- * them, and the same result from any of them. The peers are spoken to as any MCP client speaks to them.
+ * The peers are started and spoken to as an MCP client does it, over their stdin and stdout: a peer ends when they
+ * close, so none can outlive this process.
  */
 import assert from 'node:assert/strict';
 import { isAscii } from 'node:buffer';
@@ -22,151 +22,167 @@ const ROOT = join(import.meta.dirname, '..');
 const FOLDERS = ['dag', 'scheduler', 'tools', 'node'];
 const DEMO_MS_MAX = 60_000;
 const POLL_MS = 40;
-const SIGNAL_EXIT_CODE = 130;
+const EXIT_INTERRUPTED = 130;
 
-interface Peer {
-  name: string;
-  peer_id: string;
-  client: Client;
-  addresses: string[];
-}
-/** The parts of `workflow_status` and `task_list` that are shown. */
-type Run = { status: string; error: { message: string } | null; steps: { step_id: string; status: string }[] };
-type Task = { step_id: string; status: string; peer_id: string | null };
-type Counted = Record<string, { total: number; longest: string; files: { file: string; words: number }[] }>;
+/** What happens to the demo: Ctrl-C, a peer that ends before its time, no end at all. */
+const mishap = Promise.withResolvers<never>();
+/** A client for each peer that was started. */
+const clients: Client[] = [];
 
-/** Aborted by a signal, by a peer that ends before its time, and when it takes too long. */
-const stop = new AbortController();
+async function demo(home: string): Promise<void> {
+  headline(`Three peers, each a process of its own, in ${home}`);
+  const ada = await startPeer('ada', home, []);
+  const [ben, cleo] = await Promise.all([
+    startPeer('ben', home, ada.addresses),
+    startPeer('cleo', home, ada.addresses),
+  ]);
+  while ((await ada.call('peer_list', { capability_filter: ['shell', 'fn:sum_words'] })).total_count < 2) await pause();
 
-async function demo(cleanup: AsyncDisposableStack): Promise<void> {
-  say('bold', 'flowmesh: three peers, one workflow');
-  const home = await mkdtemp(join(tmpdir(), 'flowmesh-demo-'));
-  cleanup.defer(() => rm(home, { recursive: true, force: true, maxRetries: 5 }));
+  const sources = await readSources();
+  const count = sources.reduce((sum, { files }) => sum + files.length, 0);
+  headline(`A workflow for ada: count the words of ${count} files, one wc each, and add them up`);
+  const { workflow_id } = await ada.call('workflow_submit', wordsByFolder(sources));
+  const tasks = await watch(ada, workflow_id, [ada, ben, cleo]);
 
-  say('dim', `\nStarting three peers, each a process of its own, in ${home}`);
-  const ada = await startPeer('ada', home, [], cleanup);
-  const others = await Promise.all(['ben', 'cleo'].map((name) => startPeer(name, home, ada.addresses, cleanup)));
-  const peers = [ada, ...others];
-  await until(async () => {
-    const { peers: seen } = await call(ada, 'peer_list', { capability_filter: ['shell', 'fn:sum_words'] });
-    return (seen as unknown[]).length === others.length;
-  });
-
-  const texts = await readTexts();
-  const files = Object.values(texts).flatMap(Object.keys);
-  say('dim', `\nSubmitting a workflow to ada: count the words of ${files.length} files, by folder, and add them up`);
-  const { workflow_id } = await call(ada, 'workflow_submit', countWords(texts));
-  const tasks = await watch(ada, workflow_id as string, peers);
-
-  const { result } = (await call(ada, 'workflow_result', { workflow_id })) as { result: Counted };
-  say('dim', '\nThe result');
-  console.log(resultTable(result));
-  assert.deepEqual(result, countHere(texts), 'the mesh counted something else than this process did');
-  check(`counted again by this process: the same, file by file`);
-  const cleo = await call(others[1]!, 'workflow_result', { workflow_id });
-  assert.deepEqual(cleo['result'], result, 'cleo has another result than ada');
-  check('cleo was asked for it too: the same');
-  const shares = peers.map(({ name, peer_id }) => {
+  headline('The result');
+  const { result } = await ada.call('workflow_result', { workflow_id });
+  const table = new Table({ head: ['folder', 'files', 'words', 'counted here'], style: { head: ['bold'] } });
+  for (const { folder, files, words } of sources) table.push([folder, files.length, result[folder], words]);
+  console.log(`${table}\n`);
+  for (const { folder, words } of sources) assert.equal(result[folder], words, `the words of ${folder}`);
+  tick('right: this process counted the same words');
+  assert.deepEqual((await cleo.call('workflow_result', { workflow_id })).result, result);
+  tick('cleo, asked for the result of the workflow that ada took, gives the same');
+  const shares = [ada, ben, cleo].map(({ name, peer_id }) => {
     const own = tasks.filter((task) => task.peer_id === peer_id);
-    return `${name} ${own.length} tasks of ${new Set(own.map(({ step_id }) => step_id)).size} steps`;
+    return { name, tasks: own.length, steps: new Set(own.map(({ step_id }) => step_id)).size };
   });
-  assert(shares.filter((share) => !share.includes(' 0 tasks')).length > 1, `one peer did it all: ${shares}`);
-  check(`who ran what: ${shares.join(', ')}`);
+  assert.ok(shares.filter((share) => share.tasks > 0).length > 1, 'one peer ran everything');
+  for (const { name, tasks, steps } of shares) tick(`${name} ran ${tasks} tasks of ${steps} steps`);
 }
 
-/** One peer, spoken to over its stdin and stdout: it stops when they close, so it cannot outlive this process. */
-async function startPeer(name: string, home: string, known: string[], cleanup: AsyncDisposableStack): Promise<Peer> {
+/** @param known addresses of peers of the mesh; none for the first */
+async function startPeer(name: string, home: string, known: string[]) {
   const data_dir = join(home, name);
-  const place = ['--mesh', 'demo', '--name', name, '--data-dir', data_dir, '--listen', '/ip4/127.0.0.1/tcp/0'];
-  const work = ['--allow-shell', 'wc', '--functions', 'examples/functions.ts', '--http-port', '0'];
-  const transport = new StdioClientTransport({
-    command: process.execPath,
-    args: ['bin/flowmesh.js', 'node', 'start', '--stdio', ...place, ...work, ...known.flatMap((a) => ['--join', a])],
-    cwd: ROOT,
-    env: { FLOWMESH_HOME: home },
-    stderr: 'pipe',
-  });
+  const place = ['--mesh', 'demo', '--name', name, '--data-dir', data_dir, '--http-port', '0'];
+  const network = ['--listen', '/ip4/127.0.0.1/tcp/0', ...known.flatMap((address) => ['--join', address])];
+  const work = ['--allow-shell', 'wc', '--functions', 'examples/functions.ts'];
+  const args = ['bin/flowmesh.js', 'node', 'start', '--stdio', ...place, ...network, ...work];
+  const env = { FLOWMESH_HOME: home };
+  const transport = new StdioClientTransport({ command: process.execPath, args, cwd: ROOT, env, stderr: 'pipe' });
   let lastWords = '';
-  transport.stderr!.on('data', (chunk) => {
+  transport.stderr?.on('data', (chunk) => {
     lastWords = (lastWords + chunk).slice(-2_000);
   });
   const client = new Client({ name: 'flowmesh-demo', version: '1.0.0' });
-  client.onclose = () => stop.abort(new Error(`${name} ended before its time. It said:\n${lastWords}`));
-  cleanup.defer(() => {
-    client.onclose = () => {};
-    return client.close();
-  });
-  await client.connect(transport, { signal: stop.signal });
+  client.onclose = () => mishap.reject(new Error(`${name} ended before its time. Its last words:\n${lastWords}`));
+  clients.push(client);
+  await client.connect(transport);
   const { pid, peer_id, http_url, addresses } = (await runningPeer(data_dir))!;
   console.log(`  ${name.padEnd(5)} process ${pid}  ${http_url}/mcp  ${styleText('dim', peer_id!)}`);
-  return { name, peer_id: peer_id!, client, addresses };
-}
 
-/** @throws Error with the tool's own message when it says `success: false` */
-async function call(peer: Peer, tool: string, input: object): Promise<Record<string, unknown>> {
-  const options = { signal: stop.signal };
-  const result = await peer.client.callTool({ name: tool, arguments: { ...input } }, undefined, options);
-  const output = result.structuredContent as { success: boolean; error?: { message: string } };
-  if (!output.success) throw new Error(`${tool} at ${peer.name}: ${output.error?.message}`);
-  return output;
+  /** @throws Error with the tool's own message when it failed */
+  const call = async (tool: string, input: Record<string, unknown>) => {
+    const { structuredContent } = await client.callTool({ name: tool, arguments: input });
+    // biome-ignore lint/suspicious/noExplicitAny: what each tool answers is in docs/tools.md
+    const output = structuredContent as any;
+    assert.ok(output.success, `${tool} at ${name}: ${output.error?.message}`);
+    return output;
+  };
+  return { name, peer_id, addresses, call };
 }
+type Peer = Awaited<ReturnType<typeof startPeer>>;
 
-/** By folder: for each file its text. Plain ASCII only: elsewhere the locale decides what `wc` takes for a word. */
-async function readTexts(): Promise<Record<string, Record<string, string>>> {
-  const texts: Record<string, Record<string, string>> = {};
+/** The files to count, and what is to come out. ASCII only: elsewhere the locale decides what a word is to wc. */
+async function readSources() {
+  const sources: { folder: string; files: string[]; words: number }[] = [];
   for (const folder of FOLDERS) {
-    const own: Record<string, string> = {};
-    for (const file of (await Array.fromAsync(glob(`${folder}/**/*.ts`, { cwd: ROOT }))).sort()) {
+    const source = { folder, files: [] as string[], words: 0 };
+    for await (const file of glob(`${folder}/**/*.ts`, { cwd: ROOT })) {
       const bytes = await readFile(join(ROOT, file));
-      if (isAscii(bytes)) own[file] = bytes.toString();
+      if (!isAscii(bytes)) continue;
+      source.files.push(file);
+      source.words += bytes.toString().match(/\S+/g)?.length ?? 0;
     }
-    texts[folder] = own;
+    sources.push(source);
   }
-  return texts;
+  return sources;
 }
 
-/** For each folder a step that runs `wc` once per file and one that adds up; at the end one that joins them. */
-function countWords(texts: Record<string, Record<string, string>>): object {
-  const count = Object.entries(texts).map(([folder, own]) => ({
-    step_id: `count_${folder}`,
-    action: 'shell',
-    foreach: Object.keys(own),
-    inputs: { command: ['wc', '-w', '${ item }'] },
-    retry: { max_retries: 2 },
-  }));
-  const sum = FOLDERS.map((folder) => ({
-    step_id: `sum_${folder}`,
-    action: 'fn:sum_words',
-    depends_on: [`count_${folder}`],
-    inputs: { lines: `\${ steps.count_${folder}.output.stdout[] }` },
-  }));
-  const output = Object.fromEntries(FOLDERS.map((folder) => [folder, `\${ steps.sum_${folder}.output }`]));
-  const join = { step_id: 'join', action: 'echo', depends_on: sum.map(({ step_id }) => step_id), inputs: output };
-  return { name: 'count-words', steps: [...count, ...sum, join], output: '${ steps.join.output }' };
+/** For each folder a step that runs wc once per file and a step that adds up; a last one that puts them together. */
+function wordsByFolder(sources: { folder: string; files: string[] }[]) {
+  const steps = sources.flatMap(({ folder, files }) => [
+    { step_id: `count_${folder}`, action: 'shell', foreach: files, inputs: { command: ['wc', '-w', '${ item }'] } },
+    {
+      step_id: `sum_${folder}`,
+      action: 'fn:sum_words',
+      depends_on: [`count_${folder}`],
+      inputs: { lines: `\${ steps.count_${folder}.output.stdout[] }` },
+    },
+  ]);
+  const depends_on = sources.map(({ folder }) => `sum_${folder}`);
+  const totals = sources.map(({ folder }) => [folder, `\${ steps.sum_${folder}.output.total }`]);
+  const report = { step_id: 'report', action: 'echo', depends_on, inputs: Object.fromEntries(totals) };
+  return { name: 'words-by-folder', steps: [...steps, report], output: '${ steps.report.output }' };
 }
 
-/** Shows the run until it has ended: redrawn in a terminal, elsewhere a line for each step that starts or ends. */
-async function watch(peer: Peer, workflow_id: string, peers: Peer[]): Promise<Task[]> {
-  const shown = new Set<string>();
+/** Shows the run until it ends: redrawn in a terminal, elsewhere a line when a step starts or ends. */
+async function watch(ada: Peer, workflow_id: string, peers: Peer[]): Promise<Task[]> {
+  const shown = new Map<string, string>();
+  const columns = (cells: (string | number)[]) => cells.map((each) => String(each).padStart(6)).join('');
+  const header = styleText('dim', `    step              tasks${columns(peers.map(({ name }) => name))}`);
+  if (!process.stdout.isTTY) console.log(header);
   for (;;) {
-    const run = (await call(peer, 'workflow_status', { workflow_id })) as unknown as Run;
-    const { tasks } = (await call(peer, 'task_list', { limit: 1_000 })) as unknown as { tasks: Task[] };
-    const lines = [
-      styleText('dim', `  ${'step'.padEnd(18)}done${peers.map(({ name }) => name.padStart(8)).join('')}`),
-      ...run.steps.map((step) => stepLine(step, tasks, peers)),
-    ];
-    if (process.stdout.isTTY) logUpdate(lines.join('\n'));
-    for (const [index, step] of run.steps.entries()) {
-      const key = `${step.step_id} ${step.status}`;
-      if (process.stdout.isTTY || step.status === 'pending' || shown.has(key)) continue;
-      shown.add(key);
-      console.log(lines[index + 1]);
-    }
-    if (['completed', 'failed', 'cancelled'].includes(run.status)) {
-      logUpdate.done();
-      assert.equal(run.status, 'completed', run.error?.message);
-      return tasks;
-    }
-    await delay(POLL_MS, undefined, { signal: stop.signal });
+    const { status, error, steps } = await ada.call('workflow_status', { workflow_id });
+    const { tasks }: { tasks: Task[] } = await ada.call('task_list', { limit: 1_000 });
+    const lines = steps.map((step: { step_id: string; status: string }) => {
+      const own = tasks.filter(({ step_id }) => step_id === step.step_id);
+      const counts = peers.map(({ peer_id }) => own.filter((task) => task.peer_id === peer_id).length || '·');
+      const line = `  ${MARKS[step.status]} ${step.step_id.padEnd(18)}${columns([own.length])}${columns(counts)}`;
+      if (!process.stdout.isTTY && step.status !== (shown.get(step.step_id) ?? 'pending')) console.log(line);
+      shown.set(step.step_id, step.status);
+      return line;
+    });
+    if (process.stdout.isTTY) logUpdate([header, ...lines].join('\n'));
+    if (status === 'completed') return tasks;
+    assert.ok(['submitted', 'running'].includes(status), `the workflow ${status}: ${error?.message}`);
+    await pause();
   }
+}
+interface Task {
+  step_id: string;
+  peer_id: string | null;
+}
+const MARKS: Record<string, string> = {
+  pending: styleText('dim', '·'),
+  running: styleText('cyan', '▸'),
+  completed: styleText('green', '✔'),
+  failed: styleText('red', '✘'),
+  skipped: styleText('dim', '↷'),
+  cancelled: styleText('dim', '✘'),
+};
+
+const headline = (text: string) => console.log(`\n${styleText('bold', text)}`);
+const tick = (text: string) => console.log(`  ${styleText('green', '✔')} ${text}`);
+const pause = () => delay(POLL_MS);
+
+class Interrupted extends Error {}
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => mishap.reject(new Interrupted(`stopped by ${signal}`)));
+}
+const late = setTimeout(() => mishap.reject(new Error(`no end after ${DEMO_MS_MAX} ms`)), DEMO_MS_MAX);
+const home = await mkdtemp(join(tmpdir(), 'flowmesh-demo-'));
+try {
+  await Promise.race([demo(home), mishap.promise]);
+} catch (error) {
+  logUpdate.done();
+  process.exitCode = error instanceof Interrupted ? EXIT_INTERRUPTED : 1;
+  console.error(
+    styleText('red', `\nThe demo did not end well: ${(error as Error).message}`, { stream: process.stderr }),
+  );
+} finally {
+  clearTimeout(late);
+  await Promise.allSettled(clients.map((client) => client.close()));
+  await rm(home, { recursive: true, force: true, maxRetries: 5 });
+  tick(`${clients.length} processes ended, ${home} removed`);
 }

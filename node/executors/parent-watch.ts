@@ -33,40 +33,41 @@ export class JobMark {
 
 /** `process.stdout` of a thread is a stream to the main thread, which does not run now. */
 const STDOUT_FD = 1;
+/** How often a running job is looked at until it is late. */
+const LOOKS_PER_JOB = 8;
 
 interface WatchData {
   parentPid: number;
   mark: Int32Array<SharedArrayBuffer>;
-  /** A job that is seen at this many looks in a row is ended; 0: none is. */
-  slicesMax: number;
-  sliceMs: number;
+  /** Running time of one job; Infinity: no limit. */
+  timeoutMs: number;
 }
 
 /**
  * @param parentPid the peer that started this process
- * @param deadline a job is ended after it ran for `slices` × `sliceMs`, at most two slices later
+ * @param deadline a job that runs longer than `timeoutMs` is ended, a quarter of that later at the latest
  */
-export function watchParent(parentPid: number, deadline?: { mark: JobMark; slices: number; sliceMs: number }): void {
+export function watchParent(parentPid: number, deadline?: { mark: JobMark; timeoutMs: number }): void {
   process.on('disconnect', () => process.exit());
   const data: WatchData = {
     parentPid,
     mark: (deadline?.mark ?? new JobMark()).shared,
-    slicesMax: deadline?.slices ?? 0,
-    sliceMs: deadline?.sliceMs ?? PARENT_POLL_INTERVAL_MS,
+    timeoutMs: deadline?.timeoutMs ?? Number.POSITIVE_INFINITY,
   };
-  const watcher = new Worker(new URL(import.meta.url), { workerData: data, stdin: false });
+  const watcher = new Worker(new URL(import.meta.url), { workerData: data });
   watcher.unref();
 }
 
-function watch({ parentPid, mark, slicesMax, sliceMs }: WatchData): never {
-  let slices = 0;
+function watch({ parentPid, mark, timeoutMs }: WatchData): never {
+  const lookMs = Math.min(timeoutMs / LOOKS_PER_JOB, PARENT_POLL_INTERVAL_MS);
+  let seen = { serial: 0, since: 0 };
   for (;;) {
     const serial = Atomics.load(mark, 0);
-    const slept = Atomics.wait(mark, 0, serial, serial === 0 ? PARENT_POLL_INTERVAL_MS : sliceMs);
+    if (serial !== seen.serial) seen = { serial, since: performance.now() };
+    Atomics.wait(mark, 0, serial, serial === 0 ? PARENT_POLL_INTERVAL_MS : lookMs);
     if (process.ppid !== parentPid) endProcess();
-    const isSame = serial !== 0 && slept === 'timed-out' && Atomics.load(mark, 0) === serial;
-    slices = isSame ? slices + 1 : 0;
-    if (slicesMax > 0 && slices > slicesMax) {
+    const isLate = serial !== 0 && performance.now() - seen.since > timeoutMs + lookMs;
+    if (isLate && Atomics.load(mark, 0) === serial) {
       writeSync(STDOUT_FD, String(mark[1]));
       endProcess();
     }

@@ -7,14 +7,14 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { JobMark, watchParent } from '../executors/parent-watch.ts';
 import type { Batch, Job, JobResult, Results } from './evaluator-messages.ts';
 import { Expressions } from './jsonata.ts';
-import { FLUSH_INTERVAL_MS, WATCH_SLICES } from './limits.ts';
+import { FLUSH_INTERVAL_MS } from './limits.ts';
 
 const parentPid = Number(process.argv[2]);
 const timeoutMs = Number(process.argv[3]);
 const mark = new JobMark();
 const expressions = new Expressions(timeoutMs);
 
-watchParent(parentPid, { mark, slices: WATCH_SLICES, sliceMs: timeoutMs / WATCH_SLICES });
+watchParent(parentPid, { mark, timeoutMs });
 process.on('message', (batch: Batch) => void runBatch(batch));
 
 async function runBatch({ jobs }: Batch): Promise<void> {

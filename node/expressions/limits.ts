@@ -21,8 +21,6 @@ export const JOBS_PER_MESSAGE_MAX = 256;
 export const JOBS_QUEUED_MAX = 200_000;
 /** Results are sent on after this, also when the message's other jobs have not run yet. */
 export const FLUSH_INTERVAL_MS = 20;
-/** Parts of its time limit at which a running job is looked at: it is ended at most one part too late. */
-export const WATCH_SLICES = 8;
 /** A process that should answer and has not for this much longer than a job may run is given up. */
 export const SILENCE_GRACE_MS = 10_000;
 /** Characters of an expression that are shown in an error. */

@@ -269,7 +269,8 @@ class Libp2pNetwork implements P2PNetwork {
   }
 
   #notification(peer: string, method: string, params: unknown): void {
-    this.#attachment.events.onMessage(peer, method, params).catch((error) => {
+    const handle = async (): Promise<unknown> => this.#attachment.events.onMessage(peer, method, params);
+    handle().catch((error) => {
       this.#options.log.warn({ peer, method, reason: reasonOf(error) }, 'a notification was not handled');
     });
   }

@@ -174,7 +174,7 @@ describe('a request', () => {
     [{ url: 'http://example.org', body: 1 }, /body cannot be sent with GET/],
     [{ url: 'http://example.org', headers: { Host: 'other' } }, /is set by the connection/],
     [{ url: 'http://example.org', headers: { 'x-a': 'b\r\nc: d' } }, /characters that a header cannot hold/],
-    [{ url: 'http://example.org', timeout: 5 }, /did you mean "timeout_ms"/],
+    [{ url: 'http://example.org', timeout: 5 }, /timeout is not a known field .*timeout_ms/],
   ])('is refused when its inputs are wrong: %j', async (payload, message) => {
     const error = await failureOf(payload as JsonObject);
     expect(error).toMatchObject({ code: 'INVALID_PAYLOAD', retryable: false });
@@ -188,7 +188,7 @@ describe('the policy', () => {
 
   /** As if the server had a public address, and nothing else changed. */
   const withPublicServer = (policy: HttpPolicy): buildConnector.connector => {
-    const connect = buildConnector();
+    const connect = buildConnector({} as object);
     const guarded = guardedConnector(policy);
     return (options, callback) => {
       if (options.hostname !== TEST_ADDRESS) guarded(options, callback);

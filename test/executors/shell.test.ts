@@ -171,13 +171,13 @@ describe('the output', () => {
 
   it('ends a command that writes for ever', async () => {
     const io = new RecordedIO();
-    expect(await failureOf(script('echo pid $$; exec yes'), { io })).toMatchObject({ code: 'OUTPUT_TOO_LARGE' });
+    expect(await failureOf(script('echo pid $$; sleep 0.05; exec yes'), { io })).toMatchObject({ code: 'OUTPUT_TOO_LARGE' });
     await waitUntilGone([pidIn(await io.logged('pid '))]);
   });
 
   it('is logged in bounded lines, the last ones of many', async () => {
     const io = new RecordedIO();
-    await run(script(`head -c 10000 /dev/zero | tr '\\0' x; echo; seq 200000; echo ä`), { io });
+    await run(script(`head -c 10000 /dev/zero | tr '\\0' x; echo; sleep 0.05; seq 200000; echo ä`), { io });
     expect(io.lines[0]![1]).toHaveLength(LOG_LINE_CHARS_MAX);
     expect(io.lines.at(-1)![1]).toBe('ä');
     expect(io.lines.at(-2)![1]).toBe('200000');
@@ -187,7 +187,7 @@ describe('the output', () => {
 });
 
 describe('the end of the process tree', () => {
-  const TREE = 'sh -c "sleep 300 & echo grandchild $!; wait" & echo child $$; wait';
+  const TREE = "sh -c 'sleep 300 & echo grandchild $!; wait' & echo child $$; wait";
   /** The trap is inherited: nobody in this tree heeds SIGTERM. */
   const STUBBORN_TREE = `trap "" TERM; ${TREE}; while :; do sleep 300; done`;
 
@@ -216,7 +216,7 @@ describe('the end of the process tree', () => {
 
   it('comes for a grandchild that ignores SIGTERM when its parent does not', async () => {
     const { io, ended, pids } = await startTree(
-      'sh -c "trap \'\' TERM; echo grandchild \\$\\$; while :; do sleep 300; done" & echo child $$; wait',
+      `sh -c 'trap "" TERM; echo grandchild $$; while :; do sleep 300; done' & echo child $$; wait`,
     );
     io.abort(false);
     expect(await waitUntilGone(pids)).toBeLessThan(CANCELLED_WITHIN_MS);
@@ -238,7 +238,7 @@ describe('the end of the process tree', () => {
 
   it('does not wait for a process that left the group with the pipes open', async () => {
     const io = new RecordedIO();
-    expect(await run(script('setsid sh -c "echo away \\$\\$; exec sleep 300" & sleep 0.05'), { io })).toMatchObject({
+    expect(await run(script(`setsid sh -c 'echo away $$; exec sleep 300' & sleep 0.05`), { io })).toMatchObject({
       exit_code: 0,
     });
     const pid = pidIn(await io.logged('away '));

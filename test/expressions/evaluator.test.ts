@@ -23,7 +23,7 @@ describe('an expression that does not end', () => {
     const start = performance.now();
     const results = await evaluator.evaluate(jobs('1', endless, '2', '3'));
     expect(results).toMatchObject([{ value: 1 }, timedOut, { value: 2 }, { value: 3 }]);
-    // Its deadline, the watch's two slices, and the start of another process on a busy machine.
+    // Its deadline, what the watch adds to it, and the start of another process on a busy machine.
     expect(performance.now() - start).toBeLessThan(TIMEOUT_MS + 3_000);
     expect(await evaluator.evaluate(jobs('4'))).toEqual([{ value: 4 }]);
   });

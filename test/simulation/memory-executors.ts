@@ -63,7 +63,12 @@ export class MemoryExecutors implements Executors {
   }
 
   async #perform(behaviour: Behaviour, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
-    return await behaviour(request, { ...io, after: (delayMs) => this.#after(delayMs, request.action, io.signal) });
+    return await behaviour(request, {
+      signal: io.signal,
+      progress: (percent, message) => io.progress(percent, message),
+      log: (stream, line) => io.log(stream, line),
+      after: (delayMs) => this.#after(delayMs, request.action, io.signal),
+    });
   }
 
   /** Rejects when an aborted run has used up its grace time, or at once when it has none. */

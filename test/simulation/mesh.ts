@@ -38,6 +38,7 @@ export class SimulatedMesh {
   /** Uids that were handed to an action of a task marked at_most_once. */
   readonly startedOnce = new Map<string, number>();
   readonly #rates = new Map<string, number>();
+  readonly #failing = new Set<string>();
   readonly #slots = new Map<string, { slots: number; labels: string[] }>();
 
   constructor(seed: number, options: { faults?: NetworkFaults; trace?: boolean } = {}) {
@@ -87,9 +88,16 @@ export class SimulatedMesh {
   }
 
   /** The process starts again on what the disk has. */
-  async restart(peer_id: string, store: MemoryStore): Promise<SimulatedPeer> {
+  async restart(peer_id: string, store: MemoryStore): Promise<void> {
     this.world.note(`restart ${peer_id}`);
-    return await this.start(peer_id, { ...this.#slots.get(peer_id)!, store });
+    try {
+      await this.start(peer_id, { ...this.#slots.get(peer_id)!, store });
+    } catch (error) {
+      // Its disk failed while it started: the process ends, and whoever watches it starts it again.
+      this.world.note(`${peer_id} could not start: ${error}`);
+      const disk = this.kill(peer_id);
+      this.world.at(500, () => void this.restart(peer_id, disk));
+    }
   }
 
   /** Peers dial each other again and again, as the real ones do. */
@@ -124,6 +132,10 @@ export class SimulatedMesh {
   /** P5 on disk: a terminal record keeps its status. */
   async #sync(peer_id: string, rows: Row[]): Promise<void> {
     await new Promise<void>((resolve) => this.world.at(this.world.random.between(0.1, 4), resolve));
+    if (this.#failing.delete(peer_id)) {
+      this.world.note(`the disk of ${peer_id} fails`);
+      throw new FlowmeshError('DISK_FULL', 'the simulated disk is full', { retryable: true });
+    }
     const reader = this.peers.get(peer_id)?.store.reader;
     for (const { record } of rows) {
       if (record.kind !== 'task' && record.kind !== 'workflow') continue;
@@ -132,6 +144,11 @@ export class SimulatedMesh {
         throw this.broken(`P5: ${record.kind} ${record.uid} was ${before.status} and becomes ${record.status}`);
       }
     }
+  }
+
+  /** The next commit of a peer fails. */
+  failNextSync(peer_id: string): void {
+    this.#failing.add(peer_id);
   }
 
   readonly failures: BrokenPromise[] = [];

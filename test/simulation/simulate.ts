@@ -78,6 +78,18 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       world.at(random.between(10, 3_000), () => void mesh.restart(victim, disk));
     });
   }
+  const cancelled = new Set<string>();
+  for (let count = random.below(8); count > 0; count--) {
+    world.at(random.between(500, 6_000), () => cancelOne(mesh, accepted, cancelled));
+  }
+  for (let count = random.below(4); count > 0; count--) {
+    world.at(random.between(100, 5_000), () => cutOne(mesh, names));
+  }
+  for (let count = random.below(3); count > 0; count--) {
+    world.at(random.between(100, 6_000), () => {
+      mesh.failNextSync(random.pick(names));
+    });
+  }
   await world.run(world.now + 9_000);
   mesh.board.faults = { loss: 0, delayMs: [0.1, 1] };
   await world.run(world.now + 40_000, () => waitingFor === 0);
@@ -85,7 +97,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const finished = await mesh.settle(accepted, 180_000);
   const failures = mesh.failures.map(({ message }) => message);
   if (!finished) failures.push('liveness: an accepted record is not terminal');
-  failures.push(...(await checkOutcomes(mesh, accepted)));
+  failures.push(...(await checkOutcomes(mesh, accepted, cancelled)));
   const starts = new Set(mesh.ledger.map(({ uid }) => uid)).size;
   return {
     seed,
@@ -155,8 +167,40 @@ function diamond(n: number) {
   });
 }
 
+/** A cancel that was confirmed holds, whatever happens to the peers after it. */
+function cancelOne(mesh: SimulatedMesh, accepted: readonly Accepted[], cancelled: Set<string>): void {
+  if (accepted.length === 0) return;
+  const { owner, kind, uid } = mesh.world.random.pick(accepted);
+  const peer = mesh.peers.get(owner)!;
+  if (!peer.alive) return;
+  const { scheduler } = peer;
+  const options = { reason: 'simulated', force: mesh.world.random.chance(0.5) };
+  const done = kind === 'task' ? scheduler.cancelTask(uid, options) : scheduler.cancelWorkflow(uid, options);
+  done.then(
+    () => cancelled.add(uid),
+    () => {}, // it has ended, or its owner is going down: then the cancel was not confirmed
+  );
+}
+
+/** Two peers cannot reach each other for a while. */
+function cutOne(mesh: SimulatedMesh, names: readonly string[]): void {
+  const { random } = mesh.world;
+  const [a, b] = [random.pick(names), random.pick(names)];
+  if (a === b) return;
+  mesh.world.note(`cut ${a} ${b}`);
+  mesh.board.cut(a, b);
+  mesh.world.at(random.between(50, 8_000), () => {
+    mesh.world.note(`heal ${a} ${b}`);
+    mesh.board.heal(a, b);
+  });
+}
+
 /** Every accepted record has the right result; only an `at_most_once` task may have failed, with its worker lost. */
-async function checkOutcomes(mesh: SimulatedMesh, accepted: readonly Accepted[]): Promise<string[]> {
+async function checkOutcomes(
+  mesh: SimulatedMesh,
+  accepted: readonly Accepted[],
+  cancelled: ReadonlySet<string>,
+): Promise<string[]> {
   const failures: string[] = [];
   for (const { owner, kind, uid, expected } of accepted) {
     const { reader } = mesh.peers.get(owner)!.store;
@@ -165,7 +209,10 @@ async function checkOutcomes(mesh: SimulatedMesh, accepted: readonly Accepted[])
       failures.push(`P1: ${kind} ${uid} was accepted by ${owner} and is gone`);
       continue;
     }
-    if (!isTerminal(record.status)) failures.push(`liveness: ${kind} ${uid} is ${record.status}`);
+    if (cancelled.has(uid)) {
+      if (record.status !== 'cancelled')
+        failures.push(`P1: the cancel of ${kind} ${uid} was confirmed; it is ${record.status}`);
+    } else if (!isTerminal(record.status)) failures.push(`liveness: ${kind} ${uid} is ${record.status}`);
     else if (record.status === 'completed') {
       const result = record.kind === 'task' ? record.output : record.result;
       if (expected !== undefined && JSON.stringify(result) !== JSON.stringify(expected)) {

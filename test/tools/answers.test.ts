@@ -475,17 +475,18 @@ describe('peers', () => {
   it('discover believes the DHT about strangers, and known peers about themselves', async () => {
     const a = withPeers();
     a.peers.discover = async ({ capabilities, max_peers }) => {
-      expect([capabilities, max_peers]).toEqual([['fn:resize'], 10]);
-      return [
-        connection('fast'),
-        connection('stranger', { source: 'dht', status: 'disconnected', connected_since: null }),
-      ];
+      // The two connected peers leave room for ten strangers.
+      expect(max_peers).toBe(12);
+      const stranger = connection('stranger', { source: 'dht', status: 'disconnected', connected_since: null });
+      return [connection('fast'), ...(capabilities.includes('action:fn:resize') ? [stranger] : [])];
     };
     const found = await answer(a, 'peer_discover', { capability_filter: ['fn:resize'], include_metrics: true });
     expect(found).toMatchObject({
       discovered_count: 1,
       peers: [{ peer_id: 'stranger', source: 'dht', capabilities: null, metrics: { latency_ms: null } }],
     });
+    const both = await answer(a, 'peer_discover', { capability_filter: ['fn:resize', 'gpu'] });
+    expect(both).toMatchObject({ discovered_count: 0, peers: [] });
   });
 
   it('connect gives what the greeting told', async () => {

@@ -1,7 +1,9 @@
 /** `peer_discover`: asks the network who is there. */
 import { z } from 'zod';
-import { defineMeshTool } from '../definition.ts';
+import { announcedAs } from '../../scheduler/placement.ts';
+import { defineMeshTool, type MeshContext } from '../definition.ts';
 import { capabilityFilterField, countOut, msOut, rounded, timeOut, waitField } from '../fields.ts';
+import type { ConnectionInfo } from '../peers.ts';
 import { metricsOf, metricsOut } from './figures.ts';
 import { capabilitiesOf, offers, viewsById } from './view.ts';
 
