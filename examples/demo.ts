@@ -46,7 +46,11 @@ async function demo(home: string): Promise<void> {
 
   headline('The result');
   const { result } = await ada.call('workflow_result', { workflow_id });
-  const table = new Table({ head: ['folder', 'files', 'words', 'counted here'], style: { head: ['bold'] } });
+  const table = new Table({
+    head: ['folder', 'files', 'words', 'counted here'],
+    colAligns: ['left', 'right', 'right', 'right'],
+    style: { head: [], border: [], compact: true },
+  });
   for (const { folder, files, words } of sources) table.push([folder, files.length, result[folder], words]);
   console.log(`${table}\n`);
   for (const { folder, words } of sources) assert.equal(result[folder], words, `the words of ${folder}`);

@@ -101,7 +101,9 @@ async function loadModule(file: string): Promise<void> {
   try {
     module = await import(pathToFileURL(file).href);
   } catch (error) {
-    throw new Error(`${file}: ${whyBroken(error)}`, { cause: error });
+    throw new Error(`${file}: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`, {
+      cause: error,
+    });
   }
   const names = Object.keys(module).filter((name) => name !== 'default' && isHandler(module[name]));
   if (names.length === 0) throw new Error(`${file}: exports no function by name (a default export has none)`);
@@ -115,13 +117,6 @@ async function loadModule(file: string): Promise<void> {
 /** A class is a function that cannot be called. */
 function isHandler(value: unknown): boolean {
   return typeof value === 'function' && !/^class\b/.test(Function.prototype.toString.call(value));
-}
-
-/** The stack of a syntax error begins with its file and line, which its message lacks. */
-function whyBroken(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const place = error instanceof SyntaxError ? /^\S+:\d+$/m.exec(error.stack ?? '')?.[0] : undefined;
-  return `${error.name}: ${error.message}${place === undefined ? '' : ` (${place})`}`;
 }
 
 async function run({ name, inputs, uid, attempt }: ToFunctionProcess & { type: 'run' }): Promise<void> {

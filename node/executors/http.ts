@@ -18,7 +18,7 @@ import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
 import { guardedConnector, type HttpPolicy } from './address-policy.ts';
 import { ActionAbortedError, OutputTooLargeError } from './errors.ts';
 import { HTTP_BODY_SHOWN_CHARS_MAX, HTTP_KEEP_ALIVE_MS, HTTP_TIMEOUT_MS, SHOWN_CHARS_MAX } from './limits.ts';
-import { parsePayload } from './payload.ts';
+import { namedValues, parsePayload } from './payload.ts';
 
 /** What the connection decides, and `Host`, which could name another site than the one the policy looked at. */
 const CONNECTION_HEADERS = new Set([
@@ -38,6 +38,11 @@ const FETCH_REFUSALS = new Set(['bad port', 'redirect count exceeded', 'URL sche
 
 const status = z.int('must be a status such as 200').min(100).max(599);
 
+const headerValue = z
+  .union([z.string(), z.number(), z.boolean()])
+  .transform(String)
+  .refine((text) => /^[\t\x20-\x7e\x80-\xff]*$/.test(text), 'has characters that a header cannot hold');
+
 export const httpPayloadSchema = z
   .strictObject({
     url: z.string().superRefine((text, context) => {
@@ -49,18 +54,7 @@ export const httpPayloadSchema = z
       .toUpperCase()
       .pipe(z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']))
       .default('GET'),
-    headers: z
-      .record(
-        z
-          .string()
-          .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'is not the name of a header')
-          .refine((name) => !CONNECTION_HEADERS.has(name.toLowerCase()), 'is set by the connection'),
-        z
-          .union([z.string(), z.number(), z.boolean()])
-          .transform(String)
-          .refine((text) => /^[\t\x20-\x7e\x80-\xff]*$/.test(text), 'has characters that a header cannot hold'),
-      )
-      .default({}),
+    headers: namedValues(headerValue, headerProblem).default({}),
     /** A string as it is; any other value as JSON. */
     body: z.json().optional(),
     timeout_ms: z.int().min(1).max(DURATION_MS_MAX).default(HTTP_TIMEOUT_MS),
@@ -153,6 +147,11 @@ export class HttpAction {
 
 function named(payload: HttpPayload): string {
   return `${payload.method} ${payload.url.slice(0, SHOWN_CHARS_MAX)}`;
+}
+
+function headerProblem(name: string): string | null {
+  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) return 'is not the name of a header';
+  return CONNECTION_HEADERS.has(name.toLowerCase()) ? 'is set by the connection' : null;
 }
 
 function urlProblem(text: string): string | null {

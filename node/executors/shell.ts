@@ -30,7 +30,7 @@ import {
   STDERR_TAIL_LINES,
 } from './limits.ts';
 import { LineSplitter } from './lines.ts';
-import { parsePayload } from './payload.ts';
+import { namedValues, parsePayload } from './payload.ts';
 import { endGroup, signalGroup } from './process-group.ts';
 import { CommandNotFoundError, resolveCommand } from './shell-command.ts';
 
@@ -47,7 +47,7 @@ export const shellPayloadSchema = z.strictObject({
     .max(ARGUMENTS_MAX, `must have at most ${ARGUMENTS_MAX} words`)
     .refine((words) => words[0] !== '', 'must begin with the name of a command'),
   cwd: z.string().min(1).optional(),
-  env: z.record(z.string().regex(/^[^=\0]+$/, 'is not the name of a variable'), word).default({}),
+  env: namedValues(word, (name) => (/^[^=\0]+$/.test(name) ? null : 'is not the name of a variable')).default({}),
   /** A string as it is; any other value as JSON. */
   stdin: z.json().optional(),
   parse: z.enum(['text', 'json', 'lines']).default('text'),

@@ -119,7 +119,7 @@ describe('a command', () => {
     [{ command: [] }, /must name a command/],
     [{ command: ['ls'], arse: 'json' }, /arse is not a known field \(did you mean "parse"\?\)/],
     [{ command: ['ls'], parse: 'jsom' }, /did you mean "json"/],
-    [{ command: ['ls'], env: { 'A=B': 'c' } }, /env/],
+    [{ command: ['ls'], env: { 'A=B': 'c' } }, /env\["A=B"\] is not the name of a variable/],
     [{ command: ['ls', 'a\0b'] }, /NUL/],
   ])('is refused when its inputs are wrong: %j', async (payload, message) => {
     const error = await failureOf(payload as JsonObject);
@@ -171,7 +171,9 @@ describe('the output', () => {
 
   it('ends a command that writes for ever', async () => {
     const io = new RecordedIO();
-    expect(await failureOf(script('echo pid $$; sleep 0.05; exec yes'), { io })).toMatchObject({ code: 'OUTPUT_TOO_LARGE' });
+    expect(await failureOf(script('echo pid $$; sleep 0.05; exec yes'), { io })).toMatchObject({
+      code: 'OUTPUT_TOO_LARGE',
+    });
     await waitUntilGone([pidIn(await io.logged('pid '))]);
   });
 
