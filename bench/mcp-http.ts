@@ -17,23 +17,23 @@ import type { JsonObject } from '../dag/errors.ts';
 import { silentLog } from '../node/log.ts';
 import { startListener } from '../node/mcp/listener.ts';
 import type { ToolRouter } from '../node/runtimes/router.ts';
+import { type Percentiles, percentilesOf } from './percentiles.ts';
 import { RawMcpClient } from './raw-mcp-client.ts';
 
 const WARM_UP_CALLS = 500;
 const SESSIONS_OPENED = 5;
 
-export interface CallFigures {
+export interface TimedCalls {
+  /** Milliseconds each. */
+  samples: number[];
   calls_per_second: number;
-  p50_ms: number;
-  p95_ms: number;
-  p99_ms: number;
 }
 
-export interface McpHttpFigures {
-  /** Median of SESSIONS_OPENED sessions, each over a new connection. */
-  initialize_ms: number;
-  sequential: CallFigures;
-  in_flight: CallFigures & { calls: number };
+export interface McpHttpSamples {
+  /** Milliseconds, of SESSIONS_OPENED sessions, each over a new connection. */
+  initialize: number[];
+  sequential: TimedCalls;
+  in_flight: TimedCalls;
 }
 
 export interface McpHttpOptions {
@@ -41,11 +41,14 @@ export interface McpHttpOptions {
   url: string;
   tool: string;
   input: JsonObject;
+  /** Sequential calls, and as many again in flight. */
   iterations: number;
   in_flight: number;
+  /** Calls in flight before anything is timed. */
+  warm_up: number;
 }
 
-export async function measureMcpHttp(options: McpHttpOptions): Promise<McpHttpFigures> {
+export async function measureMcpHttp(options: McpHttpOptions): Promise<McpHttpSamples> {
   const initialize: number[] = [];
   for (let opened = 0; opened < SESSIONS_OPENED; opened++) {
     const client = new RawMcpClient(options.url, 1);
@@ -55,43 +58,29 @@ export async function measureMcpHttp(options: McpHttpOptions): Promise<McpHttpFi
   const client = new RawMcpClient(options.url, options.in_flight);
   try {
     await client.initialize();
-    await timed(client, options, Math.min(WARM_UP_CALLS, options.iterations), options.in_flight);
+    await timed(client, options, options.warm_up, options.in_flight);
     const sequential = await timed(client, options, options.iterations, 1);
-    const together = await timed(client, options, options.iterations, options.in_flight);
-    return {
-      initialize_ms: percentile(initialize, 0.5),
-      sequential,
-      in_flight: { calls: options.in_flight, ...together },
-    };
+    const in_flight = await timed(client, options, options.iterations, options.in_flight);
+    return { initialize, sequential, in_flight };
   } finally {
     client.close();
   }
 }
 
 async function timed(client: RawMcpClient, options: McpHttpOptions, calls: number, inFlight: number) {
-  const times: number[] = [];
+  const samples: number[] = [];
   let left = calls;
   const start = performance.now();
   const lane = async () => {
     while (left-- > 0) {
       const sent = performance.now();
       await client.call(options.tool, options.input);
-      times.push(performance.now() - sent);
+      samples.push(performance.now() - sent);
     }
   };
   await Promise.all(Array.from({ length: inFlight }, lane));
   const seconds = (performance.now() - start) / 1000;
-  return {
-    calls_per_second: Math.round(times.length / seconds),
-    p50_ms: percentile(times, 0.5),
-    p95_ms: percentile(times, 0.95),
-    p99_ms: percentile(times, 0.99),
-  };
-}
-
-function percentile(values: number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return Number(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!.toFixed(3));
+  return { samples, calls_per_second: Math.round(samples.length / seconds) };
 }
 
 /** The listener alone: what a call costs before any router. */
@@ -129,26 +118,42 @@ async function main(): Promise<void> {
       server = fork(import.meta.filename, ['--serve']);
       [{ url }] = (await once(server, 'message')) as [{ url: string }];
     }
-    const input = JSON.parse(values.input) as JsonObject;
     const iterations = Number(values.iterations);
-    const figures = await measureMcpHttp({
+    const in_flight = Number(values['in-flight']);
+    const measured = await measureMcpHttp({
       url,
       tool: values.tool,
-      input,
+      input: JSON.parse(values.input) as JsonObject,
       iterations,
-      in_flight: Number(values['in-flight']),
+      in_flight,
+      warm_up: Math.min(WARM_UP_CALLS, iterations),
     });
+    const figures = {
+      initialize: percentilesOf(measured.initialize),
+      sequential: figuresOf(measured.sequential),
+      in_flight: { calls: in_flight, ...figuresOf(measured.in_flight) },
+    };
     if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(figures, null, 2)}\n`);
-    process.stdout.write(`initialize            p50 ${figures.initialize_ms} ms\n`);
+    process.stdout.write(`initialize            p50 ${shown(figures.initialize.p50)}\n`);
     process.stdout.write(line('sequential', figures.sequential));
-    process.stdout.write(line(`${figures.in_flight.calls} in flight`, figures.in_flight));
+    process.stdout.write(line(`${in_flight} in flight`, figures.in_flight));
   } finally {
     server?.disconnect();
   }
 }
 
-function line(name: string, { calls_per_second, p50_ms, p95_ms, p99_ms }: CallFigures): string {
-  return `${name.padEnd(20)}  p50 ${p50_ms} ms, p95 ${p95_ms} ms, p99 ${p99_ms} ms, ${calls_per_second} calls/s\n`;
+type CallFigures = Percentiles & { calls_per_second: number };
+
+function figuresOf({ samples, calls_per_second }: TimedCalls): CallFigures {
+  return { calls_per_second, ...percentilesOf(samples) };
+}
+
+function line(name: string, { calls_per_second, p50, p95, p99 }: CallFigures): string {
+  return `${name.padEnd(20)}  p50 ${shown(p50)}, p95 ${shown(p95)}, p99 ${shown(p99)}, ${calls_per_second} calls/s\n`;
+}
+
+function shown(ms: number | null): string {
+  return ms === null ? '–' : `${ms.toFixed(3)} ms`;
 }
 
 if (import.meta.main) await main();

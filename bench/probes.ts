@@ -10,14 +10,13 @@ import type { Mesh } from '../node/runtimes/mesh.ts';
 import type { CallOptions } from '../node/runtimes/mesh-link.ts';
 import { isTerminal, type Row } from '../scheduler/records.ts';
 
-export type ProbeKind = 'request' | 'read_tool' | 'write_tool' | 'step';
-
 export interface Probe {
-  kind: ProbeKind;
+  /** A bare request on the peer stream; `task_status` or `task_submit` at the other peer; a no-op step placed there. */
+  kind: 'request' | 'read_tool' | 'write_tool' | 'step';
   /** The loop that starts the calls. */
   loop: 'mesh' | 'serve';
   iterations: number;
-  /** Of the request or the payload. */
+  /** Of the request as it is packed, or of the task's payload. */
   size_bytes: number;
   /** The other peer. */
   peer_id: string;
@@ -28,69 +27,97 @@ export interface Probe {
 /** Milliseconds, in the order of the calls. */
 export type Samples = number[];
 
+export type Call = (tool: string, input: JsonObject) => Promise<JsonObject>;
+
 const DEADLINE_MS = 30_000;
-/** A submit that carries this in its metadata is handed on to the peer it names: the product never does that. */
+/** A submit that names a peer here is handed on to it: the product itself submits where it was asked. */
 const ON_PEER = 'bench_on_peer';
 /** Names the step whose committed result a probe waits for. */
 const MARK = 'bench_mark';
-/** Submitted tasks that only cost their commit: they wait until they are cleared. */
+/** Tasks that are only to be accepted wait for this long, and are cleared before. */
 const DELAY_MS = 3_600_000;
 const NS_PER_MS = 1_000_000;
 
-export type Call = (tool: string, input: JsonObject) => Promise<JsonObject>;
-
-/** Tells when the result of a marked step is on this peer's disk, on the clock of `nowNs`. */
-export type AwaitResult = (mark: string) => Promise<bigint>;
-
-/** The same clock on every thread of the process. */
+/** Nanoseconds on a clock that all threads of the process share. */
 export function nowNs(): bigint {
   return process.hrtime.bigint();
 }
 
+/** When the results of marked steps were on this peer's disk. */
+export class CommittedResults {
+  private readonly awaited = new Map<string, PromiseWithResolvers<bigint>>();
+
+  expect(mark: string): Promise<bigint> {
+    const waiting = Promise.withResolvers<bigint>();
+    this.awaited.set(mark, waiting);
+    return waiting.promise;
+  }
+
+  /** @returns false when nobody here waits for it */
+  settle({ mark, status, at_ns }: CommittedResult): boolean {
+    const waiting = this.awaited.get(mark);
+    if (waiting === undefined) return false;
+    this.awaited.delete(mark);
+    if (status === 'completed') waiting.resolve(at_ns);
+    else waiting.reject(new Error(`a measured step ended as ${status}`));
+    return true;
+  }
+}
+
+export interface CommittedResult {
+  mark: string;
+  status: string;
+  at_ns: bigint;
+}
+
 /** @param call starts a tool on the loop of the probe */
-export async function runProbe(probe: Probe, call: Call, results: AwaitResult): Promise<Samples> {
+export async function runProbe(probe: Probe, call: Call, results: CommittedResults): Promise<Samples> {
   const samples: Samples = [];
   for (let index = 0; index < probe.iterations; index++) {
-    const started = nowNs();
-    const ended = await once(probe, `${probe.loop}/${started}`, call, results);
-    samples.push(Number(ended - started) / NS_PER_MS);
+    const elapsedNs = probe.kind === 'step' ? await timeStep(probe, call, results) : await timeTool(probe, call);
+    samples.push(Number(elapsedNs) / NS_PER_MS);
   }
   return samples;
 }
 
-async function once(probe: Probe, mark: string, call: Call, results: AwaitResult): Promise<bigint> {
-  const { kind, peer_id, task_id, size_bytes } = probe;
-  const payload = { pad: 'x'.repeat(size_bytes) };
-  switch (kind) {
-    case 'read_tool':
-      await call('task_status', { task_id });
-      return nowNs();
-    case 'write_tool':
-      await call('task_submit', { task_type: 'echo', payload, delay_ms: DELAY_MS, metadata: { [ON_PEER]: peer_id } });
-      return nowNs();
-    case 'step': {
-      const onDisk = results(mark);
-      // The result may be on disk before the answer to the submit is here; the next call waits for both.
-      const requires = { peers: [peer_id] };
-      const [ended] = await Promise.all([
-        onDisk,
-        call('task_submit', { task_type: 'echo', payload, requires, metadata: { [MARK]: mark } }),
-      ]);
-      return ended;
-    }
-    case 'request':
-      throw new Error('requests are made by the mesh loop itself');
-  }
+async function timeTool({ kind, peer_id, task_id, size_bytes }: Probe, call: Call): Promise<bigint> {
+  const metadata = { [ON_PEER]: peer_id };
+  const submit = { task_type: 'echo', payload: padding(size_bytes), delay_ms: DELAY_MS, metadata };
+  const started = nowNs();
+  if (kind === 'read_tool') await call('task_status', { task_id });
+  else await call('task_submit', submit);
+  return nowNs() - started;
 }
 
-/** The mesh side of one peer, with what a probe needs of it. */
-export class ProbedMesh {
-  private readonly mesh: Mesh;
-  private readonly awaited = new Map<string, (endedNs: bigint) => void>();
+async function timeStep({ peer_id, size_bytes }: Probe, call: Call, results: CommittedResults): Promise<bigint> {
+  const mark = String(nowNs());
+  const requires = { peers: [peer_id] };
+  const submit = { task_type: 'echo', payload: padding(size_bytes), requires, metadata: { [MARK]: mark } };
+  const onDisk = results.expect(mark);
+  const started = nowNs();
+  // The result may be on disk before the answer to the submit is here; the next call waits for both.
+  const [ended] = await Promise.all([onDisk, call('task_submit', submit)]);
+  return ended - started;
+}
 
-  /** Changes `mesh`: it says when results are committed, and hands marked submits on. */
-  constructor(mesh: Mesh) {
+function padding(bytes: number): JsonObject {
+  return { pad: 'x'.repeat(bytes) };
+}
+
+/** The mesh side of a peer, with what probes need of it. */
+export class ProbedMesh {
+  readonly results = new CommittedResults();
+  private readonly mesh: Mesh;
+  private readonly onResult: (result: CommittedResult) => void;
+
+  /**
+   * Changes `mesh`: results of marked steps are noticed when they are committed, marked submits are handed on.
+   *
+   * @param onResult gets the results that nobody on this loop waits for
+   */
+  constructor(mesh: Mesh, onResult: (result: CommittedResult) => void) {
     this.mesh = mesh;
+    this.onResult = onResult;
     const { store } = mesh;
     const commit = store.commit.bind(store);
     store.commit = async (rows) => {
@@ -103,16 +130,13 @@ export class ProbedMesh {
 
   run(probe: Probe): Promise<Samples> {
     if (probe.kind === 'request') return this.requests(probe);
-    const call: Call = (tool, input) => this.mesh.call(tool, input, callOptions());
-    return runProbe(probe, call, (mark) => this.result(mark));
+    return runProbe(probe, (tool, input) => this.mesh.call(tool, input, callOptions()), this.results);
   }
-
-  readonly result: AwaitResult = (mark) => new Promise((resolve) => this.awaited.set(mark, resolve));
 
   /** The barest request there is: where are these records, of which there are none. */
   private async requests({ iterations, size_bytes, peer_id }: Probe): Promise<Samples> {
     const unpadded = packMessage({ id: 1_000, method: 'locate', params: { items: [], hops: 0, pad: '' } }).byteLength;
-    const params = { items: [], hops: 0, pad: 'x'.repeat(Math.max(0, size_bytes - unpadded)) };
+    const params = { items: [], hops: 0, ...padding(Math.max(0, size_bytes - unpadded)) };
     const samples: Samples = [];
     for (let index = 0; index < iterations; index++) {
       const started = nowNs();
@@ -123,21 +147,20 @@ export class ProbedMesh {
   }
 
   private committed(rows: readonly Row[]): void {
+    const at_ns = nowNs();
     for (const { record } of rows) {
       if (record.kind !== 'task' || !isTerminal(record.status)) continue;
       const mark = record.metadata[MARK];
       if (typeof mark !== 'string') continue;
-      if (record.status !== 'completed') throw new Error(`a measured step ended as ${record.status}`);
-      this.awaited.get(mark)?.(nowNs());
-      this.awaited.delete(mark);
+      const result = { mark, status: record.status, at_ns };
+      if (!this.results.settle(result)) this.onResult(result);
     }
   }
 
   private handOn(tool: string, input: unknown): Promise<JsonObject> | undefined {
     const peer = fieldOf(fieldOf(input, 'metadata'), ON_PEER);
     if (tool !== 'task_submit' || typeof peer !== 'string') return undefined;
-    const metadata = {};
-    return this.mesh.scheduler.call(peer, [], tool, { ...(input as JsonObject), metadata }, 1);
+    return this.mesh.scheduler.call(peer, [], tool, { ...(input as JsonObject), metadata: {} }, 1);
   }
 }
 

@@ -51,6 +51,12 @@ export class RawMcpClient {
     return result?.structuredContent ?? {};
   }
 
+  /** @returns how many there are */
+  async listTools(): Promise<number> {
+    const { tools } = (await this.rpc('tools/list', {})) as unknown as { tools: unknown[] };
+    return tools.length;
+  }
+
   close(): void {
     this.agent.destroy();
   }

@@ -20,7 +20,7 @@ import { runningPeer } from '../node/data-folder.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const FOLDERS = ['dag', 'scheduler', 'tools', 'node'];
-const DEMO_MS_MAX = 60_000;
+const DEMO_MS_MAX = 90_000;
 const POLL_MS = 40;
 const EXIT_INTERRUPTED = 130;
 
@@ -44,8 +44,8 @@ async function demo(home: string): Promise<void> {
   const { workflow_id } = await ada.call('workflow_submit', wordsByFolder(sources));
   const tasks = await watch(ada, workflow_id, [ada, ben, cleo]);
 
-  headline('The result');
-  const { result } = await ada.call('workflow_result', { workflow_id });
+  const { result, execution_time_ms } = await ada.call('workflow_result', { workflow_id });
+  headline(`The result, after ${(execution_time_ms / 1_000).toFixed(1)} s`);
   const table = new Table({
     head: ['folder', 'files', 'words', 'counted here'],
     colAligns: ['left', 'right', 'right', 'right'],
@@ -134,15 +134,16 @@ function wordsByFolder(sources: { folder: string; files: string[] }[]) {
 async function watch(ada: Peer, workflow_id: string, peers: Peer[]): Promise<Task[]> {
   const shown = new Map<string, string>();
   const columns = (cells: (string | number)[]) => cells.map((each) => String(each).padStart(6)).join('');
-  const header = styleText('dim', `    step              tasks${columns(peers.map(({ name }) => name))}`);
+  const header = styleText('dim', `    step                tasks${columns(peers.map(({ name }) => name))}`);
   if (!process.stdout.isTTY) console.log(header);
   for (;;) {
     const { status, error, steps } = await ada.call('workflow_status', { workflow_id });
     const { tasks }: { tasks: Task[] } = await ada.call('task_list', { limit: 1_000 });
     const lines = steps.map((step: { step_id: string; status: string }) => {
       const own = tasks.filter(({ step_id }) => step_id === step.step_id);
+      const done = own.filter((task) => task.status === 'completed').length;
       const counts = peers.map(({ peer_id }) => own.filter((task) => task.peer_id === peer_id).length || '·');
-      const line = `  ${MARKS[step.status]} ${step.step_id.padEnd(18)}${columns([own.length])}${columns(counts)}`;
+      const line = `  ${MARKS[step.status]} ${step.step_id.padEnd(16)}${`${done}/${own.length}`.padStart(9)}${columns(counts)}`;
       if (!process.stdout.isTTY && step.status !== (shown.get(step.step_id) ?? 'pending')) console.log(line);
       shown.set(step.step_id, step.status);
       return line;
@@ -155,6 +156,7 @@ async function watch(ada: Peer, workflow_id: string, peers: Peer[]): Promise<Tas
 }
 interface Task {
   step_id: string;
+  status: string;
   peer_id: string | null;
 }
 const MARKS: Record<string, string> = {
@@ -188,5 +190,5 @@ try {
   clearTimeout(late);
   await Promise.allSettled(clients.map((client) => client.close()));
   await rm(home, { recursive: true, force: true, maxRetries: 5 });
-  tick(`${clients.length} processes ended, ${home} removed`);
+  tick(`nothing is left: the processes have ended, ${home} is removed`);
 }

@@ -20,6 +20,12 @@ import { MeshSupervisor } from './runtimes/mesh-supervisor.ts';
 import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
 import { openSqliteReader } from './store/reader.ts';
 
+/** What tests and benchmarks replace. */
+export interface PeerSeams extends MeshSeams {
+  /** The module that the mesh thread runs (`runtime: dedicated`). Default: mesh-thread. */
+  mesh_entry?: URL;
+}
+
 export interface RunningPeer {
   readonly config: Config;
   readonly peer_id: string;
@@ -43,10 +49,10 @@ export interface RunningPeer {
 /**
  * Resolves when the peer is ready for calls.
  *
- * @param seams of tests; taken with the inline runtime only, since a function cannot cross to another thread
+ * @param seams the functions among them are taken with the inline runtime only, since none can cross to another thread
  * @throws what kept a part from starting; everything that was started is closed again
  */
-export async function startPeer(config: Config, log: Log, seams: MeshSeams = {}): Promise<RunningPeer> {
+export async function startPeer(config: Config, log: Log, seams: PeerSeams = {}): Promise<RunningPeer> {
   const opened: Closing[] = [];
   try {
     // Read while the mesh side starts; neither loop loads what only the other one needs.
@@ -86,7 +92,7 @@ export async function startPeer(config: Config, log: Log, seams: MeshSeams = {})
 async function openMesh(
   config: Config,
   log: Log,
-  seams: MeshSeams,
+  seams: PeerSeams,
   opened: Closing[],
 ): Promise<{ link: MeshLink; reader: Reader; mesh: Mesh | null }> {
   const stopsMesh = (link: MeshLink): Closing => {
@@ -99,7 +105,7 @@ async function openMesh(
     opened.push(stopsMesh(link));
     return { link, reader: mesh.store.reader, mesh };
   }
-  const link = await MeshSupervisor.start({ config, log });
+  const link = await MeshSupervisor.start({ config, log, entry: seams.mesh_entry });
   opened.push(stopsMesh(link));
   const reader = openSqliteReader(link.info.store_path);
   opened.push({ part: 'reader', close: () => reader.close() });

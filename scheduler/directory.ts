@@ -11,8 +11,9 @@ import type { Candidate } from './placement.ts';
 import { canRun } from './placement.ts';
 
 const PEERS_REMEMBERED_MAX = 256;
-/** Weight of a new round trip in the moving average, as in RFC 6298. */
+/** Weight of a new round trip in the moving average, as in RFC 6298; a shorter one is nearer to the truth. */
 const RTT_GAIN = 1 / 8;
+const RTT_GAIN_SHORTER = 1 / 2;
 /** Assumed until the first beat was answered. */
 const RTT_UNKNOWN_MS = 5;
 
@@ -104,7 +105,7 @@ export class Directory {
     }
     const deviation = Math.abs(ms - entry.rtt_ms);
     entry.jitter_ms = entry.jitter_ms === null ? deviation : entry.jitter_ms + RTT_GAIN * (deviation - entry.jitter_ms);
-    entry.rtt_ms += RTT_GAIN * (ms - entry.rtt_ms);
+    entry.rtt_ms += (ms < entry.rtt_ms ? RTT_GAIN_SHORTER : RTT_GAIN) * (ms - entry.rtt_ms);
   }
 
   leaseGiven(peerId: string, workerId: string, uid: string): void {

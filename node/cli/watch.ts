@@ -147,7 +147,7 @@ export function renderRun(run: ShownRun, nameOf: (peer: string) => string, rows:
       mark(step.status),
       step.step_id.padEnd(idWidth),
       paint('dim', step.action.padEnd(actionWidth), process.stderr),
-      step.started_at === null ? '' : figures(step),
+      figures(step),
       peers,
       why(run, step),
     ];
@@ -180,9 +180,11 @@ function headline(run: ShownRun): string {
   return parts.filter((part) => part !== '').join('  ');
 }
 
+/** Nothing for a step that ended without having started: it was skipped or cancelled. */
 function figures(step: ShownStep): string {
+  if (step.started_at === null) return '';
   const tasks = step.tasks > 1 ? `${step.tasks} tasks, ` : '';
-  return `(${tasks}${elapsed(step.started_at!, step.ended_at)})`;
+  return `(${tasks}${elapsed(step.started_at, step.ended_at)})`;
 }
 
 function why(run: ShownRun, step: ShownStep): string {

@@ -11,17 +11,21 @@ import { encodeJson, NotJsonError } from '../expressions/json-result.ts';
 import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
 import type { FromFunctionProcess, ToFunctionProcess } from './function-messages.ts';
 import type { FunctionContext, FunctionHandler } from './functions.ts';
-import { ERROR_CHARS_MAX, REPORT_INTERVAL_MS } from './limits.ts';
+import { ERROR_CHARS_MAX, REPORT_INTERVAL_MS, REPORTS_PER_INTERVAL_MAX } from './limits.ts';
 import { LineSplitter } from './lines.ts';
 import { watchParent } from './parent-watch.ts';
 
 const STACK_LINES_MAX = 10;
 
-/** Logs and progress, sent together now and then; of too many lines the last ones. */
+/**
+ * Logs and progress. They leave at once, so that the last words of a handler that spins are heard; a flood is sent
+ * together now and then, of too many lines the last ones.
+ */
 class Reports {
   #lines: { stream: LogLine['stream']; line: string }[] = [];
   #progress: { percent: number; message: string | undefined } | null = null;
-  #sentAt = 0;
+  #intervalStart = 0;
+  #sentInInterval = 0;
   #timer: NodeJS.Timeout | undefined;
   readonly #printed = (['stdout', 'stderr'] as const).map((stream) => captureStream(stream, this));
 
@@ -43,10 +47,13 @@ class Reports {
   }
 
   #due(): void {
-    const wait = this.#sentAt + REPORT_INTERVAL_MS - performance.now();
-    // A handler that never yields fires no timer.
-    if (wait <= 0) this.#send();
-    else this.#timer ??= setTimeout(() => this.#send(), wait).unref();
+    const now = performance.now();
+    if (now - this.#intervalStart >= REPORT_INTERVAL_MS) {
+      this.#intervalStart = now;
+      this.#sentInInterval = 0;
+    }
+    if (this.#sentInInterval < REPORTS_PER_INTERVAL_MAX) this.#send();
+    else this.#timer ??= setTimeout(() => this.#send(), this.#intervalStart + REPORT_INTERVAL_MS - now).unref();
   }
 
   #send(): void {
@@ -56,7 +63,7 @@ class Reports {
     send({ type: 'report', lines: this.#lines.slice(-LOG_LINES_MAX), progress: this.#progress });
     this.#lines = [];
     this.#progress = null;
-    this.#sentAt = performance.now();
+    this.#sentInInterval += 1;
   }
 }
 

@@ -27,7 +27,8 @@ export const FUNCTION_PROCESSES_MAX = 16;
 export const FUNCTION_MEMORY_MB = 512;
 /** How long the modules of the handlers may take to load. */
 export const FUNCTIONS_LOAD_MS = 10_000;
-/** Logs and progress of a handler travel at most this often. */
+/** Messages with logs and progress of a handler in one interval; what comes beyond them waits for the next one. */
+export const REPORTS_PER_INTERVAL_MAX = 20;
 export const REPORT_INTERVAL_MS = 50;
 
 /** The end of a child process's stderr that is kept for its error, in characters. */

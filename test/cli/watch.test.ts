@@ -161,4 +161,11 @@ describe('the picture in a terminal', () => {
     for (const shown of [RUNNING, RUNNING, run('running', [COUNTED, step('total')])]) view.show(shown, (peer) => peer);
     expect(lines.length).toBe(2);
   });
+
+  it('a step that ended without having started has no duration', () => {
+    const lines: string[] = [];
+    const skipped = step('direct', { status: 'skipped', started_at: null, ended_at: T1, reason: 'when was false' });
+    plainView((line) => lines.push(line)).show(run('completed', [COUNTED, skipped]), (peer) => peer);
+    expect(lines[1]).toMatch(/direct {2}skipped when was false$/);
+  });
 });

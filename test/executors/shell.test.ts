@@ -2,7 +2,7 @@
 import { mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { runShell } from '../../node/executors/shell.ts';
@@ -18,6 +18,13 @@ beforeAll(async () => {
   folder = await realpath(await mkdtemp(join(tmpdir(), 'flowmesh-shell-')));
 });
 afterAll(() => rm(folder, { recursive: true }));
+
+/** What a failed test would leave running. */
+let started: RecordedIO[] = [];
+afterEach(() => {
+  for (const io of started) io.abort(true);
+  started = [];
+});
 
 const run = (payload: JsonObject, { io = new RecordedIO(), allow = ANY } = {}) =>
   runShell(requestOf('shell', payload), io, allow);
@@ -195,6 +202,7 @@ describe('the end of the process tree', () => {
 
   const startTree = async (text: string) => {
     const io = new RecordedIO();
+    started.push(io);
     const ended = failureOf(script(text), { io });
     const pids = [pidIn(await io.logged('child ')), pidIn(await io.logged('grandchild '))];
     for (const pid of pids) expect(await isRunning(pid)).toBe(true);

@@ -89,6 +89,12 @@ export class ToolPeer {
     return failureSchema.parse(result.structuredContent).error as ErrorShape;
   }
 
+  /** The peers that it is connected to. */
+  async neighbours(): Promise<string[]> {
+    const { peers } = await this.call('peer_list', { status_filter: 'connected', sort_by: 'peer_id' });
+    return (peers as { peer_id: string }[]).map(({ peer_id }) => peer_id);
+  }
+
   /** A task that has ended, as this peer sees it. */
   taskEnds(task_id: string): Promise<JsonObject> {
     return this.ends('task_status', { task_id, include_metrics: true });
@@ -201,6 +207,13 @@ export class ToolMesh {
     await b.call('worker_register', { worker_id: 'w-seed', capabilities: ['echo', 'seeded'] });
     for (const task_id of ['t-done', 't-dead']) await b.taskEnds(task_id);
     await b.workflowEnds('wf-done');
+    // The next beats of B tell of its new worker: after them nothing changes by itself.
+    for (const peer of this.peers) {
+      if (peer === b || !(await peer.neighbours()).includes(b.peer_id)) continue;
+      await eventually('the worker is known', async () => {
+        return (await peer.call('peer_list', { capability_filter: ['seeded'] }))['total_count'] === 1;
+      });
+    }
   }
 
   /** Everything that a call could change, of every peer; figures that move by themselves are left out. */
@@ -232,11 +245,15 @@ export function toolMesh(options: ProcessesOptions = {}): ToolMesh {
 }
 
 export interface RefusedCall {
-  input: JsonObject;
   code: string;
   says: RegExp;
-  /** The peer that is asked. Default: a, which keeps nothing itself. */
-  at?: 'a' | 'b' | 'c';
+  input: JsonObject;
+  at: 'a' | 'b' | 'c';
+}
+
+/** @param at the peer that is asked; by default one that keeps nothing of what was seeded */
+export function refused(code: string, says: RegExp, input: JsonObject, at: RefusedCall['at'] = 'a'): RefusedCall {
+  return { code, says, input, at };
 }
 
 /** Registers a test for what each tool refuses, one for what it does, and one that none is left out. */
@@ -252,7 +269,7 @@ export function coverTools<Name extends string>(
       const calls = cover.refusals()[name];
       expect(calls.length).toBeGreaterThanOrEqual(FAILURES_AT_LEAST);
       const before = await mesh.state();
-      for (const { input, code, says, at = 'a' } of calls) {
+      for (const { code, says, input, at } of calls) {
         const error = await mesh[at].refuse(name, input);
         expect(error).toMatchObject({ code, message: expect.stringMatching(says) });
       }

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { waitUntilGone } from '../executors/processes.ts';
 import { eventually } from '../harness/eventually.ts';
-import { coverTools, TOOLS, type ToolPeer, toolMesh } from './tool-mesh.ts';
+import { coverTools, refused, TOOLS, type ToolPeer, toolMesh } from './tool-mesh.ts';
 
 const mesh = toolMesh();
 /** Between the answer to a cancel and the end of the process on the other peer. */
@@ -226,51 +226,41 @@ coverTools(TOOLS.workflow, mesh, {
 
   refusals: () => ({
     workflow_submit: [
-      { input: { steps: [echo('s')] }, code: 'INVALID_INPUT', says: /name: is missing/ },
-      { input: { name: 'x', steps: [] }, code: 'INVALID_INPUT', says: /at least one step/ },
-      { input: { name: 'x', steps: [echo('s')], tag: ['y'] }, code: 'INVALID_INPUT', says: /did you mean "tags"/ },
-      { input: { name: 'x', steps: [echo('s'), echo('s')] }, code: 'INVALID_WORKFLOW', says: /"s"/ },
-      {
-        input: { name: 'x', workflow_id: 'wf-done', steps: [echo('other')] },
-        ...{ code: 'CONFLICT', says: /"wf-done" exists already .* other content/ },
-      },
-      {
-        input: { name: 'x', steps: [echo('s')], dependencies: ['wf-nowhere'] },
-        ...{ code: 'UNKNOWN_DEPENDENCY', says: /"wf-nowhere"/ },
-      },
-      {
-        input: { name: 'x', steps: [echo('s')], copies: 9, require_copies: true },
-        ...{ code: 'TOO_FEW_COPIES', says: /9 copies/ },
-      },
+      refused('INVALID_INPUT', /name: is missing/, { steps: [echo('s')] }),
+      refused('INVALID_INPUT', /at least one step/, { name: 'x', steps: [] }),
+      refused('INVALID_INPUT', /did you mean "tags"/, { name: 'x', steps: [echo('s')], tag: ['y'] }),
+      refused('INVALID_WORKFLOW', /"s"/, { name: 'x', steps: [echo('s'), echo('s')] }),
+      refused('CONFLICT', /"wf-done" exists already .* other content/, {
+        ...{ workflow_id: 'wf-done', name: 'x', steps: [echo('other')] },
+      }),
+      refused('UNKNOWN_DEPENDENCY', /"wf-nowhere"/, { name: 'x', steps: [echo('s')], dependencies: ['wf-nowhere'] }),
+      refused('TOO_FEW_COPIES', /9 copies/, { name: 'x', steps: [echo('s')], copies: 9, require_copies: true }),
     ],
     workflow_status: [
-      { input: { workflow_id: 'wf-nowhere' }, code: 'NOT_FOUND', says: /"wf-nowhere".*workflow_list/ },
-      { input: {}, code: 'INVALID_INPUT', says: /workflow_id: is missing/ },
-      { input: { workflow_id: 'wf done' }, code: 'INVALID_INPUT', says: /workflow_id/ },
-      { input: { workflow_id: 'wf-done', include_steps: 'yes' }, code: 'INVALID_INPUT', says: /include_steps/ },
+      refused('NOT_FOUND', /"wf-nowhere".*workflow_list/, { workflow_id: 'wf-nowhere' }),
+      refused('INVALID_INPUT', /workflow_id: is missing/, {}),
+      refused('INVALID_INPUT', /workflow_id/, { workflow_id: 'wf done' }),
+      refused('INVALID_INPUT', /include_steps/, { workflow_id: 'wf-done', include_steps: 'yes' }),
     ],
     workflow_cancel: [
-      { input: { workflow_id: 'wf-nowhere' }, code: 'NOT_FOUND', says: /"wf-nowhere"/ },
-      { input: { workflow_id: 'wf-done' }, code: 'INVALID_STATE', says: /wf-done is completed already/ },
-      { input: { workflow_id: 'wf-open', force: 1 }, code: 'INVALID_INPUT', says: /force: must be true or false/ },
+      refused('NOT_FOUND', /"wf-nowhere"/, { workflow_id: 'wf-nowhere' }),
+      refused('INVALID_STATE', /wf-done is completed already/, { workflow_id: 'wf-done' }),
+      refused('INVALID_INPUT', /force: must be true or false/, { workflow_id: 'wf-open', force: 1 }),
     ],
     workflow_list: [
-      { input: { limit: 0 }, code: 'INVALID_INPUT', says: /limit/ },
-      { input: { status_filter: 'complete' }, code: 'INVALID_INPUT', says: /did you mean "completed"/ },
-      { input: { tag_filter: 'red' }, code: 'INVALID_INPUT', says: /tag_filter: must be a list/ },
-      { input: { scope: 'mesh', offset: 1_000_000 }, code: 'LIMIT_EXCEEDED', says: /offset \+ limit/ },
+      refused('INVALID_INPUT', /limit/, { limit: 0 }),
+      refused('INVALID_INPUT', /did you mean "completed"/, { status_filter: 'complete' }),
+      refused('INVALID_INPUT', /tag_filter: must be a list/, { tag_filter: 'red' }),
+      refused('LIMIT_EXCEEDED', /offset \+ limit/, { scope: 'mesh', offset: 1_000_000 }),
     ],
     workflow_dependencies: [
-      { input: { workflow_id: 'wf-nowhere' }, code: 'NOT_FOUND', says: /"wf-nowhere"/ },
-      { input: { workflow_id: 'wf-done', format: 'svg' }, code: 'INVALID_INPUT', says: /"json", "dot", "mermaid"/ },
-      { input: { workflow_id: 'wf-done', format: 'dot', fmt: 'json' }, code: 'INVALID_INPUT', says: /fmt/ },
+      refused('NOT_FOUND', /"wf-nowhere"/, { workflow_id: 'wf-nowhere' }),
+      refused('INVALID_INPUT', /"json", "dot", "mermaid"/, { workflow_id: 'wf-done', format: 'svg' }),
+      refused('INVALID_INPUT', /fmt/, { workflow_id: 'wf-done', format: 'dot', fmt: 'json' }),
     ],
     workflow_result: [
-      { input: { workflow_id: 'wf-nowhere' }, code: 'NOT_FOUND', says: /"wf-nowhere"/ },
-      {
-        input: { workflow_id: 'wf-done', include_log: true },
-        ...{ code: 'INVALID_INPUT', says: /did you mean "include_logs"/ },
-      },
+      refused('NOT_FOUND', /"wf-nowhere"/, { workflow_id: 'wf-nowhere' }),
+      refused('INVALID_INPUT', /did you mean "include_logs"/, { workflow_id: 'wf-done', include_log: true }),
     ],
   }),
 });

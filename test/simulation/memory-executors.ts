@@ -49,7 +49,9 @@ export class MemoryExecutors implements Executors {
     const killed = this.#killed(request.action, io.signal);
     try {
       const own = structuredClone(request);
-      return structuredClone(await Promise.race([this.#perform(behaviour, own, io), killed.promise]));
+      const output = await Promise.race([this.#perform(behaviour, own, io), killed.promise]);
+      if (io.signal.aborted) throw new ActionAbortedError(request.action);
+      return structuredClone(output);
     } catch (error) {
       if (io.signal.aborted) throw new ActionAbortedError(request.action);
       if (error instanceof FlowmeshError) throw error;

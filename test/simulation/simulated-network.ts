@@ -1,6 +1,7 @@
 /**
- * The Network port in memory: messages take simulated time, get lost with a probability, arrive out of order, and
- * whole links are cut. A request whose message or answer is lost ends with DEADLINE_EXCEEDED, as on a real network.
+ * The Network port in memory: messages take simulated time, get lost with a probability, and whole links are cut.
+ * Those of one connection arrive in the order they were sent, or not at all. A request whose message or answer is
+ * lost ends with DEADLINE_EXCEEDED, one whose connection breaks with PEER_UNREACHABLE, as on a real network.
  */
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
@@ -54,10 +55,23 @@ function linkOf(a: string, b: string): string {
   return a < b ? `${a} ${b}` : `${b} ${a}`;
 }
 
+/** What one side sends over a connection. */
+interface Line {
+  /** Of both directions: messages of a closed connection do not arrive. */
+  readonly connection: { open: boolean };
+  /** On their way, first sent first. */
+  readonly messages: (() => void)[];
+  /** When the last of them arrives. */
+  lastAt: number;
+  /** Requests of this side without an answer. */
+  readonly waiting: Set<(error: FlowmeshError) => void>;
+}
+
 export class SimulatedNetwork implements Network {
   readonly self: string;
   readonly #board: Switchboard;
-  readonly #peers = new Set<string>();
+  readonly #world: World;
+  readonly #lines = new Map<string, Line>();
   readonly capabilities = new Set<string>();
   #events: NetworkEvents | null = null;
   #describe: (() => PeerState) | null = null;
@@ -66,6 +80,7 @@ export class SimulatedNetwork implements Network {
   constructor(self: string, board: Switchboard) {
     this.self = self;
     this.#board = board;
+    this.#world = board.world;
     board.networks.set(self, this);
   }
 
@@ -74,18 +89,29 @@ export class SimulatedNetwork implements Network {
     this.#describe = describe;
   }
 
+  get isAlive(): boolean {
+    return this.#alive;
+  }
+
   /** The process is gone: the others' connections break. */
   kill(): void {
     this.#alive = false;
-    for (const peer of [...this.#peers]) this.#board.networks.get(peer)?.drop(this.self);
-    this.#peers.clear();
+    for (const [peer, { connection }] of this.#lines) {
+      connection.open = false;
+      this.#board.networks.get(peer)?.drop(this.self);
+    }
+    this.#lines.clear();
   }
 
   /** Loses the connection to a peer; the scheduler hears of it once the redial has failed. */
   drop(peer: string): void {
-    if (!this.#peers.delete(peer)) return;
-    this.#board.world.at(this.#board.delay(), () => {
-      if (this.#alive && !this.#peers.has(peer)) this.#events?.onDisconnected(peer);
+    const line = this.#lines.get(peer);
+    if (line === undefined) return;
+    this.#lines.delete(peer);
+    line.connection.open = false;
+    for (const reject of line.waiting) reject(unreachable(peer, 'its connection broke'));
+    this.#world.at(this.#board.delay(), () => {
+      if (this.#alive && !this.#lines.has(peer)) this.#events?.onDisconnected(peer);
     });
   }
 
@@ -94,76 +120,102 @@ export class SimulatedNetwork implements Network {
   }
 
   connected(): string[] {
-    return [...this.#peers];
+    return [...this.#lines.keys()];
   }
 
   async request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {
-    const target = peer === this.self ? this : this.#board.networks.get(peer);
-    if (peer !== this.self && !this.#peers.has(peer)) {
-      throw new FlowmeshError('PEER_UNREACHABLE', `${peer} is not connected`, { retryable: true });
-    }
-    return await new Promise<JsonValue>((resolve, reject) => {
-      const expire = this.#board.world.at(deadlineMs, () =>
-        reject(new FlowmeshError('DEADLINE_EXCEEDED', `${peer} did not answer ${method}`, { retryable: true })),
+    const sent = copy(params);
+    const { promise, resolve, reject } = Promise.withResolvers<JsonValue>();
+    const receiver = this.#receiver(peer);
+    if (receiver === undefined) throw unreachable(peer, 'it is not connected');
+    const waiting = this.#lines.get(peer)?.waiting;
+    waiting?.add(reject);
+    const expire = this.#world.at(deadlineMs, () =>
+      reject(new FlowmeshError('DEADLINE_EXCEEDED', `${peer} did not answer ${method}`, { retryable: true })),
+    );
+    const answer = (settle: () => void) => receiver.#send(this.self, method, settle);
+    this.#send(peer, method, () => {
+      receiver.#receive(this.self, method, sent).then(
+        (value) => {
+          const back = copy(value ?? null);
+          answer(() => resolve(back));
+        },
+        (error: unknown) => answer(() => reject(new RemoteError(errorShape(error)))),
       );
-      const answer = (settle: () => void) =>
-        this.#carry(target, peer, method, () => {
-          expire();
-          settle();
-        });
-      this.#carry(this, peer, method, () => {
-        target!.receive(this.self, method, copy(params)).then(
-          (value) => answer(() => resolve(copy(value ?? null))),
-          (error: unknown) => answer(() => reject(new RemoteError(copy(errorShape(error) as never)))),
-        );
-      });
     });
+    try {
+      return await promise;
+    } finally {
+      expire();
+      waiting?.delete(reject);
+    }
   }
 
   notify(peer: string, method: string, params: JsonObject): void {
-    const target = peer === this.self ? this : this.#board.networks.get(peer);
-    if (peer !== this.self && !this.#peers.has(peer)) return;
     const message = copy(params);
-    this.#carry(this, peer, method, () => void target?.receive(this.self, method, message).catch(() => {}));
-  }
-
-  /** Takes one message over the link between this network and `peer`, or loses it. */
-  #carry(from: SimulatedNetwork | undefined, peer: string, what: string, arrive: () => void): void {
-    const { world } = this.#board;
-    const local = peer === this.self;
-    if (!local && this.#board.loses()) {
-      world.note(`lost ${this.self} ~ ${peer} ${what}`);
-      return;
-    }
-    world.at(local ? 0 : this.#board.delay(), () => {
-      const there = local || this.#board.networks.get(peer)?.isAlive === true;
-      if (!this.#alive || !there || from?.isAlive !== true) return;
-      if (!local && this.#board.isCut(this.self, peer)) return;
-      arrive();
+    const receiver = this.#receiver(peer);
+    if (receiver === undefined) return;
+    this.#send(peer, method, () => {
+      // Nobody waits for what becomes of a notification.
+      receiver
+        .#receive(this.self, method, message)
+        .catch((error: unknown) => this.#world.note(`${peer} did not handle ${method}: ${error}`));
     });
   }
 
-  get isAlive(): boolean {
-    return this.#alive;
+  /** The other end of an open connection, or this network itself. */
+  #receiver(peer: string): SimulatedNetwork | undefined {
+    if (peer === this.self) return this;
+    return this.#lines.has(peer) ? this.#board.networks.get(peer) : undefined;
   }
 
-  async receive(from: string, method: string, params: unknown): Promise<JsonValue | undefined> {
+  /** Takes one message to a connected peer, or loses it. */
+  #send(peer: string, what: string, arrive: () => void): void {
+    const world = this.#world;
+    if (peer === this.self) {
+      world.at(0, () => {
+        if (this.#alive) arrive();
+      });
+      return;
+    }
+    const line = this.#lines.get(peer);
+    if (line === undefined) return;
+    if (this.#board.loses()) {
+      world.note(`lost ${this.self} ~ ${peer} ${what}`);
+      return;
+    }
+    line.messages.push(arrive);
+    line.lastAt = Math.max(line.lastAt, world.now + this.#board.delay());
+    world.at(line.lastAt - world.now, () => {
+      // The first one sent, not the one this event was made for: times that differ by a rounding keep the order too.
+      const first = line.messages.shift()!;
+      if (line.connection.open) first();
+    });
+  }
+
+  async #receive(from: string, method: string, params: unknown): Promise<JsonValue | undefined> {
     if (this.#events === null) throw new FlowmeshError('NOT_READY', 'not attached', { retryable: true });
-    this.#board.world.note(
-      `${from} > ${this.self} ${method} ${this.#board.world.trace ? JSON.stringify(params).slice(0, 300) : ''}`,
-    );
+    const shown = this.#world.trace === null ? '' : JSON.stringify(params).slice(0, 300);
+    this.#world.note(`${from} > ${this.self} ${method} ${shown}`);
     return await this.#events.onMessage(from, method, params);
   }
 
+  /** Gossip takes its own ways: it reaches peers that are not connected to this one. */
   publish(offer: JsonObject): void {
-    const message = copy(offer);
     for (const [peer, network] of this.#board.networks) {
       if (peer === this.self) continue;
-      this.#carry(this, peer, 'offer', () => network.hear(this.self, message));
+      if (this.#board.loses()) {
+        this.#world.note(`lost ${this.self} ~ ${peer} offer`);
+        continue;
+      }
+      const message = copy(offer);
+      this.#world.at(this.#board.delay(), () => {
+        if (this.#alive && network.#alive && !this.#board.isCut(this.self, peer)) network.#hear(this.self, message);
+      });
     }
   }
 
-  hear(from: string, offer: unknown): void {
+  #hear(from: string, offer: unknown): void {
     this.#events?.onOffer(from, offer);
   }
 
@@ -173,33 +225,49 @@ export class SimulatedNetwork implements Network {
   }
 
   async findProviders(capability: string, limit: number): Promise<string[]> {
-    await new Promise<void>((resolve) => this.#board.world.at(this.#board.delay() * 10, resolve));
+    await this.#pause(this.#board.delay() * 10);
     const found: string[] = [];
     for (const [peer, network] of this.#board.networks) {
-      if (peer !== this.self && network.isAlive && network.capabilities.has(capability)) found.push(peer);
+      if (peer !== this.self && network.#alive && network.capabilities.has(capability)) found.push(peer);
     }
     return found.slice(0, limit);
   }
 
   async connect(peer: string): Promise<void> {
-    if (this.#peers.has(peer)) return;
-    await new Promise<void>((resolve) => this.#board.world.at(this.#board.delay(), resolve));
+    if (peer === this.self || this.#lines.has(peer)) return;
+    await this.#pause(this.#board.delay());
     const other = this.#board.networks.get(peer);
     if (!this.#alive || other?.isAlive !== true || this.#board.isCut(this.self, peer)) {
-      throw new FlowmeshError('PEER_UNREACHABLE', `${peer} cannot be dialled`, { retryable: true });
+      throw unreachable(peer, 'it cannot be dialled');
     }
-    if (this.#peers.has(peer)) return;
-    this.#peers.add(peer);
-    other.#peers.add(this.self);
-    await this.#greet(peer, other, 'outbound');
-    await other.#greet(this.self, this, 'inbound');
+    if (this.#lines.has(peer)) return; // the other side dialled too, and was first
+    const connection = { open: true };
+    for (const [network, to] of [
+      [this, peer],
+      [other, this.self],
+    ] as const) {
+      network.#lines.set(to, { connection, messages: [], lastAt: 0, waiting: new Set() });
+    }
+    this.#greet(peer, other, 'outbound');
+    other.#greet(this.self, this, 'inbound');
   }
 
-  async #greet(peer: string, other: SimulatedNetwork, how: 'inbound' | 'outbound'): Promise<void> {
+  #greet(peer: string, other: SimulatedNetwork, how: 'inbound' | 'outbound'): void {
     if (this.#events === null || other.#describe === null) return;
-    await this.#events.onMessage(peer, 'hello', copy(other.#describe() as unknown as JsonValue));
+    const state = copy(other.#describe());
+    this.#receive(peer, 'hello', state).catch((error: unknown) =>
+      this.#world.note(`${this.self} did not handle the hello of ${peer}: ${error}`),
+    );
     this.#events.onConnected(peer, how);
   }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#world.at(ms, resolve));
+  }
+}
+
+function unreachable(peer: string, why: string): FlowmeshError {
+  return new FlowmeshError('PEER_UNREACHABLE', `${peer} cannot be reached: ${why}`, { retryable: true });
 }
 
 function copy<T>(value: T): T {
