@@ -205,14 +205,14 @@ export function renderTable(rows: readonly MeasuredRow[]): string {
     head: ['', ...CELLS.map(headOf), 'aim: dedicated, idle, p50', 'busy: p95 dedicated against inline'],
     style: { head: [], border: [], compact: true },
     wordWrap: true,
-    colWidths: [38, 24, 24, 24, 24, 22, 30],
+    colWidths: [46, 24, 24, 24, 24, 26, 32],
   });
   for (const row of rows) {
     const figures = CELLS.map(({ runtime, condition }) => {
       const cell = row.cells.find((each) => each.runtime === runtime && each.condition === condition);
-      return { content: cell === undefined ? '' : shownFigures(cell.median, row.unit), hAlign: 'right' as const };
+      return { content: cell === undefined ? '' : shownFigures(cell.median), hAlign: 'right' as const };
     });
-    table.push([row.title, ...figures, shownAim(row), shownGain(row)]);
+    table.push([`${row.title} (${row.unit})`, ...figures, shownAim(row), shownGain(row)]);
   }
   return table.toString();
 }
@@ -221,9 +221,9 @@ function headOf({ runtime, condition }: Cell): string {
   return `${runtime}, ${condition === 'idle' ? 'idle' : 'serve loops busy'}\np50 / p95 / p99`;
 }
 
-function shownFigures({ p50, p95, p99 }: Percentiles, unit: string): string {
+function shownFigures({ p50, p95, p99 }: Percentiles): string {
   const all = [p50, p95, p99].filter((value) => value !== null);
-  return `${all.map((value) => shownNumber(value)).join(' / ')} ${unit}`;
+  return all.map((value) => shownNumber(value)).join(' / ');
 }
 
 function shownNumber(value: number): string {

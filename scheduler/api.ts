@@ -126,7 +126,10 @@ export interface SchedulerApi {
 
   /** Live state of the connected peers and of those that were. */
   peers(): PeerView[];
-  /** Hands back or finishes the leases that a peer holds from here and that this peer holds from it. */
+  /**
+   * Hands back the leases that a peer holds from here and that this peer holds from it, and gives and takes no new ones
+   * until the two are connected anew. Resolves when what ran here has ended.
+   */
   releasePeer(peer_id: string): Promise<{ handed_back: number }>;
 
   /** Where a record lives: its uid when this peer owns it, the peer that does, or undefined. */

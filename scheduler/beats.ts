@@ -65,12 +65,15 @@ export class Beats {
     if (!this.running) return;
     const { clock, directory, tasks, pool, network, options } = this.parts;
     this.cancelTick = clock.after(options.beat_interval_ms, () => this.tick());
-    for (const { peer_id } of directory.connected()) this.beat(peer_id);
+    for (const { peer_id, leaving } of directory.connected()) if (!leaving) this.beat(peer_id);
     pool.sendResults();
     directory.find(network.self)?.busy.clear();
     if (!this.parts.isReady()) return;
     tasks.confirm(network.self, pool.holding(network.self));
-    this.parts.turn((turn) => tasks.sweep(turn, options.takeover_ms));
+    this.parts.turn((turn) => {
+      tasks.sweep(turn, options.takeover_ms);
+      tasks.writeReasons(turn);
+    });
     if (tasks.queue.size > 0) this.parts.dispatchSoon();
   }
 
@@ -137,7 +140,8 @@ export class Beats {
   }
 
   private claim(owner: string, waiting: readonly OfferClass[], found_by: 'connected' | 'offer'): void {
-    const { clock, network, pool, log } = this.parts;
+    const { clock, network, directory, pool, log } = this.parts;
+    if (directory.find(owner)?.leaving === true) return;
     if (!waiting.some(({ action, requires }) => pool.couldRun(action, requires))) return;
     const now = clock.now();
     if (now - (this.claimed.get(owner) ?? Number.NEGATIVE_INFINITY) < CLAIM_INTERVAL_MS) return;

@@ -21,6 +21,8 @@ export interface PeerEntry {
   peer_id: string;
   state: PeerState | null;
   connected: boolean;
+  /** The connection is about to be closed on purpose: neither side gives the other work on it any more. */
+  leaving: boolean;
   /** Monotonic time of the last sign of life. */
   heard_at: number;
   rtt_ms: number | null;
@@ -55,6 +57,7 @@ export class Directory {
         peer_id: peerId,
         state: null,
         connected: false,
+        leaving: false,
         heard_at: now,
         rtt_ms: null,
         jitter_ms: null,
@@ -137,7 +140,7 @@ export class Directory {
   candidates(action: string, requires: Requires, classKey: string, now: number, silentMs: number): Candidate[] {
     const found: Candidate[] = [];
     for (const entry of this.entries.values()) {
-      if (entry.state === null || !entry.connected) continue;
+      if (entry.state === null || !entry.connected || entry.leaving) continue;
       if (entry.peer_id !== this.self && now - entry.heard_at > silentMs) continue; // suspect: its beats are missing
       const peer = { peer_id: entry.peer_id, name: entry.state.name };
       for (const worker of entry.state.workers) {

@@ -140,7 +140,7 @@ export class Dispatcher {
     if (task_type === 'workflow') {
       this.runs.startNested(turn, task);
     } else if (task_type === 'approve') {
-      this.tasks.begin(turn, task, 'input_required', null);
+      this.tasks.waitForPerson(turn, task);
     } else {
       const duration = payload['duration_ms'];
       if (typeof duration !== 'number' || duration < 0) {
@@ -191,10 +191,10 @@ export class Dispatcher {
       for (const item of items) {
         const task = this.tasks.live.get(item.uid);
         if (task?.lease?.attempt !== item.attempt || task.lease.peer_id !== peer) continue;
-        if (item.reason !== 'handed_back') {
-          const classKey = this.tasks.queue.classKeyOf(task.record);
-          this.directory.refused(peer, task.lease.worker_id, classKey, item.reason, this.clock.now());
-        }
+        const classKey = this.tasks.queue.classKeyOf(task.record);
+        // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
+        const how = item.reason === 'unable' ? 'unable' : 'busy';
+        this.directory.refused(peer, task.lease.worker_id, classKey, how, this.clock.now());
         this.tasks.refused(turn, peer, item, item.reason);
       }
     });

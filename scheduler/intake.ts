@@ -320,7 +320,7 @@ export class Intake {
         waits.push({ alias, remote: false, status: local.status });
         continue;
       }
-      const [found] = await this.parts.locator.locate([alias], 1, null);
+      const [found] = await this.parts.locator.locate([alias], 1);
       if (!found) throw new UnknownDependencyError(kind, id);
       if (found.status !== 'completed') waits.push({ alias, remote: true, status: found.status });
     }

@@ -20,6 +20,8 @@ export const CALL_DEADLINE_MS = 30_000;
 export const CALL_HOPS_MAX = 3;
 /** Grace between SIGTERM and SIGKILL when a running task is cancelled without `force`. */
 export const CANCEL_GRACE_MS = 1_500;
+/** How long a stopping peer waits until what ran has ended (see above) and its owners have answered. */
+export const LEAVE_WAIT_MS = 3_000;
 /** Waiting tasks are offered by gossip at most this often. */
 export const OFFER_INTERVAL_MS = 500;
 /** Different requirements in one offer. */
@@ -60,6 +62,8 @@ export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
 export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
 /** A question where a record is goes this many peers further than the connected ones. */
 export const LOCATE_HOPS_MAX = 2;
+/** Peers named in such a question as asked already. */
+export const LOCATE_ASKED_MAX = 1_024;
 /** Remembered places of records. */
 export const LOCATED_MAX = 10_000;
 /** A worker asks one owner for work at most this often. */

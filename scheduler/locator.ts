@@ -10,6 +10,7 @@ import { feedHintOf, feedMatches } from './ids.ts';
 import {
   CALL_DEADLINE_MS,
   CALL_HOPS_MAX,
+  LOCATE_ASKED_MAX,
   LOCATE_HOPS_MAX,
   LOCATED_MAX,
   REQUEST_DEADLINE_MS,
@@ -85,7 +86,7 @@ export class Locator {
     const key = `${alias.kind}/${alias.id}`;
     const known = this.found.get(key);
     if (known !== undefined && this.directory.find(known.peer_id)?.connected === true) return known;
-    const [found] = await this.locate([alias], LOCATE_HOPS_MAX, null);
+    const [found] = await this.locate([alias], LOCATE_HOPS_MAX);
     if (found) {
       this.found.delete(key);
       this.found.set(key, found);
@@ -94,14 +95,20 @@ export class Locator {
     return found ?? undefined;
   }
 
-  /** Asks every connected peer but `except`; per alias the first owner that one of them names. */
-  async locate(items: Alias[], hops: number, except: string | null): Promise<(Located | null)[]> {
-    const peers = [...this.directory.connected()].map(({ peer_id }) => peer_id).filter((peer) => peer !== except);
+  /**
+   * Asks every connected peer that is not among `asked`; per alias the first owner that one of them names. Each is
+   * told who else is asked: without it a question would be repeated by every peer to every other, at each hop.
+   */
+  async locate(items: Alias[], hops: number, asked: readonly string[] = []): Promise<(Located | null)[]> {
+    const known = new Set(asked);
+    const peers = [...this.directory.connected()].map(({ peer_id }) => peer_id).filter((peer) => !known.has(peer));
+    for (const peer of [this.network.self, ...peers]) known.add(peer);
+    const question = { items, hops, asked: [...known].slice(0, LOCATE_ASKED_MAX) };
     const found: (Located | null)[] = items.map(() => null);
     await Promise.all(
       peers.map(async (peer) => {
         try {
-          const answer = await this.network.request(peer, 'locate', { items, hops }, REQUEST_DEADLINE_MS);
+          const answer = await this.network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
           const { found: named } = locateAnswerSchema.parse(answer);
           for (const [position, located] of named.slice(0, items.length).entries()) {
             if (located === null || found[position] !== null || located.peer_id === this.network.self) continue;
@@ -123,7 +130,7 @@ export class Locator {
   }
 
   /** Another peer asks where records are: here, or at a peer that this one is connected to. */
-  async answerLocate(from: string, items: Alias[], hops: number): Promise<JsonObject> {
+  async answerLocate(from: string, items: Alias[], hops: number, asked: readonly string[]): Promise<JsonObject> {
     const addresses = this.network.addresses();
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
@@ -137,7 +144,7 @@ export class Locator {
       const more = await this.locate(
         missing.map(({ alias }) => alias),
         Math.min(hops, LOCATE_HOPS_MAX) - 1,
-        from,
+        [...asked, from],
       );
       for (const [at, { position }] of missing.entries()) {
         const located = more[at] ?? null;
@@ -155,7 +162,7 @@ export class Locator {
     const order = this.rendezvous(alias.id);
     if (order.length === 1) return undefined;
     const [located, holder] = await Promise.all([
-      this.locate([alias], LOCATE_HOPS_MAX, null).then(([found]) => found ?? undefined),
+      this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
       this.reserveAt(order, alias, contentHash),
     ]);
     if (located !== undefined) return located;

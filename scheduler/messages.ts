@@ -129,7 +129,12 @@ export const reserveRequestSchema = z.object({
 /** Per item the peer that holds the reservation now: the asker itself when it got it. */
 export const reserveAnswerSchema = z.object({ holders: z.array(z.object({ peer_id: id, content_hash: z.string() })) });
 
-export const locateRequestSchema = z.object({ items: z.array(aliasSchema).max(1_024), hops: count });
+/** `asked` are the peers that somebody on the way here has asked already: they are not asked again. */
+export const locateRequestSchema = z.object({
+  items: z.array(aliasSchema).max(1_024),
+  hops: count,
+  asked: z.array(id).max(1_024),
+});
 /** Per item the owner as far as the asked peer knows, or null. `status` is the record's. */
 export const locateAnswerSchema = z.object({
   found: z.array(

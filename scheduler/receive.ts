@@ -65,7 +65,10 @@ export async function receive(
     case 'describe':
       return to.describe() as unknown as JsonObject;
     case 'lease': {
-      const items = to.pool.accept(peer, read(leaseRequestSchema, method, params).leases);
+      const { leases } = read(leaseRequestSchema, method, params);
+      const items = entry.leaving
+        ? to.pool.refuse(leases, 'the connection is about to be closed')
+        : to.pool.accept(peer, leases);
       return { items } as unknown as JsonObject;
     }
     case 'refuse': {
@@ -102,8 +105,8 @@ export async function receive(
       mustBeReady(to);
       return { holders: to.locator.answerReserve(peer, read(reserveRequestSchema, method, params).items) };
     case 'locate': {
-      const { items, hops } = read(locateRequestSchema, method, params);
-      return await to.locator.answerLocate(peer, items, hops);
+      const { items, hops, asked } = read(locateRequestSchema, method, params);
+      return await to.locator.answerLocate(peer, items, hops, asked);
     }
     case 'call': {
       const { tool, input, hops } = read(callRequestSchema, method, params);

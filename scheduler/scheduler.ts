@@ -10,7 +10,7 @@
  *   locator       where a record is
  *   beats         what peers tell each other every second
  */
-import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import type {
   PeerView,
   SchedulerApi,
@@ -30,7 +30,14 @@ import { InvalidStateError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Turn } from './journal.ts';
-import { BEAT_INTERVAL_MS, OFFER_CLASSES_MAX, OFFER_INTERVAL_MS, TAKEOVER_MS, WORKERS_MAX } from './limits.ts';
+import {
+  BEAT_INTERVAL_MS,
+  LEAVE_WAIT_MS,
+  OFFER_CLASSES_MAX,
+  OFFER_INTERVAL_MS,
+  TAKEOVER_MS,
+  WORKERS_MAX,
+} from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
 import type { Alias, Located, PeerState } from './messages.ts';
 import { capabilityNames } from './placement.ts';
@@ -94,7 +101,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private queueRecord: QueueRecord;
   private callHandler: CallHandler | null = null;
   private dispatchWanted = false;
-  private failuresInARow = 0;
+  private recovering = false;
+  /** Nothing is given out any more. */
+  private stopping = false;
   private stopped = false;
   /** False while the store is being read: nothing that depends on what is owned may be answered. */
   ready = false;
@@ -212,9 +221,13 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   /** Hands back what runs, writes what waits, and stops. What was accepted is on disk already. */
   async stop(): Promise<void> {
-    if (this.stopped) return;
+    if (this.stopping) return;
+    this.stopping = true;
     this.beats.stop();
-    this.pool.abortAll();
+    const left = this.pool.leave(LEAVE_WAIT_MS);
+    // The others hear first that nothing is taken here: what is handed back next must not come again.
+    for (const { peer_id } of this.directory.connected()) this.beats.beat(peer_id);
+    await left;
     await this.journal.turn(() => undefined).catch(() => undefined); // a store that fails now has refused its callers
     this.stopped = true;
     this.tasks.clear();
@@ -258,7 +271,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   private dispatchIfWanted(): void {
-    if (!this.dispatchWanted || !this.ready) return;
+    if (!this.dispatchWanted || !this.ready || this.stopping) return;
     this.dispatchWanted = false;
     this.refreshSelf();
     this.dispatcher.dispatch(this.journal);
@@ -300,29 +313,44 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     await this.commit((turn) =>
       restore(turn, remembered, { tasks: this.tasks, runs: this.runs, dependencies: this.dependencies }),
     );
-    this.failuresInARow = 0;
     this.dispatchSoon();
   }
 
-  /** A commit failed: memory is thrown away and built again from what is on disk. */
+  /**
+   * A commit failed: memory is thrown away and built again from what is on disk, tried until that succeeds. While it is
+   * tried every turn is refused with the error of the commit, and reads go on.
+   */
   private async recover(cause: unknown): Promise<void> {
+    this.forget();
+    // The commit of a recovery that runs already: it sees that it has to begin again.
+    if (this.recovering) return;
+    this.recovering = true;
+    this.log.error({ err: cause }, 'a commit failed; the store is opened again and read anew');
+    for (let failures = 0; !this.ready && !this.stopped; failures++) {
+      const delay = RECOVERY_DELAYS_MS[Math.min(failures, RECOVERY_DELAYS_MS.length - 1)]!;
+      await new Promise<void>((resolve) => this.clock.after(delay, resolve));
+      if (this.stopped) break;
+      try {
+        await this.store.recover();
+        await this.takeUp();
+        this.log.info({ failures }, 'the store is open again, work goes on');
+      } catch (error) {
+        this.forget();
+        this.journal.refuse(error);
+        // For ever, but not a flood: the first, second, fourth, … failure.
+        const worthALine = Number.isInteger(Math.log2(failures + 1));
+        this.log[worthALine ? 'warn' : 'debug']({ err: errorShape(error) }, 'the store cannot be used yet; trying on');
+      }
+    }
+    this.recovering = false;
+  }
+
+  /** What is in memory may be ahead of the disk. */
+  private forget(): void {
     this.ready = false;
-    this.log.error({ error: cause }, 'a commit failed; the store is opened again and read anew');
     this.tasks.clear();
     this.runs.clear();
     this.dependencies.clear();
-    const delay = RECOVERY_DELAYS_MS[Math.min(this.failuresInARow, RECOVERY_DELAYS_MS.length - 1)]!;
-    this.failuresInARow++;
-    await new Promise<void>((resolve) => this.clock.after(delay, resolve));
-    if (this.stopped) return;
-    try {
-      await this.store.recover();
-      await this.takeUp();
-      this.log.info({}, 'the store is open again');
-    } catch (error) {
-      // A commit that failed during `takeUp` has called `recover` itself.
-      if (!this.ready) await this.recover(error);
-    }
   }
 
   // --- what ended ----------------------------------------------------------------------------------------------------
@@ -361,6 +389,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
     const entry = this.directory.entry(peer, this.clock.now());
     entry.connected = true;
+    entry.leaving = false;
     entry.heard_at = this.clock.now();
     this.beats.beat(peer);
     this.pool.sendResults();
@@ -425,8 +454,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   async releasePeer(peer: string): Promise<{ handed_back: number }> {
-    const handedBack = this.pool.handBack(peer);
-    const returned = await this.commit((turn) => this.tasks.takeBack(turn, peer));
+    this.directory.entry(peer, this.clock.now()).leaving = true;
+    const [handedBack, returned] = await Promise.all([
+      this.pool.handBack(peer),
+      this.commit((turn) => this.tasks.takeBack(turn, peer)),
+    ]);
     return { handed_back: handedBack + returned };
   }
 

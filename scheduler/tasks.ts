@@ -13,7 +13,13 @@ import { DueTimes } from './due.ts';
 import { InvalidStateError } from './errors.ts';
 import { isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ATTEMPT_HISTORY_MAX, LOG_LINES_MAX, LOST_ATTEMPTS_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import {
+  ATTEMPT_HISTORY_MAX,
+  LOG_LINE_CHARS_MAX,
+  LOG_LINES_MAX,
+  LOST_ATTEMPTS_MAX,
+  REQUEST_DEADLINE_MS,
+} from './limits.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { Queue } from './queue.ts';
@@ -63,6 +69,8 @@ export class Tasks {
   /** Moving average of execution times, for estimates; null before the first. */
   private meanExecutionMs: number | null = null;
   private runningCount = 0;
+  /** Tasks that wait, and whose row does not say why yet. */
+  private readonly unwrittenReasons = new Set<string>();
 
   constructor(
     components: { clock: Clock; random: Random; network: Network; directory: Directory; log: Log },
@@ -152,6 +160,7 @@ export class Tasks {
     for (const task of this.live.values()) this.dropLease(task, false);
     for (const uid of this.queue.uids()) this.queue.remove(uid);
     this.live.clear();
+    this.unwrittenReasons.clear();
     this.runningCount = 0;
     this.uids.clear();
     this.due.clear();
@@ -215,6 +224,7 @@ export class Tasks {
     const wasRunning = task.record.status === 'running';
     task.record = { ...task.record, ...changes };
     this.runningCount += Number(task.record.status === 'running') - Number(wasRunning);
+    this.unwrittenReasons.delete(task.record.uid);
     turn.put(task.record);
   }
 
@@ -254,6 +264,15 @@ export class Tasks {
     if (status === 'input_required') this.hooks.onWaiting(turn, task.record);
   }
 
+  /** `approve`: what is asked (`message` of its payload) is kept where people look. */
+  waitForPerson(turn: Turn, task: LiveTask): void {
+    this.begin(turn, task, 'input_required', null);
+    const { message } = task.record.payload;
+    if (typeof message === 'string') {
+      this.change(turn, task, { progress_message: message.slice(0, LOG_LINE_CHARS_MAX) });
+    }
+  }
+
   private started(record: TaskRecord): Partial<TaskRecord> {
     const now = this.now();
     return {
@@ -267,8 +286,17 @@ export class Tasks {
   waits(task: LiveTask, considered: number, reason: string): void {
     const known = task.record.placement;
     if (known?.reason === reason && known.considered === considered) return;
-    // Not worth a commit of its own: it is written with the task's next change.
     task.record = { ...task.record, placement: { considered, chosen: null, reason, found_by: null } };
+    // Not worth a row for every task that waits a moment: `writeReasons` writes what still waits at the next beat.
+    this.unwrittenReasons.add(task.record.uid);
+  }
+
+  writeReasons(turn: Turn): void {
+    for (const uid of this.unwrittenReasons) {
+      const task = this.live.get(uid);
+      if (task !== undefined) turn.put(task.record);
+    }
+    this.unwrittenReasons.clear();
   }
 
   /** A worker gave a lease back. */
@@ -375,13 +403,12 @@ export class Tasks {
   attemptFailed(turn: Turn, task: LiveTask, error: ErrorShape): void {
     const failures = task.record.failures + 1;
     const { retry } = task.record;
+    task.record = { ...task.record, failures, attempts: this.history(task.record, error) };
     if (!error.retryable || failures > retry.max_retries) {
-      task.record = { ...task.record, failures };
       this.fail(turn, task, error, true);
       return;
     }
     const delay = retryDelayMs(retry, failures, this.random.next());
-    task.record = { ...task.record, failures, attempts: this.history(task.record, error) };
     this.requeue(turn, task, isoTime(this.clock.wall() + delay));
   }
 

@@ -49,13 +49,16 @@ interface Attempt {
   dropped: number;
   cancelTimeout: () => void;
   cancelProgress: (() => void) | null;
+  /** Told when it has ended and, if it was handed back, its owner has answered. */
+  onGone: (() => void) | null;
 }
 
 interface KeptResult {
   owner: string;
   result: AttemptResult;
   bytes: number;
-  sending: boolean;
+  /** Settled when the owner has answered or failed to; null while it is not on its way. Never rejects. */
+  sending: Promise<void> | null;
 }
 
 /** The workers of this peer. A capability that is an action this peer can run is offered as such, any other as a label. */
@@ -71,6 +74,8 @@ export class WorkerPool {
   private readonly kept = new Map<string, KeptResult>();
   private readonly drained = new Map<string, () => void>();
   private sendDeferred = false;
+  /** The process stops: no worker here takes anything any more. */
+  private leaving = false;
 
   constructor(
     components: { clock: Clock; executors: Executors; network: Network; log: Log },
@@ -113,6 +118,7 @@ export class WorkerPool {
   }
 
   private stateOf({ record, running, completed, failed }: WorkerSlots): WorkerState {
+    const status = this.leaving && record.status === 'active' ? 'draining' : record.status;
     const actions = this.executors.actions();
     const everything = record.capabilities.includes('*');
     const offered = everything ? actions : record.capabilities.filter((name) => actions.includes(name));
@@ -126,7 +132,7 @@ export class WorkerPool {
       running: running.size,
       completed,
       failed,
-      status: record.status,
+      status,
       registered_at: record.registered_at,
       metadata: record.metadata,
     };
@@ -138,6 +144,11 @@ export class WorkerPool {
     for (const attempt of this.attempts.values()) if (attempt.owner === owner) tokens.push(tokenOf(attempt.lease));
     for (const { owner: of, result } of this.kept.values()) if (of === owner) tokens.push(tokenOf(result));
     return tokens;
+  }
+
+  /** Takes none of these now. */
+  refuse(leases: readonly Lease[], message: string): Refusal[] {
+    return leases.map((lease) => ({ ...tokenOf(lease), reason: 'busy', message }));
   }
 
   /** Starts what it can; returns the rest with reasons. */
@@ -200,6 +211,7 @@ export class WorkerPool {
       dropped: 0,
       cancelTimeout: () => {},
       cancelProgress: null,
+      onGone: null,
     };
     if (lease.timeout_ms !== null) {
       attempt.cancelTimeout = this.clock.after(lease.timeout_ms, () => this.end(attempt, 'timeout', false));
@@ -264,14 +276,19 @@ export class WorkerPool {
     attempt.cancelProgress?.();
     this.attempts.delete(keyOf(lease));
     of.running.delete(attempt);
-    if (ending === 'hand_back') {
+    // One that was quicker than its end is a result like any other.
+    if (ending === 'hand_back' && error !== null) {
       const items = [{ ...tokenOf(lease), reason: 'handed_back' as const, message: `worker ${lease.worker_id} left` }];
-      this.network.request(attempt.owner, 'refuse', { items }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
-        // The owner notices by the beats that this lease is gone.
-        this.log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
-      });
+      this.network
+        .request(attempt.owner, 'refuse', { items }, REQUEST_DEADLINE_MS)
+        .catch((cause: unknown) => {
+          // The owner notices by the beats that this lease is gone.
+          this.log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
+        })
+        .then(() => attempt.onGone?.());
     } else {
       this.keep(attempt, this.resultOf(attempt, output, error));
+      attempt.onGone?.();
     }
     if (of.running.size === 0) this.drained.get(lease.worker_id)?.();
     this.onSlotFree();
@@ -313,7 +330,7 @@ export class WorkerPool {
   }
 
   private keep(attempt: Attempt, { result, bytes }: { result: AttemptResult; bytes: number }): void {
-    this.kept.set(keyOf(attempt.lease), { owner: attempt.owner, result, bytes, sending: false });
+    this.kept.set(keyOf(attempt.lease), { owner: attempt.owner, result, bytes, sending: null });
     if (this.sendDeferred) return;
     this.sendDeferred = true;
     this.clock.defer(() => {
@@ -326,7 +343,7 @@ export class WorkerPool {
   sendResults(): void {
     const batches = new Map<string, { entries: [string, KeptResult][]; bytes: number }[]>();
     for (const [key, entry] of this.kept) {
-      if (entry.sending) continue;
+      if (entry.sending !== null) continue;
       const ofOwner = batches.get(entry.owner) ?? [];
       batches.set(entry.owner, ofOwner);
       let last = ofOwner.at(-1);
@@ -345,17 +362,17 @@ export class WorkerPool {
   }
 
   private send(owner: string, entries: [string, KeptResult][]): void {
-    for (const [, entry] of entries) entry.sending = true;
     const results = entries.map(([, entry]) => entry.result);
-    this.network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
+    const sending = this.network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
       () => {
         for (const [key, entry] of entries) if (this.kept.get(key) === entry) this.kept.delete(key); // P3
       },
       (cause: unknown) => {
-        for (const [, entry] of entries) entry.sending = false;
+        for (const [, entry] of entries) entry.sending = null;
         this.log.debug({ owner, cause }, 'results are kept until their owner answers');
       },
     );
+    for (const [, entry] of entries) entry.sending = sending;
   }
 
   /** True when a worker here has a free slot for tasks like these. */
@@ -406,20 +423,39 @@ export class WorkerPool {
     this.workers.delete(workerId);
   }
 
-  /** Hands back what runs for one owner. */
-  handBack(owner: string): number {
-    let count = 0;
-    for (const attempt of this.attempts.values()) {
-      if (attempt.owner !== owner) continue;
-      this.end(attempt, 'hand_back', false);
-      count++;
-    }
-    return count;
+  /**
+   * Hands back what runs for one owner. Resolves when it has ended and the owner was told.
+   * @returns how many
+   */
+  async handBack(owner: string): Promise<number> {
+    const running = [...this.attempts.values()].filter((attempt) => attempt.owner === owner);
+    await Promise.all(running.map((attempt) => this.handedBack(attempt)));
+    return running.length;
   }
 
-  /** Ends everything at once: the process stops. */
-  abortAll(): void {
-    for (const attempt of this.attempts.values()) this.end(attempt, 'hand_back', true);
+  private handedBack(attempt: Attempt): Promise<void> {
+    return new Promise((resolve) => {
+      attempt.onGone = resolve;
+      this.end(attempt, 'hand_back', false);
+    });
+  }
+
+  /**
+   * The process stops: nothing new is taken, what runs is ended and handed back, and what has ended is brought to its
+   * owners. Resolves when they all have answered, or after `waitMs`.
+   */
+  async leave(waitMs: number): Promise<void> {
+    this.leaving = true;
+    const gone = Promise.all([...this.attempts.values()].map((attempt) => this.handedBack(attempt))).then(() => {
+      this.sendResults();
+      return Promise.all([...this.kept.values()].map(({ sending }) => sending));
+    });
+    let cancelWait = () => {};
+    const tooLate = new Promise<void>((resolve) => {
+      cancelWait = this.clock.after(waitMs, resolve);
+    });
+    await Promise.race([gone, tooLate]);
+    cancelWait();
   }
 }
 

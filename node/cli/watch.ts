@@ -190,7 +190,8 @@ function figures(step: ShownStep): string {
 function why(run: ShownRun, step: ShownStep): string {
   if (step.status === 'input_required') {
     const command = `flowmesh task answer ${run.workflow_id}:${step.step_id} --approve`;
-    return paint('yellow', `waits for a person: ${command}`, process.stderr);
+    const question = step.reason === null ? 'waits for a person' : `asks: ${step.reason.replace(/\s+/g, ' ')}`;
+    return paint('yellow', `${question}  (${command})`, process.stderr);
   }
   if (step.error !== null) return paint('red', `${step.error.code}: ${step.error.message}`, process.stderr);
   return step.reason === null ? '' : paint('dim', step.reason, process.stderr);

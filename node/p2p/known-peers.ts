@@ -89,6 +89,11 @@ export class KnownPeers {
     if (onPurpose) known.held = true;
   }
 
+  /** Undoes `learn` for a peer that was never seen. */
+  forget(peer: string): void {
+    if (this.#peers.get(peer)?.lastSeen === null) this.#peers.delete(peer);
+  }
+
   #makeRoom(): void {
     if (this.#peers.size < PEERS_KNOWN_MAX) return;
     let oldest: KnownPeer | undefined;

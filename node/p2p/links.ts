@@ -110,13 +110,20 @@ export class Links {
     if (peer === this.#self) throw new PeerUnreachableError(peer, 'it is this peer itself');
     if (this.#stopping) throw new PeerUnreachableError(peer, 'this peer is stopping');
     parsePeerId(peer);
+    const unheardOf = this.#known.get(peer) === undefined;
     this.#known.learn(peer, addresses);
     const link = this.#link(peer);
     if (link.stream !== null) return link.stream;
-    link.attempt ??= this.#attempt(link).finally(() => {
-      link.attempt = null;
-      this.#dropIdle(link);
-    });
+    link.attempt ??= this.#attempt(link)
+      .catch((error: unknown) => {
+        // Nobody else named it either: it may not exist, and is not to be listed for ever.
+        if (unheardOf) this.#known.forget(peer);
+        throw error;
+      })
+      .finally(() => {
+        link.attempt = null;
+        this.#dropIdle(link);
+      });
     return signal === undefined ? link.attempt : orAborted(link.attempt, signal, peer);
   }
 

@@ -141,7 +141,9 @@ describe('the picture in a terminal', () => {
 
   it('says how to answer a step that waits for a person', () => {
     const lines = picture(run('input_required', [step('review', { status: 'input_required' })]));
-    expect(lines[1]).toContain('flowmesh task answer w-1:review --approve');
+    expect(lines[1]).toContain('waits for a person  (flowmesh task answer w-1:review --approve)');
+    const asking = step('review', { status: 'input_required', reason: 'Print it?\nReally?' });
+    expect(picture(run('input_required', [asking]))[1]).toContain('asks: Print it? Really?  (flowmesh task answer');
   });
 
   it('fits the terminal: what runs or failed is shown, the rest is counted', () => {

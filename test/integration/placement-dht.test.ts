@@ -7,10 +7,10 @@ const PROVIDERS_MAX = 8;
 const LOOK_UP_DEADLINE_MS = 5_000;
 
 it('a step that only an unconnected peer can run runs there, found through the DHT', async ({ annotate }) => {
-  // A line A – B – C. Peers do not tell each other of others, so A learns of C from the DHT or not at all.
+  // A line A – B – C. Peers do not tell each other of others, nor gossip, so A learns of C from the DHT or not at all.
   await using mesh = await startMeshInProcess(3, {
     topology: 'line',
-    config: (index) => ({ auto_connect: false, worker: { labels: index === 2 ? ['gpu'] : [] } }),
+    config: (index) => ({ auto_connect: false, gossip: false, worker: { labels: index === 2 ? ['gpu'] : [] } }),
   });
   const [a, b, c] = mesh.peers as [InProcessPeer, InProcessPeer, InProcessPeer];
   const named = performance.now();

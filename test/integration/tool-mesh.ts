@@ -58,7 +58,7 @@ const failureSchema = z.strictObject({
 /** One peer, as its MCP client sees it. */
 export class ToolPeer {
   readonly process: PeerProcess;
-  readonly client: Client;
+  client: Client;
   readonly succeeded: Map<string, number>;
 
   constructor(process: PeerProcess, client: Client, succeeded: Map<string, number>) {
@@ -87,6 +87,12 @@ export class ToolPeer {
     const what = `${tool} ${JSON.stringify(input)?.slice(0, 300)}`;
     expect(result.isError, `${what} gave ${JSON.stringify(result.structuredContent)}`).toBe(true);
     return failureSchema.parse(result.structuredContent).error as ErrorShape;
+  }
+
+  /** On its folder and ports again, with a new client. */
+  async restart(): Promise<void> {
+    await this.process.restart();
+    this.client = await clientOf(this.process);
   }
 
   /** The peers that it is connected to. */
@@ -138,11 +144,7 @@ export class ToolMesh {
     const folder = await mkdtemp(join(tmpdir(), 'flowmesh-tools-'));
     const processes = await startProcesses(3, { args: ['--allow-shell', '--slots', '4'], ...this.options });
     const peers = await Promise.all(
-      processes.peers.map(async (process) => {
-        const client = await process.mcp();
-        await client.listTools();
-        return new ToolPeer(process, client, this.succeeded);
-      }),
+      processes.peers.map(async (process) => new ToolPeer(process, await clientOf(process), this.succeeded)),
     );
     this.started = { processes, peers, folder };
   }
@@ -234,6 +236,12 @@ export class ToolMesh {
       }),
     );
   }
+}
+
+async function clientOf(process: PeerProcess): Promise<Client> {
+  const client = await process.mcp();
+  await client.listTools();
+  return client;
 }
 
 /** A mesh for the tests of one file. */

@@ -4,6 +4,7 @@
  */
 import { expect } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
+import { waitUntilGone } from '../executors/processes.ts';
 import { eventually } from '../harness/eventually.ts';
 import { coverTools, refused, TOOLS, type ToolPeer, toolMesh } from './tool-mesh.ts';
 
@@ -12,6 +13,7 @@ const mesh = toolMesh({
   args: (index) => ['--allow-shell', '--slots', '4', ...(index === 2 ? ['--label', 'gpu'] : [])],
 });
 
+const HANDED_BACK_WITHIN_MS = 2_000;
 const PAYLOAD_CHARS = 200_000;
 /** A PeerId that is nobody's. */
 const STRANGER = '12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5';
@@ -74,25 +76,29 @@ coverTools(TOOLS.peer, mesh, {
     async peer_disconnect() {
       const { a, b, c } = mesh;
       await a.call('peer_connect', { multiaddr: c.process.record!.addresses[0]! });
-      // What C runs for A is handed back first, and waits while nobody else can run it.
-      const gate = mesh.gate('handed-back');
-      await a.call('task_submit', {
-        ...gpuTask('handed-back'),
-        task_type: 'shell',
-        payload: { command: gate.command },
-      });
-      await gate.pid();
+      // What the two run for each other is handed back first, and waits while nobody else can run it.
+      const [gate, other] = [mesh.gate('of-a'), mesh.gate('of-c')];
+      const shell = (at: ToolPeer, { command }: typeof gate) => {
+        return { task_type: 'shell', payload: { command }, requires: { peers: [at.peer_id] } };
+      };
+      await a.call('task_submit', { task_id: 'of-a', ...shell(c, gate) });
+      await c.call('task_submit', { task_id: 'of-c', ...shell(a, other) });
+      const pids = await Promise.all([gate.pid(), other.pid()]);
       const gone = await a.call('peer_disconnect', { peer_id: c.peer_id, reason: 'maintenance' });
       expect(gone).toMatchObject({
-        ...{ was_connected: true, graceful: true, cleanup_performed: true, handed_back: 1, reason: 'maintenance' },
+        ...{ was_connected: true, graceful: true, cleanup_performed: true, handed_back: 2, reason: 'maintenance' },
       });
       await apart();
       expect(find(await c.call('peer_list'), a)).toMatchObject({ status: 'disconnected', connected_since: null });
-      expect(await b.call('task_status', { task_id: 'handed-back' })).toMatchObject({ status: 'queued', attempt: 1 });
+      await waitUntilGone(pids, HANDED_BACK_WITHIN_MS);
+      for (const task_id of ['of-a', 'of-c']) {
+        expect(await b.call('task_status', { task_id })).toMatchObject({ status: 'queued', attempt: 1 });
+      }
       expect(await a.call('peer_disconnect', { peer_id: c.peer_id })).toMatchObject({ was_connected: false });
-      await gate.open();
+      await Promise.all([gate.open(), other.open()]);
       await a.call('peer_connect', { peer_id: c.peer_id });
-      expect(await b.taskEnds('handed-back')).toMatchObject({ status: 'completed', attempt: 2, peer_id: c.peer_id });
+      expect(await b.taskEnds('of-a')).toMatchObject({ status: 'completed', attempt: 2, peer_id: c.peer_id });
+      expect(await b.taskEnds('of-c')).toMatchObject({ status: 'completed', attempt: 2, peer_id: a.peer_id });
       await a.call('peer_disconnect', { peer_id: c.peer_id });
     },
 
@@ -177,7 +183,7 @@ coverTools(TOOLS.peer, mesh, {
     peer_discover: [
       refused('INVALID_INPUT', /max_peers/, { max_peers: 0 }),
       refused('INVALID_INPUT', /capability_filter: must be a list/, { capability_filter: 'gpu' }),
-      refused('INVALID_INPUT', /did you mean "timeout_ms"/, { timeout: 5_000 }),
+      refused('INVALID_INPUT', /did you mean "timeout_ms"/, { timeout_m: 5_000 }),
     ],
     peer_connect: [
       refused('INVALID_INPUT', /give peer_id, multiaddr, or both/, {}),

@@ -36,7 +36,10 @@ export const taskStatus = defineReadTool({
     task_type: z.string().describe('The action.'),
     status: taskStatusSchema,
     progress: z.number().min(0).max(100),
-    progress_message: z.string().nullable(),
+    progress_message: z
+      .string()
+      .nullable()
+      .describe('What the action last said of its progress; of an approve task, what a person is asked.'),
     priority: z.number(),
     worker_id: z.string().nullable(),
     peer_id: z.string().nullable().describe('The peer that runs or ran it.'),

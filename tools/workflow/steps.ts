@@ -29,7 +29,7 @@ export const stepOut = z.object({
   step_id: z.string(),
   action: z.string(),
   status: stepStatusSchema,
-  reason: z.string().nullable().describe('Why it was skipped or cancelled.'),
+  reason: z.string().nullable().describe('Why it was skipped or cancelled, or what a person is asked.'),
   started_at: timeOut,
   ended_at: timeOut,
   error: errorSchema.nullable(),
@@ -82,7 +82,7 @@ export function showSteps(record: WorkflowRecord, run: RunRecords): ShownStep[] 
       step_id,
       action,
       status: statusOf(record, step, tasks),
-      reason: step?.reason ?? null,
+      reason: step?.reason ?? questionOf(tasks),
       started_at: step?.started_at ?? null,
       ended_at: step?.ended_at ?? null,
       error: step?.error ?? null,
@@ -100,6 +100,11 @@ export function statusOf(record: WorkflowRecord, step: StepRecord | undefined, t
   }
   if (step.status === 'running' && tasks.some(({ status }) => status === 'input_required')) return 'input_required';
   return step.status;
+}
+
+/** Of the first task that waits for a person. */
+function questionOf(tasks: TaskRecord[]): string | null {
+  return tasks.find(({ status }) => status === 'input_required')?.progress_message ?? null;
 }
 
 function peersOf(tasks: TaskRecord[]): string[] {

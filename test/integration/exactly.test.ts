@@ -1,0 +1,97 @@
+/** Five peers and a thousand tasks submitted anywhere: each runs once, and every peer tells the same of it. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import type { JsonObject } from '../../dag/errors.ts';
+import { eventually } from '../harness/eventually.ts';
+import { type InProcessMesh, type InProcessPeer, startMeshInProcess } from '../harness/in-process.ts';
+import { SeededRandom } from '../simulation/world.ts';
+
+const PEERS = 5;
+const TASKS = 1_000;
+/** Calls under way at once. */
+const CALLS_AT_ONCE = 100;
+const SEED = Date.now() % 1_000_000;
+
+const HANDLERS = join(import.meta.dirname, 'ledger-function.ts');
+
+interface Submit {
+  n: number;
+  at: InProcessPeer;
+  input: JsonObject;
+}
+
+/** `work` for each item, CALLS_AT_ONCE at a time; results in the order of the items. */
+async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(items.length);
+  const queue = items.entries();
+  const line = async () => {
+    for (const [position, item] of queue) results[position] = await work(item);
+  };
+  await Promise.all(Array.from({ length: CALLS_AT_ONCE }, line));
+  return results;
+}
+
+async function allEnd(mesh: InProcessMesh, count: number): Promise<void> {
+  await eventually(
+    `${count} tasks have ended`,
+    async () => {
+      const stats = await Promise.all(mesh.peers.map((peer) => peer.call('queue_stats')));
+      const sum = (field: string) => stats.reduce((total, each) => total + Number(each[field]), 0);
+      expect(sum('failed_count') + sum('dead_letter_count') + sum('cancelled_count')).toBe(0);
+      return sum('completed_count') === count;
+    },
+    { timeoutMs: 30_000 },
+  );
+}
+
+async function readLedger(path: string): Promise<number[]> {
+  return (await readFile(path, 'utf8')).trimEnd().split('\n').map(Number).sort((a, b) => a - b);
+}
+
+/** What a peer tells of a task, without what may differ between two questions. */
+async function tell(peer: InProcessPeer, task_id: string): Promise<JsonObject> {
+  const [status, result] = await Promise.all([
+    peer.call('task_status', { task_id }),
+    peer.call('task_result', { task_id }),
+  ]);
+  return { ...status, ...result };
+}
+
+it(`${TASKS} tasks submitted at ${PEERS} random peers run once each, and every peer gives the same answer`, async ({
+  annotate,
+}) => {
+  await annotate(`seed ${SEED}`);
+  const random = new SeededRandom(SEED);
+  await using mesh = await startMeshInProcess(PEERS, { config: { functions: [HANDLERS], worker: { slots: 2 } } });
+  const ledger = join(mesh.root, 'ledger');
+  const submits = Array.from({ length: TASKS }, (_, n): Submit => {
+    const named = n % 2 === 0 && { task_id: `task-of-a-user-${n}` };
+    const input = { ...named, task_type: 'fn:enter', payload: { ledger, n }, priority: random.below(5) };
+    return { n, at: random.pick(mesh.peers), input };
+  });
+
+  const started = performance.now();
+  const ids = await inParallel(submits, async ({ at, input }) => String((await at.call('task_submit', input))['task_id']));
+  const accepted = performance.now();
+  await allEnd(mesh, TASKS);
+  const ended = performance.now();
+  expect(new Set(ids).size).toBe(TASKS);
+  expect(await readLedger(ledger)).toEqual(submits.map(({ n }) => n));
+
+  const answers = await inParallel(ids, (id) => Promise.all(mesh.peers.map((peer) => tell(peer, id))));
+  const told = performance.now();
+  for (const [n, [first, ...others]] of answers.entries()) {
+    expect(first).toMatchObject({ status: 'completed', attempt: 1, output: { n }, owner_peer_id: submits[n]!.at.peer_id });
+    for (const other of others) expect(other).toEqual(first);
+  }
+  const ran = new Map(mesh.peers.map(({ peer_id }) => [peer_id, 0]));
+  for (const [answer] of answers) ran.set(String(answer!['peer_id']), ran.get(String(answer!['peer_id']))! + 1);
+  await annotate(
+    `${TASKS} tasks accepted in ${ms(accepted - started)}, all ended after ${ms(ended - started)}, ${2 * PEERS * TASKS} questions answered in ${ms(told - ended)}; ran per peer: ${[...ran.values()].join(', ')}`,
+  );
+});
+
+function ms(duration: number): string {
+  return `${Math.round(duration)} ms`;
+}
