@@ -143,29 +143,31 @@ async function watch(ada: Peer, workflow_id: string, peers: Peer[]): Promise<Tas
       const own = tasks.filter(({ step_id }) => step_id === step.step_id);
       const done = own.filter((task) => task.status === 'completed').length;
       const counts = peers.map(({ peer_id }) => own.filter((task) => task.peer_id === peer_id).length || '·');
-      const line = `  ${MARKS[step.status]} ${step.step_id.padEnd(16)}${`${done}/${own.length}`.padStart(9)}${columns(counts)}`;
+      const line = `  ${MARKS[step.status] ?? '✘'} ${step.step_id.padEnd(16)}${`${done}/${own.length}`.padStart(9)}${columns(counts)}`;
       if (!process.stdout.isTTY && step.status !== (shown.get(step.step_id) ?? 'pending')) console.log(line);
       shown.set(step.step_id, step.status);
       return line;
     });
     if (process.stdout.isTTY) logUpdate([header, ...lines].join('\n'));
-    if (status === 'completed') return tasks;
+    if (status === 'completed') {
+      logUpdate.done();
+      return tasks;
+    }
     assert.ok(['submitted', 'running'].includes(status), `the workflow ${status}: ${error?.message}`);
     await pause();
   }
 }
+
 interface Task {
   step_id: string;
   status: string;
   peer_id: string | null;
 }
+
 const MARKS: Record<string, string> = {
   pending: styleText('dim', '·'),
   running: styleText('cyan', '▸'),
   completed: styleText('green', '✔'),
-  failed: styleText('red', '✘'),
-  skipped: styleText('dim', '↷'),
-  cancelled: styleText('dim', '✘'),
 };
 
 const headline = (text: string) => console.log(`\n${styleText('bold', text)}`);

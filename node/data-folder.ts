@@ -16,7 +16,7 @@
  */
 import { access, constants, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
@@ -53,8 +53,13 @@ export class DataFolderInUseError extends FlowmeshError {
 
 /** The folder cannot be made, read or written. */
 export class DataFolderUnusableError extends FlowmeshError {
-  constructor(path: string, why: string, cause?: unknown) {
-    super('DATA_FOLDER_UNUSABLE', `the data folder ${path} cannot be used: ${why}`, { details: { path }, cause });
+  /** @param options.remedy what to do, as the end of the sentence. Default: another folder */
+  constructor(path: string, why: string, options: { remedy?: string; cause?: unknown } = {}) {
+    const { remedy = 'give another --data-dir', cause } = options;
+    super('DATA_FOLDER_UNUSABLE', `the data folder ${path} cannot be used: ${why}; ${remedy}`, {
+      details: { path },
+      cause,
+    });
   }
 }
 
@@ -94,7 +99,7 @@ export async function claimDataFolder(options: {
     const folder = await tryFolder(join(parent, `peer-${number}`));
     if (folder !== undefined) return folder;
   }
-  throw new DataFolderUnusableError(parent, `all of peer-1 to peer-${FOLDERS_TRIED_MAX} are in use; give a --data-dir`);
+  throw new DataFolderUnusableError(parent, `all of peer-1 to peer-${FOLDERS_TRIED_MAX} are in use`);
 }
 
 /** The running peer of a folder; undefined when no process holds it (a `peer.json` left behind means nothing). */
@@ -142,7 +147,7 @@ async function tryFolder(path: string): Promise<DataFolder | undefined> {
     await rm(file, { force: true });
   } catch (error) {
     lock.release();
-    throw new DataFolderUnusableError(path, reasonOf(error), error);
+    throw new DataFolderUnusableError(path, reasonOf(error), { cause: error });
   }
   return {
     path,
@@ -174,7 +179,9 @@ function takeLock(file: string, waitMs: number): { release(): void } | undefined
   } catch (error) {
     database?.close();
     if (isBusy(error)) return undefined;
-    throw new DataFolderUnusableError(file, `it cannot be locked (${reasonOf(error)})`, error);
+    const why = `its lock file ${file} cannot be used (${reasonOf(error)})`;
+    const remedy = 'remove that file while no peer runs there, it holds no data';
+    throw new DataFolderUnusableError(dirname(file), why, { remedy, cause: error });
   }
   const held = database;
   // An unreachable connection would be collected, and its lock with it.
@@ -231,7 +238,7 @@ async function makeFolder(path: string): Promise<void> {
     await mkdir(path, { recursive: true, mode: 0o700 });
     await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw new DataFolderUnusableError(path, reasonOf(error), error);
+    throw new DataFolderUnusableError(path, reasonOf(error), { cause: error });
   }
 }
 
@@ -240,7 +247,7 @@ async function namesIn(path: string): Promise<string[]> {
     return await readdir(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw new DataFolderUnusableError(path, reasonOf(error), error);
+    throw new DataFolderUnusableError(path, reasonOf(error), { cause: error });
   }
 }
 

@@ -59,7 +59,6 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     const listenerModule = config.http === null ? null : import('./mcp/listener.ts');
     const { link, reader, mesh } = await openMesh(config, log, seams, opened);
     const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
-    opened.push({ part: 'router', close: () => router.close() });
     let httpUrl: string | null = null;
     if (config.http !== null && listenerModule !== null) {
       const { startListener } = await listenerModule;
@@ -68,6 +67,8 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
       opened.push({ part: 'listener', close: () => listener.close() });
       httpUrl = listener.url;
     }
+    // Closed first: who waits for an answer gets one before the connections are closed.
+    opened.push({ part: 'router', close: () => router.close() });
     let stopped: Promise<void> | undefined;
     return {
       config,

@@ -17,6 +17,8 @@ interface ChangeParts {
   reader: Reader;
   tasks: Tasks;
   runs: Runs;
+  /** @throws why nothing can be changed now: what is in memory tells nothing about what is kept. */
+  mustBeReady(): void;
   commit<T>(work: (turn: Turn) => T): Promise<T>;
 }
 
@@ -31,6 +33,7 @@ export class Changes {
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
+    this.parts.mustBeReady();
     if (!this.parts.runs.live.has(uid)) {
       const record = await this.parts.reader.get('workflow', uid);
       throw new InvalidStateError(`workflow ${record?.workflow_id ?? uid} is ${record?.status ?? 'gone'} already`, {
@@ -48,6 +51,7 @@ export class Changes {
   }
 
   private async liveTask(uid: string): Promise<void> {
+    this.parts.mustBeReady();
     if (this.parts.tasks.live.has(uid)) return;
     const record = await this.parts.reader.get('task', uid);
     throw new InvalidStateError(`task ${record?.task_id ?? uid} is ${record?.status ?? 'gone'} already`, {

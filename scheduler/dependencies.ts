@@ -66,7 +66,6 @@ export class Dependencies {
     const found = await this.locator.locate(
       remote.map(({ alias }) => alias),
       LOCATE_HOPS_MAX,
-      null,
     );
     for (const [position, { alias }] of remote.entries()) {
       const status = found[position]?.status;

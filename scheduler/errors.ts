@@ -74,6 +74,12 @@ export class StoppedError extends FlowmeshError {
   }
 }
 
+export class NotReadyError extends FlowmeshError {
+  constructor() {
+    super('NOT_READY', 'this peer is reading its store; try again', { retryable: true });
+  }
+}
+
 export class HopsExceededError extends FlowmeshError {
   constructor(tool: string) {
     super(

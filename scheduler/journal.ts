@@ -93,6 +93,11 @@ export class Journal implements Turn {
     });
   }
 
+  /** Why no turn is accepted now; null when they are. */
+  get refused(): unknown {
+    return this.refusal;
+  }
+
   /** Accepts turns again, after the memory was read from the store anew. */
   resume(): void {
     this.seq = this.store.feed.seq;

@@ -4,6 +4,7 @@ import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../d
 import type { Beats } from './beats.ts';
 import type { Directory } from './directory.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import { NotReadyError } from './errors.ts';
 import type { Turn } from './journal.ts';
 import type { Locator } from './locator.ts';
 import {
@@ -125,7 +126,7 @@ export async function receive(
 }
 
 function mustBeReady(to: Receiver): void {
-  if (!to.ready) throw new FlowmeshError('NOT_READY', 'this peer is reading its store; try again', { retryable: true });
+  if (!to.ready) throw new NotReadyError();
 }
 
 function read<S extends z.ZodType>(schema: S, method: string, params: unknown): z.output<S> {

@@ -26,7 +26,7 @@ import { Changes, type PriorityChange } from './changes.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { InvalidStateError } from './errors.ts';
+import { InvalidStateError, NotReadyError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Turn } from './journal.ts';
@@ -189,9 +189,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       reader: store.reader,
       tasks: this.tasks,
       runs: this.runs,
+      mustBeReady: () => this.mustBeReady(),
       commit: (work) => this.commit(work),
     });
-    this.queueRecord = { kind: 'queue', uid: `queue/${this.feed_id}`, paused: false, reason: null, paused_at: null };
+    this.queueRecord = this.openQueue();
   }
 
   get feed_id(): string {
@@ -303,7 +304,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   private async takeUp(): Promise<void> {
     const queue = await this.store.reader.get('queue', this.queueRecord.uid);
-    if (queue !== undefined) this.queueRecord = queue;
+    this.queueRecord = queue ?? this.openQueue();
     const { feed_id, epoch } = this.store.feed;
     this.tasks.feed = { feed_id, epoch };
     this.runs.feedId = feed_id;
@@ -343,6 +344,16 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       }
     }
     this.recovering = false;
+  }
+
+  private openQueue(): QueueRecord {
+    return { kind: 'queue', uid: `queue/${this.feed_id}`, paused: false, reason: null, paused_at: null };
+  }
+
+  /** @throws why the store failed, NOT_READY while it is being read */
+  private mustBeReady(): void {
+    if (this.ready) return;
+    throw this.journal.refused ?? new NotReadyError();
   }
 
   /** What is in memory may be ahead of the disk. */

@@ -13,7 +13,9 @@ import {
   configSchema,
   DEFAULT_HTTP_PORT,
   DEFAULT_LISTEN,
+  flagName,
   isLoopback,
+  OPTIONS,
   type Settings,
   tcpOf,
 } from '../config.ts';
@@ -24,10 +26,12 @@ const HTTP_PORTS_TRIED_MAX = 64;
 
 /** The port that was asked for has another user. */
 export class PortInUseError extends FlowmeshError {
-  constructor(option: string, host: string, port: number, why: string) {
+  /** @param path of the setting that asked for it, e.g. `http.port` */
+  constructor(path: string, place: string, host: string, port: number, why: string) {
+    const option = OPTIONS.find((each) => each.path === path)!;
     super(
       'PORT_IN_USE',
-      `${option}: ${host}:${port} cannot be listened on, ${why}; give another one, or leave it out for a free one`,
+      `${place} cannot be listened on: ${why}. Choose another with ${flagName(option)} (${option.env}, or ${path} in the mesh file), or leave it out for a free one.`,
       {
         retryable: true,
         details: { host, port },
@@ -66,7 +70,7 @@ async function listenAddresses(settings: Settings, home: string, ports: { releas
   if (settings.listen !== undefined) {
     for (const address of settings.listen) {
       const tcp = tcpOf(address);
-      if (tcp !== undefined && tcp.family !== 'dns') await requireFree(`--listen ${address}`, tcp.host, tcp.port);
+      if (tcp !== undefined && tcp.family !== 'dns') await requireFree('listen', address, tcp.host, tcp.port);
     }
     return settings.listen;
   }
@@ -87,7 +91,7 @@ async function httpPlace(
   if (settings.http === null) return null;
   const { host, port } = settings.http;
   if (port !== undefined) {
-    await requireFree('--http-port', host, port);
+    await requireFree('http.port', `${host}:${port}`, host, port);
     return { host, port };
   }
   for (let candidate = DEFAULT_HTTP_PORT; candidate < DEFAULT_HTTP_PORT + HTTP_PORTS_TRIED_MAX; candidate++) {
@@ -107,9 +111,9 @@ async function takePort(home: string, host: string, port: number, ports: { relea
   return true;
 }
 
-async function requireFree(option: string, host: string, port: number): Promise<void> {
+async function requireFree(path: string, place: string, host: string, port: number): Promise<void> {
   const why = port === 0 ? null : await listenProblem(host, port);
-  if (why !== null) throw new PortInUseError(option, host, port, why);
+  if (why !== null) throw new PortInUseError(path, place, host, port, why);
 }
 
 /** Listens for a moment. Null when that worked. */

@@ -89,6 +89,13 @@ export class InvalidPeerIdError extends FlowmeshError {
   }
 }
 
+/** What the innermost cause of an error says: the outer ones tell only that something failed. */
+export function rootReasonOf(error: unknown): string {
+  let root = error;
+  while (root instanceof Error && root.cause instanceof Error) root = root.cause;
+  return reasonOf(root);
+}
+
 /** What an error says, with what is inside an AggregateError. */
 export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) {

@@ -3,7 +3,6 @@
  * The settings that differ from libp2p's defaults do so because the default was measured to fail a small mesh on one
  * host or behind one NAT; each says how.
  */
-import path from 'node:path';
 import { type GossipSub, gossipsub, TopicValidatorResult } from '@libp2p/gossipsub';
 import { type Identify, identify } from '@libp2p/identify';
 import type { ConnectionGater, Libp2p, PeerId } from '@libp2p/interface';
@@ -13,13 +12,12 @@ import { noise } from '@libp2p/noise';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
-import { LevelDatastore } from 'datastore-level';
 import { createLibp2p, type Libp2pOptions } from 'libp2p';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
-import { DataFolderInUseError, DataFolderUnusableError } from '../data-folder.ts';
 import { reasonOf } from './errors.ts';
 import { loadIdentity } from './identity.ts';
+import { openPeerMemory } from './peer-memory.ts';
 
 /** Open libp2p connections, those without a peer stream (DHT) included. */
 const CONNECTIONS_MAX = 300;
@@ -81,7 +79,7 @@ export function offersTopic(mesh: string): string {
 /** @throws IdentityUnreadableError, DataFolderInUseError, DataFolderUnusableError */
 export async function createHost(options: HostOptions): Promise<Host> {
   const privateKey = await loadIdentity(options.data_dir, options.log);
-  const datastore = await openDatastore(options.data_dir);
+  const datastore = await openPeerMemory(options.data_dir, options.log);
   const topic = offersTopic(options.mesh);
   const libp2pOptions: Libp2pOptions<HostServices> = {
     start: false,
@@ -160,27 +158,6 @@ export async function createHost(options: HostOptions): Promise<Host> {
 
 function hex(bytes: Uint8Array | undefined): string {
   return bytes === undefined ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
-}
-
-async function openDatastore(dataDir: string): Promise<LevelDatastore> {
-  const folder = path.join(dataDir, 'libp2p');
-  const datastore = new LevelDatastore(folder);
-  try {
-    // The datastore's own `open` would hide why it failed.
-    await datastore.db.open();
-    return datastore;
-  } catch (error) {
-    if (isLocked(error)) throw new DataFolderInUseError(dataDir, undefined);
-    const why = `the peers remembered in it cannot be read (${reasonOf(error)}); move it away, they are found again`;
-    throw new DataFolderUnusableError(folder, why, error);
-  }
-}
-
-function isLocked(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'LEVEL_LOCKED') return true;
-  }
-  return false;
 }
 
 function gater(denied: () => Set<string>): ConnectionGater {

@@ -5,6 +5,7 @@ import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@
 import type { PrivateKey } from '@libp2p/interface';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import { rootReasonOf } from './errors.ts';
 
 const KEY_FILE = 'identity.key';
 const PRIVATE_FILE_MODE = 0o600;
@@ -14,7 +15,7 @@ export class IdentityUnreadableError extends FlowmeshError {
   constructor(file: string, cause: unknown) {
     super(
       'IDENTITY_UNREADABLE',
-      `The identity key ${file} cannot be read or is damaged. Restore it from a backup, or move it away to start as a new peer.`,
+      `The identity key ${file} cannot be read or is damaged (${rootReasonOf(cause)}). Restore it from a backup, or move it away to start as a new peer.`,
       { cause, details: { file } },
     );
   }

@@ -4,6 +4,8 @@ import { CallCancelledError, CallDeadlineError } from './errors.ts';
 export interface BoundedSignal {
   /** Its reason is a CallDeadlineError, a CallCancelledError, or the error the caller aborted with. */
   signal: AbortSignal;
+  /** Ends the call early. */
+  abort(reason: Error): void;
   /** To be called when the call is done: frees the timer. */
   done(): void;
 }
@@ -17,6 +19,7 @@ export function boundedSignal(tool: string, deadlineMs: number, caller: AbortSig
   else caller?.addEventListener('abort', onAbort, { once: true });
   return {
     signal: controller.signal,
+    abort: (reason) => controller.abort(reason),
     done() {
       clearTimeout(timer);
       caller?.removeEventListener('abort', onAbort);

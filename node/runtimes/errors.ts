@@ -34,6 +34,16 @@ export class CallCancelledError extends FlowmeshError {
   }
 }
 
+export class CallStoppedError extends FlowmeshError {
+  constructor(tool: string) {
+    super(
+      'PEER_STOPPED',
+      `this peer stops and ended ${tool} before its answer; it may have been accepted: send it again with the same id to another peer, or ask for its status`,
+      { retryable: true, details: { tool } },
+    );
+  }
+}
+
 export class MeshRestartedError extends FlowmeshError {
   constructor(tool: string) {
     super(

@@ -16,6 +16,8 @@ export const MESH_RESTART_WINDOW_MS = 60_000;
 /** The first restart comes at once, the next after this, doubled each time. */
 export const MESH_RESTART_DELAY_MS = 100;
 export const MESH_RESTART_DELAY_MAX_MS = 5_000;
+/** How long calls that run may take to end when the peer stops; then they are ended. */
+export const CALLS_GRACE_MS = 500;
 /** How long one part may take to close; what is still open then is left to the end of the process. */
 export const CLOSE_DEADLINE_MS = 4_000;
 /** How long the mesh loop as a whole may take to hand over and close before its thread is ended. */

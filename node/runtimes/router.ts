@@ -18,9 +18,9 @@ import { answerOperation } from '../../tools/task/answer.ts';
 import { packageVersion } from '../cli/package-file.ts';
 import type { Config } from '../config.ts';
 import { CallLatencies } from './call-figures.ts';
-import { boundedSignal, orAborted } from './deadline.ts';
-import { TooBusyError } from './errors.ts';
-import { CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS, CALLS_IN_FLIGHT_MAX } from './limits.ts';
+import { type BoundedSignal, boundedSignal, orAborted } from './deadline.ts';
+import { CallStoppedError, TooBusyError } from './errors.ts';
+import { CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS, CALLS_GRACE_MS, CALLS_IN_FLIGHT_MAX } from './limits.ts';
 import { operationNamed } from './mesh-calls.ts';
 import type { CallFigures, MeshLink, MeshState } from './mesh-link.ts';
 
@@ -84,7 +84,10 @@ export class LoopRouter implements ToolRouter {
   private readonly onMesh = new CallLatencies();
   private readonly since: EventLoopUtilization = performance.eventLoopUtilization();
   private inFlight = 0;
+  /** Calls whose caller still waits, by tool. */
+  private readonly awaited = new Map<BoundedSignal, string>();
   private closed = false;
+  private onNoneAwaited: (() => void) | null = null;
 
   /** @param options.calls_in_flight_max default CALLS_IN_FLIGHT_MAX */
   constructor(components: RouterComponents, options: { calls_in_flight_max?: number } = {}) {
@@ -100,6 +103,7 @@ export class LoopRouter implements ToolRouter {
     const bound = boundedSignal(tool, deadlineMs, options.signal);
     const started = performance.now();
     const release = this.occupy();
+    this.awaited.set(bound, tool);
     let latencies = definition.runtime === 'serve' ? this.onServe : this.onMesh;
     let ok = false;
     try {
@@ -121,6 +125,8 @@ export class LoopRouter implements ToolRouter {
       return output;
     } finally {
       bound.done();
+      this.awaited.delete(bound);
+      if (this.awaited.size === 0) this.onNoneAwaited?.();
       release.now();
       latencies.record(tool, started, ok);
     }
@@ -159,9 +165,20 @@ export class LoopRouter implements ToolRouter {
     };
   }
 
-  /** From now on calls fail as PEER_STOPPED; those that run go on. */
-  close(): void {
+  /**
+   * From now on calls fail as PEER_STOPPED; those that run do so too when they have not ended within CALLS_GRACE_MS.
+   * Resolves when nobody waits for an answer any more.
+   */
+  async close(): Promise<void> {
     this.closed = true;
+    if (this.awaited.size === 0) return;
+    const none = Promise.withResolvers<void>();
+    this.onNoneAwaited = none.resolve;
+    const tooLate = setTimeout(() => {
+      for (const [bound, tool] of this.awaited) bound.abort(new CallStoppedError(tool));
+    }, CALLS_GRACE_MS);
+    await none.promise;
+    clearTimeout(tooLate);
   }
 
   /** Takes a place in flight, freed once: now, or when `work` has settled if there is some. */

@@ -12,7 +12,6 @@ import { temporaryFolder } from './temporary-folder.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const PROGRAM = join(ROOT, 'bin/flowmesh.js');
-const INSPECTOR = join(ROOT, 'node_modules/.bin/mcp-inspector');
 const TOOL_COUNT = 26;
 
 interface ListedTool {
@@ -26,9 +25,9 @@ interface ListedTool {
 /** The tools that the Inspector lists; it fails when a schema is one that some clients cannot use (`--strict`). */
 async function inspect(home: string, ...target: string[]): Promise<ListedTool[]> {
   const { stdout } = await execa(
-    INSPECTOR,
+    'mcp-inspector',
     ['--cli', ...target, '--method', 'tools/list', '--format', 'json', '-q', '--strict'],
-    { env: { PATH: `${join(ROOT, 'node_modules/.bin')}:${process.env['PATH']}`, HOME: home }, extendEnv: false },
+    { preferLocal: true, localDir: ROOT, env: { PATH: process.env['PATH']!, HOME: home }, extendEnv: false },
   );
   return (JSON.parse(stdout) as { result: { tools: ListedTool[] } }).result.tools;
 }

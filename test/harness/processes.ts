@@ -160,7 +160,7 @@ export class PeerProcess {
     return this.mustHave(this.record?.http_url);
   }
   get data_dir(): string {
-    return this.args[this.args.indexOf('--data-dir') + 1]!;
+    return this.args[this.args.lastIndexOf('--data-dir') + 1]!;
   }
 
   /** Resolves when it is ready. @throws with its output when it ends before, or is not ready in time */
