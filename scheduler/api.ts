@@ -2,7 +2,7 @@
  * What the tools ask of the scheduler of this peer. Every writing method resolves when what it says is durable (P1).
  * `uid`s are of records this peer owns; `resolve` finds them, or the peer that does.
  */
-import type { ErrorShape, JsonObject, JsonValue } from '../dag/errors.ts';
+import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import type { Requires, Retry, Workflow } from '../dag/schema.ts';
 import type { Alias, Located, PeerState, WorkerState } from './messages.ts';
 import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';

@@ -178,6 +178,13 @@ export class Directory {
     return undefined;
   }
 
+  awayOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+    for (const entry of this.entries.values()) {
+      if (!entry.connected && entry.state?.feed_ids.some(matches) === true) return entry;
+    }
+    return undefined;
+  }
+
   workers(): WorkerView[] {
     const views: WorkerView[] = [];
     for (const entry of this.entries.values()) {

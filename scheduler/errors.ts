@@ -80,6 +80,17 @@ export class NotReadyError extends FlowmeshError {
   }
 }
 
+/** The record is known, its owner is away: with one copy, nobody else can answer for it. */
+export class OwnerUnreachableError extends FlowmeshError {
+  constructor(alias: Alias, owner: string) {
+    super(
+      'OWNER_UNREACHABLE',
+      `${alias.kind} "${alias.id}" is kept by peer ${owner}, which cannot be reached now; try again when it is back`,
+      { retryable: true, details: { kind: alias.kind, id: alias.id, peer_id: owner } },
+    );
+  }
+}
+
 export class HopsExceededError extends FlowmeshError {
   constructor(tool: string) {
     super(

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { FlowmeshError, type JsonObject, RemoteError } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
-import { HopsExceededError, PeerUnreachableError } from './errors.ts';
+import { HopsExceededError, OwnerUnreachableError, PeerUnreachableError } from './errors.ts';
 import { feedHintOf, feedMatches } from './ids.ts';
 import {
   CALL_DEADLINE_MS,
@@ -50,11 +50,23 @@ export class Locator {
     this.lookUp = lookUp;
   }
 
+  /** @throws OwnerUnreachableError when the record is known to exist at a peer that is away */
   async resolve(alias: Alias): Promise<{ here: true; uid: string } | { here: false; at: Located } | undefined> {
     const local = await this.lookUp(alias);
     if (local !== undefined) return { here: true, uid: local.uid };
     const at = this.byHint(alias) ?? this.byWorker(alias) ?? (await this.ask(alias));
-    return at === undefined ? undefined : { here: false, at };
+    if (at !== undefined) return { here: false, at };
+    const away = this.ownerAway(alias);
+    if (away !== undefined) throw new OwnerUnreachableError(alias, away);
+    return undefined;
+  }
+
+  /** The peer that had the record when it was last seen, and is not connected now. */
+  private ownerAway(alias: Alias): string | undefined {
+    const hint = feedHintOf(alias.id);
+    if (hint !== null) return this.directory.awayOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
+    const known = this.found.get(`${alias.kind}/${alias.id}`)?.peer_id;
+    return known !== undefined && this.directory.find(known)?.connected !== true ? known : undefined;
   }
 
   private byHint(alias: Alias): Located | undefined {

@@ -552,7 +552,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       throw new FlowmeshError('TOO_MANY_WORKERS', `a peer has at most ${WORKERS_MAX} workers; unregister one first`);
     }
     const elsewhere = await this.resolve({ kind: 'worker', id: registration.worker_id });
-    if (elsewhere !== undefined && !elsewhere.here) {
+    // An id that was given up is free again.
+    if (elsewhere !== undefined && !elsewhere.here && elsewhere.at.status !== 'offline') {
       throw new FlowmeshError(
         'CONFLICT',
         `worker "${registration.worker_id}" exists on peer ${elsewhere.at.peer_id}; choose another id`,

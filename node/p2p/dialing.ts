@@ -6,7 +6,7 @@
 
 import type { Log } from '../../scheduler/ports.ts';
 import { parseAddress, peerIn } from './addresses.ts';
-import { reasonOf } from './errors.ts';
+import { isRefusal, reasonOf, rootReasonOf } from './errors.ts';
 import type { KnownPeers } from './known-peers.ts';
 import type { Links } from './links.ts';
 
@@ -184,16 +184,15 @@ export class Bootstrap {
       return;
     }
     entry.failures++;
-    const fields = { address: entry.address, failures: entry.failures, reason: reasonOf(error) };
+    const { address, failures } = entry;
+    const why = isRefusal(error)
+      ? `cannot be joined: ${reasonOf(error)}`
+      : `is not reachable (${rootReasonOf(error)}).`;
     // The first, second, fourth, … failure: for ever, but not a flood.
-    if (Number.isInteger(Math.log2(entry.failures))) {
-      this.#log.warn(
-        fields,
-        `bootstrap peer ${entry.address} is not reachable; trying on, local work is served meanwhile`,
-      );
-    } else {
-      this.#log.debug(fields, 'bootstrap peer is still not reachable');
-    }
+    this.#log[Number.isInteger(Math.log2(failures)) ? 'warn' : 'debug'](
+      { address, failures },
+      `bootstrap peer ${address} ${why} Trying on; local work is served meanwhile.`,
+    );
     this.#schedule(entry);
   }
 }

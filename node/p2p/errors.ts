@@ -62,6 +62,24 @@ export class VersionMismatchError extends FlowmeshError {
   }
 }
 
+/** Somebody answers, but not in this version of the peer protocol, if in any. */
+export class ProtocolUnsupportedError extends FlowmeshError {
+  constructor(peer: string, protocol: string, cause: unknown) {
+    super(
+      'PROTOCOL_UNSUPPORTED',
+      `Peer ${peer} answers but does not speak ${protocol}: it runs another major version of flowmesh, or is no flowmesh peer. Run the same major version on both, or do not join by its address.`,
+      { details: { peer_id: peer, protocol }, cause },
+    );
+  }
+}
+
+/** The other side is there and does not want this peer, or this peer does not want it: trying again changes nothing. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof FlowmeshError && REFUSALS.has(error.code);
+}
+
+const REFUSALS = new Set(['WRONG_MESH', 'VERSION_MISMATCH', 'PROTOCOL_UNSUPPORTED']);
+
 /** Both peers opened a stream at once and this one lost; the other side's is used. Never seen by a user. */
 export class DuplicateStreamError extends FlowmeshError {
   constructor() {

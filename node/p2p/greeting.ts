@@ -11,7 +11,9 @@ import { VersionMismatchError, WrongMeshError } from './errors.ts';
 
 /** Of the peer protocol. Peers of another major version are refused. */
 export const PROTOCOL_VERSION = '1.0.0';
-export const PEER_PROTOCOL = `/flowmesh/peer/${PROTOCOL_VERSION}`;
+/** What the names of all versions begin with. */
+export const PEER_PROTOCOL_FAMILY = '/flowmesh/peer/';
+export const PEER_PROTOCOL = `${PEER_PROTOCOL_FAMILY}${PROTOCOL_VERSION}`;
 export const HELLO = 'hello';
 export const READY = 'ready';
 /** From an opened stream to its `ready`. */

@@ -27,14 +27,7 @@ const PARALLEL_DIALS_MAX = 32;
 /** The default of 5 a second for one address locks out a mesh that starts on one host. */
 const INBOUND_PER_ADDRESS_PER_SECOND_MAX = 1_000;
 const INBOUND_PENDING_MAX = 256;
-/** A stopped process is noticed after at most interval and timeout; a loop that stalls for less keeps its peers. */
-const MONITOR_INTERVAL_MS = 2_000;
-const MONITOR_TIMEOUT_MIN_MS = 4_000;
-const MONITOR_TIMEOUT_MAX_MS = 5_000;
-/**
- * With the default of 1 a ping of the DHT that is still open makes the monitor's own fail, and the monitor breaks the
- * connection for it.
- */
+/** With the default of 1 a ping of the DHT that is still open makes that of Liveness fail, on a healthy connection. */
 const PING_STREAMS_MAX = 32;
 /** Addresses of peers from an earlier run are worth a try for this long. */
 const ADDRESS_AGE_MAX_MS = 24 * 60 * 60 * 1_000;
@@ -100,10 +93,8 @@ export async function createHost(options: HostOptions): Promise<Host> {
       inboundConnectionThreshold: INBOUND_PER_ADDRESS_PER_SECOND_MAX,
       maxIncomingPendingConnections: INBOUND_PENDING_MAX,
     },
-    connectionMonitor: {
-      pingInterval: MONITOR_INTERVAL_MS,
-      pingTimeout: { minTimeout: MONITOR_TIMEOUT_MIN_MS, maxTimeout: MONITOR_TIMEOUT_MAX_MS },
-    },
+    // Liveness (`liveness.ts`) looks after the connections.
+    connectionMonitor: { enabled: false },
     peerStore: { maxAddressAge: ADDRESS_AGE_MAX_MS, maxPeerAge: PEER_AGE_MAX_MS },
     services: {
       identify: identify(),

@@ -13,7 +13,14 @@ import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { dialable, dialableOf, parseAddress, parsePeerId, peerIn } from './addresses.ts';
-import { DuplicateStreamError, PeerBusyError, PeerUnreachableError, reasonOf } from './errors.ts';
+import {
+  DuplicateStreamError,
+  isRefusal,
+  PeerBusyError,
+  PeerUnreachableError,
+  ProtocolUnsupportedError,
+  reasonOf,
+} from './errors.ts';
 import { GREETING_TIMEOUT_MS, HELLO, type Hello, helloOf, PEER_PROTOCOL, READY, readHello } from './greeting.ts';
 import type { KnownPeers } from './known-peers.ts';
 import { type Goodbye, PeerStream, type PeerStreamLimits, type StreamReceiver } from './peer-stream.ts';
@@ -47,6 +54,8 @@ interface Link {
   attemptSpoke: boolean;
   /** The try lost to the other side's stream. */
   attemptYielded: boolean;
+  /** Why the other side's stream was refused during the try: the connection ends under the try, and this is why. */
+  attemptRefused: FlowmeshError | null;
   /** The other side's stream between its hello and its ready. */
   greeting: PeerStream | null;
   redial: Promise<void> | null;
@@ -225,6 +234,7 @@ export class Links {
         attempt: null,
         attemptSpoke: false,
         attemptYielded: false,
+        attemptRefused: null,
         greeting: null,
         redial: null,
         waiters: new Set(),
@@ -246,11 +256,15 @@ export class Links {
       const ready = await this.#otherSide(link);
       return ready ?? (await this.#greet(link, connection, signal));
     } catch (error) {
+      if (isRefusal(error)) throw error;
+      if (link.attemptRefused !== null) throw link.attemptRefused;
       if (error instanceof FlowmeshError) throw error;
+      if (isUnsupported(error)) throw new ProtocolUnsupportedError(link.peer, PEER_PROTOCOL, error);
       throw new PeerUnreachableError(link.peer, reasonOf(error), error);
     } finally {
       link.attemptSpoke = false;
       link.attemptYielded = false;
+      link.attemptRefused = null;
     }
   }
 
@@ -290,10 +304,14 @@ export class Links {
       this.#install(link, stream, 'outbound', hello, connection);
       return stream;
     } catch (error) {
+      if (error instanceof FlowmeshError && isRefusal(error)) {
+        // When it is this side that refuses, the goodbye is what tells the other one.
+        stream.close(error).then(() => connection.close().catch((failed) => connection.abort(failed)));
+        throw error;
+      }
       stream.abort('the greeting failed');
       const yielded = link.attemptYielded || (error instanceof FlowmeshError && error.code === 'DUPLICATE_STREAM');
       if (yielded) return link.stream ?? (await this.#arrival(link));
-      if (isRefusal(error)) connection.close().catch((failed) => connection.abort(failed));
       throw error;
     }
   }
@@ -344,6 +362,8 @@ export class Links {
     if (!(refusal instanceof DuplicateStreamError)) {
       this.#options.log.warn({ peer, code: refusal.code }, `refused a peer: ${refusal.message}`);
     }
+    const link = this.#links.get(peer);
+    if (link !== undefined && isRefusal(refusal)) link.attemptRefused = refusal;
     // After the answer, which is on its way to the outbox now.
     setImmediate(() => void stream.close(refusal));
   }
@@ -433,10 +453,6 @@ export class Links {
 
 function isUnsupported(error: unknown): boolean {
   return error instanceof Error && error.name === 'UnsupportedProtocolError';
-}
-
-function isRefusal(error: unknown): boolean {
-  return error instanceof FlowmeshError && (error.code === 'WRONG_MESH' || error.code === 'VERSION_MISMATCH');
 }
 
 function orAborted<T>(promise: Promise<T>, signal: AbortSignal, peer: string): Promise<T> {

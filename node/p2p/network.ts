@@ -6,7 +6,7 @@
  * network.attach(events, () => state);
  * await network.start();
  */
-import type { Connection, Libp2p, PeerInfo, Stream } from '@libp2p/interface';
+import type { Connection, IdentifyResult, Libp2p, PeerInfo, Stream } from '@libp2p/interface';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log, Network, NetworkEvents } from '../../scheduler/ports.ts';
@@ -17,10 +17,11 @@ import { ConnectionDirectory, isOwn } from './directory.ts';
 import { Discovery } from './discovery.ts';
 import { DeadlineExceededError, PeerUnreachableError, reasonOf } from './errors.ts';
 import { OfferGossip } from './gossip.ts';
-import { HELLO, PEER_PROTOCOL } from './greeting.ts';
+import { HELLO, PEER_PROTOCOL, PEER_PROTOCOL_FAMILY } from './greeting.ts';
 import { createHost, type Host } from './host.ts';
 import { KnownPeers } from './known-peers.ts';
 import { type LinkEvents, Links } from './links.ts';
+import { Liveness, type LivenessLimits } from './liveness.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
 
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
@@ -48,6 +49,8 @@ export interface P2POptions {
   denied?: () => Set<string>;
   /** Default: the constants of `peer-stream.ts`. */
   limits?: PeerStreamLimits;
+  /** Default: the constants of `liveness.ts`. */
+  liveness?: LivenessLimits;
 }
 
 export interface P2PNetwork extends Network, Omit<PeerDirectory, 'connect'> {
@@ -86,6 +89,7 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #discovery: Discovery;
   readonly #gossip: OfferGossip;
   readonly #directory: ConnectionDirectory;
+  readonly #liveness: Liveness;
   #attached: { events: NetworkEvents; describe: () => PeerState } | null = null;
   /** Peers the scheduler was told are connected and not yet that they are not. */
   readonly #told = new Set<string>();
@@ -113,6 +117,10 @@ class Libp2pNetwork implements P2PNetwork {
       log,
     });
     this.#discovery = new Discovery(host.node, this.#known, mesh, log);
+    this.#liveness = new Liveness(
+      { node: this.#node, heardAt: (connection) => this.#heardAt(connection), log },
+      options.liveness,
+    );
     this.#gossip = new OfferGossip(host.node.services.pubsub, mesh, log);
     this.#directory = new ConnectionDirectory({
       node: this.#node,
@@ -140,7 +148,9 @@ class Libp2pNetwork implements P2PNetwork {
     });
     this.#gossip.listen((from, offer) => this.#guard('an offer', () => events.onOffer(from, offer)));
     this.#node.addEventListener('peer:discovery', (event) => this.#onDiscovered(event.detail));
+    this.#node.addEventListener('peer:identify', ({ detail }) => this.#onIdentified(detail));
     await this.#host.start();
+    this.#liveness.start();
     this.#bootstrap.start();
     await this.#dialEarlierPeers();
   }
@@ -154,6 +164,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#bootstrap.stop();
     this.#reconnects.stop();
     this.#discovery.stop();
+    this.#liveness.stop();
     this.#directory.stop();
     await this.#links.stop();
     await this.#host.stop();
@@ -241,6 +252,13 @@ class Libp2pNetwork implements P2PNetwork {
     this.#links.accept(stream, connection);
   }
 
+  #heardAt(connection: Connection): number {
+    const peer = connection.remotePeer.toString();
+    // Another connection of the same peer says nothing about this one.
+    if (this.#known.get(peer)?.connectionId !== connection.id) return 0;
+    return this.#links.stream(peer)?.lastReceived ?? 0;
+  }
+
   #linkEvents(): LinkEvents {
     return {
       greeted: (peer, state, how) => this.#greeted(peer, state, how),
@@ -323,6 +341,16 @@ class Libp2pNetwork implements P2PNetwork {
     );
     const wanted = this.#options.auto_connect && this.connected().length < this.#options.target_connections;
     if (wanted && !known.held && !known.connected && !this.#denied().has(peer)) this.#dialQuietly(peer);
+  }
+
+  /** One that speaks only other versions never gets as far as its hello, where it would be told apart. */
+  #onIdentified({ peerId, protocols }: IdentifyResult): void {
+    const spoken = protocols.filter((protocol) => protocol.startsWith(PEER_PROTOCOL_FAMILY));
+    if (spoken.length === 0 || spoken.includes(PEER_PROTOCOL)) return;
+    this.#options.log.warn(
+      { peer: peerId.toString(), spoken },
+      `a peer of another major version connected: it speaks ${spoken.join(', ')} and this one ${PEER_PROTOCOL}. Run the same major version on both.`,
+    );
   }
 
   #dialQuietly(peer: string): void {

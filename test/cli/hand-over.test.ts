@@ -1,24 +1,15 @@
 /** The door of the program on a Node that is too old: it hands over to the bundled one and is otherwise not there. */
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, it } from 'vitest';
 import { startEndpoint } from './mcp-endpoint.ts';
+import { oldNode } from './old-node.ts';
 import { BIN, runCli, startCli } from './run-cli.ts';
 
 const ROOT = dirname(dirname(BIN));
-
-/** A Node below 24 on this machine; the tests need one to show anything. */
-function oldNode(): string | undefined {
-  const folders = [...process.env['PATH']!.split(delimiter), '/usr/local/bin', '/usr/bin'];
-  return folders
-    .map((folder) => join(folder, 'node'))
-    .find((file) => existsSync(file) && Number(execFileSync(file, ['-p', 'process.versions.node.split(".")[0]'])) < 24);
-}
 
 const old = oldNode();
 const RUNNING = {

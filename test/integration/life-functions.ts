@@ -1,5 +1,5 @@
 /** Handlers for `fn:` steps of the tests of task life. */
-import { appendFileSync, existsSync, readdirSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
 import type { FunctionContext } from '../../node/executors/functions.ts';
@@ -17,7 +17,7 @@ export async function reportsAndWaits({ path }: JsonObject, { progress, log, att
 }
 
 /** Leaves one line for every time it is called. */
-export function counts({ path, value }: JsonObject) {
+export function counts({ path, value }: JsonObject): JsonObject {
   appendFileSync(String(path), `${value}\n`);
-  return { value, files: readdirSync('.').length > 0 };
+  return { value: value! };
 }

@@ -7,6 +7,9 @@ import { createHost, type Host } from '../../node/p2p/host.ts';
 import type { P2PNetwork } from '../../node/p2p/network.ts';
 import { recordingLog, stateNamed, until } from './p2p-peers.ts';
 
+const PING_PROTOCOL = '/ipfs/ping/1.0.0';
+const IGNORED_PINGS_MAX = 1_000;
+
 export class RawStream {
   readonly received: Message[] = [];
   ended = false;
@@ -77,6 +80,13 @@ export class RawPeer {
 
   get id(): string {
     return this.#host.node.peerId.toString();
+  }
+
+  /** From now on pings reach `onPing` and are not answered. */
+  async ignorePings(onPing: () => void): Promise<void> {
+    const { node } = this.#host;
+    await node.unhandle(PING_PROTOCOL);
+    await node.handle(PING_PROTOCOL, () => onPing(), { maxInboundStreams: IGNORED_PINGS_MAX });
   }
 
   async stream(to: P2PNetwork): Promise<RawStream> {

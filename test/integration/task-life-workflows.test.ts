@@ -20,7 +20,6 @@ const FORCED_WITHIN_MS = 1_000;
 const shellAt = (peer: ToolPeer, command: string[]) => {
   return { action: 'shell', inputs: { command }, requires: { peers: [peer.peer_id] } };
 };
-const append = (file: string, text: string) => ['sh', '-c', 'echo "$1" >>"$2"', 'sh', text, mesh.path(file)];
 const submit = (workflow_id: string, steps: JsonObject[], more: JsonObject = {}) =>
   mesh.a.call('workflow_submit', { workflow_id, name: workflow_id, steps, ...more });
 const statuses = ({ steps }: JsonObject) =>
@@ -47,7 +46,7 @@ describe('approve', () => {
     {
       step_id: 'next',
       depends_on: ['ask'],
-      ...shellAt(mesh.c, append(file, 'room ${ steps.ask.output.data.room }')),
+      ...shellAt(mesh.c, mesh.append(file, 'room ${ steps.ask.output.data.room }')),
     },
   ];
 
@@ -107,8 +106,8 @@ describe('on_failure', () => {
       { step_id: 'aside', ...shellAt(c, gate.command) },
       { step_id: 'begin', ...shellAt(c, release.command) },
       { step_id: 'bad', depends_on: ['begin'], ...shellAt(b, ['false']), on_failure },
-      { step_id: 'after', depends_on: ['bad'], ...shellAt(b, append(id, 'after ${ steps.bad.status }')) },
-      { step_id: 'join', depends_on: ['after', 'aside'], ...shellAt(b, append(id, 'join')) },
+      { step_id: 'after', depends_on: ['bad'], ...shellAt(b, mesh.append(id, 'after ${ steps.bad.status }')) },
+      { step_id: 'join', depends_on: ['after', 'aside'], ...shellAt(b, mesh.append(id, 'join')) },
     ]);
     const pid = await gate.pid();
     await release.pid();
@@ -234,7 +233,7 @@ describe('a whole workflow', () => {
     await submit(id, [
       { step_id: 'on-b', foreach: [first.command, second.command], action: 'shell', inputs: { command: '${ item }' } },
       { step_id: 'on-c', ...shellAt(c, third.command), retry: { max_retries: 3, initial_delay_ms: 1 } },
-      { step_id: 'never', depends_on: ['on-b', 'on-c'], ...shellAt(b, append(id, 'ran')) },
+      { step_id: 'never', depends_on: ['on-b', 'on-c'], ...shellAt(b, mesh.append(id, 'ran')) },
     ]);
     const pids = await Promise.all(gates.map((gate) => gate.pid()));
     const cancelled = await c.call('workflow_cancel', { workflow_id: id, force });
@@ -252,7 +251,7 @@ describe('a whole workflow', () => {
     const { a, b, c } = mesh;
     const gate = mesh.gate('before');
     await submit('before', [{ step_id: 'held', ...shellAt(c, gate.command) }]);
-    const after = { name: 'after', steps: [{ step_id: 's', ...shellAt(c, append('after', 'ran')) }] };
+    const after = { name: 'after', steps: [{ step_id: 's', ...shellAt(c, mesh.append('after', 'ran')) }] };
     await b.call('workflow_submit', { workflow_id: 'after', ...after, dependencies: ['before'] });
     await gate.pid();
     expect(await c.call('workflow_status', { workflow_id: 'after' })).toMatchObject({

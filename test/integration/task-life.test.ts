@@ -23,7 +23,7 @@ const FORCED_WITHIN_MS = 1_000;
 const at = (peer: ToolPeer) => ({ requires: { peers: [peer.peer_id] } });
 const shell = (command: string[]) => ({ task_type: 'shell', payload: { command } });
 const script = (text: string, ...words: string[]) => shell(['sh', '-c', text, 'sh', ...words]);
-const append = (file: string, text: string) => script('echo "$1" >>"$2"', text, mesh.path(file));
+const append = (file: string, line: string) => shell(mesh.append(file, line));
 const fails = shell(['false']);
 const submit = (task_id: string, ...parts: JsonObject[]) =>
   mesh.a.call('task_submit', Object.assign({ task_id }, ...parts));
@@ -46,11 +46,11 @@ describe('retries', () => {
     const tries = [1, 2, 3, 4].map(async (attempt) => (await stat(mesh.path(`tried.${attempt}`))).mtimeMs);
     const [first, second, third, fourth] = (await Promise.all(tries)) as [number, number, number, number];
     const waits = [second - first, third - second, fourth - third];
-    // Without the largest wait, the third would be 1,600 ms.
+    // Without max_delay_ms the last one would be 1,600 ms.
     for (const [index, least] of [100, 200, 200].entries()) {
       expect(waits[index]).toBeGreaterThanOrEqual(least - CLOCK_GRAIN_MS);
-      expect(waits[index]).toBeLessThan(1_600);
     }
+    expect(waits[2]).toBeLessThan(1_600);
     const dead = await c.call('task_list', { scope: 'mesh', dead_letter: true });
     expect(dead['tasks']).toContainEqual(
       expect.objectContaining({ task_id: 'backoff', owner_peer_id: mesh.a.peer_id }),
@@ -269,43 +269,5 @@ describe('while a task runs', () => {
     await gate.open();
     expect(await b.taskEnds('handed-on')).toMatchObject({ status: 'completed', attempt: 2, worker_id: 'w-heir' });
     expect(await mesh.lines('once')).toHaveLength(1);
-  });
-});
-
-describe('when a peer goes', () => {
-  it('a paused queue stays paused over a restart, with what waits in it', async () => {
-    const { a, b, c } = mesh;
-    await c.call('queue_pause', { reason: 'night' });
-    await c.call('task_submit', { task_id: 'overnight', ...append('overnight', 'ran'), ...at(b) });
-    await c.restart();
-    await mesh.processes.allConnected();
-    expect(await c.call('queue_stats')).toMatchObject({ paused: true });
-    expect(await a.call('task_status', { task_id: 'overnight' })).toMatchObject({ status: 'queued', attempt: 0 });
-    await a.call('queue_resume', { scope: 'mesh' });
-    expect(await a.taskEnds('overnight')).toMatchObject({ status: 'completed', owner_peer_id: c.peer_id });
-    expect(await mesh.lines('overnight')).toEqual(['ran']);
-  });
-
-  it('killed, its tasks run elsewhere, but those that may start once only have failed', async () => {
-    const { b, c } = mesh;
-    const first = script('echo $$ >>"$1"; test "$FLOWMESH_ATTEMPT" -gt 1 || sleep 300', mesh.path('first'));
-    const only = script('echo $$ >>"$1"; sleep 300; true', mesh.path('only'));
-    await c.call('worker_register', { worker_id: 'w-doomed', capabilities: ['shell', 'doomed'] });
-    const doomed = { requires: { labels: ['doomed'] } };
-    await submit('repeated', first, doomed);
-    await submit('only-once', only, doomed, { at_most_once: true });
-    const pids = await eventually('both run', async () => {
-      const lines = [...(await mesh.lines('first')), ...(await mesh.lines('only'))];
-      return lines.length === 2 && lines.map(Number);
-    });
-    await b.call('worker_register', { worker_id: 'w-heir-of-c', capabilities: ['shell', 'doomed'] });
-    await c.process.kill('SIGKILL');
-    // Their peer cannot end them any more.
-    for (const pid of pids) process.kill(-pid, 'SIGKILL');
-    expect(await b.taskEnds('repeated')).toMatchObject({ status: 'completed', attempt: 2, peer_id: b.peer_id });
-    expect(await b.taskEnds('only-once')).toMatchObject({
-      ...{ status: 'failed', attempt: 1, peer_id: c.peer_id, error: { code: 'WORKER_LOST' } },
-    });
-    expect(await mesh.lines('only')).toHaveLength(1);
   });
 });

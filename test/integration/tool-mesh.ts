@@ -182,6 +182,11 @@ export class ToolMesh {
     return new Gate(this.started!.folder, name, options);
   }
 
+  /** A command that leaves one line for every time it ran. */
+  append(name: string, line: string): string[] {
+    return ['sh', '-c', 'echo "$1" >>"$2"', 'sh', line, this.path(name)];
+  }
+
   /** The lines of a file that steps append to; none while it does not exist. */
   async lines(name: string): Promise<string[]> {
     const text = await readFile(this.path(name), 'utf8').catch(() => '');

@@ -22,7 +22,6 @@ const BACKTRACKS = '${ $match("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", /^
 
 const echo = (step_id: string, more: JsonObject = {}) => ({ step_id, action: 'echo', ...more });
 const workflow = (...steps: JsonObject[]): JsonObject => ({ name: 'x', steps });
-const append = (file: string, text: string) => ['sh', '-c', 'echo "$1" >>"$2"', 'sh', text, mesh.path(file)];
 const nested = (levels: number): JsonValue => {
   let value: JsonValue = 1;
   for (let level = 0; level < levels; level++) value = [value];
@@ -194,14 +193,14 @@ describe('an id that is submitted again', () => {
     {
       ...{ kind: 'task', tool: 'task_submit', key: 'task_id' },
       content: (file: string, text: string): JsonObject => ({
-        ...{ task_type: 'shell', payload: { command: append(file, text) }, tags: ['t'] },
+        ...{ task_type: 'shell', payload: { command: mesh.append(file, text) }, tags: ['t'] },
       }),
       ends: (peer: ToolPeer, id: string) => peer.taskEnds(id),
     },
     {
       ...{ kind: 'workflow', tool: 'workflow_submit', key: 'workflow_id' },
       content: (file: string, text: string): JsonObject =>
-        workflow({ step_id: 's', action: 'shell', inputs: { command: append(file, text) } }),
+        workflow({ step_id: 's', action: 'shell', inputs: { command: mesh.append(file, text) } }),
       ends: (peer: ToolPeer, id: string) => peer.workflowEnds(id),
     },
   ];

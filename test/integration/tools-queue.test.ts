@@ -7,7 +7,6 @@ import { coverTools, refused, TOOLS, type ToolPeer, toolMesh } from './tool-mesh
 const mesh = toolMesh();
 
 const echoAt = (peer: ToolPeer) => ({ task_type: 'echo', requires: { peers: [peer.peer_id] } });
-const append = (file: string, text: string) => ['sh', '-c', 'echo "$1" >>"$2"', 'sh', text, mesh.path(file)];
 
 coverTools(TOOLS.queue, mesh, {
   effects: {
@@ -155,7 +154,7 @@ coverTools(TOOLS.queue, mesh, {
       await eventually('it takes nothing new', async () => {
         return (await c.call('worker_status', { worker_id: 'w-leaves' }))['status'] === 'draining';
       });
-      await c.call('task_submit', { task_id: 'leaves-2', ...work, payload: { command: append('left', 'ran') } });
+      await c.call('task_submit', { task_id: 'leaves-2', ...work, payload: { command: mesh.append('left', 'ran') } });
       await gate.open();
       expect(await leaving).toMatchObject({ status: 'offline', completed_tasks: 1, abandoned_tasks: 0 });
       expect(await c.call('worker_status', { worker_id: 'w-leaves' })).toMatchObject({

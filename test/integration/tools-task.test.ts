@@ -13,14 +13,18 @@ const CANCELLED_WITHIN_MS = 2_000;
 const shellAt = (peer: ToolPeer, command: string[]) => {
   return { task_type: 'shell', payload: { command }, requires: { peers: [peer.peer_id] } };
 };
-const append = (file: string, text: string) => ['sh', '-c', 'echo "$1" >>"$2"', 'sh', text, mesh.path(file)];
 const ids = ({ tasks }: JsonObject) => (tasks as { task_id: string }[]).map(({ task_id }) => task_id);
 
 coverTools(TOOLS.task, mesh, {
   effects: {
     async task_submit() {
       const { a, b, c } = mesh;
-      const task = { task_id: 'submitted', ...shellAt(b, append('submitted', 'ran')), tags: ['x'], metadata: { n: 1 } };
+      const task = {
+        task_id: 'submitted',
+        ...shellAt(b, mesh.append('submitted', 'ran')),
+        tags: ['x'],
+        metadata: { n: 1 },
+      };
       const accepted = await a.call('task_submit', task);
       expect(accepted).toMatchObject({ task_id: 'submitted', owner_peer_id: a.peer_id, durability: { copies: 1 } });
       expect(accepted).not.toHaveProperty('duplicate');
@@ -76,7 +80,7 @@ coverTools(TOOLS.task, mesh, {
         ...{ status: 'cancelled', result: null, error: { code: 'CANCELLED' } },
       });
 
-      const later = { task_id: 'cancelled-later', ...shellAt(b, append('later', 'ran')), delay_ms: 600_000 };
+      const later = { task_id: 'cancelled-later', ...shellAt(b, mesh.append('later', 'ran')), delay_ms: 600_000 };
       await a.call('task_submit', later);
       const unstarted = await b.call('task_cancel', { task_id: 'cancelled-later' });
       expect(unstarted).toMatchObject({ status: 'cancelled', cleanup_required: false });
@@ -112,7 +116,8 @@ coverTools(TOOLS.task, mesh, {
     async task_priority() {
       const { a, b, c } = mesh;
       await a.call('queue_pause');
-      for (const id of ['p-1', 'p-2']) await a.call('task_submit', { task_id: id, ...shellAt(b, append('order', id)) });
+      for (const id of ['p-1', 'p-2'])
+        await a.call('task_submit', { task_id: id, ...shellAt(b, mesh.append('order', id)) });
       expect(await c.call('task_status', { task_id: 'p-2' })).toMatchObject({ queue_position: 2, priority: 1 });
       const boosted = await c.call('task_priority', { task_id: 'p-2', boost: 3 });
       expect(boosted).toMatchObject({ old_priority: 1, new_priority: 4, new_queue_position: 0 });

@@ -12,7 +12,6 @@ const CANCELLED_WITHIN_MS = 2_000;
 const shellAt = (peer: ToolPeer, command: string[]) => {
   return { action: 'shell', inputs: { command }, requires: { peers: [peer.peer_id] } };
 };
-const append = (file: string, text: string) => ['sh', '-c', 'echo "$1" >>"$2"', 'sh', text, mesh.path(file)];
 const echo = (step_id: string) => ({ step_id, action: 'echo' });
 const ids = ({ workflows }: JsonObject) => (workflows as { workflow_id: string }[]).map((each) => each.workflow_id);
 
@@ -31,11 +30,11 @@ coverTools(TOOLS.workflow, mesh, {
         name: 'two steps on two peers',
         input: { word: 'first' },
         steps: [
-          { step_id: 'first', ...shellAt(b, append('submitted', '${ input.word }')) },
+          { step_id: 'first', ...shellAt(b, mesh.append('submitted', '${ input.word }')) },
           {
             step_id: 'second',
             depends_on: ['first'],
-            ...shellAt(c, append('submitted', 'second after ${ steps.first.status }')),
+            ...shellAt(c, mesh.append('submitted', 'second after ${ steps.first.status }')),
           },
         ],
         output: { codes: ['${ steps.first.output.exit_code }', '${ steps.second.output.exit_code + 1 }'] },
@@ -99,7 +98,7 @@ coverTools(TOOLS.workflow, mesh, {
         name: 'cut short',
         steps: [
           { step_id: 'held', ...shellAt(c, gate.command) },
-          { step_id: 'never', depends_on: ['held'], ...shellAt(b, append('never', 'ran')) },
+          { step_id: 'never', depends_on: ['held'], ...shellAt(b, mesh.append('never', 'ran')) },
         ],
       });
       const pid = await gate.pid();
