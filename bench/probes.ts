@@ -133,14 +133,14 @@ export class ProbedMesh {
     return runProbe(probe, (tool, input) => this.mesh.call(tool, input, callOptions()), this.results);
   }
 
-  /** The barest request there is: where are these records, of which there are none. */
+  /** The barest request there is: to reserve these ids, of which there are none. */
   private async requests({ iterations, size_bytes, peer_id }: Probe): Promise<Samples> {
-    const unpadded = packMessage({ id: 1_000, method: 'locate', params: { items: [], hops: 0, pad: '' } }).byteLength;
-    const params = { items: [], hops: 0, ...padding(Math.max(0, size_bytes - unpadded)) };
+    const unpadded = packMessage({ id: 1_000, method: 'reserve', params: { items: [], pad: '' } }).byteLength;
+    const params = { items: [], ...padding(Math.max(0, size_bytes - unpadded)) };
     const samples: Samples = [];
     for (let index = 0; index < iterations; index++) {
       const started = nowNs();
-      await this.mesh.network.request(peer_id, 'locate', params, DEADLINE_MS);
+      await this.mesh.network.request(peer_id, 'reserve', params, DEADLINE_MS);
       samples.push(Number(nowNs() - started) / NS_PER_MS);
     }
     return samples;

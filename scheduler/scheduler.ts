@@ -215,7 +215,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     });
     for (const record of await this.store.reader.active('worker')) this.pool.define(record);
     this.directory.entry(this.self, this.clock.now()).connected = true;
-    await this.takeUp();
+    await this.takeUp((turn) => this.tasks.loseLeasesOf(turn, this.self));
     this.capabilitiesChanged();
     this.beats.start();
   }
@@ -302,7 +302,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   // --- recovery ------------------------------------------------------------------------------------------------------
 
-  private async takeUp(): Promise<void> {
+  /** @param then in the same turn, when everything is in memory again */
+  private async takeUp(then: (turn: Turn) => void = () => {}): Promise<void> {
     const queue = await this.store.reader.get('queue', this.queueRecord.uid);
     this.queueRecord = queue ?? this.openQueue();
     const { feed_id, epoch } = this.store.feed;
@@ -311,9 +312,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const remembered = await readActive(this.store.reader, (alias) => this.lookUp(alias));
     this.journal.resume();
     this.ready = true;
-    await this.commit((turn) =>
-      restore(turn, remembered, { tasks: this.tasks, runs: this.runs, dependencies: this.dependencies }),
-    );
+    await this.commit((turn) => {
+      restore(turn, remembered, { tasks: this.tasks, runs: this.runs, dependencies: this.dependencies });
+      then(turn);
+    });
     this.dispatchSoon();
   }
 

@@ -336,6 +336,11 @@ export class Tasks {
     this.requeue(turn, task);
   }
 
+  /** What ran at a peer that is known to run none of it any more, such as this one when its process starts. */
+  loseLeasesOf(turn: Turn, peer: string): void {
+    for (const task of [...this.live.values()]) if (task.lease?.peer_id === peer) this.lost(turn, task);
+  }
+
   /** Looks for leases that their worker has not named for `silentMs`. */
   sweep(turn: Turn, silentMs: number): void {
     const now = this.clock.now();

@@ -12,8 +12,7 @@ import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../schedu
 import type { HttpPolicy } from './address-policy.ts';
 import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
 import { Functions } from './functions.ts';
-import { HttpAction } from './http.ts';
-import { runShell } from './shell.ts';
+import type { HttpAction } from './http.ts';
 
 /** The part of the peer's config that says what may run here: see `node/config.ts`. */
 export interface ExecutorConfig {
@@ -40,17 +39,23 @@ class LocalExecutors implements ClosableExecutors {
   readonly #actions = new Map<string, Action>();
   readonly #offered: string[];
   readonly #functions: Functions;
-  readonly #http: HttpAction;
+  #http: Promise<HttpAction> | undefined;
   readonly #running = new Map<AbortController, Promise<JsonValue>>();
   #closed = false;
 
   constructor(config: ExecutorConfig, functions: Functions) {
     const { allow } = config.shell;
     this.#functions = functions;
-    this.#http = new HttpAction(config.http_action);
     this.#actions.set('echo', async (request) => structuredClone(request.payload));
-    this.#actions.set('http', (request, io) => this.#http.run(request, io));
-    this.#actions.set('shell', (request, io) => runShell(request, io, allow));
+    // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
+    this.#actions.set('http', async (request, io) => {
+      this.#http ??= import('./http.ts').then(({ HttpAction }) => new HttpAction(config.http_action));
+      return (await this.#http).run(request, io);
+    });
+    this.#actions.set('shell', async (request, io) => {
+      const { runShell } = await import('./shell.ts');
+      return runShell(request, io, allow);
+    });
     for (const name of functions.names) {
       this.#actions.set(`fn:${name}`, (request, io) => functions.run(name, request, io));
     }
@@ -90,7 +95,7 @@ class LocalExecutors implements ClosableExecutors {
     for (const abort of this.#running.keys()) abort.abort({ force: true });
     // Their callers hear how they ended.
     await Promise.allSettled(runs);
-    await Promise.all([this.#functions.close(), this.#http.close()]);
+    await Promise.all([this.#functions.close(), this.#http?.then((http) => http.close())]);
   }
 
   async #settle(action: Action, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {

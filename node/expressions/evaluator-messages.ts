@@ -1,7 +1,7 @@
 /** What a peer and its evaluating processes say to each other. */
 import type { ErrorShape } from '../../dag/errors.ts';
 import type { EvaluationJob } from '../../scheduler/ports.ts';
-import type { ExpressionProblem } from './jsonata.ts';
+import type { ExpressionProblem } from './problems.ts';
 
 export type Job = { check: string } | EvaluationJob;
 export type JobResult = { problem: ExpressionProblem | null } | { json: string } | { error: ErrorShape };

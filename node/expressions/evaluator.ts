@@ -15,7 +15,6 @@ import type { ErrorShape, JsonValue } from '../../dag/errors.ts';
 import type { EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from '../executors/isolated-process.ts';
 import type { Job, JobResult, Results } from './evaluator-messages.ts';
-import { type ExpressionProblem, failure, timeoutError } from './jsonata.ts';
 import {
   EVALUATOR_PROCESSES_MAX,
   EXPRESSION_MEMORY_MB,
@@ -24,6 +23,7 @@ import {
   JOBS_QUEUED_MAX,
   SILENCE_GRACE_MS,
 } from './limits.ts';
+import { type ExpressionProblem, failure, timeoutError } from './problems.ts';
 
 export interface EvaluatorOptions {
   /** Running time of one expression. Default EXPRESSION_TIMEOUT_MS. */

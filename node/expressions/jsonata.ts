@@ -15,13 +15,8 @@ import jsonata from 'jsonata';
 import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
 import type { EvaluationJob } from '../../scheduler/ports.ts';
 import { encodeJson, NotJsonError } from './json-result.ts';
-import { COMPILED_CHARS_MAX, COMPILED_MAX, EXPRESSION_DEPTH_MAX, RESULT_BYTES_MAX, SHOWN_CHARS_MAX } from './limits.ts';
-
-/** What is wrong with an expression; `position` is the character JSONata stopped at. */
-export interface ExpressionProblem {
-  message: string;
-  position: number;
-}
+import { COMPILED_CHARS_MAX, COMPILED_MAX, EXPRESSION_DEPTH_MAX, RESULT_BYTES_MAX } from './limits.ts';
+import { type ExpressionProblem, failure, timeoutError } from './problems.ts';
 
 /** JSONata throws plain objects with these fields, and now and then an exception of the JavaScript below it. */
 interface Thrown {
@@ -90,27 +85,6 @@ export class Expressions {
   }
 }
 
-export function timeoutError(expression: string, timeoutMs: number): ErrorShape {
-  return {
-    code: 'EXPRESSION_TIMEOUT',
-    message: `expression ${shown(expression)} ran longer than ${timeoutMs} ms; look for an endless recursion or a costly regular expression`,
-    retryable: false,
-    details: { expression: cut(expression), timeout_ms: timeoutMs },
-  };
-}
-
-/** `EXPRESSION_FAILED`. Not retryable: the same expression over the same data fails again. */
-export function failure(expression: string, message: string, details: JsonObject = {}): ErrorShape {
-  const position = details['position'];
-  const where = typeof position === 'number' ? ` at character ${position}` : '';
-  return {
-    code: 'EXPRESSION_FAILED',
-    message: `expression ${shown(expression)} failed${where}: ${message}`,
-    retryable: false,
-    details: { expression: cut(expression), ...details },
-  };
-}
-
 /** JSONata's own functions and those of an expression are objects. */
 function isFunction(value: object): boolean {
   if ('_jsonata_function' in value) return 'implementation' in value && typeof value.implementation === 'function';
@@ -124,12 +98,4 @@ function problemOf(thrown: Thrown): ExpressionProblem {
 
 function rangeMessage(error: RangeError): string {
   return /call stack/.test(error.message) ? 'it is nested too deeply' : error.message;
-}
-
-function shown(expression: string): string {
-  return JSON.stringify(cut(expression));
-}
-
-function cut(expression: string): string {
-  return expression.length > SHOWN_CHARS_MAX ? `${expression.slice(0, SHOWN_CHARS_MAX)}…` : expression;
 }

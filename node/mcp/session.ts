@@ -7,10 +7,10 @@
  *   session.connect(transport);
  */
 import { ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
-import { FastMCPSession, type Logger } from 'fastmcp';
 import { z } from 'zod';
 import type { Log } from '../../scheduler/ports.ts';
 import { type CallComponents, callTool } from './calls.ts';
+import { FastMCPSession, type Logger } from './fastmcp.ts';
 
 export interface PeerInfo {
   peer_id: string;

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { execa, type Options } from 'execa';
 import { describe, expect, it } from 'vitest';
+import { signalGroup } from '../../node/executors/process-group.ts';
 import { oldNode } from '../cli/old-node.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
@@ -14,7 +15,7 @@ describe.skipIf(old === undefined)('where the Node of the system is too old (ski
   it.each([
     ['node start --bootstrap', join(BIN, 'node'), ['start', '--bootstrap']],
     ['npx flowmesh node start --bootstrap', join(BIN, 'npx'), ['flowmesh', 'node', 'start', '--bootstrap']],
-  ])('`%s` starts a peer, `npx flowmesh` talks to it, a signal stops it', async (_shown, file, args) => {
+  ])('`%s` starts a peer, `npx flowmesh` talks to it, Ctrl-C stops it', async (_shown, file, args) => {
     await using folder = await temporaryFolder();
     const options = {
       cwd: ROOT,
@@ -30,20 +31,22 @@ describe.skipIf(old === undefined)('where the Node of the system is too old (ski
         npm_config_update_notifier: 'false',
       },
     } satisfies Options;
-    const started = execa(file, args, { ...options, stdout: 'ignore' });
+    // A group of its own, as a terminal gives it: Ctrl-C reaches npx, its shell and the peer.
+    const started = execa(file, args, { ...options, stdout: 'ignore', detached: true });
     try {
       for await (const line of createInterface({ input: started.stderr })) if (/ MCP +http/.test(line)) break;
       started.stderr.resume();
       const status = await execa(join(BIN, 'npx'), ['flowmesh', 'node', 'status', '--json'], options);
       expect(status.exitCode, status.stderr).toBe(0);
       expect(JSON.parse(status.stdout)).toMatchObject({ ready: true, mesh: 'default' });
-      started.kill('SIGTERM');
+      signalGroup(started.pid!, 'SIGINT');
       const { stderr } = await started;
       expect(stderr).toContain('stopping');
       const gone = await execa(join(BIN, 'npx'), ['flowmesh', 'node', 'status'], options);
       expect(gone.exitCode).toBe(3);
-    } finally {
-      started.kill('SIGKILL');
+    } catch (error) {
+      signalGroup(started.pid!, 'SIGKILL');
+      throw error;
     }
   });
 });

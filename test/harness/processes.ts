@@ -149,6 +149,14 @@ export class PeerProcess {
   get isRunning(): boolean {
     return this.child !== undefined && this.child.exitCode === null && this.child.signalCode === null;
   }
+  /** Of its last end; null while it runs and after a signal that it did not handle. */
+  get exitCode(): number | null {
+    return this.child?.exitCode ?? null;
+  }
+  /** Resolves when it has ended, by itself or not. */
+  get ended(): Promise<void> {
+    return this.exited.then(() => undefined);
+  }
   get pid(): number {
     return this.mustHave(this.child?.pid);
   }
@@ -166,6 +174,7 @@ export class PeerProcess {
   /** Resolves when it is ready. @throws with its output when it ends before, or is not ready in time */
   async start(): Promise<void> {
     if (this.isRunning) throw new Error(`peer ${this.index} runs already`);
+    await this.closeClients(); // Those of a process that ended by itself.
     this.stderr = '';
     this.stdout = '';
     const child = spawn(process.execPath, [PROGRAM, 'node', 'start', ...this.args, ...this.ports()], {

@@ -1,10 +1,10 @@
 /** Five peers and a thousand tasks submitted anywhere: each runs once, and every peer tells the same of it. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { eventually } from '../harness/eventually.ts';
+import { inParallel } from '../harness/in-parallel.ts';
 import { type InProcessMesh, type InProcessPeer, startMeshInProcess } from '../harness/in-process.ts';
+import { LEDGER_FUNCTIONS, Ledger } from '../harness/ledger.ts';
 import { SeededRandom } from '../simulation/world.ts';
 
 const PEERS = 5;
@@ -13,23 +13,10 @@ const TASKS = 1_000;
 const CALLS_AT_ONCE = 100;
 const SEED = Date.now() % 1_000_000;
 
-const HANDLERS = join(import.meta.dirname, 'ledger-function.ts');
-
 interface Submit {
   n: number;
   at: InProcessPeer;
   input: JsonObject;
-}
-
-/** `work` for each item, CALLS_AT_ONCE at a time; results in the order of the items. */
-async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results = new Array<R>(items.length);
-  const queue = items.entries();
-  const line = async () => {
-    for (const [position, item] of queue) results[position] = await work(item);
-  };
-  await Promise.all(Array.from({ length: CALLS_AT_ONCE }, line));
-  return results;
 }
 
 async function allEnd(mesh: InProcessMesh, count: number): Promise<void> {
@@ -45,12 +32,9 @@ async function allEnd(mesh: InProcessMesh, count: number): Promise<void> {
   );
 }
 
-async function readLedger(path: string): Promise<number[]> {
-  return (await readFile(path, 'utf8'))
-    .trimEnd()
-    .split('\n')
-    .map(Number)
-    .sort((a, b) => a - b);
+/** The numbers of the starts in the ledger, sorted. */
+async function ranOf(ledger: Ledger): Promise<number[]> {
+  return (await ledger.starts()).map(({ n }) => n).sort((a, b) => a - b);
 }
 
 /** What a peer tells of a task, without what may differ between two questions. */
@@ -67,25 +51,27 @@ it(`${TASKS} tasks submitted at ${PEERS} random peers run once each, and every p
 }) => {
   await annotate(`seed ${SEED}`);
   const random = new SeededRandom(SEED);
-  await using mesh = await startMeshInProcess(PEERS, { config: { functions: [HANDLERS], worker: { slots: 2 } } });
-  const ledger = join(mesh.root, 'ledger');
+  await using mesh = await startMeshInProcess(PEERS, {
+    config: { functions: [LEDGER_FUNCTIONS], worker: { slots: 2 } },
+  });
+  const ledger = new Ledger(mesh.root);
   const submits = Array.from({ length: TASKS }, (_, n): Submit => {
     const named = n % 2 === 0 && { task_id: `task-of-a-user-${n}` };
-    const input = { ...named, task_type: 'fn:enter', payload: { ledger, n }, priority: random.below(5) };
+    const input = { ...named, task_type: 'fn:enter', payload: { ledger: ledger.path, n }, priority: random.below(5) };
     return { n, at: random.pick(mesh.peers), input };
   });
 
   const started = performance.now();
-  const ids = await inParallel(submits, async ({ at, input }) =>
+  const ids = await inParallel(submits, CALLS_AT_ONCE, async ({ at, input }) =>
     String((await at.call('task_submit', input))['task_id']),
   );
   const accepted = performance.now();
   await allEnd(mesh, TASKS);
   const ended = performance.now();
   expect(new Set(ids).size).toBe(TASKS);
-  expect(await readLedger(ledger)).toEqual(submits.map(({ n }) => n));
+  expect(await ranOf(ledger)).toEqual(submits.map(({ n }) => n));
 
-  const answers = await inParallel(ids, (id) => Promise.all(mesh.peers.map((peer) => tell(peer, id))));
+  const answers = await inParallel(ids, CALLS_AT_ONCE, (id) => Promise.all(mesh.peers.map((peer) => tell(peer, id))));
   const told = performance.now();
   for (const [n, [first, ...others]] of answers.entries()) {
     expect(first).toMatchObject({ status: 'completed', output: { n }, owner_peer_id: submits[n]!.at.peer_id });
@@ -99,15 +85,15 @@ it(`${TASKS} tasks submitted at ${PEERS} random peers run once each, and every p
 });
 
 it('an id submitted at two peers at the same time is one task that runs once', async () => {
-  await using mesh = await startMeshInProcess(3, { config: { functions: [HANDLERS], worker: { slots: 2 } } });
-  const ledger = join(mesh.root, 'ledger');
+  await using mesh = await startMeshInProcess(3, { config: { functions: [LEDGER_FUNCTIONS], worker: { slots: 2 } } });
+  const ledger = new Ledger(mesh.root);
   const ids = Array.from({ length: 60 }, (_, n) => n);
-  const receipts = await inParallel(ids, (n) => {
-    const input = { task_id: `twice-${n}`, task_type: 'fn:enter', payload: { ledger, n } };
+  const receipts = await inParallel(ids, CALLS_AT_ONCE, (n) => {
+    const input = { task_id: `twice-${n}`, task_type: 'fn:enter', payload: { ledger: ledger.path, n } };
     return Promise.all([0, 1].map((shift) => mesh.peers[(n + shift) % 3]!.call('task_submit', input)));
   });
   await allEnd(mesh, ids.length);
-  expect(await readLedger(ledger)).toEqual(ids);
+  expect(await ranOf(ledger)).toEqual(ids);
   for (const [one, two] of receipts) {
     expect(one!['owner_peer_id']).toBe(two!['owner_peer_id']);
     expect([one!['duplicate'], two!['duplicate']].filter((duplicate) => duplicate === true)).toHaveLength(1);

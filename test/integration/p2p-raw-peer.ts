@@ -63,10 +63,10 @@ export class RawPeer {
     this.#host = host;
   }
 
-  static async open(dataDir: string): Promise<RawPeer> {
+  static async open(dataDir: string, listen: string[] = []): Promise<RawPeer> {
     const host = await createHost({
       mesh: 'test',
-      listen: [],
+      listen,
       data_dir: dataDir,
       version: '0.1.0',
       mdns: false,
@@ -89,9 +89,19 @@ export class RawPeer {
     await node.handle(PING_PROTOCOL, () => onPing(), { maxInboundStreams: IGNORED_PINGS_MAX });
   }
 
-  async stream(to: P2PNetwork): Promise<RawStream> {
+  /** Where it can be dialled, if it was opened with somewhere to listen. */
+  get address(): string {
+    return this.#host.node.getMultiaddrs()[0]!.toString();
+  }
+
+  /** Answers streams of a protocol that others open. */
+  async handle(protocol: string, accept: (stream: RawStream) => void): Promise<void> {
+    await this.#host.node.handle(protocol, (stream) => accept(new RawStream(stream)));
+  }
+
+  async stream(to: Pick<P2PNetwork, 'addresses'>, protocol = PEER_PROTOCOL): Promise<RawStream> {
     const target: Multiaddr = multiaddr(to.addresses()[0]!);
-    return new RawStream(await this.#host.node.dialProtocol(target, PEER_PROTOCOL));
+    return new RawStream(await this.#host.node.dialProtocol(target, protocol));
   }
 
   close(): Promise<void> {

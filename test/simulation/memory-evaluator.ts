@@ -4,7 +4,8 @@
  * `$random` and `$shuffle` are those of the machine: a simulated workflow uses none of them.
  */
 import type { ErrorShape, JsonValue } from '../../dag/errors.ts';
-import { type ExpressionProblem, Expressions } from '../../node/expressions/jsonata.ts';
+import { Expressions } from '../../node/expressions/jsonata.ts';
+import type { ExpressionProblem } from '../../node/expressions/problems.ts';
 import type { EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
 
 export class MemoryEvaluator implements Evaluator {

@@ -1,7 +1,6 @@
 import { expect, it, vi } from 'vitest';
 import { createClock } from '../../node/clock.ts';
 import { createLog } from '../../node/log.ts';
-import { createRandom } from '../../node/random.ts';
 
 it('a timer never fires before its time, and not at all when it was cancelled', async () => {
   const clock = createClock();
@@ -36,34 +35,6 @@ it('a delay longer than a timer of Node can take is waited for in parts', () => 
   } finally {
     vi.useRealTimers();
   }
-});
-
-it('what is deferred runs after the other callbacks of the turn', async () => {
-  const order: string[] = [];
-  const clock = createClock();
-  clock.defer(() => order.push('deferred'));
-  queueMicrotask(() => order.push('microtask'));
-  process.nextTick(() => order.push('tick'));
-  await new Promise<void>((resolve) => clock.defer(resolve));
-  expect(order.at(-1)).toBe('deferred');
-  expect(order).toHaveLength(3);
-});
-
-it('random numbers fill [0, 1) evenly and ids are base32hex of the wanted length', () => {
-  const random = createRandom();
-  const buckets = new Array<number>(16).fill(0);
-  for (let round = 0; round < 16_000; round++) {
-    const value = random.next();
-    expect(value).toBeGreaterThanOrEqual(0);
-    expect(value).toBeLessThan(1);
-    buckets[Math.floor(value * 16)]! += 1;
-  }
-  // 1,000 expected; six standard deviations are 184.
-  for (const count of buckets) expect(Math.abs(count - 1_000)).toBeLessThan(184);
-  const ids = Array.from({ length: 1_000 }, () => random.id(20));
-  expect(new Set(ids).size).toBe(1_000);
-  expect(ids.every((id) => /^[0-9a-v]{20}$/.test(id))).toBe(true);
-  expect(new Set(ids.join('')).size).toBe(32);
 });
 
 it('a pretty line is one line with the fields after the message; JSON keeps them all', () => {
