@@ -11,6 +11,7 @@ import type { Runtime } from './peer-pair.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../bin/flowmesh.js');
 const READY_DEADLINE_MS = 60_000;
+const STOP_DEADLINE_MS = 10_000;
 /** Between two looks at `/ready`: the resolution of the figure. */
 const READY_INTERVAL_MS = 5;
 const KIB_PER_MB = 1_000_000 / 1_024;
@@ -57,8 +58,11 @@ export async function measureColdStart(options: {
     await delay(options.idle_ms);
     return { ready_ms, rss_mb: await residentMb(child.pid!) };
   } finally {
-    child.kill('SIGKILL');
+    // In order: a process keeps what it compiled when it ends.
+    child.kill('SIGTERM');
+    const tooLate = setTimeout(() => child.kill('SIGKILL'), STOP_DEADLINE_MS);
     await exited;
+    clearTimeout(tooLate);
     await rm(home, { recursive: true, force: true });
   }
 }

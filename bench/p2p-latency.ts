@@ -10,6 +10,7 @@
  * Options: --iterations N (calls of one kind in a round, default 100), --size BYTES (of requests and payloads,
  * default 200), --rounds N (default 5), --idle-ms MS (before memory is read, default 3000), --json FILE.
  */
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -147,6 +148,13 @@ function wholeNumber(name: string, text: string, least: number): number {
 
 const options = readOptions();
 const root = await mkdtemp(join(tmpdir(), 'flowmesh-bench-'));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    // The processes end with the channel to this one.
+    rmSync(root, { recursive: true, force: true });
+    process.exit(1);
+  });
+}
 try {
   const started_at = new Date().toISOString();
   const rows = measuredRows(rowSpecs(options.size, IN_FLIGHT), await measure(options, root));

@@ -335,7 +335,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       if (this.stopped) break;
       try {
         await this.store.recover();
-        await this.takeUp();
+        // A store that is open again is not yet one with room: a row has to be written before work is given out.
+        await this.takeUp((turn) => turn.put(this.queueRecord));
         this.log.info({ failures }, 'the store is open again, work goes on');
       } catch (error) {
         this.forget();
