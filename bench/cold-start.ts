@@ -1,4 +1,4 @@
-/** A peer as a user starts it: how long until it is ready, and the memory it holds when nothing happens. */
+/** A peer as a user starts it: how long until it is ready, the memory it holds when nothing happens, its first client. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { Runtime } from './peer-pair.ts';
+import { RawMcpClient } from './raw-mcp-client.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../bin/flowmesh.js');
 const READY_DEADLINE_MS = 60_000;
@@ -21,6 +22,8 @@ export interface ColdStart {
   ready_ms: number;
   /** Resident memory of the process after `idle_ms`. */
   rss_mb: number;
+  /** Of its first MCP client, after that. */
+  initialize_ms: number;
 }
 
 /**
@@ -56,7 +59,11 @@ export async function measureColdStart(options: {
     }
     const ready_ms = performance.now() - started;
     await delay(options.idle_ms);
-    return { ready_ms, rss_mb: await residentMb(child.pid!) };
+    const rss_mb = await residentMb(child.pid!);
+    const client = new RawMcpClient(`http://127.0.0.1:${port}/mcp`, 1);
+    const initialize_ms = await client.initialize();
+    client.close();
+    return { ready_ms, rss_mb, initialize_ms };
   } finally {
     // In order: a process keeps what it compiled when it ends.
     child.kill('SIGTERM');

@@ -9,7 +9,7 @@
  * 5. When a commit fails, memory is ahead of the disk: every turn not yet released is rejected, and the owner of this
  *    journal throws its memory away and reads the store again.
  */
-import type { Clock, Store } from './ports.ts';
+import type { Clock, Log, Store } from './ports.ts';
 import type { FlowRecord, Row } from './records.ts';
 
 export interface Turn {
@@ -28,6 +28,7 @@ interface Batch {
 export class Journal implements Turn {
   private readonly store: Store;
   private readonly clock: Clock;
+  private readonly log: Log;
   private readonly beforeFlush: () => void;
   private readonly onFailure: (error: unknown) => void;
   private seq: number;
@@ -41,11 +42,12 @@ export class Journal implements Turn {
    * @param hooks.onFailure a commit failed; no further turn is accepted until `resume`
    */
   constructor(
-    components: { store: Store; clock: Clock },
+    components: { store: Store; clock: Clock; log: Log },
     hooks: { beforeFlush: () => void; onFailure: (error: unknown) => void },
   ) {
     this.store = components.store;
     this.clock = components.clock;
+    this.log = components.log;
     this.beforeFlush = hooks.beforeFlush;
     this.onFailure = hooks.onFailure;
     this.seq = this.store.feed.seq;
@@ -119,7 +121,7 @@ export class Journal implements Turn {
     if (batch.records.size === 0 && batch.effects.length === 0) return;
     this.next = emptyBatch();
     if (batch.records.size === 0) {
-      release(batch);
+      this.release(batch);
       return;
     }
     this.committing = batch;
@@ -131,7 +133,7 @@ export class Journal implements Turn {
       () => {
         if (this.committing !== batch) return; // refused meanwhile
         this.committing = null;
-        release(batch);
+        this.release(batch);
         this.flush();
       },
       (error: unknown) => {
@@ -141,12 +143,19 @@ export class Journal implements Turn {
       },
     );
   }
+
+  private release(batch: Batch): void {
+    for (const effect of batch.effects) {
+      try {
+        effect();
+      } catch (error) {
+        // The rows are kept and the other effects are other people's: they happen all the same.
+        this.log.error({ err: error }, 'an effect of a commit failed');
+      }
+    }
+  }
 }
 
 function emptyBatch(): Batch {
   return { records: new Map(), effects: [], rejects: [] };
-}
-
-function release(batch: Batch): void {
-  for (const effect of batch.effects) effect();
 }

@@ -118,7 +118,7 @@ export const taskRecordSchema = z.object({
   status: taskStatusSchema,
   progress: z.number(),
   progress_message: z.string().nullable(),
-  /** Starts so far, 1 with the first lease. The lease token is `(feed_id, epoch, attempt)`. */
+  /** Leases given so far, those that a busy worker refused among them. The lease token is `(feed_id, epoch, attempt)`. */
   attempt: z.number().int(),
   /** Attempts that ended in a failure of the action itself; retries are counted on these. */
   failures: z.number().int(),

@@ -124,7 +124,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       target_connections: options.target_connections ?? TARGET_CONNECTIONS,
     };
     this.journal = new Journal(
-      { store, clock },
+      { store, clock, log },
       { beforeFlush: () => this.dispatchIfWanted(), onFailure: (error) => void this.recover(error) },
     );
     const turn = (work: (turn: Turn) => void) => this.turn(work);

@@ -2,6 +2,7 @@
  * The process that runs `fn:` handlers: loads the user's modules, says which handlers they have, then runs one at a
  * time. `argv`: the peer's pid, then the module files. What a handler prints becomes the log of its task.
  */
+import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
@@ -108,6 +109,7 @@ async function loadModule(file: string): Promise<void> {
   try {
     module = await import(pathToFileURL(file).href);
   } catch (error) {
+    if (!existsSync(file)) throw new Error(`${file}: there is no such file`, { cause: error });
     throw new Error(`${file}: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`, {
       cause: error,
     });

@@ -138,7 +138,7 @@ describe('data folders', () => {
     const corrupt = { home, mesh: 'm', explicit: folder.path };
     await expect(claimDataFolder(corrupt)).rejects.toMatchObject({
       code: 'DATA_FOLDER_UNUSABLE',
-      message: expect.stringContaining('cannot be locked'),
+      message: expect.stringContaining(`its lock file ${join(folder.path, 'lock')} cannot be used`),
     });
   });
 

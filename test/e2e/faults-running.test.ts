@@ -96,14 +96,14 @@ describe('a full disk', () => {
 function mountSmallDisk(): string | null {
   const mounted = mkdtempSync(join(tmpdir(), 'flowmesh-disk-'));
   try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', mounted], { stdio: 'ignore' });
+    execFileSync('/bin/mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', mounted], { stdio: 'ignore' });
   } catch {
     // No right to mount here: the test that needs it is skipped, and says so.
     rmSync(mounted, { recursive: true });
     return null;
   }
   afterAll(() => {
-    execFileSync('umount', [mounted]);
+    execFileSync('/bin/umount', [mounted]);
     rmSync(mounted, { recursive: true });
   });
   return mounted;

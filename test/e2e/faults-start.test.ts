@@ -57,6 +57,13 @@ describe('a setting', () => {
     expect(both.stderr).toContain(`${file}, http.hots: is not a known field (did you mean "host"?)`);
   });
 
+  it('that names a module which is not there says which', async () => {
+    const { exitCode, stderr } = await start(['--functions', 'nosuch.mjs', '--http-port', '0']);
+    expect(exitCode).toBe(EXIT_FAILED);
+    const line = `error FUNCTIONS_INVALID  ${join(folder.path, 'nosuch.mjs')}: there is no such file; `;
+    expect(stderr).toContain(line);
+  });
+
   it('that offers an open mesh or MCP without authentication to other machines says what to do instead', async () => {
     const refused = await Promise.all([
       start(['--http-host', '0.0.0.0']),

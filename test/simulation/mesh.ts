@@ -3,7 +3,7 @@
  * The ledger is what the actions themselves saw; the invariants are checked against it and against the disks.
  */
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
-import type { ExecutionIO, ExecutionRequest, Executors } from '../../scheduler/ports.ts';
+import type { Evaluator, ExecutionIO, ExecutionRequest, Executors } from '../../scheduler/ports.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
@@ -19,6 +19,18 @@ export interface LedgerEntry {
   attempt: number;
   peer: string;
   at: number;
+}
+
+/** What an action of a test does, on the peer that runs it. */
+export type SimulatedAction = (request: ExecutionRequest, io: ExecutionIO, peer: string) => Promise<JsonValue>;
+
+export interface SimulatedMeshOptions {
+  faults?: NetworkFaults;
+  trace?: boolean;
+  /** Actions of every peer, beside `echo`, `fn:work` and `fn:flaky`. */
+  actions?: Record<string, SimulatedAction>;
+  /** Evaluates expressions for every peer; by default at once. */
+  evaluator?: Evaluator;
 }
 
 export interface SimulatedPeer {
@@ -41,7 +53,12 @@ export class SimulatedMesh {
   readonly #failing = new Set<string>();
   readonly #slots = new Map<string, { slots: number; labels: string[] }>();
 
-  constructor(seed: number, options: { faults?: NetworkFaults; trace?: boolean } = {}) {
+  readonly #actions: Record<string, SimulatedAction>;
+  readonly #evaluator: Evaluator | undefined;
+
+  constructor(seed: number, options: SimulatedMeshOptions = {}) {
+    this.#actions = options.actions ?? {};
+    this.#evaluator = options.evaluator;
     this.world = new World(seed, { trace: options.trace ?? false });
     this.board = new Switchboard(this.world, options.faults);
   }
@@ -66,7 +83,7 @@ export class SimulatedMesh {
         network,
         store,
         executors: this.#executors(peer_id),
-        evaluator: new MemoryEvaluator(),
+        evaluator: this.#evaluator ?? new MemoryEvaluator(),
         log: tracing(world, peer_id),
       },
       {
@@ -161,7 +178,7 @@ export class SimulatedMesh {
 
   #executors(peer_id: string): Executors {
     return {
-      actions: () => ['echo', 'fn:work', 'fn:flaky'],
+      actions: () => ['echo', 'fn:work', 'fn:flaky', ...Object.keys(this.#actions)],
       run: (request, io) => this.#execute(peer_id, request, io),
     };
   }
@@ -176,6 +193,8 @@ export class SimulatedMesh {
       this.startedOnce.set(request.uid, starts);
       if (starts > 1) this.broken(`P4: ${request.uid} is at_most_once and was started ${starts} times`);
     }
+    const own = this.#actions[request.action];
+    if (own !== undefined) return await own(request, io, peer_id);
     const ms = Number(request.payload['ms'] ?? 0);
     await new Promise<void>((resolve, reject) => {
       const cancel = world.at(ms, resolve);
