@@ -2,12 +2,12 @@
  * How long things take between two peers, each a process of its own on this machine, with the mesh on an event loop
  * of its own and with all on one (`--runtime inline`), idle and with every serve loop kept busy:
  *
- *   npm run bench:p2p-latency -- --iterations 100 --size 200 --json latency.json
+ *   npm run bench:p2p-latency -- --iterations 200 --size 200 --json latency.json
  *
  * In each round every system is measured under every condition, in another order each time; the table shows medians
  * over the rounds. A round ends with peers started as a user starts them: their time to `/ready` and idle memory.
  *
- * Options: --iterations N (calls of one kind in a round, default 100), --size BYTES (of requests and payloads,
+ * Options: --iterations N (calls of one kind in a round, default 200), --size BYTES (of requests and payloads,
  * default 200), --rounds N (default 5), --idle-ms MS (before memory is read, default 3000), --json FILE.
  */
 import { rmSync } from 'node:fs';
@@ -126,7 +126,7 @@ function progress(text: string): void {
 function readOptions(): Options {
   const { values } = parseArgs({
     options: {
-      iterations: { type: 'string', default: '100' },
+      iterations: { type: 'string', default: '200' },
       size: { type: 'string', default: '200' },
       rounds: { type: 'string', default: '5' },
       'idle-ms': { type: 'string', default: '3000' },

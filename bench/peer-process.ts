@@ -6,6 +6,7 @@ import { errorShape, type JsonObject } from '../dag/errors.ts';
 import { configSchema } from '../node/config.ts';
 import { createLog } from '../node/log.ts';
 import { type RunningPeer, startPeer } from '../node/peer.ts';
+import { yieldToMesh } from '../node/runtimes/priority.ts';
 import { ProbeClient } from './probe-channel.ts';
 import { CommittedResults, type Probe, ProbedMesh, runProbe, type Samples } from './probes.ts';
 import { type LoadFigures, ServeLoad } from './serve-load.ts';
@@ -70,6 +71,7 @@ class MeasuredPeer implements PeerCommands {
 const config = configSchema.parse(JSON.parse(process.argv[2]!));
 const log = createLog({ level: config.log_level, fields: { peer: config.name } });
 const peer = await startPeer(config, log, { mesh_entry: new URL('./mesh-probe-thread.ts', import.meta.url) });
+if (config.runtime === 'dedicated') yieldToMesh(log);
 const measured = new MeasuredPeer(peer);
 const send = (message: AnswerMessage) => process.send!(message);
 

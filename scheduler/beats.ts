@@ -40,6 +40,7 @@ export class Beats {
   private cancelTick: (() => void) | null = null;
   private cancelOffer: (() => void) | null = null;
   private lastOffer = Number.NEGATIVE_INFINITY;
+  private lastTick = Number.NaN;
   private claimDeferred = false;
   private readonly claimed = new Map<string, number>();
   private readonly dialled = new Map<string, number>();
@@ -64,6 +65,7 @@ export class Beats {
   private tick(): void {
     if (!this.running) return;
     const { clock, directory, tasks, pool, network, options } = this.parts;
+    this.noticeSleep();
     this.cancelTick = clock.after(options.beat_interval_ms, () => this.tick());
     for (const { peer_id, leaving } of directory.connected()) if (!leaving) this.beat(peer_id);
     pool.sendResults();
@@ -75,6 +77,17 @@ export class Beats {
       tasks.writeReasons(turn);
     });
     if (tasks.queue.size > 0) this.parts.dispatchSoon();
+  }
+
+  /** P11: a peer that slept, or whose loop was held up, has heard nothing; that is not the others' silence. */
+  private noticeSleep(): void {
+    const { clock, directory, tasks, log, options } = this.parts;
+    const gap = clock.now() - this.lastTick;
+    this.lastTick = clock.now();
+    if (!(gap > 2 * options.beat_interval_ms)) return;
+    log.warn({ gap_ms: Math.round(gap) }, 'this peer stood still; what it holds of others is believed anew');
+    tasks.leases.restartSilences();
+    directory.restartSilences(clock.now());
   }
 
   /** Tells one peer how things are here; its answer is the round trip. */
@@ -100,7 +113,7 @@ export class Beats {
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
     if (this.parts.isReady()) {
       const stale = tasks.confirm(peer, beat.holding);
-      tasks.tellCancel(
+      tasks.leases.cancel(
         peer,
         stale.map((token) => ({ ...token, force: false, reason: 'the task has ended' })),
       );

@@ -11,6 +11,8 @@ import type { Candidate } from './placement.ts';
 import { canRun } from './placement.ts';
 
 const PEERS_REMEMBERED_MAX = 256;
+/** Refusals remembered of one peer: the oldest is forgotten first. */
+const UNABLE_MAX = 1_024;
 /** Weight of a new round trip in the moving average, as in RFC 6298; a shorter one is nearer to the truth. */
 const RTT_GAIN = 1 / 8;
 const RTT_GAIN_SHORTER = 1 / 2;
@@ -39,6 +41,9 @@ export interface PeerEntry {
   /** Worker and class that it refused as `unable`, until when (monotonic). */
   unable: Map<string, number>;
 }
+
+/** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, it says nothing of the worker. */
+export type LeaseEnd = 'kept' | 'lost' | 'given_up';
 
 export class Directory {
   readonly self: string;
@@ -69,8 +74,8 @@ export class Directory {
         busy: new Set(),
         unable: new Map(),
       };
-      this.entries.set(peerId, entry);
       this.forgetSurplus();
+      this.entries.set(peerId, entry);
     }
     return entry;
   }
@@ -99,6 +104,11 @@ export class Directory {
     return entry;
   }
 
+  /** This peer slept: that it heard nothing says nothing of the connected ones. */
+  restartSilences(now: number): void {
+    for (const entry of this.connected()) entry.heard_at = now;
+  }
+
   roundTrip(peerId: string, ms: number): void {
     const entry = this.entries.get(peerId);
     if (entry === undefined) return;
@@ -118,12 +128,13 @@ export class Directory {
     uids.add(uid);
   }
 
-  leaseEnded(peerId: string, workerId: string, uid: string, kept: boolean, now: number): void {
-    const uids = this.leased.get(`${peerId}/${workerId}`);
+  leaseEnded(peerId: string, workerId: string, uid: string, how: LeaseEnd, now: number): void {
+    const key = `${peerId}/${workerId}`;
+    const uids = this.leased.get(key);
     if (uids?.delete(uid) !== true) return;
-    const entry = this.entry(peerId, now);
-    if (kept) entry.leases_kept++;
-    else entry.leases_lost++;
+    if (uids.size === 0) this.leased.delete(key);
+    if (how === 'kept') this.entry(peerId, now).leases_kept++;
+    else if (how === 'lost') this.entry(peerId, now).leases_lost++;
   }
 
   leasedTo(peerId: string, workerId: string): ReadonlySet<string> {
@@ -132,8 +143,14 @@ export class Directory {
 
   refused(peerId: string, workerId: string, classKey: string, reason: 'busy' | 'unable', now: number): void {
     const entry = this.entry(peerId, now);
-    if (reason === 'busy') entry.busy.add(workerId);
-    else entry.unable.set(`${workerId} ${classKey}`, now + UNABLE_MEMORY_MS);
+    if (reason === 'busy') {
+      entry.busy.add(workerId);
+      return;
+    }
+    const key = `${workerId} ${classKey}`;
+    entry.unable.delete(key);
+    entry.unable.set(key, now + UNABLE_MEMORY_MS);
+    if (entry.unable.size > UNABLE_MAX) entry.unable.delete(entry.unable.keys().next().value!);
   }
 
   /** Workers here and at connected peers that can run this class of tasks, with their believed free slots. */
@@ -206,7 +223,7 @@ export class Directory {
   }
 
   private forgetSurplus(): void {
-    if (this.entries.size <= PEERS_REMEMBERED_MAX) return;
+    if (this.entries.size < PEERS_REMEMBERED_MAX) return;
     for (const entry of this.entries.values()) {
       if (entry.connected || entry.peer_id === this.self) continue;
       this.entries.delete(entry.peer_id);

@@ -7,9 +7,8 @@
  *    only after its own row (P1).
  * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
  */
-import { jsonBytes } from '../dag/limits.ts';
+import { DURATION_MS_MAX, jsonBytes } from '../dag/limits.ts';
 import type { Directory } from './directory.ts';
-import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
@@ -18,23 +17,20 @@ import {
   DISPATCH_TASKS_MAX,
   LEASE_BATCH_BYTES,
   LEASE_BATCH_MAX,
-  OFFER_CLASSES_MAX,
   PROVIDERS_CACHE_MS,
   PROVIDERS_DEADLINE_MS,
   PROVIDERS_MAX,
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
+import type { LiveTask } from './live-task.ts';
 import { type Lease, refuseRequestSchema } from './messages.ts';
-import { type Candidate, capabilityToLookUp, choose } from './placement.ts';
+import { type Candidate, capabilityToLookUp, choose, RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
-import { compareQueueKeys, type TaskClass } from './queue.ts';
+import { type ClassHead, compareQueueKeys, type QueueKey, type TaskClass } from './queue.ts';
 import type { Placement } from './records.ts';
 import type { Runs } from './runs.ts';
-import type { LiveTask, Tasks } from './tasks.ts';
+import type { Tasks } from './tasks.ts';
 import type { Refusal, WorkerPool } from './worker.ts';
-
-/** Actions that are a state of the task's record: they hold no slot and survive restarts. */
-export const RECORD_ACTIONS: ReadonlySet<string> = new Set(['sleep', 'approve', 'workflow']);
 
 export interface DispatchHooks {
   turn(work: (turn: Turn) => void): void;
@@ -57,6 +53,8 @@ export class Dispatcher {
   private readonly beatIntervalMs: number;
   /** When a capability was last looked up, bounded by the requirements that wait. */
   private readonly lookedUp = new Map<string, number>();
+  /** Of more classes than one dispatch looks at, the last that had its turn; null for none. */
+  private turnOf: QueueKey | null = null;
 
   constructor(
     components: {
@@ -88,7 +86,7 @@ export class Dispatcher {
     if (this.hooks.isPaused() || this.tasks.queue.size === 0) return;
     const free = new Map<string, number>();
     const leases = new LeaseBatches();
-    const waiting = this.tasks.queue.heads().slice(0, DISPATCH_CLASSES_MAX);
+    const waiting = this.classesToLookAt();
     const candidatesOf = new Map<string, Candidate[]>();
     let starved = false;
     let given = 0;
@@ -130,6 +128,21 @@ export class Dispatcher {
     if (starved) this.hooks.onStarved();
   }
 
+  /** The most urgent classes, and of the others some in turn: what nobody can run must not hide the rest for ever. */
+  private classesToLookAt(): ClassHead[] {
+    const { queue } = this.tasks;
+    const urgent = queue.heads(DISPATCH_CLASSES_MAX / 2);
+    const last = urgent.at(-1)?.head;
+    if (last === undefined || urgent.length < DISPATCH_CLASSES_MAX / 2) return urgent;
+    const { turnOf } = this;
+    const inTurn = queue.heads(
+      DISPATCH_CLASSES_MAX / 2,
+      turnOf !== null && compareQueueKeys(turnOf, last) > 0 ? turnOf : last,
+    );
+    this.turnOf = inTurn.length < DISPATCH_CLASSES_MAX / 2 ? null : inTurn.at(-1)!.head;
+    return [...urgent, ...inTurn];
+  }
+
   private candidates(of: TaskClass): Candidate[] {
     const silentMs = this.beatIntervalMs * BEATS_MISSED_MAX;
     return this.directory.candidates(of.action, of.requires, of.key, this.clock.now(), silentMs);
@@ -143,12 +156,12 @@ export class Dispatcher {
       this.tasks.waitForPerson(turn, task);
     } else {
       const duration = payload['duration_ms'];
-      if (typeof duration !== 'number' || duration < 0) {
-        const message = 'the action "sleep" takes { duration_ms: <milliseconds, 0 or more> }';
+      if (typeof duration !== 'number' || duration < 0 || duration > DURATION_MS_MAX) {
+        const message = `the action "sleep" takes { duration_ms: <milliseconds, 0 to ${DURATION_MS_MAX}> }`;
         this.tasks.fail(turn, task, { code: 'INVALID_PAYLOAD', message, retryable: false }, true);
         return;
       }
-      this.tasks.begin(turn, task, 'running', isoTime(this.clock.wall() + duration));
+      this.tasks.begin(turn, task, 'running', duration);
     }
   }
 
@@ -162,25 +175,30 @@ export class Dispatcher {
     this.tasks.leased(turn, task, placement);
     const { task_type, payload, requires, timeout_ms, attempt } = task.record;
     const { peer_id, worker_id } = placement.chosen;
-    const token = this.tasks.tokenOf(task.record, attempt);
+    const token = this.tasks.leases.tokenOf(task.record, attempt);
     const lease: Lease = { ...token, worker_id, action: task_type, payload, requires, timeout_ms };
     leases.add(early ? leases.early : leases.late, peer_id, lease);
   }
 
   private send(peer: string, leases: Lease[]): void {
-    const ready = leases.filter(({ uid, attempt }) => this.tasks.live.get(uid)?.lease?.attempt === attempt);
+    const ready = leases.filter(({ uid, attempt }) => {
+      const task = this.tasks.live.get(uid);
+      if (task?.lease?.attempt !== attempt) return false;
+      this.tasks.leases.sent(task);
+      return true;
+    });
     if (peer === this.network.self) {
       this.refused(peer, this.pool.accept(peer, ready));
       return;
     }
     for (const batch of batchesOf(ready, this.tasks)) {
-      this.network.request(peer, 'lease', { leases: batch }, REQUEST_DEADLINE_MS).then(
-        (answer) => this.refused(peer, refuseRequestSchema.parse(answer).items),
-        (error: unknown) => {
+      this.network
+        .request(peer, 'lease', { leases: batch }, REQUEST_DEADLINE_MS)
+        .then((answer) => this.refused(peer, refuseRequestSchema.parse(answer).items))
+        .catch((error: unknown) => {
           // It may run there all the same: the worker's beats say, or their silence.
-          this.log.debug({ peer, error }, 'leases were not answered');
-        },
-      );
+          this.log.debug({ peer, error }, 'leases were not answered, or not in the form of this version');
+        });
     }
   }
 
@@ -230,10 +248,6 @@ export class Dispatcher {
       },
     );
   }
-
-  waiting() {
-    return this.tasks.queue.waiting(OFFER_CLASSES_MAX);
-  }
 }
 
 class LeaseBatches {
@@ -268,7 +282,7 @@ function slotKey({ peer_id, worker_id }: Candidate): string {
   return `${peer_id}/${worker_id}`;
 }
 
-function insertSorted<T extends { head: Parameters<typeof compareQueueKeys>[0] }>(list: T[], item: T): void {
+function insertSorted(list: ClassHead[], item: ClassHead): void {
   let at = 0;
   while (at < list.length && compareQueueKeys(list[at]!.head, item.head) <= 0) at++;
   list.splice(at, 0, item);

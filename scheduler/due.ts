@@ -10,6 +10,8 @@ const BTree = sortedBTree.default;
 
 /** The wall clock can jump (a machine slept, the time was set): it is looked at again at least this often. */
 const RECHECK_MS = 10_000;
+/** Told of in one event; the rest in the next, so that a crowd that is due together does not stall the loop (P7). */
+const DUE_AT_ONCE_MAX = 1_000;
 
 type DueKey = [wallMs: number, key: string];
 
@@ -68,7 +70,7 @@ export class DueTimes {
     this.cancelTimer = null;
     this.armedFor = Number.POSITIVE_INFINITY;
     const now = this.clock.wall();
-    for (;;) {
+    for (let told = 0; told < DUE_AT_ONCE_MAX; told++) {
       const first = this.order.minKey();
       if (first === undefined || first[0] > now) break;
       this.delete(first[1]);

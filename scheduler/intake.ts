@@ -139,7 +139,7 @@ export class Intake {
     checkBytes(submission.payload, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The payload');
     const { task_id: given, ...content } = submission;
     const content_hash = contentHash(JSON.parse(JSON.stringify(content)) as JsonValue);
-    const task_id = given ?? makeId('task', parts.tasks.feed.feed_id, parts.random);
+    const task_id = given ?? makeId('task', parts.tasks.leases.feed.feed_id, parts.random);
     const alias: Alias = { kind: 'task', id: task_id };
     const durability = durabilityOf(undefined, false);
     return await this.oneAtATime(alias, async () => {

@@ -18,6 +18,8 @@ export const REQUEST_DEADLINE_MS = 5_000;
 export const CALL_DEADLINE_MS = 30_000;
 /** A call is handed on at most this often on its way to the owner of a record. */
 export const CALL_HOPS_MAX = 3;
+/** Leases called back in one message. */
+export const CANCEL_BATCH_MAX = 1_024;
 /** Grace between SIGTERM and SIGKILL when a running task is cancelled without `force`. */
 export const CANCEL_GRACE_MS = 1_500;
 /** How long a stopping peer waits until what ran has ended (see above) and its owners have answered. */
@@ -30,7 +32,7 @@ export const OFFER_CLASSES_MAX = 32;
 export const PROVIDERS_CACHE_MS = 10_000;
 export const PROVIDERS_DEADLINE_MS = 5_000;
 export const PROVIDERS_MAX = 8;
-/** Classes of waiting tasks looked at in one dispatch; the rest in the next. */
+/** Classes of waiting tasks looked at in one dispatch: half of them the most urgent, half in turn from the rest. */
 export const DISPATCH_CLASSES_MAX = 256;
 /** A worker that refused a kind of task as `unable` is not asked again for this long. */
 export const UNABLE_MEMORY_MS = 30_000;
@@ -50,11 +52,12 @@ export const WORKERS_MAX = 64;
 /** Ids remembered as reserved here for submits at other peers. */
 export const RESERVATIONS_MAX = 100_000;
 export const RESERVATION_MS = 60_000;
-/** Results a worker keeps until their owner acknowledged them. */
+/** Results a worker keeps until their owner acknowledged them, by count and by their bytes. */
 export const KEPT_RESULTS_MAX = 10_000;
+export const KEPT_RESULTS_BYTES = 256 * 1024 * 1024;
 /** How often a dependency that lives on another peer is asked for its state. */
 export const DEPENDENCY_POLL_MS = 500;
-/** Results and leases of one frame, by count and by the bytes of their outputs or payloads. */
+/** Results and leases of one frame, by count and by their bytes. */
 export const RESULT_BATCH_MAX = 512;
 export const RESULT_BATCH_BYTES = 6 * 1024 * 1024;
 export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;

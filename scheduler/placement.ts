@@ -9,6 +9,9 @@ import type { Requires } from '../dag/schema.ts';
 import type { WorkerState } from './messages.ts';
 import type { Placement } from './records.ts';
 
+/** Actions that are a state of the task's record: they are placed nowhere, hold no slot and survive restarts. */
+export const RECORD_ACTIONS: ReadonlySet<string> = new Set(['sleep', 'approve', 'workflow']);
+
 export interface Candidate {
   peer_id: string;
   worker_id: string;

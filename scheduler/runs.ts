@@ -17,11 +17,12 @@ import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { RESULT_BYTES_MAX } from './limits.ts';
+import type { LiveTask } from './live-task.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from './records.ts';
 import { StepTasks } from './step-tasks.ts';
-import type { LiveTask, Tasks } from './tasks.ts';
+import { type Tasks, timeoutError } from './tasks.ts';
 
 export interface RunHooks {
   turn(work: (turn: Turn) => void): void;
@@ -183,9 +184,10 @@ export class Runs {
   }
 
   /** A task has begun or ceased to wait for a person. */
-  onTaskWaiting(turn: Turn, record: TaskRecord, waiting: boolean): void {
+  onTaskWaiting(turn: Turn, record: TaskRecord): void {
     const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
     if (live === undefined) return;
+    const waiting = record.status === 'input_required';
     this.apply(turn, live, { type: 'task_waiting', step_id: record.step_id!, index: record.index ?? 0, waiting });
   }
 
@@ -201,6 +203,12 @@ export class Runs {
     live.tasks.delete(record.uid);
     this.apply(turn, live, taskEnded(record));
     if (this.live.has(live.record.uid) && !live.settling) this.steps.issue(turn, live, record.step_id!);
+  }
+
+  /** The workflow that a task stands for has taken too long: it is ended, and the task with it. */
+  onNestedTimeout(turn: Turn, record: TaskRecord): void {
+    const child = this.nested.get(record.uid);
+    if (child !== undefined) this.cancel(turn, this.live.get(child), timeoutError(record));
   }
 
   private stopTasks(turn: Turn, live: LiveRun): void {
@@ -309,7 +317,8 @@ export class Runs {
     } else {
       const why = child.error?.message ?? 'no reason was given';
       const message = `the nested workflow ${child.workflow_id} is ${child.status}: ${why}`;
-      this.tasks.attemptFailed(turn, task, { code: 'NESTED_FAILED', message, retryable: true });
+      const code = child.error?.code === 'TIMEOUT' ? 'TIMEOUT' : 'NESTED_FAILED';
+      this.tasks.attemptFailed(turn, task, { code, message, retryable: true });
     }
   }
 

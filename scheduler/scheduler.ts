@@ -26,7 +26,7 @@ import { Changes, type PriorityChange } from './changes.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { InvalidStateError, NotReadyError } from './errors.ts';
+import { InvalidStateError, NotReadyError, StoppedError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Turn } from './journal.ts';
@@ -136,7 +136,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
         turn,
         dispatchSoon,
         onEnded: (turn, record) => this.taskEnded(turn, record),
-        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record, true),
+        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
+        onNestedTimeout: (turn, record) => this.runs.onNestedTimeout(turn, record),
       },
     );
     this.runs = new Runs(
@@ -231,11 +232,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     await left;
     await this.journal.turn(() => undefined).catch(() => undefined); // a store that fails now has refused its callers
     this.stopped = true;
-    this.tasks.clear();
-    this.dependencies.clear();
-    this.journal.refuse(
-      new FlowmeshError('PEER_STOPPED', 'this peer is stopping; call another one', { retryable: true }),
-    );
+    this.journal.refuse(new StoppedError());
+    // Whoever names a lease now must not hear that its task has ended.
+    this.forget();
   }
 
   /** Sets who runs tools for other peers. */
@@ -307,7 +306,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const queue = await this.store.reader.get('queue', this.queueRecord.uid);
     this.queueRecord = queue ?? this.openQueue();
     const { feed_id, epoch } = this.store.feed;
-    this.tasks.feed = { feed_id, epoch };
+    this.tasks.leases.feed = { feed_id, epoch };
     this.runs.feedId = feed_id;
     const remembered = await readActive(this.store.reader, (alias) => this.lookUp(alias));
     this.journal.resume();
@@ -581,12 +580,16 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   ): Promise<{ completed_tasks: number; abandoned_tasks: number }> {
     const record = this.pool.recordOf(worker_id);
     if (record === undefined) throw new InvalidStateError(`worker ${worker_id} is not registered here now`);
-    this.pool.define({ ...record, status: 'draining' });
+    const draining: WorkerRecord = { ...record, status: 'draining' };
+    this.pool.define(draining);
     this.capabilitiesChanged();
     const { completed, abandoned } = await this.pool.drain(worker_id, options.graceful ? options.timeout_ms : 0);
-    if (record.uid !== '') await this.commit((turn) => turn.put({ ...record, status: 'offline' }));
+    const given_up = { completed_tasks: completed, abandoned_tasks: abandoned };
+    // Registered anew meanwhile, or given up by a later call: it is not this call's any more.
+    if (this.pool.recordOf(worker_id) !== draining) return given_up;
     this.pool.remove(worker_id);
     this.capabilitiesChanged();
-    return { completed_tasks: completed, abandoned_tasks: abandoned };
+    if (record.uid !== '') await this.commit((turn) => turn.put({ ...record, status: 'offline' }));
+    return given_up;
   }
 }

@@ -8,49 +8,28 @@
  */
 import { type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { retryDelayMs } from '../dag/retry.ts';
-import type { Directory } from './directory.ts';
+import type { Directory, LeaseEnd } from './directory.ts';
 import { DueTimes } from './due.ts';
 import { InvalidStateError } from './errors.ts';
 import { isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import {
-  ATTEMPT_HISTORY_MAX,
-  LOG_LINE_CHARS_MAX,
-  LOG_LINES_MAX,
-  LOST_ATTEMPTS_MAX,
-  REQUEST_DEADLINE_MS,
-} from './limits.ts';
+import { Leases } from './leases.ts';
+import { ATTEMPT_HISTORY_MAX, LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX } from './limits.ts';
+import { type LiveTask, liveTask } from './live-task.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
+import { RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { Queue } from './queue.ts';
-import { isTerminal, type LogLine, type LogRecord, type Placement, type TaskRecord } from './records.ts';
-
-/** A grant to a worker. Its token is `(feed_id, epoch, attempt)` of the task. */
-export interface GivenLease {
-  attempt: number;
-  peer_id: string;
-  worker_id: string;
-  /** Monotonic: when it was given, or last named by a beat of the worker's peer. */
-  confirmed_at: number;
-}
-
-export interface LiveTask {
-  record: TaskRecord;
-  payload_bytes: number;
-  lease: GivenLease | null;
-  /** True once the task's first row is on disk: only then may a lease go out before its own row (P1). */
-  durable: boolean;
-  /** Ids of tasks that must complete first. */
-  blockers: Set<string>;
-  lost_attempts: number;
-  log: LogRecord | null;
-}
+import type { LogLine, LogRecord, Placement, TaskRecord } from './records.ts';
+import { withLines } from './task-log.ts';
 
 export interface TaskHooks {
   /** A task has ended: its row is already put. */
   onEnded(turn: Turn, record: TaskRecord): void;
-  /** A task began or ended to wait for a person. */
+  /** A task began to wait for a person, or ceased to without having ended. */
   onWaiting(turn: Turn, record: TaskRecord): void;
+  /** A nested workflow has taken longer than its task may. */
+  onNestedTimeout(turn: Turn, record: TaskRecord): void;
   turn(work: (turn: Turn) => void): void;
   dispatchSoon(): void;
 }
@@ -63,12 +42,12 @@ export class Tasks {
   private readonly clock: Clock;
   private readonly random: Random;
   private readonly network: Network;
-  private readonly directory: Directory;
   private readonly log: Log;
   private readonly hooks: TaskHooks;
+  readonly leases: Leases;
   /** Moving average of execution times, for estimates; null before the first. */
   private meanExecutionMs: number | null = null;
-  private runningCount = 0;
+  private readonly counted = { queued: 0, running: 0 };
   /** Tasks that wait, and whose row does not say why yet. */
   private readonly unwrittenReasons = new Set<string>();
 
@@ -79,9 +58,9 @@ export class Tasks {
     this.clock = components.clock;
     this.random = components.random;
     this.network = components.network;
-    this.directory = components.directory;
     this.log = components.log;
     this.hooks = hooks;
+    this.leases = new Leases(components);
     this.due = new DueTimes(this.clock, (uid) => this.hooks.turn((turn) => this.onDue(turn, uid)));
   }
 
@@ -96,15 +75,7 @@ export class Tasks {
 
   /** A new task: written, and queued unless it has to wait for something. */
   create(turn: Turn, record: TaskRecord, payloadBytes: number, blockers: Iterable<string> = []): LiveTask {
-    const task: LiveTask = {
-      record,
-      payload_bytes: payloadBytes,
-      lease: null,
-      durable: false,
-      blockers: new Set(blockers),
-      lost_attempts: 0,
-      log: null,
-    };
+    const task = liveTask(record, payloadBytes, blockers, { durable: false, log: null });
     this.adopt(task);
     turn.put(record);
     turn.after(() => {
@@ -116,24 +87,19 @@ export class Tasks {
 
   /** Takes up a task read from the store; `resume` lets it go on, once everything is read. */
   restore(record: TaskRecord, payloadBytes: number, blockers: Iterable<string>, log: LogRecord | null): void {
-    this.adopt({
-      record,
-      payload_bytes: payloadBytes,
-      lease: null,
-      durable: true,
-      blockers: new Set(blockers),
-      lost_attempts: 0,
-      log,
-    });
+    this.adopt(liveTask(record, payloadBytes, blockers, { durable: true, log }));
   }
 
   resume(turn: Turn): void {
     for (const task of [...this.live.values()]) {
       const { record } = task;
       if (this.live.get(record.uid) !== task || task.lease !== null || this.queue.has(record.uid)) continue;
-      if (record.status === 'running' && record.worker_id !== null && record.peer_id !== null) {
-        this.resumeLease(task, record.peer_id, record.worker_id);
-      } else if (record.status === 'running') {
+      const { attempt, peer_id, worker_id } = record;
+      if (record.status === 'running' && worker_id !== null && peer_id !== null) {
+        // The worker may still run it, or keep its result: its beats will say, or their silence.
+        this.leases.give(task, { attempt, peer_id, worker_id });
+        this.leases.sent(task);
+      } else if (record.status === 'running' || record.status === 'input_required') {
         if (record.due_at !== null) this.due.set(record.uid, wallMs(record.due_at));
       } else if (record.status === 'queued') {
         // A lease of the next attempt may have gone out before its row was durable: its number is not used again.
@@ -143,25 +109,19 @@ export class Tasks {
     }
   }
 
-  /** The worker may still run it, or keep its result: its beats will say, or their silence. */
-  private resumeLease(task: LiveTask, peer_id: string, worker_id: string): void {
-    const { uid, attempt } = task.record;
-    task.lease = { attempt, peer_id, worker_id, confirmed_at: this.clock.now() };
-    this.directory.leaseGiven(peer_id, worker_id, uid);
-  }
-
   private adopt(task: LiveTask): void {
     this.live.set(task.record.uid, task);
-    if (task.record.status === 'running') this.runningCount++;
+    this.count(task.record.status, 1);
     this.uids.set(task.record.task_id, task.record.uid);
   }
 
   clear(): void {
-    for (const task of this.live.values()) this.dropLease(task, false);
-    for (const uid of this.queue.uids()) this.queue.remove(uid);
+    this.leases.clear();
+    this.queue.clear();
     this.live.clear();
     this.unwrittenReasons.clear();
-    this.runningCount = 0;
+    this.counted.queued = 0;
+    this.counted.running = 0;
     this.uids.clear();
     this.due.clear();
   }
@@ -194,9 +154,14 @@ export class Tasks {
     const task = this.live.get(uid);
     if (task === undefined) return;
     const { record } = task;
-    if (record.status === 'queued') this.enqueue(turn, task);
-    else if (record.status === 'running' && record.task_type === 'sleep') {
+    if (record.status === 'queued') {
+      this.enqueue(turn, task);
+    } else if (record.task_type === 'sleep' && !isOverdue(record)) {
       this.finish(turn, task, { status: 'completed', output: { slept_until: record.due_at } });
+    } else if (record.task_type === 'workflow') {
+      this.hooks.onNestedTimeout(turn, record);
+    } else {
+      this.attemptFailed(turn, task, timeoutError(record));
     }
   }
 
@@ -210,10 +175,10 @@ export class Tasks {
   /** Takes the leases of a peer back, but those of `at_most_once` tasks, which stay with it. */
   takeBack(turn: Turn, peer: string): number {
     let count = 0;
-    for (const task of [...this.live.values()]) {
-      if (task.lease?.peer_id !== peer || task.record.at_most_once) continue;
-      this.endAtWorker(turn, task, task.lease, false, 'the owner disconnects');
-      this.dropLease(task, true);
+    for (const task of this.leases.of(peer)) {
+      if (task.record.at_most_once) continue;
+      this.leases.callBack(turn, task, false, 'the owner disconnects');
+      this.endLease(task, 'given_up');
       this.requeue(turn, task);
       count++;
     }
@@ -221,27 +186,35 @@ export class Tasks {
   }
 
   change(turn: Turn, task: LiveTask, changes: Partial<TaskRecord>): void {
-    const wasRunning = task.record.status === 'running';
+    this.count(task.record.status, -1);
     task.record = { ...task.record, ...changes };
-    this.runningCount += Number(task.record.status === 'running') - Number(wasRunning);
+    this.count(task.record.status, 1);
     this.unwrittenReasons.delete(task.record.uid);
     turn.put(task.record);
   }
 
-  /** A lease goes to a worker. */
+  private count(status: TaskRecord['status'], change: 1 | -1): void {
+    if (status === 'queued' || status === 'running') this.counted[status] += change;
+  }
+
+  /** A lease goes to a worker; `leases.sent` follows when it does. */
   leased(turn: Turn, task: LiveTask, placement: Placement & { chosen: NonNullable<Placement['chosen']> }): void {
     const { record } = task;
     this.queue.remove(record.uid);
     this.due.delete(record.uid);
     const { peer_id, worker_id } = placement.chosen;
     const attempt = record.attempt + 1;
-    task.lease = { attempt, peer_id, worker_id, confirmed_at: this.clock.now() };
-    this.directory.leaseGiven(peer_id, worker_id, record.uid);
+    this.leases.give(task, { attempt, peer_id, worker_id });
     this.change(turn, task, { ...this.started(record), attempt, peer_id, worker_id, placement, due_at: null });
   }
 
-  /** A task that is a state of its record, not a lease, begins: `sleep`, `approve`, `workflow`. */
-  begin(turn: Turn, task: LiveTask, status: 'running' | 'input_required', dueAt: string | null): void {
+  /**
+   * A task that is a state of its record, not a lease, begins: `sleep`, `approve`, `workflow`.
+   * @param lastsMs how long it lasts by itself; null: until something else ends it. Its timeout may be sooner.
+   */
+  begin(turn: Turn, task: LiveTask, status: 'running' | 'input_required', lastsMs: number | null): void {
+    const dueMs = Math.min(lastsMs ?? Number.POSITIVE_INFINITY, task.record.timeout_ms ?? Number.POSITIVE_INFINITY);
+    const dueAt = dueMs === Number.POSITIVE_INFINITY ? null : isoTime(this.clock.wall() + dueMs);
     this.queue.remove(task.record.uid);
     const placement: Placement = {
       considered: 0,
@@ -277,6 +250,8 @@ export class Tasks {
     const now = this.now();
     return {
       status: 'running',
+      progress: 0,
+      progress_message: null,
       started_at: now,
       wait_ms: record.wait_ms ?? Math.max(wallMs(now) - wallMs(record.queued_at), 0),
     };
@@ -307,7 +282,11 @@ export class Tasks {
       this.lost(turn, task);
       return;
     }
-    this.dropLease(task, true);
+    this.endLease(task, 'given_up');
+    // It has not started: its wait goes on.
+    if (reason !== 'handed_back' && task.record.attempts.length === 0) {
+      task.record = { ...task.record, started_at: null, wait_ms: null };
+    }
     this.requeue(turn, task);
   }
 
@@ -320,7 +299,7 @@ export class Tasks {
   lost(turn: Turn, task: LiveTask): void {
     const lease = task.lease;
     if (lease === null) return;
-    this.dropLease(task, false);
+    this.endLease(task, 'lost');
     this.log.warn({ task_id: task.record.task_id, peer_id: lease.peer_id, attempt: lease.attempt }, 'lease lost');
     const error = new FlowmeshError(
       'WORKER_LOST',
@@ -338,36 +317,22 @@ export class Tasks {
 
   /** What ran at a peer that is known to run none of it any more, such as this one when its process starts. */
   loseLeasesOf(turn: Turn, peer: string): void {
-    for (const task of [...this.live.values()]) if (task.lease?.peer_id === peer) this.lost(turn, task);
+    for (const task of this.leases.of(peer)) this.lost(turn, task);
   }
 
   /** Looks for leases that their worker has not named for `silentMs`. */
   sweep(turn: Turn, silentMs: number): void {
-    const now = this.clock.now();
-    for (const task of this.live.values()) {
-      if (task.lease !== null && now - task.lease.confirmed_at > silentMs) this.lost(turn, task);
-    }
+    for (const task of this.leases.silent(silentMs)) this.lost(turn, task);
   }
 
-  /**
-   * A beat named the leases that a peer holds. Confirms ours; returns those that are not current, to be cancelled.
-   */
+  /** A beat named the leases that a peer holds. Returns those of tasks that have ended, to be cancelled. */
   confirm(peer: string, held: readonly LeaseToken[]): LeaseToken[] {
-    const stale: LeaseToken[] = [];
-    const now = this.clock.now();
-    for (const token of held) {
-      const task = this.live.get(token.uid);
-      if (task?.lease?.attempt === token.attempt && task.lease.peer_id === peer) task.lease.confirmed_at = now;
-      else if (task === undefined) stale.push(token); // ended here: also its kept result is of no use
-    }
-    return stale;
+    return this.leases.confirm(peer, held, (uid) => this.live.get(uid));
   }
 
-  private dropLease(task: LiveTask, kept: boolean): void {
-    const lease = task.lease;
-    if (lease === null) return;
-    task.lease = null;
-    this.directory.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, kept, this.clock.now());
+  private endLease(task: LiveTask, how: LeaseEnd): void {
+    if (task.lease === null) return;
+    this.leases.end(task, how);
     this.hooks.dispatchSoon();
   }
 
@@ -377,11 +342,10 @@ export class Tasks {
     if (task === undefined) return;
     const { lease } = task;
     const current = lease !== null && lease.attempt === result.attempt && lease.peer_id === peer;
-    if (!current && (result.status !== 'completed' || result.attempt > task.record.attempt)) return;
-    if (!current && task.record.task_type === 'approve') return;
+    if (!current && (result.status !== 'completed' || !mayHaveRun(task.record, result.attempt))) return;
     this.appendLog(turn, task, result.lines, result.dropped_lines);
-    if (!current && lease !== null) this.endAtWorker(turn, task, lease, true, 'an earlier attempt has succeeded');
-    this.dropLease(task, true);
+    if (!current) this.leases.callBack(turn, task, true, 'an earlier attempt has succeeded');
+    this.endLease(task, current ? 'kept' : 'given_up');
     const execution_time_ms = result.execution_time_ms;
     this.meanExecutionMs =
       this.meanExecutionMs === null ? execution_time_ms : this.meanExecutionMs * 0.9 + execution_time_ms * 0.1;
@@ -409,7 +373,8 @@ export class Tasks {
     const failures = task.record.failures + 1;
     const { retry } = task.record;
     task.record = { ...task.record, failures, attempts: this.history(task.record, error) };
-    if (!error.retryable || failures > retry.max_retries) {
+    // P4: an `at_most_once` task that was started once is not started again, whatever its retries say.
+    if (!error.retryable || failures > retry.max_retries || task.record.at_most_once) {
       this.fail(turn, task, error, true);
       return;
     }
@@ -435,7 +400,7 @@ export class Tasks {
     const ended_at = this.now();
     const { started_at } = task.record;
     const measured = changes.execution_time_ms ?? task.record.execution_time_ms;
-    this.dropLease(task, changes.status === 'completed');
+    this.endLease(task, 'given_up');
     this.queue.remove(task.record.uid);
     this.due.delete(task.record.uid);
     this.change(turn, task, {
@@ -445,38 +410,20 @@ export class Tasks {
       execution_time_ms: measured ?? (started_at === null ? null : Math.max(wallMs(ended_at) - wallMs(started_at), 0)),
       due_at: null,
     });
+    this.count(task.record.status, -1);
     this.live.delete(task.record.uid);
-    this.uids.delete(task.record.task_id);
+    // The id of a task made for a step may be that of another one, too.
+    if (this.uids.get(task.record.task_id) === task.record.uid) this.uids.delete(task.record.task_id);
     this.hooks.onEnded(turn, task.record);
   }
 
   /** Ends a task for a client. Its worker is told once the cancel is durable. */
   cancel(turn: Turn, task: LiveTask, reason: string | undefined, force: boolean): boolean {
     const wasRunning = task.lease !== null;
-    if (task.lease !== null) this.endAtWorker(turn, task, task.lease, force, reason ?? 'cancelled');
+    this.leases.callBack(turn, task, force, reason ?? 'cancelled');
     const message = reason === undefined ? 'cancelled by a client' : `cancelled: ${reason}`;
     this.finish(turn, task, { status: 'cancelled', error: { code: 'CANCELLED', message, retryable: false } });
     return wasRunning;
-  }
-
-  private endAtWorker(turn: Turn, task: LiveTask, lease: GivenLease, force: boolean, reason: string): void {
-    const token = this.tokenOf(task.record, lease.attempt);
-    turn.after(() => this.tellCancel(lease.peer_id, [{ ...token, force, reason: reason.slice(0, 1_024) }]));
-  }
-
-  tellCancel(peer: string, items: (LeaseToken & { force: boolean; reason: string })[]): void {
-    if (items.length === 0) return;
-    this.network.request(peer, 'cancel', { items }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
-      // The next beat that names the lease has it cancelled again.
-      this.log.debug({ peer, cause }, 'a cancel was not answered');
-    });
-  }
-
-  /** Set by the scheduler: the feed that leases belong to. */
-  feed: { feed_id: string; epoch: number } = { feed_id: '', epoch: 0 };
-
-  tokenOf(record: TaskRecord, attempt: number): LeaseToken {
-    return { uid: record.uid, feed_id: this.feed.feed_id, epoch: this.feed.epoch, attempt };
   }
 
   progress(
@@ -486,18 +433,14 @@ export class Tasks {
   ): void {
     const task = this.live.get(item.uid);
     if (task?.lease?.attempt !== item.attempt || task.lease.peer_id !== peer) return;
-    task.lease.confirmed_at = this.clock.now();
+    this.leases.sent(task);
     this.appendLog(turn, task, item.lines, 0);
     if (item.percent !== null) this.change(turn, task, { progress: item.percent, progress_message: item.message });
   }
 
   private appendLog(turn: Turn, task: LiveTask, lines: readonly LogLine[], dropped: number): void {
     if (lines.length === 0 && dropped === 0) return;
-    const uid = `${task.record.uid}/log`;
-    const known = task.log ?? { kind: 'log', uid, task_uid: task.record.uid, lines: [], dropped_lines: 0 };
-    const all = [...known.lines, ...lines];
-    const surplus = Math.max(all.length - LOG_LINES_MAX, 0);
-    task.log = { ...known, lines: all.slice(surplus), dropped_lines: known.dropped_lines + surplus + dropped };
+    task.log = withLines(task.log, task.record.uid, lines, dropped);
     turn.put(task.log);
   }
 
@@ -520,14 +463,7 @@ export class Tasks {
 
   /** Sorts the waiting tasks by their priorities of now; true when that changed anything. */
   reorder(): boolean {
-    const position = (uid: string) => this.queue.position(uid);
-    let changed = false;
-    for (const uid of this.queue.uids()) {
-      const before = position(uid);
-      this.queue.add(this.live.get(uid)!.record);
-      if (position(uid) !== before) changed = true;
-    }
-    return changed;
+    return this.queue.reorder((uid) => this.live.get(uid)!.record);
   }
 
   /** Seconds-level guess of when a task at this position starts, from measured execution times. */
@@ -538,12 +474,7 @@ export class Tasks {
   }
 
   get counts(): { queued: number; running: number } {
-    return { queued: this.live.size - this.runningCount, running: this.runningCount };
-  }
-
-  isLive(uid: string): boolean {
-    const task = this.live.get(uid);
-    return task !== undefined && !isTerminal(task.record.status);
+    return { ...this.counted };
   }
 }
 
@@ -553,4 +484,19 @@ function deadlineError(record: TaskRecord): ErrorShape {
     message: `it had not started at its deadline ${record.deadline_at}; submit it again with a later one`,
     retryable: false,
   };
+}
+
+/** True for one whose timeout ends it before it has lasted as long as it should. */
+function isOverdue({ timeout_ms, payload }: TaskRecord): boolean {
+  return timeout_ms !== null && timeout_ms < Number(payload['duration_ms']);
+}
+
+export function timeoutError(record: TaskRecord): ErrorShape {
+  const message = `the action "${record.task_type}" ran longer than timeout_ms (${record.timeout_ms})`;
+  return { code: 'TIMEOUT', message, retryable: true };
+}
+
+/** False for an attempt that no worker can have been given. */
+function mayHaveRun(record: TaskRecord, attempt: number): boolean {
+  return attempt > 0 && attempt <= record.attempt && !RECORD_ACTIONS.has(record.task_type);
 }

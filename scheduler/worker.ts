@@ -9,14 +9,13 @@
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
 import { isoTime } from './ids.ts';
+import { KeptResults } from './kept-results.ts';
 import {
-  KEPT_RESULTS_MAX,
   LOG_LINE_CHARS_MAX,
   LOG_LINES_MAX,
   PROGRESS_INTERVAL_MS,
   REQUEST_DEADLINE_MS,
   RESULT_BATCH_BYTES,
-  RESULT_BATCH_MAX,
 } from './limits.ts';
 import type { AttemptResult, Lease, LeaseToken, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
@@ -31,6 +30,8 @@ export interface Refusal extends LeaseToken {
 interface WorkerSlots {
   record: WorkerRecord;
   running: Set<Attempt>;
+  /** Who waits until nothing runs. */
+  idle: Set<() => void>;
   completed: number;
   failed: number;
 }
@@ -49,16 +50,8 @@ interface Attempt {
   dropped: number;
   cancelTimeout: () => void;
   cancelProgress: (() => void) | null;
-  /** Told when it has ended and, if it was handed back, its owner has answered. */
-  onGone: (() => void) | null;
-}
-
-interface KeptResult {
-  owner: string;
-  result: AttemptResult;
-  bytes: number;
-  /** Settled when the owner has answered or failed to; null while it is not on its way. Never rejects. */
-  sending: Promise<void> | null;
+  /** Resolved when it has ended and, if it was handed back, its owner has answered. */
+  gone: PromiseWithResolvers<void>;
 }
 
 /** The workers of this peer. A capability that is an action this peer can run is offered as such, any other as a label. */
@@ -71,9 +64,7 @@ export class WorkerPool {
   private readonly self: { peer_id: string; name: string };
   private readonly workers = new Map<string, WorkerSlots>();
   private readonly attempts = new Map<string, Attempt>();
-  private readonly kept = new Map<string, KeptResult>();
-  private readonly drained = new Map<string, () => void>();
-  private sendDeferred = false;
+  private readonly kept: KeptResults;
   /** The process stops: no worker here takes anything any more. */
   private leaving = false;
 
@@ -86,6 +77,7 @@ export class WorkerPool {
     this.executors = components.executors;
     this.network = components.network;
     this.log = components.log;
+    this.kept = new KeptResults(components);
     this.onSlotFree = hooks.onSlotFree;
   }
 
@@ -93,7 +85,7 @@ export class WorkerPool {
   define(record: WorkerRecord): void {
     const known = this.workers.get(record.worker_id);
     if (known === undefined)
-      this.workers.set(record.worker_id, { record, running: new Set(), completed: 0, failed: 0 });
+      this.workers.set(record.worker_id, { record, running: new Set(), idle: new Set(), completed: 0, failed: 0 });
     else known.record = record;
   }
 
@@ -142,7 +134,7 @@ export class WorkerPool {
   holding(owner: string): LeaseToken[] {
     const tokens: LeaseToken[] = [];
     for (const attempt of this.attempts.values()) if (attempt.owner === owner) tokens.push(tokenOf(attempt.lease));
-    for (const { owner: of, result } of this.kept.values()) if (of === owner) tokens.push(tokenOf(result));
+    for (const token of this.kept.of(owner)) tokens.push(tokenOf(token));
     return tokens;
   }
 
@@ -176,15 +168,14 @@ export class WorkerPool {
       };
     }
     if (state.running >= state.slots) return { reason: 'busy', message: 'every slot is taken' };
-    if (!this.hasRoom(worker, lease)) return { reason: 'busy', message: 'its cores or memory are taken' };
-    if (this.kept.size >= KEPT_RESULTS_MAX)
-      return { reason: 'busy', message: 'too many results wait for their owners' };
+    if (!this.hasRoom(worker, lease.requires)) return { reason: 'busy', message: 'its cores or memory are taken' };
+    if (!this.kept.hasRoom()) return { reason: 'busy', message: 'too many results wait for their owners' };
     return null;
   }
 
-  private hasRoom({ record, running }: WorkerSlots, lease: Lease): boolean {
-    let cores = lease.requires.cpu_cores ?? 0;
-    let memory = lease.requires.memory_gb ?? 0;
+  private hasRoom({ record, running }: WorkerSlots, requires: Lease['requires']): boolean {
+    let cores = requires.cpu_cores ?? 0;
+    let memory = requires.memory_gb ?? 0;
     for (const { lease: other } of running) {
       cores += other.requires.cpu_cores ?? 0;
       memory += other.requires.memory_gb ?? 0;
@@ -211,7 +202,7 @@ export class WorkerPool {
       dropped: 0,
       cancelTimeout: () => {},
       cancelProgress: null,
-      onGone: null,
+      gone: Promise.withResolvers(),
     };
     if (lease.timeout_ms !== null) {
       attempt.cancelTimeout = this.clock.after(lease.timeout_ms, () => this.end(attempt, 'timeout', false));
@@ -265,8 +256,7 @@ export class WorkerPool {
       const key = keyOf(item);
       const attempt = this.attempts.get(key);
       if (attempt?.owner === owner) this.end(attempt, 'cancel', item.force);
-      const kept = this.kept.get(key);
-      if (kept?.owner === owner) this.kept.delete(key);
+      this.kept.drop(key, owner);
     }
   }
 
@@ -285,12 +275,13 @@ export class WorkerPool {
           // The owner notices by the beats that this lease is gone.
           this.log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
         })
-        .then(() => attempt.onGone?.());
+        .then(() => attempt.gone.resolve());
     } else {
-      this.keep(attempt, this.resultOf(attempt, output, error));
-      attempt.onGone?.();
+      const { result, bytes } = this.resultOf(attempt, output, error);
+      this.kept.keep(keyOf(lease), attempt.owner, result, bytes);
+      attempt.gone.resolve();
     }
-    if (of.running.size === 0) this.drained.get(lease.worker_id)?.();
+    if (of.running.size === 0) for (const tell of of.idle) tell();
     this.onSlotFree();
   }
 
@@ -315,71 +306,33 @@ export class WorkerPool {
     const status = ending === 'cancel' ? 'cancelled' : failure === null ? 'completed' : 'failed';
     if (status === 'completed') attempt.of.completed++;
     else if (status === 'failed') attempt.of.failed++;
+    const own = status === 'completed' ? bytes : jsonBytes({ error: failure } as unknown as JsonValue);
+    const { lines, lineBytes } = linesWithin(attempt.lines, RESULT_BATCH_BYTES - own);
     return {
-      bytes: status === 'completed' ? bytes : 0,
+      bytes: own + lineBytes,
       result: {
         ...tokenOf(lease),
         status,
         output: status === 'completed' ? output : null,
         error: status === 'completed' ? null : failure,
         execution_time_ms: Math.max(this.clock.now() - attempt.started, 0),
-        lines: attempt.lines,
-        dropped_lines: attempt.dropped,
+        lines,
+        dropped_lines: attempt.dropped + attempt.lines.length - lines.length,
       },
     };
   }
 
-  private keep(attempt: Attempt, { result, bytes }: { result: AttemptResult; bytes: number }): void {
-    this.kept.set(keyOf(attempt.lease), { owner: attempt.owner, result, bytes, sending: null });
-    if (this.sendDeferred) return;
-    this.sendDeferred = true;
-    this.clock.defer(() => {
-      this.sendDeferred = false;
-      this.sendResults();
-    });
-  }
-
   /** Sends every kept result that is not on its way; called again with every beat. */
   sendResults(): void {
-    const batches = new Map<string, { entries: [string, KeptResult][]; bytes: number }[]>();
-    for (const [key, entry] of this.kept) {
-      if (entry.sending !== null) continue;
-      const ofOwner = batches.get(entry.owner) ?? [];
-      batches.set(entry.owner, ofOwner);
-      let last = ofOwner.at(-1);
-      if (
-        last === undefined ||
-        last.bytes + entry.bytes > RESULT_BATCH_BYTES ||
-        last.entries.length >= RESULT_BATCH_MAX
-      ) {
-        last = { entries: [], bytes: 0 };
-        ofOwner.push(last);
-      }
-      last.entries.push([key, entry]);
-      last.bytes += entry.bytes;
-    }
-    for (const [owner, ofOwner] of batches) for (const { entries } of ofOwner) this.send(owner, entries);
+    this.kept.send();
   }
 
-  private send(owner: string, entries: [string, KeptResult][]): void {
-    const results = entries.map(([, entry]) => entry.result);
-    const sending = this.network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
-      () => {
-        for (const [key, entry] of entries) if (this.kept.get(key) === entry) this.kept.delete(key); // P3
-      },
-      (cause: unknown) => {
-        for (const [, entry] of entries) entry.sending = null;
-        this.log.debug({ owner, cause }, 'results are kept until their owner answers');
-      },
-    );
-    for (const [, entry] of entries) entry.sending = sending;
-  }
-
-  /** True when a worker here has a free slot for tasks like these. */
+  /** True when a worker here has a free slot, and the cores and memory, for tasks like these. */
   couldRun(action: string, requires: Lease['requires']): boolean {
     for (const worker of this.workers.values()) {
       const state = this.stateOf(worker);
-      if (state.running < state.slots && canRun(state, this.self, action, requires)) return true;
+      if (state.running >= state.slots || !canRun(state, this.self, action, requires)) continue;
+      if (this.hasRoom(worker, requires)) return true;
     }
     return false;
   }
@@ -392,19 +345,20 @@ export class WorkerPool {
     const worker = this.workers.get(workerId);
     if (worker === undefined) return { completed: 0, abandoned: 0 };
     const running = worker.running.size;
-    if (running > 0 && timeoutMs > 0) {
-      await new Promise<void>((resolve) => {
-        const cancel = this.clock.after(timeoutMs, resolve);
-        this.drained.set(workerId, () => {
-          cancel();
-          resolve();
-        });
-      });
-      this.drained.delete(workerId);
-    }
+    if (running > 0 && timeoutMs > 0) await this.idle(worker, timeoutMs);
     const abandoned = worker.running.size;
     for (const attempt of worker.running) this.end(attempt, 'hand_back', timeoutMs === 0);
     return { completed: running - abandoned, abandoned };
+  }
+
+  /** Resolves when the worker runs nothing, or after `timeoutMs`. */
+  private async idle(worker: WorkerSlots, timeoutMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = this.clock.after(timeoutMs, resolve);
+    worker.idle.add(resolve);
+    await promise;
+    worker.idle.delete(resolve);
+    cancel();
   }
 
   /** How many leases of one owner a worker runs now. */
@@ -434,10 +388,8 @@ export class WorkerPool {
   }
 
   private handedBack(attempt: Attempt): Promise<void> {
-    return new Promise((resolve) => {
-      attempt.onGone = resolve;
-      this.end(attempt, 'hand_back', false);
-    });
+    this.end(attempt, 'hand_back', false);
+    return attempt.gone.promise;
   }
 
   /**
@@ -447,8 +399,8 @@ export class WorkerPool {
   async leave(waitMs: number): Promise<void> {
     this.leaving = true;
     const gone = Promise.all([...this.attempts.values()].map((attempt) => this.handedBack(attempt))).then(() => {
-      this.sendResults();
-      return Promise.all([...this.kept.values()].map(({ sending }) => sending));
+      this.kept.send();
+      return this.kept.answered();
     });
     let cancelWait = () => {};
     const tooLate = new Promise<void>((resolve) => {
@@ -457,6 +409,19 @@ export class WorkerPool {
     await Promise.race([gone, tooLate]);
     cancelWait();
   }
+}
+
+/** The last of the lines that fit: with a large output they would not travel in one frame. */
+function linesWithin(lines: readonly LogLine[], maximum: number): { lines: LogLine[]; lineBytes: number } {
+  let lineBytes = 0;
+  let from = lines.length;
+  while (from > 0) {
+    const size = jsonBytes(lines[from - 1] as unknown as JsonValue);
+    if (lineBytes + size > maximum) break;
+    lineBytes += size;
+    from--;
+  }
+  return { lines: lines.slice(from), lineBytes };
 }
 
 function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToken {

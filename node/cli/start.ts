@@ -67,8 +67,12 @@ export async function startNode(sources: Sources): Promise<number> {
   });
   try {
     await folder.record({ ...base, peer_id: null, http_url: null, addresses: [] });
-    const { startPeer } = await import('../peer.ts');
+    const [{ startPeer }, { yieldToMesh }] = await Promise.all([
+      import('../peer.ts'),
+      import('../runtimes/priority.ts'),
+    ]);
     const peer = await startPeer(config, log);
+    if (config.runtime === 'dedicated') yieldToMesh(log);
     await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });
     process.stderr.write(banner(peer, place));
     if (config.stdio) {

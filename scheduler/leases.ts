@@ -1,0 +1,116 @@
+/**
+ * The leases that this owner has given and that have not ended: which workers hold them by what their beats say, and
+ * what they are told when a lease ends here first.
+ */
+import type { Directory, LeaseEnd } from './directory.ts';
+import type { Turn } from './journal.ts';
+import { CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import type { GivenLease, LiveTask } from './live-task.ts';
+import type { LeaseToken } from './messages.ts';
+import type { Clock, Log, Network } from './ports.ts';
+import type { TaskRecord } from './records.ts';
+
+export interface Cancel extends LeaseToken {
+  force: boolean;
+  reason: string;
+}
+
+const REASON_CHARS_MAX = 1_024;
+
+export class Leases {
+  private readonly clock: Clock;
+  private readonly network: Network;
+  private readonly directory: Directory;
+  private readonly log: Log;
+  private readonly given = new Set<LiveTask>();
+  /** Set by the scheduler: the feed that leases belong to. */
+  feed: { feed_id: string; epoch: number } = { feed_id: '', epoch: 0 };
+
+  constructor(components: { clock: Clock; network: Network; directory: Directory; log: Log }) {
+    this.clock = components.clock;
+    this.network = components.network;
+    this.directory = components.directory;
+    this.log = components.log;
+  }
+
+  get size(): number {
+    return this.given.size;
+  }
+
+  tokenOf(record: TaskRecord, attempt: number): LeaseToken {
+    return { uid: record.uid, feed_id: this.feed.feed_id, epoch: this.feed.epoch, attempt };
+  }
+
+  /** The next attempt of a task belongs to a worker. Its silence counts from `sent` on. */
+  give(task: LiveTask, { attempt, peer_id, worker_id }: Omit<GivenLease, 'confirmed_at'>): void {
+    task.lease = { attempt, peer_id, worker_id, confirmed_at: null };
+    this.given.add(task);
+    this.directory.leaseGiven(peer_id, worker_id, task.record.uid);
+  }
+
+  sent({ lease }: LiveTask): void {
+    if (lease !== null) lease.confirmed_at = this.clock.now();
+  }
+
+  end(task: LiveTask, how: LeaseEnd): void {
+    const { lease } = task;
+    if (lease === null) return;
+    task.lease = null;
+    this.given.delete(task);
+    this.directory.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.clock.now());
+  }
+
+  clear(): void {
+    for (const task of this.given) this.end(task, 'given_up');
+  }
+
+  /** Tasks whose lease a peer has. */
+  of(peer: string): LiveTask[] {
+    return [...this.given].filter(({ lease }) => lease?.peer_id === peer);
+  }
+
+  /** Tasks whose lease its worker has not named for `silentMs`. */
+  silent(silentMs: number): LiveTask[] {
+    const now = this.clock.now();
+    const isSilent = ({ lease }: LiveTask) => lease?.confirmed_at != null && now - lease.confirmed_at > silentMs;
+    return [...this.given].filter(isSilent);
+  }
+
+  /** This peer heard nothing because it slept itself: every silence begins anew (P11). */
+  restartSilences(): void {
+    for (const task of this.given) if (task.lease?.confirmed_at != null) this.sent(task);
+  }
+
+  /**
+   * A beat named the leases that a peer holds: what of them is current is confirmed.
+   * @param find the task of a uid while it has not ended
+   * @returns those of tasks that have ended here
+   */
+  confirm(peer: string, held: readonly LeaseToken[], find: (uid: string) => LiveTask | undefined): LeaseToken[] {
+    const ended: LeaseToken[] = [];
+    for (const token of held) {
+      const task = find(token.uid);
+      if (task === undefined) ended.push(token);
+      else if (task.lease?.attempt === token.attempt && task.lease.peer_id === peer) this.sent(task);
+    }
+    return ended;
+  }
+
+  /** Once the turn is durable, the worker of a task is told that its attempt is not wanted any more. */
+  callBack(turn: Turn, task: LiveTask, force: boolean, reason: string): void {
+    const { lease } = task;
+    if (lease === null) return;
+    const token = this.tokenOf(task.record, lease.attempt);
+    turn.after(() => this.cancel(lease.peer_id, [{ ...token, force, reason: reason.slice(0, REASON_CHARS_MAX) }]));
+  }
+
+  cancel(peer: string, items: readonly Cancel[]): void {
+    for (let from = 0; from < items.length; from += CANCEL_BATCH_MAX) {
+      const batch = items.slice(from, from + CANCEL_BATCH_MAX);
+      this.network.request(peer, 'cancel', { items: batch }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
+        // The next beat that names the lease has it cancelled again.
+        this.log.debug({ peer, cause }, 'a cancel was not answered');
+      });
+    }
+  }
+}

@@ -1,0 +1,32 @@
+/** A task that has not ended, in the memory of its owner. */
+import type { LogRecord, TaskRecord } from './records.ts';
+
+/** A grant to a worker. Its token is `(feed_id, epoch, attempt)` of the task. */
+export interface GivenLease {
+  attempt: number;
+  peer_id: string;
+  worker_id: string;
+  /** Monotonic: when it was sent, or last named by a beat of the worker's peer. Null until it is sent. */
+  confirmed_at: number | null;
+}
+
+export interface LiveTask {
+  record: TaskRecord;
+  payload_bytes: number;
+  lease: GivenLease | null;
+  /** True once the task's first row is on disk: only then may a lease go out before its own row (P1). */
+  durable: boolean;
+  /** Ids of tasks that must complete first. */
+  blockers: Set<string>;
+  lost_attempts: number;
+  log: LogRecord | null;
+}
+
+export function liveTask(
+  record: TaskRecord,
+  payloadBytes: number,
+  blockers: Iterable<string>,
+  kept: { durable: boolean; log: LogRecord | null },
+): LiveTask {
+  return { record, payload_bytes: payloadBytes, lease: null, blockers: new Set(blockers), lost_attempts: 0, ...kept };
+}
