@@ -10,10 +10,7 @@ import type { LeaseToken } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
 import type { TaskRecord } from './records.ts';
 
-export interface Cancel extends LeaseToken {
-  force: boolean;
-  reason: string;
-}
+export type Cancel = LeaseToken & { force: boolean; reason: string };
 
 const REASON_CHARS_MAX = 1_024;
 

@@ -291,7 +291,9 @@ export class Tasks {
   }
 
   private requeue(turn: Turn, task: LiveTask, dueAt: string | null = null): void {
+    const waited = task.record.status === 'input_required';
     this.change(turn, task, { status: 'queued', peer_id: null, worker_id: null, due_at: dueAt });
+    if (waited) this.hooks.onWaiting(turn, task.record);
     this.enqueue(turn, task);
   }
 

@@ -122,11 +122,12 @@ function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** A peer's clock: of its own rate, and silent once its process is gone. */
+/** A peer's clock: of its own rate, and silent once its process is gone or while it stands still. */
 export class SimulatedClock implements Clock {
   readonly #world: World;
   readonly #rate: number;
   #alive = true;
+  #asleepUntil = 0;
 
   constructor(world: World, rate: number) {
     this.#world = world;
@@ -142,15 +143,26 @@ export class SimulatedClock implements Clock {
   }
 
   after(delayMs: number, callback: () => void): () => void {
-    return this.#world.at(delayMs / this.#rate, () => {
-      if (this.#alive) callback();
-    });
+    return this.#at(delayMs / this.#rate, callback);
   }
 
   defer(callback: () => void): void {
-    this.#world.at(0, () => {
-      if (this.#alive) callback();
+    this.#at(0, callback);
+  }
+
+  #at(delayMs: number, callback: () => void): () => void {
+    let cancel = this.#world.at(delayMs, () => {
+      const asleepMs = this.#asleepUntil - this.#world.now;
+      if (!this.#alive) return;
+      if (asleepMs > 0) cancel = this.#at(asleepMs, callback);
+      else callback();
     });
+    return () => cancel();
+  }
+
+  /** The process is stopped for a while: what is due meanwhile happens when it goes on. */
+  sleep(ms: number): void {
+    this.#asleepUntil = this.#world.now + ms;
   }
 
   kill(): void {
