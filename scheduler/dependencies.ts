@@ -8,17 +8,26 @@ import type { Alias } from './messages.ts';
 import type { Clock, Log } from './ports.ts';
 import { isTerminal } from './records.ts';
 
-/** Ids asked for in one poll; the rest in the next. */
+/** Ids asked for in one poll; the rest in the next ones. */
 const POLL_ITEMS_MAX = 1_024;
+
+interface Awaited {
+  alias: Alias;
+  /** Uids that wait for it. */
+  dependents: Set<string>;
+}
 
 export class Dependencies {
   private readonly clock: Clock;
   private readonly locator: Locator;
   private readonly log: Log;
   private readonly onEnded: (kind: Alias['kind'], dependent: string, id: string, status: string) => void;
-  /** Uids that wait, by `kind/id` of what they wait for. */
-  private readonly waiting = new Map<string, { alias: Alias; dependents: Set<string>; remote: boolean }>();
+  /** By `kind/id`. */
+  private readonly awaited = new Map<string, Awaited>();
+  /** Those of them that live on other peers, the one asked for longest ago first. */
+  private readonly remote = new Map<string, Awaited>();
   private cancelPoll: (() => void) | null = null;
+  private polling = false;
 
   constructor(
     components: { clock: Clock; locator: Locator; log: Log },
@@ -30,44 +39,72 @@ export class Dependencies {
     this.onEnded = onEnded;
   }
 
+  /** How many are waited for. */
+  get size(): number {
+    return this.awaited.size;
+  }
+
   /** @param remote true when what it waits for lives on another peer */
   add(alias: Alias, dependent: string, remote: boolean): void {
     const key = keyOf(alias);
-    const entry = this.waiting.get(key) ?? { alias, dependents: new Set(), remote };
-    this.waiting.set(key, entry);
+    const entry = this.awaited.get(key) ?? { alias, dependents: new Set() };
+    this.awaited.set(key, entry);
     entry.dependents.add(dependent);
-    if (remote) this.pollLater();
+    if (!remote) return;
+    this.remote.set(key, entry);
+    this.pollLater();
   }
 
   /** A record of this peer, or one that was asked for, has ended. */
   ended(alias: Alias, status: string): void {
-    const entry = this.waiting.get(keyOf(alias));
+    const key = keyOf(alias);
+    const entry = this.awaited.get(key);
     if (entry === undefined) return;
-    this.waiting.delete(keyOf(alias));
+    this.delete(key);
     for (const dependent of entry.dependents) this.onEnded(alias.kind, dependent, alias.id, status);
   }
 
+  /** One that waited has ended itself. */
+  forget(kind: Alias['kind'], ids: readonly string[], dependent: string): void {
+    for (const id of ids) {
+      const key = keyOf({ kind, id });
+      const entry = this.awaited.get(key);
+      if (entry?.dependents.delete(dependent) === true && entry.dependents.size === 0) this.delete(key);
+    }
+  }
+
+  private delete(key: string): void {
+    this.awaited.delete(key);
+    this.remote.delete(key);
+  }
+
   clear(): void {
-    this.waiting.clear();
+    this.awaited.clear();
+    this.remote.clear();
     this.cancelPoll?.();
     this.cancelPoll = null;
   }
 
   private pollLater(): void {
+    if (this.polling || this.remote.size === 0) return;
     this.cancelPoll ??= this.clock.after(DEPENDENCY_POLL_MS, () => {
       this.cancelPoll = null;
       void this.poll();
     });
   }
 
+  /** Never rejects: a peer that does not answer is one that does not know. */
   private async poll(): Promise<void> {
-    const remote = [...this.waiting.values()].filter((entry) => entry.remote).slice(0, POLL_ITEMS_MAX);
-    if (remote.length === 0) return;
-    const found = await this.locator.locate(
-      remote.map(({ alias }) => alias),
-      LOCATE_HOPS_MAX,
-    );
-    for (const [position, { alias }] of remote.entries()) {
+    this.polling = true;
+    const asked = [...this.remote].slice(0, POLL_ITEMS_MAX);
+    for (const [key, entry] of asked) {
+      this.remote.delete(key);
+      this.remote.set(key, entry);
+    }
+    const aliases = asked.map(([, { alias }]) => alias);
+    const found = await this.locator.locate(aliases, LOCATE_HOPS_MAX);
+    this.polling = false;
+    for (const [position, alias] of aliases.entries()) {
       const status = found[position]?.status;
       if (status === undefined)
         this.log.debug({ alias }, 'no connected peer knows this dependency now; it is asked for again');

@@ -9,8 +9,8 @@ import { FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { checkReferences, compileTemplate, type Template, templatesOf } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX } from '../dag/limits.ts';
-import { nearest } from '../dag/nearest.ts';
 import { InvalidWorkflowError, type Workflow } from '../dag/schema.ts';
+import { checkAction } from './actions.ts';
 import type { Durability, TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import type { Dependencies } from './dependencies.ts';
 import {
@@ -19,22 +19,20 @@ import {
   InvalidStateError,
   QueueFullError,
   TooFewCopiesError,
-  UnknownActionError,
   UnknownDependencyError,
 } from './errors.ts';
 import { contentHash, isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_TASKS_MAX, ACTIVE_WORKFLOWS_MAX } from './limits.ts';
+import { ACTIVE_TASKS_MAX } from './limits.ts';
+import type { LiveTask } from './live-task.ts';
 import type { LocalRecord, Locator } from './locator.ts';
 import type { Alias } from './messages.ts';
-import type { Clock, Evaluator, Random, Reader } from './ports.ts';
+import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import { EMPTY_TASK_STATE, isTerminal, type TaskRecord } from './records.ts';
 import type { Runs } from './runs.ts';
 import type { Tasks } from './tasks.ts';
 
-/** Actions that flowmesh itself knows; `fn:<name>` are the users' own. */
-export const BUILT_IN_ACTIONS = ['shell', 'http', 'echo', 'sleep', 'approve', 'workflow'];
-/** Records cleared in one commit. */
+/** Tasks cleared in one commit: between two of them others get their turn (P7). */
 const CLEAR_PAGE = 500;
 /** Copies that this version keeps: the owner's. */
 const COPIES_KEPT = 1;
@@ -48,7 +46,10 @@ interface IntakeParts {
   runs: Runs;
   locator: Locator;
   dependencies: Dependencies;
+  log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** @throws why nothing can be accepted now */
+  mustBeReady(): void;
   commit<T>(work: (turn: Turn) => T): Promise<T>;
   /** Slots of all workers known now, for estimates. */
   slots(): number;
@@ -64,6 +65,7 @@ export class Intake {
 
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const { parts } = this;
+    parts.mustBeReady();
     const graph = await this.check(workflow);
     const durability = durabilityOf(copies, require_copies);
     const content_hash = contentHash({ ...workflow, workflow_id: null } as unknown as JsonValue);
@@ -75,11 +77,10 @@ export class Intake {
         const record = parts.runs.live.get(known.uid)?.record ?? (await parts.reader.get('workflow', known.uid))!;
         return { record, duplicate: true, durability, estimated_start_time: record.started_at ?? this.estimate(null) };
       }
-      if (parts.runs.live.size >= ACTIVE_WORKFLOWS_MAX) {
-        throw new QueueFullError('too many workflows', 'ACTIVE_WORKFLOWS_MAX', parts.runs.live.size);
-      }
+      parts.runs.checkRoom();
       const waits = await this.dependenciesOf('workflow', workflow.dependencies);
       const record = await parts.commit((turn) => {
+        parts.runs.checkRoom(); // others were accepted meanwhile
         const live = parts.runs.create(
           turn,
           { ...workflow, workflow_id },
@@ -135,6 +136,7 @@ export class Intake {
 
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const { parts } = this;
+    parts.mustBeReady();
     checkAction(submission.task_type, 'task_type');
     checkBytes(submission.payload, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The payload');
     const { task_id: given, ...content } = submission;
@@ -170,6 +172,7 @@ export class Intake {
     const { parts } = this;
     const bytes = checkBytesOf(record.payload);
     await parts.commit((turn) => {
+      this.checkRoom(); // others were accepted meanwhile
       parts.tasks.create(
         turn,
         record,
@@ -196,6 +199,7 @@ export class Intake {
     config: { max_retries: number | undefined; timeout_ms: number | undefined },
   ): Promise<{ record: TaskRecord; queue_position: number | null }> {
     const { parts } = this;
+    parts.mustBeReady();
     const task = await parts.reader.get('task', uid);
     if (task === undefined || !isTerminal(task.status) || task.status === 'completed') {
       throw new InvalidStateError(
@@ -227,6 +231,7 @@ export class Intake {
         queued_at: now,
       };
       await parts.commit((turn) => {
+        this.checkRoom();
         turn.put({ ...latest, retry_count }); // the status of the ended task stays as it is (P5)
         parts.tasks.create(turn, record, checkBytesOf(record.payload));
       });
@@ -240,23 +245,33 @@ export class Intake {
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
   ): Promise<{ cleared_count: number; remaining_count: number }> {
     const { tasks } = this.parts;
+    this.parts.mustBeReady();
     let cleared = 0;
     // What has ended goes first: the queued ones that this call cancels stay to be seen.
     for (const status of ['failed', 'cancelled', 'dead_letter'] as const) {
       if (filter === undefined || filter === status) cleared += await this.forgetEnded(status);
     }
     if (filter === undefined || filter === 'queued') {
-      cleared += await this.parts.commit((turn) => {
-        let count = 0;
-        for (const task of [...tasks.live.values()]) {
-          if (task.record.status !== 'queued' || !tasks.live.has(task.record.uid)) continue;
-          tasks.cancel(turn, task, 'the queue was cleared', false);
-          count++;
-        }
-        return count;
-      });
+      const queued = [...tasks.live.values()].filter(({ record }) => record.status === 'queued');
+      for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
+        cleared += await this.cancelQueued(queued.slice(from, from + CLEAR_PAGE));
+      }
     }
     return { cleared_count: cleared, remaining_count: tasks.counts.queued };
+  }
+
+  /** Those of them that have not started or ended meanwhile. */
+  private async cancelQueued(page: readonly LiveTask[]): Promise<number> {
+    const { tasks, commit } = this.parts;
+    return await commit((turn) => {
+      let count = 0;
+      for (const task of page) {
+        if (tasks.live.get(task.record.uid) !== task || task.record.status !== 'queued') continue;
+        tasks.cancel(turn, task, 'the queue was cleared', false);
+        count++;
+      }
+      return count;
+    });
   }
 
   private async forgetEnded(status: 'failed' | 'cancelled' | 'dead_letter'): Promise<number> {
@@ -330,10 +345,11 @@ export class Intake {
   private waitFor(turn: Turn, waits: readonly Wait[], uid: string): void {
     const { dependencies, tasks, runs } = this.parts;
     for (const { alias, remote, status } of waits) {
+      if (!tasks.live.has(uid) && !runs.live.has(uid)) return; // one of them failed it
       if (!isTerminal(status)) {
         dependencies.add(alias, uid, remote);
-        // It may have ended between the look-up and this turn.
-        void this.endedMeanwhile(alias, remote);
+        // It may have ended since it was looked up; when this turn is on the disk, so is that.
+        if (!remote) turn.after(() => void this.endedMeanwhile(alias));
         continue;
       }
       if (alias.kind === 'task') tasks.unblock(turn, uid, alias.id, status);
@@ -341,10 +357,15 @@ export class Intake {
     }
   }
 
-  private async endedMeanwhile(alias: Alias, remote: boolean): Promise<void> {
-    if (remote) return; // the poll sees it
-    const local = await this.parts.lookUp(alias);
-    if (local !== undefined && isTerminal(local.status)) this.parts.dependencies.ended(alias, local.status);
+  private async endedMeanwhile(alias: Alias): Promise<void> {
+    const { lookUp, dependencies, log } = this.parts;
+    try {
+      const local = await lookUp(alias);
+      if (local !== undefined && isTerminal(local.status)) dependencies.ended(alias, local.status);
+    } catch (error) {
+      // A store that cannot be read is opened again, and what waits is then looked up anew.
+      log.warn({ alias, err: error }, 'a dependency could not be looked up');
+    }
   }
 }
 
@@ -391,11 +412,6 @@ function newTask(
     created_at: isoTime(now),
     queued_at: isoTime(now),
   };
-}
-
-function checkAction(action: string, place: string): void {
-  if (BUILT_IN_ACTIONS.includes(action) || /^fn:[A-Za-z_$][\w$.-]*$/.test(action)) return;
-  throw new UnknownActionError(action, place, BUILT_IN_ACTIONS, nearest(action, BUILT_IN_ACTIONS));
 }
 
 function checkBytesOf(payload: TaskRecord['payload']): number {

@@ -76,8 +76,11 @@ export function taskEnded(record: TaskRecord): RunEvent {
 export function replay(live: LiveRun, steps: readonly StepRecord[], tasks: readonly TaskRecord[]): boolean {
   const stepRecords = new Map(steps.map((step) => [step.step_id, step]));
   const tasksOf = Map.groupBy(tasks, (task) => task.step_id);
-  const { run } = live;
-  let stopping = run.start().stopping;
+  const { run, record } = live;
+  run.start();
+  // A run that has not ended and has an error was stopped from outside.
+  const stop: RunEvent = { type: 'stop', status: 'cancelled', error: record.error };
+  let stopping = record.error !== null && run.apply(stop).stopping;
   for (const [stepId] of [...run.steps()]) {
     const step = stepRecords.get(stepId);
     if (step === undefined) continue;

@@ -96,7 +96,8 @@ export class Locator {
   /** Asks the mesh, first where the record was last time. */
   private async ask(alias: Alias): Promise<Located | undefined> {
     const key = `${alias.kind}/${alias.id}`;
-    const known = this.found.get(key);
+    // Whether a worker is still there is told by its peer, not remembered.
+    const known = alias.kind === 'worker' ? undefined : this.found.get(key);
     if (known !== undefined && this.directory.find(known.peer_id)?.connected === true) return known;
     const [found] = await this.locate([alias], LOCATE_HOPS_MAX);
     if (found) {

@@ -38,7 +38,8 @@ export async function readActive(
     Promise.all(ids.map(async (id) => ({ alias: { kind, id }, local: await lookUp({ kind, id }) })));
   const remembered: Remembered = { tasks: [], workflows: [] };
   for (const record of await reader.active('task')) {
-    const log = (await reader.get('log', `${record.uid}/log`)) ?? null;
+    // A task that was never started has no log.
+    const log = record.attempt === 0 ? null : ((await reader.get('log', `${record.uid}/log`)) ?? null);
     remembered.tasks.push({ record, log, blockers: await blockersOf('task', record.depends_on) });
   }
   for (const record of await reader.active('workflow')) {

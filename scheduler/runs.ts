@@ -13,16 +13,20 @@ import { WorkflowGraph } from '../dag/graph.ts';
 import { EXPAND_CHUNK_ITEMS, jsonBytes, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import { parseWorkflow, type Workflow } from '../dag/schema.ts';
+import { checkAction } from './actions.ts';
+import { ConflictError, QueueFullError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { RESULT_BYTES_MAX } from './limits.ts';
+import { ACTIVE_WORKFLOWS_MAX, RESULT_BYTES_MAX } from './limits.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from './records.ts';
 import { StepTasks } from './step-tasks.ts';
 import { type Tasks, timeoutError } from './tasks.ts';
+
+const CANCELLED: ErrorShape = { code: 'CANCELLED', message: 'it was cancelled', retryable: false };
 
 export interface RunHooks {
   turn(work: (turn: Turn) => void): void;
@@ -71,6 +75,12 @@ export class Runs {
     this.live.clear();
     this.uids.clear();
     this.nested.clear();
+  }
+
+  /** @throws QueueFullError when no further workflow may begin here */
+  checkRoom(): void {
+    if (this.live.size < ACTIVE_WORKFLOWS_MAX) return;
+    throw new QueueFullError('too many workflows', 'ACTIVE_WORKFLOWS_MAX', this.live.size);
   }
 
   /** A new workflow, its definition already checked. It starts at once unless it waits for others. */
@@ -194,7 +204,10 @@ export class Runs {
   /** A task has ended: its step may end, others may become ready. */
   onTaskEnded(turn: Turn, record: TaskRecord): void {
     const child = this.nested.get(record.uid);
-    if (child !== undefined && record.status !== 'completed') this.cancel(turn, this.live.get(child), record.error);
+    if (child !== undefined && record.status !== 'completed') {
+      const parent = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
+      this.cancel(turn, this.live.get(child), record.error, parent?.forceStop);
+    }
     if (record.status === 'completed' && record.cache_key !== null && !record.placement?.reason.startsWith('cached')) {
       turn.put({ kind: 'cache', uid: `cache/${record.cache_key}`, task_uid: record.uid, output: record.output });
     }
@@ -228,6 +241,8 @@ export class Runs {
       live.blockers.clear();
       live.run.start();
     }
+    // What still has to end may take until after a crash: why the run stops is kept with it (P1).
+    live.record = { ...live.record, error: error ?? CANCELLED };
     this.apply(turn, live, { type: 'stop', status: 'cancelled', error });
     const cancelled: string[] = [];
     for (const stepId of open) if (live.run.step(stepId).status === 'cancelled') cancelled.push(stepId);
@@ -300,7 +315,7 @@ export class Runs {
       execution_time_ms: started_at === null ? null : Math.max(wallMs(ended_at) - wallMs(started_at), 0),
     });
     this.live.delete(live.record.uid);
-    this.uids.delete(live.record.workflow_id);
+    if (this.uids.get(live.record.workflow_id) === live.record.uid) this.uids.delete(live.record.workflow_id);
     const parent = live.record.parent_task_uid;
     if (parent !== null) {
       this.nested.delete(parent);
@@ -336,7 +351,9 @@ export class Runs {
           'Flatten them.',
         );
       }
+      this.checkRoom();
       const workflow = nestedWorkflow(task.record, () => makeId('wf', this.feedId, this.random));
+      if (this.uids.has(workflow.workflow_id)) throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
       // A wrong graph fails the task here, before anything is written.
       const graph = new WorkflowGraph(workflow.steps);
       checkReferences(workflow, graph);
@@ -373,6 +390,10 @@ export class Runs {
     const { run } = live;
     const stopping = replay(live, steps, tasks);
     if (stopping) this.stopTasks(turn, live);
+    // What was still to end when a stop was kept has ended with the process.
+    for (const { step_id, ended_at } of steps) {
+      if (ended_at === null && isEnded(run.step(step_id).status)) turn.put(stepRecord(live, step_id, this.now()));
+    }
     const ready: string[] = [];
     for (const [stepId, { status }] of run.steps()) if (status === 'ready') ready.push(stepId);
     const settled = run.status === 'running' || run.status === 'input_required' ? null : run.status;
@@ -407,6 +428,13 @@ function nestedWorkflow(record: TaskRecord, newId: () => string): Workflow & { w
     throw new FlowmeshError('INVALID_PAYLOAD', 'the input of a nested workflow must be an object');
   }
   const parsed = parseWorkflow({ ...workflow, input: { ...((workflow['input'] as JsonObject) ?? {}), ...input } });
+  if (parsed.dependencies.length > 0) {
+    throw new FlowmeshError(
+      'INVALID_PAYLOAD',
+      'a nested workflow cannot have `dependencies`; let the workflow that it is nested in wait for them',
+    );
+  }
+  for (const [position, step] of parsed.steps.entries()) checkAction(step.action, `steps[${position}].action`);
   return { ...parsed, workflow_id: parsed.workflow_id ?? newId() };
 }
 

@@ -182,7 +182,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       runs: this.runs,
       locator: this.locator,
       dependencies: this.dependencies,
+      log,
       lookUp: (alias) => this.lookUp(alias),
+      mustBeReady: () => this.mustBeReady(),
       commit: (work) => this.commit(work),
       slots: () => this.directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
@@ -260,8 +262,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     });
   }
 
-  /** A turn whose value is given when it is durable. */
+  /**
+   * A turn whose value is given when it is durable.
+   * @throws NotReadyError while the store is being read, or why it failed
+   */
   async commit<T>(work: (turn: Turn) => T): Promise<T> {
+    this.mustBeReady();
     return await this.journal.turn(work);
   }
 
@@ -370,10 +376,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   private taskEnded(turn: Turn, record: TaskRecord): void {
     this.runs.onTaskEnded(turn, record);
+    this.dependencies.forget('task', record.depends_on, record.uid);
     if (record.workflow_uid === null) this.dependencies.ended({ kind: 'task', id: record.task_id }, record.status);
   }
 
   private workflowEnded(_turn: Turn, record: WorkflowRecord): void {
+    this.dependencies.forget('workflow', record.dependencies, record.uid);
     this.dependencies.ended({ kind: 'workflow', id: record.workflow_id }, record.status);
   }
 

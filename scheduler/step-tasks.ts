@@ -169,6 +169,7 @@ export class StepTasks {
     bytes: number,
     hit: CacheRecord | undefined,
   ): void {
+    if (!this.hooks.isOpen(live)) return;
     const step_id = record.step_id!;
     const index = record.index ?? 0;
     if (!isRunning(live.run.step(step_id).status)) {

@@ -27,8 +27,7 @@ describe('a beat', () => {
     owner.answers.set('result', () => Promise.reject(new Error('not now')));
     expect(await owner.ask('a', 'lease', { leases: [lease] })).toEqual({ items: [] });
     await scene.pass(1_500);
-    const holdingOf = (peer: HandPeer) =>
-      peer.messages.findLast(({ method }) => method === 'beat')!.params['holding'];
+    const holdingOf = (peer: HandPeer) => peer.messages.findLast(({ method }) => method === 'beat')!.params['holding'];
     expect(holdingOf(owner)).toEqual([token]);
     expect(holdingOf(other)).toEqual([]);
     held.open();

@@ -78,9 +78,9 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
       world.at(random.between(10, 3_000), () => void mesh.restart(victim, disk));
     });
   }
-  const cancelled = new Set<string>();
+  const cancels: Cancels = { asked: new Set(), confirmed: new Set() };
   for (let count = random.below(8); count > 0; count--) {
-    world.at(random.between(500, 6_000), () => cancelOne(mesh, accepted, cancelled));
+    world.at(random.between(500, 6_000), () => cancelOne(mesh, accepted, cancels));
   }
   for (let count = random.below(4); count > 0; count--) {
     world.at(random.between(100, 5_000), () => cutOne(mesh, names));
@@ -97,7 +97,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const finished = await mesh.settle(accepted, 180_000);
   const failures = mesh.failures.map(({ message }) => message);
   if (!finished) failures.push('liveness: an accepted record is not terminal');
-  failures.push(...(await checkOutcomes(mesh, accepted, cancelled)));
+  failures.push(...(await checkOutcomes(mesh, accepted, cancels)));
   const starts = new Set(mesh.ledger.map(({ uid }) => uid)).size;
   return {
     seed,
@@ -167,8 +167,13 @@ function diamond(n: number) {
   });
 }
 
+interface Cancels {
+  asked: Set<string>;
+  confirmed: Set<string>;
+}
+
 /** A cancel that was confirmed holds, whatever happens to the peers after it. */
-function cancelOne(mesh: SimulatedMesh, accepted: readonly Accepted[], cancelled: Set<string>): void {
+function cancelOne(mesh: SimulatedMesh, accepted: readonly Accepted[], { asked, confirmed }: Cancels): void {
   if (accepted.length === 0) return;
   const { owner, kind, uid } = mesh.world.random.pick(accepted);
   const peer = mesh.peers.get(owner)!;
@@ -176,9 +181,10 @@ function cancelOne(mesh: SimulatedMesh, accepted: readonly Accepted[], cancelled
   const { scheduler } = peer;
   const options = { reason: 'simulated', force: mesh.world.random.chance(0.5) };
   const done = kind === 'task' ? scheduler.cancelTask(uid, options) : scheduler.cancelWorkflow(uid, options);
+  asked.add(uid);
   done.then(
-    () => cancelled.add(uid),
-    () => {}, // it has ended, or its owner is going down: then the cancel was not confirmed
+    () => confirmed.add(uid),
+    () => {}, // it has ended, or its owner is going down: then it may hold or not
   );
 }
 
@@ -196,11 +202,7 @@ function cutOne(mesh: SimulatedMesh, names: readonly string[]): void {
 }
 
 /** Every accepted record has the right result; only an `at_most_once` task may have failed, with its worker lost. */
-async function checkOutcomes(
-  mesh: SimulatedMesh,
-  accepted: readonly Accepted[],
-  cancelled: ReadonlySet<string>,
-): Promise<string[]> {
+async function checkOutcomes(mesh: SimulatedMesh, accepted: readonly Accepted[], cancels: Cancels): Promise<string[]> {
   const failures: string[] = [];
   for (const { owner, kind, uid, expected } of accepted) {
     const { reader } = mesh.peers.get(owner)!.store;
@@ -209,9 +211,10 @@ async function checkOutcomes(
       failures.push(`P1: ${kind} ${uid} was accepted by ${owner} and is gone`);
       continue;
     }
-    if (cancelled.has(uid)) {
-      if (record.status !== 'cancelled')
-        failures.push(`P1: the cancel of ${kind} ${uid} was confirmed; it is ${record.status}`);
+    // A cancel may be durable although its owner went down before it could say so; not the other way round.
+    if (record.status === 'cancelled' && cancels.asked.has(uid)) continue;
+    if (cancels.confirmed.has(uid)) {
+      failures.push(`P1: the cancel of ${kind} ${uid} was confirmed; it is ${record.status}`);
     } else if (!isTerminal(record.status)) failures.push(`liveness: ${kind} ${uid} is ${record.status}`);
     else if (record.status === 'completed') {
       const result = record.kind === 'task' ? record.output : record.result;

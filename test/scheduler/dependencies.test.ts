@@ -1,0 +1,203 @@
+import { describe, expect, test } from 'vitest';
+import { gate, Scene, task } from './scene.ts';
+import { HandPeer } from './hand-peer.ts';
+import { HeldDisk } from './held-disk.ts';
+
+const work = (task_id: string, ms: number, depends_on: string[] = []) =>
+  task({ task_id, payload: { ms }, depends_on });
+const failing = (task_id: string) => task({ task_id, task_type: 'sleep', payload: { duration_ms: -1 } });
+
+interface Located {
+  peer_id: string;
+  addresses: string[];
+  status: string;
+  content_hash: string;
+}
+
+/** A peer that owns tasks, and how they stand. */
+async function ownerByHand(scene: Scene, name: string, statuses: Map<string, string>): Promise<HandPeer> {
+  const peer = await HandPeer.joins(scene, name, ['a']);
+  peer.answers.set('locate', (params) => ({
+    found: (params['items'] as { id: string }[]).map(({ id }): Located | null => {
+      const status = statuses.get(id);
+      return status === undefined ? null : { peer_id: name, addresses: [], status, content_hash: '' };
+    }) as never,
+  }));
+  return peer;
+}
+
+describe('tasks that wait for tasks of this peer', () => {
+  test('start when all of them have completed', async () => {
+    const scene = await Scene.of(['a']);
+    const first = await scene.submit('a', work('first', 500));
+    await scene.submit('a', work('second', 900));
+    const last = await scene.submit('a', work('last', 0, ['first', 'second']));
+    await scene.ended('a', first.uid);
+    expect((await scene.task('a', last.uid)).status).toBe('queued');
+    expect((await scene.ended('a', last.uid)).status).toBe('completed');
+    const started = scene.mesh.ledger.find(({ uid }) => uid === last.uid)!.at;
+    expect(started).toBeGreaterThan(900);
+    expect(scene.scheduler('a').dependencies.size).toBe(0);
+  });
+
+  test('fail when one of them fails, and those that wait for them fail too', async () => {
+    const scene = await Scene.of(['a']);
+    await scene.run(scene.scheduler('a').pauseQueue(undefined));
+    await scene.submit('a', failing('bad'));
+    await scene.submit('a', work('other', 0));
+    const middle = await scene.submit('a', work('middle', 0, ['bad', 'other']));
+    const last = await scene.submit('a', work('last', 0, ['middle']));
+    await scene.run(scene.scheduler('a').resumeQueue());
+    expect((await scene.ended('a', middle.uid)).error).toMatchObject({ code: 'DEPENDENCY_FAILED' });
+    expect((await scene.ended('a', last.uid)).error).toMatchObject({ code: 'DEPENDENCY_FAILED' });
+    expect(scene.scheduler('a').dependencies.size).toBe(0);
+  });
+
+  test('on ones that have ended already: completed does not hold up, failed fails at once', async () => {
+    const scene = await Scene.of(['a']);
+    const good = await scene.submit('a', work('good', 0));
+    const bad = await scene.submit('a', failing('bad'));
+    await scene.ended('a', good.uid);
+    await scene.ended('a', bad.uid);
+    const after = await scene.submit('a', work('after-good', 0, ['good']));
+    expect((await scene.ended('a', after.uid)).status).toBe('completed');
+    const doomed = await scene.submit('a', work('after-bad', 0, ['bad', 'good']));
+    expect(await scene.task('a', doomed.uid)).toMatchObject({ status: 'failed', error: { code: 'DEPENDENCY_FAILED' } });
+    expect(scene.scheduler('a').dependencies.size).toBe(0);
+  });
+
+  test('wait on over a restart', async () => {
+    const scene = await Scene.of(['a']);
+    await scene.submit('a', task({ task_id: 'first', task_type: 'sleep', payload: { duration_ms: 5_000 } }));
+    const last = await scene.submit('a', work('last', 0, ['first']));
+    await scene.pass(100);
+    await scene.restart('a');
+    await scene.pass(1_000);
+    expect((await scene.task('a', last.uid)).status).toBe('queued');
+    expect((await scene.ended('a', last.uid)).status).toBe('completed');
+  });
+
+  test('that end between the look-up and the turn of the submit, and are not on the disk yet, are noticed', async () => {
+    const scene = new Scene();
+    const disk = new HeldDisk();
+    await scene.run(scene.mesh.start('a', { store: disk }));
+    const statuses = new Map([['remote', 'completed']]);
+    const peer = await ownerByHand(scene, 'h', statuses);
+    const answered = gate();
+    const answer = peer.answers.get('locate')!;
+    const first = await scene.submit('a', task({ task_id: 'first', task_type: 'approve' }));
+    await scene.pass(100);
+    peer.answers.set('locate', async (params, from) => {
+      await answered.opened;
+      return await answer(params, from);
+    });
+    const { scheduler } = scene.peer('a');
+    // `first` is looked up and waits for a person; then `remote` is, which takes a while.
+    const submitted = scheduler.submitTask(work('last', 0, ['first', 'remote']));
+    await scene.pass(100);
+    disk.hold();
+    const approved = scheduler.answerTask(first.uid, { approve: true, data: null });
+    await scene.pass(100);
+    answered.open();
+    await scene.pass(100);
+    disk.release();
+    await scene.run(approved);
+    const { record } = await scene.run(submitted);
+    expect((await scene.ended('a', record.uid)).status).toBe('completed');
+  });
+
+  test('on a workflow of another one that is cancelled: it fails, cancelled itself it is forgotten', async () => {
+    const scene = await Scene.of(['a']);
+    const { scheduler } = scene.peer('a');
+    const steps = [{ step_id: 's', action: 'approve' }];
+    const first = await scene.submitWorkflow('a', { workflow_id: 'first', name: 'first', steps });
+    const doomed = await scene.submitWorkflow('a', { name: 'doomed', steps, dependencies: ['first'] });
+    const given_up = await scene.submitWorkflow('a', { name: 'given-up', steps, dependencies: ['first'] });
+    const options = { reason: undefined, force: false };
+    await scene.run(scheduler.cancelWorkflow(given_up.uid, options));
+    expect((await scene.workflow('a', given_up.uid)).status).toBe('cancelled');
+    await scene.run(scheduler.cancelWorkflow(first.uid, options));
+    expect(await scene.endedWorkflow('a', doomed.uid)).toMatchObject({
+      status: 'failed',
+      error: { code: 'DEPENDENCY_FAILED' },
+    });
+    expect(scheduler.dependencies.size).toBe(0);
+  });
+});
+
+describe('tasks that wait for tasks of other peers', () => {
+  test('start when their owner says that they have completed', async () => {
+    const scene = await Scene.of(['a']);
+    const statuses = new Map([['far', 'running']]);
+    const peer = await ownerByHand(scene, 'h', statuses);
+    const { uid } = await scene.submit('a', work('near', 0, ['far']));
+    await scene.pass(3_000);
+    expect((await scene.task('a', uid)).status).toBe('queued');
+    statuses.delete('far'); // nobody knows it for a while: that is not its end
+    await scene.pass(3_000);
+    expect((await scene.task('a', uid)).status).toBe('queued');
+    statuses.set('far', 'completed');
+    expect((await scene.ended('a', uid)).status).toBe('completed');
+    const asked = peer.messages.length;
+    await scene.pass(5_000);
+    expect(peer.messages.slice(asked).map(({ method }) => method)).not.toContain('locate');
+  });
+
+  test('are asked for no more once nobody waits for them', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await ownerByHand(scene, 'h', new Map([['far', 'running']]));
+    const { scheduler } = scene.peer('a');
+    for (let round = 0; round < 3; round++) {
+      const { uid } = await scene.submit('a', work(`near-${round}`, 0, ['far']));
+      await scene.run(scheduler.cancelTask(uid, { reason: undefined, force: false }));
+    }
+    expect(scheduler.dependencies.size).toBe(0);
+    await scene.pass(1_000);
+    const asked = peer.messages.length;
+    await scene.pass(10_000);
+    expect(peer.messages.slice(asked).map(({ method }) => method)).not.toContain('locate');
+  });
+
+  test('are all asked for in turn, however many there are', async () => {
+    const scene = await Scene.of(['a']);
+    const count = 1_500;
+    const statuses = new Map(Array.from({ length: count }, (_, index) => [`far-${index}`, 'running']));
+    await ownerByHand(scene, 'h', statuses);
+    const submits = Array.from({ length: count }, (_, index) =>
+      scene.scheduler('a').submitTask(work(`near-${index}`, 0, [`far-${index}`])),
+    );
+    const receipts = await scene.run(Promise.all(submits));
+    // Those asked for first never end.
+    statuses.set(`far-${count - 1}`, 'completed');
+    expect((await scene.ended('a', receipts.at(-1)!.record.uid)).status).toBe('completed');
+  });
+
+  test('are asked for one question at a time, also while a peer does not answer', async () => {
+    const scene = await Scene.of(['a']);
+    const statuses = new Map([['far', 'running']]);
+    const peer = await ownerByHand(scene, 'h', statuses);
+    await scene.submit('a', work('near', 0, ['far']));
+    let open = 0;
+    let most = 0;
+    peer.answers.set('locate', async () => {
+      open++;
+      most = Math.max(most, open);
+      await new Promise<void>((resolve) => scene.world.at(4_000, resolve));
+      open--;
+      return { found: [null] };
+    });
+    for (let index = 0; index < 5; index++) {
+      await scene.pass(700);
+      scene.scheduler('a').dependencies.add({ kind: 'task', id: `other-${index}` }, 'nobody', true);
+    }
+    expect(most).toBe(1);
+  });
+
+  test('of an unknown id is refused', async () => {
+    const scene = await Scene.of(['a']);
+    await expect(scene.submit('a', work('near', 0, ['nowhere']))).rejects.toMatchObject({ code: 'UNKNOWN_DEPENDENCY' });
+    await expect(
+      scene.submitWorkflow('a', { name: 'w', steps: [{ step_id: 's', action: 'echo' }], dependencies: ['nowhere'] }),
+    ).rejects.toMatchObject({ code: 'UNKNOWN_DEPENDENCY' });
+  });
+});

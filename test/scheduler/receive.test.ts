@@ -1,0 +1,201 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { requiresSchema } from '../../dag/schema.ts';
+import type { Reader } from '../../scheduler/ports.ts';
+import { MemoryStore } from '../simulation/memory-store.ts';
+import { HandPeer, tokenOf } from './hand-peer.ts';
+import { type Gate, gate, Scene, task, workflow } from './scene.ts';
+
+const TOKEN = { uid: 'u', feed_id: 'f', epoch: 1, attempt: 1 };
+const RESULT = {
+  ...TOKEN,
+  status: 'completed',
+  output: null,
+  error: null,
+  execution_time_ms: 1,
+  lines: [],
+  dropped_lines: 0,
+};
+const LEASE = {
+  ...TOKEN,
+  worker_id: 'w',
+  action: 'echo',
+  payload: {},
+  requires: requiresSchema.parse({}),
+  timeout_ms: null,
+};
+
+/** Messages that do not have the form of their method. */
+const MALFORMED: [method: string, what: string, params: unknown][] = [
+  ['hello', 'nothing', null],
+  ['hello', 'a worker without slots', { name: 'x', version: '1', feed_ids: [], workers: [{ worker_id: 'w' }] }],
+  ['hello', 'too long a name', { name: 'x'.repeat(1_000) }],
+  ['beat', 'nothing', null],
+  ['beat', 'no state', { holding: [], knows: [] }],
+  ['lease', 'nothing', null],
+  ['lease', 'a lease without an action', { leases: [{ ...LEASE, action: undefined }] }],
+  ['lease', 'a negative attempt', { leases: [{ ...LEASE, attempt: -1 }] }],
+  ['lease', 'too many', { leases: Array.from({ length: 257 }, () => LEASE) }],
+  ['refuse', 'nothing', null],
+  ['refuse', 'another reason', { items: [{ ...TOKEN, reason: 'tired', message: '' }] }],
+  ['progress', 'nothing', null],
+  ['progress', 'more than all', { items: [{ ...TOKEN, percent: 101, message: null, lines: [] }] }],
+  ['result', 'nothing', null],
+  ['result', 'another status', { results: [{ ...RESULT, status: 'done' }] }],
+  ['result', 'one good and one bad', { results: [RESULT, { ...RESULT, output: undefined, attempt: 1.5 }] }],
+  ['cancel', 'nothing', null],
+  ['cancel', 'no force', { items: [{ ...TOKEN, reason: '' }] }],
+  ['claim', 'nothing', null],
+  ['claim', 'found by magic', { found_by: 'magic', state: {} }],
+  ['reserve', 'nothing', null],
+  ['reserve', 'another kind', { items: [{ kind: 'step', id: 'x', content_hash: '' }] }],
+  ['locate', 'nothing', null],
+  ['locate', 'no hops', { items: [], asked: [] }],
+  ['locate', 'too long an id', { items: [{ kind: 'task', id: 'x'.repeat(600) }], hops: 0, asked: [] }],
+  ['call', 'nothing', null],
+  ['call', 'no input', { tool: 'task_status', hops: 0 }],
+];
+
+describe('a message that does not have the form of its method', () => {
+  let scene: Scene;
+  let peer: HandPeer;
+  let uid: string;
+  beforeAll(async () => {
+    scene = await Scene.of(['a']);
+    peer = await HandPeer.joins(scene, 'h', ['a']);
+    ({ uid } = await scene.submit('a', task({ task_type: 'fn:hand' })));
+    peer.holding = [tokenOf(await peer.leased(1))];
+    await scene.pass(2_000);
+    peer.beating = false;
+    await scene.pass(100);
+  });
+
+  /** What the peer knows and does, but for how often it was asked. */
+  const known = async () => {
+    const { scheduler } = scene.peer('a');
+    const { requests_served, ...entry } = scheduler.directory.find('h')!;
+    return JSON.stringify([
+      entry,
+      scheduler.pool.running,
+      scheduler.tasks.counts,
+      scheduler.dependencies.size,
+      await scene.task('a', uid),
+    ]);
+  };
+
+  test.each(MALFORMED)('%s: %s', async (method, _what, params) => {
+    const before = await known();
+    await expect(peer.ask('a', method, params)).rejects.toMatchObject({ code: 'INVALID_MESSAGE', retryable: false });
+    expect(await known()).toBe(before);
+  });
+
+  test('names the method and the place', async () => {
+    await expect(peer.ask('a', 'lease', { leases: [{ ...LEASE, attempt: 'one' }] })).rejects.toThrow(
+      /"lease".*leases\.0\.attempt/,
+    );
+  });
+
+  test('of a method that does not exist is UNKNOWN_METHOD', async () => {
+    await expect(peer.ask('a', 'takeover', {})).rejects.toMatchObject({ code: 'UNKNOWN_METHOD' });
+    await expect(peer.ask('a', 'x'.repeat(10_000), {})).rejects.toMatchObject({ code: 'UNKNOWN_METHOD' });
+  });
+
+  test('as a notification is ignored', async () => {
+    const before = await known();
+    peer.network.notify('a', 'progress', { items: 'none' });
+    await scene.pass(100);
+    expect(await known()).toBe(before);
+  });
+});
+
+/** A store that says what is active only when a test lets it. */
+class SlowlyReadStore extends MemoryStore {
+  readonly #read: Gate;
+
+  constructor(read: Gate) {
+    super({ feed_id: 'slowslowslowslowslow' });
+    this.#read = read;
+  }
+
+  override get reader(): Reader {
+    const reader = super.reader;
+    return new Proxy(reader, {
+      get: (_of, name: keyof Reader) => async (...args: never[]) => {
+        if (name === 'active') await this.#read.opened;
+        return await (reader[name] as (...args: never[]) => unknown)(...args);
+      },
+    });
+  }
+}
+
+describe('a peer that reads its store', () => {
+  test('says so to what depends on it, and still works for others', async () => {
+    const scene = new Scene();
+    const read = gate();
+    const started = scene.mesh.start('a', { store: new SlowlyReadStore(read) });
+    await scene.pass(50);
+    const peer = new HandPeer(scene, 'h');
+    await scene.run(peer.network.connect('a'));
+    const { scheduler } = scene.peer('a');
+    const notReady = { code: 'NOT_READY', retryable: true };
+    await expect(peer.ask('a', 'result', { results: [RESULT] })).rejects.toMatchObject(notReady);
+    await expect(peer.ask('a', 'reserve', { items: [] })).rejects.toMatchObject(notReady);
+    const writes: (() => Promise<unknown>)[] = [
+      () => scheduler.submitTask(task()),
+      () => scheduler.submitWorkflow(workflow({ name: 'w', steps: [{ step_id: 's', action: 'echo' }] })),
+      () => scheduler.retryTask('u', { max_retries: undefined, timeout_ms: undefined }),
+      () => scheduler.cancelTask('u', { reason: undefined, force: false }),
+      () => scheduler.pauseQueue(undefined),
+      () => scheduler.resumeQueue(),
+      () => scheduler.clearQueue(undefined),
+    ];
+    for (const write of writes) await expect(scene.run(write())).rejects.toMatchObject(notReady);
+    expect(await peer.ask('a', 'describe', {})).toMatchObject({ name: 'a' });
+    const { worker_id } = scheduler.pool.states()[0]!;
+    expect(await peer.ask('a', 'lease', { leases: [{ ...LEASE, worker_id }] })).toEqual({ items: [] });
+    read.open();
+    await scene.run(started);
+    await scene.submit('a', task());
+  });
+});
+
+describe('call', () => {
+  test('runs a tool, and tells its error as an answer', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    const ask = () => peer.ask('a', 'call', { tool: 'echo', input: { x: 1 }, hops: 1 });
+    expect(await ask()).toMatchObject({ error: { code: 'NOT_READY' } });
+    scene.scheduler('a').serveCalls(async (tool, input, hops, from) => ({ tool, input, hops, from }));
+    expect(await ask()).toEqual({ output: { tool: 'echo', input: { x: 1 }, hops: 1, from: 'h' } });
+  });
+});
+
+describe('a peer is believed only about itself (P9)', () => {
+  test('progress and results of a lease that another holds change nothing unless they are its success', async () => {
+    const scene = await Scene.of(['a']);
+    const worker = await HandPeer.joins(scene, 'h', ['a']);
+    const { uid } = await scene.submit('a', task({ task_type: 'fn:hand' }));
+    const lease = await worker.leased(1);
+    worker.holding = [tokenOf(lease)];
+    const other = await HandPeer.joins(scene, 'i', ['a']);
+    other.holding = [tokenOf(lease)];
+    await other.ask('a', 'progress', { items: [{ ...tokenOf(lease), percent: 50, message: 'mine', lines: [] }] });
+    await other.result('a', lease, {
+      status: 'failed',
+      output: null,
+      error: { code: 'X', message: '', retryable: false },
+    });
+    await scene.pass(1_000);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'running', progress: 0 });
+    expect(other.cancels).toEqual([]);
+  });
+
+  test('a beat of another does not confirm a lease', async () => {
+    const scene = await Scene.of(['a']);
+    const worker = await HandPeer.joins(scene, 'h', ['a']);
+    const { uid } = await scene.submit('a', task({ task_type: 'fn:hand', at_most_once: true }));
+    const lease = await worker.leased(1);
+    const other = await HandPeer.joins(scene, 'i', ['a']);
+    other.holding = [tokenOf(lease)];
+    expect(await scene.ended('a', uid)).toMatchObject({ error: { code: 'WORKER_LOST' } });
+  });
+});

@@ -1,0 +1,322 @@
+import { describe, expect, test } from 'vitest';
+import type { JsonValue } from '../../dag/errors.ts';
+import { NESTING_LEVELS_MAX } from '../../dag/limits.ts';
+import { Scene, task, workflow } from './scene.ts';
+import { SlowEvaluator } from './slow-evaluator.ts';
+
+const NOT_FORCED = { reason: 'not wanted', force: false };
+
+async function withSlowEvaluator(): Promise<{ scene: Scene; evaluator: SlowEvaluator }> {
+  const evaluator = new SlowEvaluator();
+  return { scene: await Scene.of(['a'], { evaluator }), evaluator };
+}
+
+const nested = (over: object) => ({
+  name: 'outer',
+  steps: [{ step_id: 'inner', action: 'workflow', inputs: { workflow: { name: 'inner', ...over } } }],
+});
+
+/** The tasks of a workflow, by step and index. */
+async function tasksOf(scene: Scene, uid: string): Promise<Record<string, string>> {
+  const tasks = await scene.peer('a').store.reader.children('task', uid);
+  return Object.fromEntries(tasks.map(({ step_id, index, status }) => [`${step_id}${index ?? ''}`, status]));
+}
+
+describe('a cancel that was confirmed holds over a crash (P1)', () => {
+  test('while the inputs of a step are being evaluated', async () => {
+    const { scene, evaluator } = await withSlowEvaluator();
+    evaluator.hold();
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      input: { n: 2 },
+      steps: [
+        { step_id: 'a', action: 'fn:work', inputs: { x: '${ input.n * 2 }' } },
+        { step_id: 'b', action: 'fn:work', depends_on: ['a'] },
+      ],
+    });
+    await scene.until('the inputs are being evaluated', () => evaluator.waiting > 0);
+    const { cancelled_steps } = await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    expect(cancelled_steps).toContain('b');
+    await scene.restart('a');
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'cancelled',
+      error: { code: 'CANCELLED', message: 'cancelled: not wanted' },
+    });
+    expect(scene.mesh.ledger).toEqual([]);
+    const steps = await scene.peer('a').store.reader.children('step', uid);
+    expect(steps.map(({ step_id, status }) => [step_id, status]).sort()).toEqual([
+      ['a', 'cancelled'],
+      ['b', 'cancelled'],
+    ]);
+  });
+
+  test('while the output is being evaluated', async () => {
+    const { scene, evaluator } = await withSlowEvaluator();
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      steps: [{ step_id: 'a', action: 'fn:work', inputs: { ms: 100 } }],
+      output: '${ steps.a.output.ms + 1 }',
+    });
+    evaluator.hold();
+    await scene.until('the output is being evaluated', () => evaluator.waiting > 0);
+    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.restart('a');
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'cancelled', result: null });
+  });
+
+  test('without a crash, too: what is being evaluated does not start', async () => {
+    const { scene, evaluator } = await withSlowEvaluator();
+    evaluator.hold();
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      steps: [{ step_id: 'a', action: 'fn:work', foreach: [1, 2, 3], inputs: { x: '${ item * 2 }' } }],
+    });
+    await scene.until('the inputs are being evaluated', () => evaluator.waiting > 0);
+    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    evaluator.release();
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'cancelled' });
+    expect(scene.mesh.ledger).toEqual([]);
+  });
+
+  test('of a workflow that waits for another one', async () => {
+    const scene = await Scene.of(['a']);
+    const steps = [{ step_id: 's', action: 'approve' }];
+    await scene.submitWorkflow('a', { workflow_id: 'first', name: 'first', steps });
+    const { uid } = await scene.submitWorkflow('a', { name: 'second', steps, dependencies: ['first'] });
+    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.restart('a');
+    expect(await scene.workflow('a', uid)).toMatchObject({ status: 'cancelled', started_at: null });
+  });
+});
+
+describe('an evaluation that ends after a failed commit', () => {
+  test('does not make the tasks of the run that was dropped a second time', async () => {
+    const { scene, evaluator } = await withSlowEvaluator();
+    evaluator.hold();
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      steps: [{ step_id: 'a', action: 'fn:work', foreach: [1, 2], inputs: { ms: 50, x: '${ item * 2 }' } }],
+    });
+    await scene.until('the inputs are being evaluated', () => evaluator.waiting === 1);
+    scene.mesh.failNextSync('a');
+    await expect(scene.submit('a', task())).rejects.toMatchObject({ code: 'DISK_FULL' });
+    await scene.until('the run is taken up again', () => evaluator.waiting === 2);
+    evaluator.release();
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'completed',
+      result: { a: [{ ms: 50, x: 2 }, { ms: 50, x: 4 }] },
+    });
+    expect(scene.mesh.ledger).toHaveLength(2);
+  });
+});
+
+describe('the cache of a step', () => {
+  test('is used by a later run with the same action and inputs', async () => {
+    const scene = await Scene.of(['a']);
+    const value = (n: number): JsonValue => ({
+      name: 'w',
+      steps: [{ step_id: 'a', action: 'fn:work', cache: true, inputs: { n } }],
+    });
+    const first = await scene.submitWorkflow('a', value(1));
+    await scene.endedWorkflow('a', first.uid);
+    const again = await scene.submitWorkflow('a', value(1));
+    expect(await scene.endedWorkflow('a', again.uid)).toMatchObject({ status: 'completed', result: { a: { n: 1 } } });
+    expect(scene.mesh.ledger).toHaveLength(1);
+    const other = await scene.submitWorkflow('a', value(2));
+    await scene.endedWorkflow('a', other.uid);
+    expect(scene.mesh.ledger).toHaveLength(2);
+  });
+});
+
+describe('a nested workflow', () => {
+  test('runs with its input, and its result is the output of the step', async () => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'outer',
+      input: { n: 3 },
+      steps: [
+        {
+          step_id: 'inner',
+          action: 'workflow',
+          inputs: {
+            workflow: { name: 'inner', steps: [{ step_id: 's', action: 'echo', inputs: { x: 1 } }] },
+            input: { n: '${ input.n }' },
+          },
+        },
+      ],
+    });
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'completed', result: { inner: { s: { x: 1 } } } });
+  });
+
+  test.each([
+    ['with an action that nobody can offer', { steps: [{ step_id: 's', action: 'shel' }] }, 'UNKNOWN_ACTION'],
+    ['with a cycle', { steps: [{ step_id: 's', action: 'echo', depends_on: ['s'] }] }, 'CYCLE'],
+    ['without steps', {}, 'INVALID_WORKFLOW'],
+    [
+      'that waits for another workflow',
+      { steps: [{ step_id: 's', action: 'echo' }], dependencies: ['other'] },
+      'INVALID_PAYLOAD',
+    ],
+  ])('%s fails its step with a reason', async (_what, inner, code) => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', nested(inner) as never);
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code } });
+    expect(scene.scheduler('a').runs.live.size).toBe(0);
+  });
+
+  test('with the id of one that runs fails: ids are of one run', async () => {
+    const scene = await Scene.of(['a']);
+    const steps = [{ step_id: 's', action: 'approve' }];
+    const first = await scene.submitWorkflow('a', { workflow_id: 'taken', name: 'first', steps });
+    const { uid } = await scene.submitWorkflow('a', nested({ workflow_id: 'taken', steps }) as never);
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'CONFLICT' } });
+    expect(scene.scheduler('a').runs.byAlias('taken')?.record.uid).toBe(first.uid);
+  });
+
+  test('in itself is nested only so deep', async () => {
+    const scene = await Scene.of(['a']);
+    let inner: JsonValue = { name: 'leaf', steps: [{ step_id: 's', action: 'echo' }] };
+    for (let level = 0; level <= NESTING_LEVELS_MAX; level++) {
+      inner = { name: `level-${level}`, steps: [{ step_id: 's', action: 'workflow', inputs: { workflow: inner } }] };
+    }
+    const { uid } = await scene.submitWorkflow('a', inner);
+    const { status, error } = await scene.endedWorkflow('a', uid);
+    expect(status).toBe('failed');
+    expect(error!.message).toContain('nested too deep');
+  });
+
+  test('is cancelled with the workflow around it, its running tasks by force when that is asked', async () => {
+    const forces: boolean[] = [];
+    const scene = await Scene.of(['a'], {
+      actions: {
+        'fn:listen': (_request, { signal }) =>
+          new Promise((_resolve, reject) => {
+            signal.addEventListener('abort', () => {
+              forces.push((signal.reason as { force: boolean }).force);
+              reject(new Error('aborted'));
+            });
+          }),
+      },
+    });
+    for (const force of [true, false]) {
+      const { uid } = await scene.submitWorkflow('a', nested({ steps: [{ step_id: 's', action: 'fn:listen' }] }) as never);
+      await scene.until('it runs', () => scene.scheduler('a').pool.running === 1);
+      await scene.run(scene.scheduler('a').cancelWorkflow(uid, { reason: undefined, force }));
+      expect((await scene.workflow('a', uid)).status).toBe('cancelled');
+      await scene.until('it is ended', () => scene.scheduler('a').pool.running === 0);
+      expect(scene.scheduler('a').runs.live.size).toBe(0);
+    }
+    expect(forces).toEqual([true, false]);
+  });
+
+  test('whose task is cancelled is cancelled too', async () => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', nested({ steps: [{ step_id: 's', action: 'approve' }] }) as never);
+    await scene.until('the nested one runs', () => scene.scheduler('a').runs.live.size === 2);
+    await scene.run(scene.scheduler('a').cancelTask(`${uid}/inner/0`, NOT_FORCED));
+    expect(scene.scheduler('a').runs.live.size).toBe(0);
+    expect(scene.scheduler('a').tasks.live.size).toBe(0);
+  });
+
+  test('goes on over a restart', async () => {
+    const scene = await Scene.of(['a']);
+    const steps = [{ step_id: 's', action: 'fn:work', inputs: { ms: 3_000 } }];
+    const { uid } = await scene.submitWorkflow('a', nested({ steps }) as never);
+    await scene.until('it runs', () => scene.mesh.ledger.length === 1);
+    await scene.restart('a');
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'completed' });
+  });
+
+  test('that takes longer than its step may is ended', async () => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'outer',
+      steps: [
+        {
+          step_id: 'inner',
+          action: 'workflow',
+          timeout_ms: 2_000,
+          inputs: { workflow: { name: 'inner', steps: [{ step_id: 's', action: 'approve' }] } },
+        },
+      ],
+    });
+    await scene.pass(1_900);
+    expect(scene.scheduler('a').runs.live.size).toBe(2);
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'TIMEOUT' } });
+    expect(scene.scheduler('a').runs.live.size).toBe(0);
+    expect(scene.scheduler('a').tasks.live.size).toBe(0);
+  });
+
+  test('that fails is tried again as its step says', async () => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'outer',
+      steps: [
+        {
+          step_id: 'inner',
+          action: 'workflow',
+          retry: { max_retries: 1, initial_delay_ms: 10 },
+          inputs: {
+            workflow: {
+              workflow_id: 'inner-id',
+              name: 'inner',
+              steps: [{ step_id: 's', action: 'fn:flaky', inputs: { failures: 1 } }],
+            },
+          },
+        },
+      ],
+    });
+    // The flaky action fails the first attempt of each task, and each nested run has its own tasks.
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'NESTED_FAILED' } });
+    const tasks = await scene.peer('a').store.reader.children('task', uid);
+    expect(tasks).toMatchObject([{ failures: 2, dead_letter: true }]);
+  });
+});
+
+describe('a stopping run', () => {
+  test('ends its tasks everywhere: running, queued, sleeping and waiting ones', async () => {
+    const scene = await Scene.of(['a'], { slots: 1 });
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      steps: [
+        { step_id: 'runs', action: 'fn:work', inputs: { ms: 60_000 } },
+        { step_id: 'queued', action: 'fn:work' },
+        { step_id: 'sleeps', action: 'sleep', inputs: { duration_ms: 60_000 } },
+        { step_id: 'asks', action: 'approve' },
+        { step_id: 'fails', action: 'sleep', inputs: { duration_ms: 'x' }, when: '${ true }' },
+      ],
+    });
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'INVALID_PAYLOAD' } });
+    expect(await tasksOf(scene, uid)).toMatchObject({ fails: 'failed' });
+    expect(Object.values(await tasksOf(scene, uid)).filter((status) => status === 'cancelled')).toHaveLength(4);
+    await scene.until('nothing runs', () => scene.scheduler('a').pool.running === 0);
+    const { tasks, runs } = scene.scheduler('a');
+    expect([tasks.live.size, tasks.queue.size, runs.live.size]).toEqual([0, 0, 0]);
+  });
+});
+
+describe('an id', () => {
+  test('of a task of a step may be that of a submitted one: each is found while it lives', async () => {
+    const scene = await Scene.of(['a']);
+    const mine = await scene.submit('a', task({ task_id: 'w:s', task_type: 'approve' }));
+    const { uid } = await scene.submitWorkflow('a', {
+      workflow_id: 'w',
+      name: 'w',
+      steps: [{ step_id: 's', action: 'fn:work', inputs: { ms: 100 } }],
+    });
+    await scene.run(scene.scheduler('a').cancelTask(mine.uid, NOT_FORCED));
+    expect(scene.scheduler('a').tasks.byAlias('w:s')?.record.uid).toBe(`${uid}/s/0`);
+    await scene.endedWorkflow('a', uid);
+  });
+
+  test('submitted twice at once makes one workflow', async () => {
+    const scene = await Scene.of(['a']);
+    const value = { workflow_id: 'w', name: 'w', steps: [{ step_id: 's', action: 'echo' }] };
+    const { scheduler } = scene.peer('a');
+    const both = await scene.run(
+      Promise.all([scheduler.submitWorkflow(workflow(value)), scheduler.submitWorkflow(workflow(value))]),
+    );
+    expect(both.map(({ duplicate }) => duplicate)).toEqual([false, true]);
+    expect(both[0]!.record.uid).toBe(both[1]!.record.uid);
+  });
+});
