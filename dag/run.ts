@@ -142,6 +142,11 @@ export class Run {
     for (const [id, step] of this.#steps) yield [id, step.view()];
   }
 
+  /** Nothing new may begin: what was announced as a task and is none yet ends as cancelled. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
   /** Steps that run now, oldest first. */
   started(): string[] {
     return [...this.#running];

@@ -92,7 +92,12 @@ export class Dispatcher {
     let given = 0;
     while (waiting.length > 0) {
       const { of, head } = waiting.shift()!;
-      const task = this.tasks.live.get(head.uid)!;
+      const task = this.tasks.live.get(head.uid);
+      if (task === undefined || !this.tasks.queue.has(head.uid)) {
+        // One that began before it, and failed at once, has stopped the run of both.
+        pushNext(waiting, of);
+        continue;
+      }
       if (given++ === DISPATCH_TASKS_MAX) {
         turn.after(() => this.hooks.dispatchSoon());
         break;
@@ -118,8 +123,7 @@ export class Dispatcher {
           found_by: chosen.found_by,
         });
       }
-      const next = of.tasks.minKey();
-      if (next !== undefined) insertSorted(waiting, { of, head: next });
+      pushNext(waiting, of);
     }
     for (const [peer, batch] of leases.early) this.send(peer, batch);
     turn.after(() => {
@@ -282,8 +286,11 @@ function slotKey({ peer_id, worker_id }: Candidate): string {
   return `${peer_id}/${worker_id}`;
 }
 
-function insertSorted(list: ClassHead[], item: ClassHead): void {
+/** The next task of a class takes its place among the heads. */
+function pushNext(heads: ClassHead[], of: TaskClass): void {
+  const head = of.tasks.minKey();
+  if (head === undefined) return;
   let at = 0;
-  while (at < list.length && compareQueueKeys(list[at]!.head, item.head) <= 0) at++;
-  list.splice(at, 0, item);
+  while (at < heads.length && compareQueueKeys(heads[at]!.head, head) <= 0) at++;
+  heads.splice(at, 0, { of, head });
 }

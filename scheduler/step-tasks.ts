@@ -104,16 +104,28 @@ export class StepTasks {
     const { inputs } = templatesOf(step);
     const scopes = indexes.map((index): JsonObject => (items === null ? {} : { item: items[index] ?? null, index }));
     this.expressions.evaluate(turn, live, inputs.expressions, scopes, (later, results) => {
+      let ended = 0;
       for (const [position, index] of indexes.entries()) {
         if (!this.hooks.isOpen(live)) return;
         const values = results[position]!;
-        this.makeTask(later, live, step, items === null ? null : index, values, (filled) =>
-          fillTemplate(inputs, filled),
-        );
+        const item = items === null ? null : index;
+        const made = this.makeTask(later, live, step, item, values, (filled) => fillTemplate(inputs, filled));
+        if (!made) ended++;
       }
+      // No task will end in their place and make room for the next items.
+      if (ended > 0) this.issueLater(live, stepId);
     });
   }
 
+  private issueLater(live: LiveRun, stepId: string): void {
+    this.clock.defer(() =>
+      this.hooks.turn((turn) => {
+        if (this.hooks.isOpen(live)) this.issue(turn, live, stepId);
+      }),
+    );
+  }
+
+  /** @returns false when the item has ended without one */
   private makeTask(
     turn: Turn,
     live: LiveRun,
@@ -121,18 +133,18 @@ export class StepTasks {
     item: number | null,
     values: Values | FlowmeshError,
     fill: (values: Values) => JsonValue,
-  ): void {
+  ): boolean {
     const index = item ?? 0;
     const ended = (status: 'failed' | 'cancelled', error: ErrorShape | null) =>
       this.hooks.apply(turn, live, { type: 'task_ended', step_id: step.step_id, index, status, output: null, error });
     // The run stopped while the inputs were evaluated: what was announced to it must end.
-    if (!isRunning(live.run.step(step.step_id).status)) {
+    if (!mayBegin(live, step.step_id)) {
       ended('cancelled', null);
-      return;
+      return false;
     }
     if (values instanceof FlowmeshError) {
       ended('failed', values.toShape());
-      return;
+      return false;
     }
     const payload = fill(values) as JsonObject;
     const bytes = jsonBytes(payload);
@@ -140,18 +152,18 @@ export class StepTasks {
       const what = `inputs of step "${step.step_id}"${item === null ? '' : `, item ${item}`} are too large, in bytes`;
       const advice = 'Pass a reference to the data instead.';
       ended('failed', new LimitError('INPUT_BYTES_MAX', bytes, INPUT_BYTES_MAX, what, advice).toShape());
-      return;
+      return false;
     }
     if (this.tasks.live.size >= ACTIVE_TASKS_MAX) {
       const message = `this peer holds ACTIVE_TASKS_MAX (${ACTIVE_TASKS_MAX}) tasks; run the workflow again later`;
       ended('failed', { code: 'QUEUE_FULL', message, retryable: true });
-      return;
+      return false;
     }
     const record = this.taskRecord(live, step, item, payload);
     if (record.cache_key === null) {
       live.tasks.add(record.uid);
       this.tasks.create(turn, record, bytes);
-      return;
+      return true;
     }
     this.reader.get('cache', `cache/${record.cache_key}`).then(
       (hit) => this.hooks.turn((later) => this.createCached(later, live, record, bytes, hit)),
@@ -160,6 +172,7 @@ export class StepTasks {
         this.hooks.turn((later) => this.createCached(later, live, record, bytes, undefined));
       },
     );
+    return true;
   }
 
   private createCached(
@@ -172,7 +185,7 @@ export class StepTasks {
     if (!this.hooks.isOpen(live)) return;
     const step_id = record.step_id!;
     const index = record.index ?? 0;
-    if (!isRunning(live.run.step(step_id).status)) {
+    if (!mayBegin(live, step_id)) {
       this.hooks.apply(turn, live, {
         type: 'task_ended',
         step_id,
@@ -223,6 +236,10 @@ export class StepTasks {
   private now(): string {
     return isoTime(this.clock.wall());
   }
+}
+
+function mayBegin({ run }: LiveRun, stepId: string): boolean {
+  return !run.stopped && isRunning(run.step(stepId).status);
 }
 
 function describe(value: JsonValue): string {

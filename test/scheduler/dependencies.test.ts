@@ -1,10 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { gate, Scene, task } from './scene.ts';
 import { HandPeer } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
+import { gate, Scene, task } from './scene.ts';
 
-const work = (task_id: string, ms: number, depends_on: string[] = []) =>
-  task({ task_id, payload: { ms }, depends_on });
+const work = (task_id: string, ms: number, depends_on: string[] = []) => task({ task_id, payload: { ms }, depends_on });
 const failing = (task_id: string) => task({ task_id, task_type: 'sleep', payload: { duration_ms: -1 } });
 
 interface Located {

@@ -119,10 +119,12 @@ class SlowlyReadStore extends MemoryStore {
   override get reader(): Reader {
     const reader = super.reader;
     return new Proxy(reader, {
-      get: (_of, name: keyof Reader) => async (...args: never[]) => {
-        if (name === 'active') await this.#read.opened;
-        return await (reader[name] as (...args: never[]) => unknown)(...args);
-      },
+      get:
+        (_of, name: keyof Reader) =>
+        async (...args: never[]) => {
+          if (name === 'active') await this.#read.opened;
+          return await (reader[name] as (...args: never[]) => unknown)(...args);
+        },
     });
   }
 }

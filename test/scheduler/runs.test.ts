@@ -104,7 +104,12 @@ describe('an evaluation that ends after a failed commit', () => {
     evaluator.release();
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({
       status: 'completed',
-      result: { a: [{ ms: 50, x: 2 }, { ms: 50, x: 4 }] },
+      result: {
+        a: [
+          { ms: 50, x: 2 },
+          { ms: 50, x: 4 },
+        ],
+      },
     });
     expect(scene.mesh.ledger).toHaveLength(2);
   });
@@ -145,7 +150,10 @@ describe('a nested workflow', () => {
         },
       ],
     });
-    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'completed', result: { inner: { s: { x: 1 } } } });
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'completed',
+      result: { inner: { s: { x: 1 } } },
+    });
   });
 
   test.each([
@@ -199,7 +207,10 @@ describe('a nested workflow', () => {
       },
     });
     for (const force of [true, false]) {
-      const { uid } = await scene.submitWorkflow('a', nested({ steps: [{ step_id: 's', action: 'fn:listen' }] }) as never);
+      const { uid } = await scene.submitWorkflow(
+        'a',
+        nested({ steps: [{ step_id: 's', action: 'fn:listen' }] }) as never,
+      );
       await scene.until('it runs', () => scene.scheduler('a').pool.running === 1);
       await scene.run(scene.scheduler('a').cancelWorkflow(uid, { reason: undefined, force }));
       expect((await scene.workflow('a', uid)).status).toBe('cancelled');
