@@ -15,6 +15,8 @@ import type { WorkerPool } from './worker.ts';
 const KNOWS_MAX = 64;
 const REMEMBERED_DIALS_MAX = 1_024;
 
+const ENDED = { force: false, reason: 'the task has ended' };
+
 export interface BeatParts {
   clock: Clock;
   network: Network;
@@ -112,11 +114,9 @@ export class Beats {
     const { directory, clock, tasks, options } = this.parts;
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
     if (this.parts.isReady()) {
-      const stale = tasks.confirm(peer, beat.holding);
-      tasks.leases.cancel(
-        peer,
-        stale.map((token) => ({ ...token, force: false, reason: 'the task has ended' })),
-      );
+      const ended = tasks.confirm(peer, beat.holding).map((token) => ({ ...token, ...ENDED }));
+      // Not before their ends are on the disk: the worker forgets the results that it keeps (P1, P3).
+      if (ended.length > 0) this.parts.turn((turn) => turn.after(() => tasks.leases.cancel(peer, ended)));
       if (tasks.queue.size > 0) this.parts.dispatchSoon();
     }
     if (beat.state.waiting.length > 0) this.claim(entry.peer_id, beat.state.waiting, 'connected');

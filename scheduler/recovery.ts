@@ -40,7 +40,9 @@ export async function readActive(
   for (const record of await reader.active('task')) {
     // A task that was never started has no log.
     const log = record.attempt === 0 ? null : ((await reader.get('log', `${record.uid}/log`)) ?? null);
-    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record.depends_on) });
+    // One that was started has waited for them already.
+    const waits = record.attempt === 0 ? record.depends_on : [];
+    remembered.tasks.push({ record, log, blockers: await blockersOf('task', waits) });
   }
   for (const record of await reader.active('workflow')) {
     const definition = await reader.get('definition', `${record.uid}:definition`);

@@ -26,18 +26,11 @@ import { Changes, type PriorityChange } from './changes.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { InvalidStateError, NotReadyError, StoppedError } from './errors.ts';
+import { NotReadyError, StoppedError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Turn } from './journal.ts';
-import {
-  BEAT_INTERVAL_MS,
-  LEAVE_WAIT_MS,
-  OFFER_CLASSES_MAX,
-  OFFER_INTERVAL_MS,
-  TAKEOVER_MS,
-  WORKERS_MAX,
-} from './limits.ts';
+import { BEAT_INTERVAL_MS, LEAVE_WAIT_MS, OFFER_CLASSES_MAX, OFFER_INTERVAL_MS, TAKEOVER_MS } from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
 import type { Alias, Located, PeerState } from './messages.ts';
 import { capabilityNames } from './placement.ts';
@@ -48,6 +41,7 @@ import { readActive, restore } from './recovery.ts';
 import { Runs } from './runs.ts';
 import { Tasks } from './tasks.ts';
 import { WorkerPool } from './worker.ts';
+import { WorkerRegistry } from './worker-registry.ts';
 
 export interface SchedulerComponents {
   clock: Clock;
@@ -98,6 +92,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private readonly journal: Journal;
   private readonly intake: Intake;
   private readonly changes: Changes;
+  private readonly registry: WorkerRegistry;
   private queueRecord: QueueRecord;
   private callHandler: CallHandler | null = null;
   private dispatchWanted = false;
@@ -195,6 +190,15 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       mustBeReady: () => this.mustBeReady(),
       commit: (work) => this.commit(work),
     });
+    this.registry = new WorkerRegistry({
+      clock,
+      pool: this.pool,
+      locator: this.locator,
+      reader: store.reader,
+      feedId: () => this.feed_id,
+      commit: (work) => this.commit(work),
+      onChange: () => this.capabilitiesChanged(),
+    });
     this.queueRecord = this.openQueue();
   }
 
@@ -216,7 +220,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       status: 'active',
       registered_at: isoTime(this.clock.wall()),
     });
-    for (const record of await this.store.reader.active('worker')) this.pool.define(record);
+    await this.registry.takeUp();
     this.directory.entry(this.self, this.clock.now()).connected = true;
     await this.takeUp((turn) => this.tasks.loseLeasesOf(turn, this.self));
     this.capabilitiesChanged();
@@ -557,47 +561,14 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     return this.intake.clearQueue(filter);
   }
 
-  async registerWorker(registration: WorkerRegistration): Promise<WorkerRecord> {
-    if (this.pool.count >= WORKERS_MAX && !this.pool.has(registration.worker_id)) {
-      throw new FlowmeshError('TOO_MANY_WORKERS', `a peer has at most ${WORKERS_MAX} workers; unregister one first`);
-    }
-    const elsewhere = await this.resolve({ kind: 'worker', id: registration.worker_id });
-    // An id that was given up is free again.
-    if (elsewhere !== undefined && !elsewhere.here && elsewhere.at.status !== 'offline') {
-      throw new FlowmeshError(
-        'CONFLICT',
-        `worker "${registration.worker_id}" exists on peer ${elsewhere.at.peer_id}; choose another id`,
-      );
-    }
-    const record: WorkerRecord = {
-      kind: 'worker',
-      uid: `worker/${this.feed_id}/${registration.worker_id}`,
-      ...registration,
-      status: 'active',
-      registered_at: isoTime(this.clock.wall()),
-    };
-    await this.commit((turn) => turn.put(record));
-    this.pool.define(record);
-    this.capabilitiesChanged();
-    return record;
+  registerWorker(registration: WorkerRegistration): Promise<WorkerRecord> {
+    return this.registry.register(registration);
   }
 
-  async unregisterWorker(
+  unregisterWorker(
     worker_id: string,
     options: { graceful: boolean; timeout_ms: number },
   ): Promise<{ completed_tasks: number; abandoned_tasks: number }> {
-    const record = this.pool.recordOf(worker_id);
-    if (record === undefined) throw new InvalidStateError(`worker ${worker_id} is not registered here now`);
-    const draining: WorkerRecord = { ...record, status: 'draining' };
-    this.pool.define(draining);
-    this.capabilitiesChanged();
-    const { completed, abandoned } = await this.pool.drain(worker_id, options.graceful ? options.timeout_ms : 0);
-    const given_up = { completed_tasks: completed, abandoned_tasks: abandoned };
-    // Registered anew meanwhile, or given up by a later call: it is not this call's any more.
-    if (this.pool.recordOf(worker_id) !== draining) return given_up;
-    this.pool.remove(worker_id);
-    this.capabilitiesChanged();
-    if (record.uid !== '') await this.commit((turn) => turn.put({ ...record, status: 'offline' }));
-    return given_up;
+    return this.registry.unregister(worker_id, options);
   }
 }

@@ -453,7 +453,7 @@ export class Tasks {
     if (status !== 'completed') {
       const message = `the task "${dependency}" it depends on is ${status}`;
       this.fail(turn, task, { code: 'DEPENDENCY_FAILED', message, retryable: false }, false);
-    } else if (task.blockers.size === 0) {
+    } else if (task.blockers.size === 0 && task.record.status === 'queued') {
       this.enqueue(turn, task);
     }
   }

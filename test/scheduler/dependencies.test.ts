@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { HandPeer } from './hand-peer.ts';
+import { HandPeer, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
 import { gate, Scene, task } from './scene.ts';
 
@@ -140,6 +140,20 @@ describe('tasks that wait for tasks of other peers', () => {
     const asked = peer.messages.length;
     await scene.pass(5_000);
     expect(peer.messages.slice(asked).map(({ method }) => method)).not.toContain('locate');
+  });
+
+  test('run once, although their owner restarts while they run and asks for what they waited for again', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await ownerByHand(scene, 'h', new Map([['far', 'completed']]));
+    const waits = task({ task_type: 'fn:hand', depends_on: ['far'], at_most_once: true });
+    const { uid } = await scene.submit('a', waits);
+    peer.holding = [tokenOf(await peer.leased(1))];
+    await scene.pass(100);
+    await scene.restart('a');
+    await scene.run(peer.network.connect('a'));
+    await scene.pass(5_000);
+    expect((await scene.task('a', uid)).status).toBe('running');
+    expect(peer.leases).toHaveLength(1);
   });
 
   test('are asked for no more once nobody waits for them', async () => {

@@ -10,10 +10,10 @@ import { parseWorkflow } from '../../dag/schema.ts';
 import { liveRun, replay } from '../../scheduler/live-run.ts';
 import { isTerminal, type WorkflowRecord } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
+import { SlowEvaluator } from '../simulation/slow-evaluator.ts';
 import { Scene, workflow } from './scene.ts';
-import { SlowEvaluator } from './slow-evaluator.ts';
 
-const RUNS = 1500;
+const RUNS = 150;
 const EVALUATION_MS = 7;
 
 const stepParts = fc.record({

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../dag/errors.ts';
 import { NESTING_LEVELS_MAX } from '../../dag/limits.ts';
+import { SlowEvaluator } from '../simulation/slow-evaluator.ts';
 import { Scene, task, workflow } from './scene.ts';
-import { SlowEvaluator } from './slow-evaluator.ts';
 
 const NOT_FORCED = { reason: 'not wanted', force: false };
 

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { retrySchema } from '../../dag/schema.ts';
 import { ATTEMPT_HISTORY_MAX, LOG_LINES_MAX, LOST_ATTEMPTS_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
-import { HandPeer, tokenOf } from './hand-peer.ts';
+import { HandPeer, resultOf, tokenOf } from './hand-peer.ts';
+import { HeldDisk } from './held-disk.ts';
 import { Scene, task } from './scene.ts';
 
 const FAILED = { status: 'failed', output: null } as const;
@@ -59,6 +60,23 @@ describe('results (P3)', () => {
     await scene.until('the store is open again', () => scene.scheduler('a').ready);
     await peers[0]!.result('a', lease);
     expect((await scene.task('a', uid)).status).toBe('completed');
+  });
+
+  test('it is not called back by a beat while its end is not on the disk', async () => {
+    const scene = new Scene();
+    const disk = new HeldDisk();
+    await scene.run(scene.mesh.start('a', { store: disk }));
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    await scene.submit('a', hand());
+    const lease = await peer.leased(1);
+    await scene.pass(100);
+    disk.hold();
+    void peer.network.request('a', 'result', { results: [resultOf(lease)] } as never, 60_000);
+    peer.holding = [tokenOf(lease)];
+    await scene.pass(3_000);
+    expect(peer.cancels).toEqual([]);
+    disk.release();
+    await scene.until('it is called back', () => peer.cancels.length > 0);
   });
 
   test('an earlier lease commits a success, and the current one is cancelled', async () => {

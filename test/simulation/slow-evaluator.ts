@@ -1,12 +1,11 @@
 /** Expressions whose values come later, as they do from another thread: a crash may come in between. */
 import type { ErrorShape, JsonValue } from '../../dag/errors.ts';
 import type { EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
-import { MemoryEvaluator } from '../simulation/memory-evaluator.ts';
-import { type Gate, gate } from './scene.ts';
+import { MemoryEvaluator } from './memory-evaluator.ts';
 
 export class SlowEvaluator implements Evaluator {
   readonly #evaluator = new MemoryEvaluator();
-  #gate: Gate | null = null;
+  #gate: PromiseWithResolvers<void> | null = null;
   /** Waits before each answer, as a test likes. */
   pause: () => Promise<void> = async () => {};
   /** Questions that wait for an answer. */
@@ -18,18 +17,18 @@ export class SlowEvaluator implements Evaluator {
 
   async evaluate(jobs: EvaluationJob[]): Promise<({ value: JsonValue } | { error: ErrorShape })[]> {
     this.waiting++;
-    await this.#gate?.opened;
+    await this.#gate?.promise;
     await this.pause();
     this.waiting--;
     return await this.#evaluator.evaluate(jobs);
   }
 
   hold(): void {
-    this.#gate = gate();
+    this.#gate = Promise.withResolvers();
   }
 
   release(): void {
-    this.#gate?.open();
+    this.#gate?.resolve();
     this.#gate = null;
   }
 }

@@ -1,0 +1,194 @@
+import { describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../dag/errors.ts';
+import { RESERVATION_MS } from '../../scheduler/limits.ts';
+import { HandPeer } from './hand-peer.ts';
+import { Scene, task } from './scene.ts';
+
+const found = (peer_id: string, over: JsonObject = {}) => ({
+  peer_id,
+  addresses: [],
+  status: 'running',
+  content_hash: 'h',
+  ...over,
+});
+const asked = (peer: HandPeer, method: string) => peer.messages.filter((message) => message.method === method);
+const alias = (id: string) => ({ kind: 'task' as const, id });
+
+describe('where a record is', () => {
+  test('here, live or ended, without a question', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    const { uid } = await scene.submit('a', task({ task_id: 'mine' }));
+    peer.messages.length = 0;
+    expect(await scene.run(scene.scheduler('a').resolve(alias('mine')))).toEqual({ here: true, uid });
+    await scene.ended('a', uid);
+    expect(await scene.run(scene.scheduler('a').resolve(alias('mine')))).toEqual({ here: true, uid });
+    expect(asked(peer, 'locate')).toEqual([]);
+  });
+
+  test('at the connected peer whose feed a made id names, without a question', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.state.feed_ids = ['0123456789abcdefghij'];
+    await peer.beat('a');
+    const located = await scene.run(scene.scheduler('a').resolve(alias('task-012345-abcdefghijkl')));
+    expect(located).toMatchObject({ here: false, at: { peer_id: 'h' } });
+    expect(asked(peer, 'locate')).toEqual([]);
+  });
+
+  test('kept by a peer that is away: that is said, and of a found record too', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.state.feed_ids = ['0123456789abcdefghij'];
+    peer.answers.set('locate', () => ({ found: [found('h')] }));
+    await peer.beat('a');
+    await scene.run(scene.scheduler('a').resolve(alias('theirs')));
+    scene.mesh.board.cut('a', 'h');
+    await scene.pass(100);
+    for (const id of ['task-012345-abcdefghijkl', 'theirs']) {
+      await expect(scene.run(scene.scheduler('a').resolve(alias(id)))).rejects.toMatchObject({
+        code: 'OWNER_UNREACHABLE',
+        retryable: true,
+      });
+    }
+  });
+
+  test('at the peer that says so, which is remembered while it is connected', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    i.answers.set('locate', () => ({ found: [found('i')] }));
+    for (let round = 0; round < 2; round++) {
+      const located = await scene.run(scene.scheduler('a').resolve(alias('theirs')));
+      expect(located).toMatchObject({ here: false, at: { peer_id: 'i' } });
+    }
+    expect([asked(h, 'locate').length, asked(i, 'locate').length]).toEqual([1, 1]);
+  });
+
+  test('of a worker is not remembered: it may be gone', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.answers.set('locate', () => ({ found: [found('h', { status: 'active' })] }));
+    const { scheduler } = scene.peer('a');
+    const registration = {
+      worker_id: 'w1',
+      capabilities: ['gpu'],
+      max_concurrent_tasks: 1,
+      resource_limits: { cpu_cores: null, memory_gb: null },
+      metadata: {},
+    };
+    await expect(scene.run(scheduler.registerWorker(registration))).rejects.toMatchObject({ code: 'CONFLICT' });
+    peer.answers.set('locate', () => ({ found: [found('h', { status: 'offline' })] }));
+    expect(await scene.run(scheduler.registerWorker(registration))).toMatchObject({ status: 'active' });
+  });
+
+  test('nowhere, when nobody knows it or their answers cannot be read', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    h.answers.set('locate', () => ({ found: 'here' }));
+    i.answers.set('locate', () => Promise.reject(new Error('no')));
+    expect(await scene.run(scene.scheduler('a').resolve(alias('unknown')))).toBeUndefined();
+  });
+
+  test('is answered for others: from here, or through the peers of this one that were not asked', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    const j = await HandPeer.joins(scene, 'j', ['a']);
+    await scene.submit('a', task({ task_id: 'mine', delay_ms: 60_000 }));
+    for (const peer of [h, i, j]) peer.messages.length = 0;
+    i.answers.set('locate', () => ({ found: [found('i')] }));
+    const question = (hops: number, others: string[]) =>
+      h.ask('a', 'locate', { items: [alias('mine'), alias('theirs')], hops, asked: others });
+    expect(await question(0, [])).toMatchObject({ found: [{ peer_id: 'a', status: 'queued' }, null] });
+    expect(await question(1, ['h', 'j'])).toMatchObject({ found: [{ peer_id: 'a' }, { peer_id: 'i' }] });
+    expect([asked(h, 'locate').length, asked(j, 'locate').length]).toEqual([0, 0]);
+    expect(asked(i, 'locate')[0]!.params).toMatchObject({ items: [alias('theirs')], hops: 0 });
+    expect(await question(1, ['h', 'i', 'j'])).toMatchObject({ found: [{ peer_id: 'a' }, null] });
+  });
+});
+
+describe('a call', () => {
+  test('goes to the peer itself, else through the one that named it', async () => {
+    const scene = await Scene.of(['a']);
+    const via = await HandPeer.joins(scene, 'via', ['a']);
+    via.answers.set('locate', () => ({ found: [found('far')] }));
+    via.answers.set('call', (params) => ({ output: { tool: params['tool']! } }));
+    const { scheduler } = scene.peer('a');
+    await scene.run(scheduler.resolve(alias('theirs')));
+    scene.mesh.board.cut('a', 'far');
+    expect(await scene.run(scheduler.call('far', [], 'task_status', {}, 1))).toEqual({ tool: 'task_status' });
+    await expect(scene.run(scheduler.call('nobody', [], 'task_status', {}, 1))).rejects.toMatchObject({
+      code: 'PEER_UNREACHABLE',
+    });
+    const far = new HandPeer(scene, 'far');
+    far.answers.set('call', () => ({ output: { from: 'far' } }));
+    scene.mesh.board.heal('a', 'far');
+    expect(await scene.run(scheduler.call('far', [], 'task_status', {}, 1))).toEqual({ from: 'far' });
+  });
+
+  test.each([
+    ['an error', { error: { code: 'NOT_FOUND', message: 'no such task', retryable: false } }, 'NOT_FOUND'],
+    ['nothing', null, 'BAD_ANSWER'],
+    ['something else', { result: 1 }, 'BAD_ANSWER'],
+  ])('that is answered with %s rejects', async (_what, answer, code) => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.answers.set('call', () => answer);
+    await expect(scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0))).rejects.toMatchObject({ code });
+  });
+
+  test('is not handed on for ever', async () => {
+    const scene = await Scene.of(['a']);
+    const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 4));
+    await expect(call()).rejects.toMatchObject({ code: 'HOPS_EXCEEDED' });
+  });
+});
+
+describe('reservations', () => {
+  const item = (content_hash: string) => ({ ...alias('wanted'), content_hash });
+  const reserve = (peer: HandPeer, content_hash: string) =>
+    peer.ask('a', 'reserve', { items: [item(content_hash)] }) as Promise<unknown>;
+
+  test('are given to the first that asks, for a while', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    expect(await reserve(h, 'x')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
+    expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
+    expect(await reserve(h, 'z')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'z' }] });
+    await scene.pass(RESERVATION_MS + 1_000 + RESERVATION_MS * 0.1);
+    expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'i', content_hash: 'y' }] });
+  });
+
+  test('make submits of one id at several peers at once meet', async () => {
+    const names = ['a', 'b', 'c'];
+    for (let round = 0; round < 5; round++) {
+      const scene = await Scene.of(names);
+      const submits = names.map((name) => scene.scheduler(name).submitTask(task({ task_id: `id-${round}` })));
+      const outcomes = await scene.run(Promise.allSettled(submits));
+      const accepted = outcomes.filter(({ status }) => status === 'fulfilled');
+      const refusals = outcomes.flatMap((each) => (each.status === 'rejected' ? [each.reason.code] : []));
+      expect(accepted).toHaveLength(1);
+      expect(refusals).toEqual(['ELSEWHERE', 'ELSEWHERE']);
+    }
+  });
+
+  test('of an id with other content are a conflict that names the peer', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.submit('b', task({ task_id: 'wanted', delay_ms: 60_000 }));
+    await expect(scene.submit('a', task({ task_id: 'wanted', priority: 3 }))).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining('on peer b'),
+    });
+  });
+
+  test('go to the next peer in the order when one does not answer', async () => {
+    const scene = await Scene.of(['a']);
+    const peers = [await HandPeer.joins(scene, 'h', ['a']), await HandPeer.joins(scene, 'i', ['a'])];
+    for (const peer of peers) peer.answers.set('reserve', () => Promise.reject(new Error('no')));
+    const { record } = await scene.run(scene.scheduler('a').submitTask(task({ task_id: 'wanted' })));
+    expect(record.task_id).toBe('wanted');
+  });
+});
