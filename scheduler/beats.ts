@@ -124,17 +124,22 @@ export class Beats {
   }
 
   private meet(peer: string, addresses: string[]): void {
-    const { network, directory, clock, options, log } = this.parts;
+    const { network, directory, options, log } = this.parts;
     if (peer === network.self || directory.find(peer)?.connected === true) return;
-    if (network.connected().length >= options.target_connections) return;
-    const now = clock.now();
-    if (now - (this.dialled.get(peer) ?? Number.NEGATIVE_INFINITY) < DIAL_AGAIN_MS) return;
-    this.dialled.delete(peer);
-    this.dialled.set(peer, now);
-    if (this.dialled.size > REMEMBERED_DIALS_MAX) this.dialled.delete(this.dialled.keys().next().value!);
+    if (network.connected().length >= options.target_connections || !this.mayDial(peer)) return;
     network.connect(peer, addresses).catch((error: unknown) => {
       log.debug({ peer, error }, 'a peer that another one knows cannot be reached');
     });
+  }
+
+  /** What others tell makes this peer dial another one only now and then. */
+  private mayDial(peer: string): boolean {
+    const now = this.parts.clock.now();
+    if (now - (this.dialled.get(peer) ?? Number.NEGATIVE_INFINITY) < DIAL_AGAIN_MS) return false;
+    this.dialled.delete(peer);
+    this.dialled.set(peer, now);
+    if (this.dialled.size > REMEMBERED_DIALS_MAX) this.dialled.delete(this.dialled.keys().next().value!);
+    return true;
   }
 
   // --- claims and offers ---------------------------------------------------------------------------------------------
@@ -197,6 +202,7 @@ export class Beats {
       this.claim(owner, classes, 'connected');
       return;
     }
+    if (!this.mayDial(owner)) return;
     network.connect(owner, addresses).then(
       () => this.claim(owner, classes, 'offer'),
       (error: unknown) => log.debug({ owner, error }, 'the owner of an offer cannot be reached'),

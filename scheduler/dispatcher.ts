@@ -17,15 +17,13 @@ import {
   DISPATCH_TASKS_MAX,
   LEASE_BATCH_BYTES,
   LEASE_BATCH_MAX,
-  PROVIDERS_CACHE_MS,
-  PROVIDERS_DEADLINE_MS,
-  PROVIDERS_MAX,
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
 import type { LiveTask } from './live-task.ts';
 import { type Lease, refuseRequestSchema } from './messages.ts';
 import { type Candidate, capabilityToLookUp, choose, RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
+import { ProviderLookUps } from './provider-look-ups.ts';
 import { type ClassHead, compareQueueKeys, type QueueKey, type TaskClass } from './queue.ts';
 import type { Placement } from './records.ts';
 import type { Runs } from './runs.ts';
@@ -51,8 +49,7 @@ export class Dispatcher {
   private readonly log: Log;
   private readonly hooks: DispatchHooks;
   private readonly beatIntervalMs: number;
-  /** When a capability was last looked up, bounded by the requirements that wait. */
-  private readonly lookedUp = new Map<string, number>();
+  private readonly lookUps: ProviderLookUps;
   /** Of more classes than one dispatch looks at, the last that had its turn; null for none. */
   private turnOf: QueueKey | null = null;
 
@@ -80,6 +77,7 @@ export class Dispatcher {
     this.log = components.log;
     this.hooks = hooks;
     this.beatIntervalMs = beatIntervalMs;
+    this.lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
   }
 
   dispatch(turn: Turn): void {
@@ -112,7 +110,8 @@ export class Dispatcher {
         if (chosen === null) {
           this.tasks.waits(task, candidates.length, reason);
           starved = true;
-          if (candidates.length === 0) this.lookUp(of);
+          // Nobody connected can run these: the DHT may know somebody.
+          if (candidates.length === 0) this.lookUps.want(capabilityToLookUp(of.action, of.requires));
           continue; // the whole class waits
         }
         free.set(slotKey(chosen), chosen.free - 1);
@@ -220,37 +219,6 @@ export class Dispatcher {
         this.tasks.refused(turn, peer, item, item.reason);
       }
     });
-  }
-
-  /** Nobody connected can run these: the DHT may know somebody. */
-  private lookUp(of: TaskClass): void {
-    const capability = capabilityToLookUp(of.action, of.requires);
-    const now = this.clock.now();
-    const last = this.lookedUp.get(capability);
-    if (last !== undefined && now - last < PROVIDERS_CACHE_MS) return;
-    this.lookedUp.delete(capability);
-    this.lookedUp.set(capability, now);
-    if (this.lookedUp.size > DISPATCH_CLASSES_MAX) this.lookedUp.delete(this.lookedUp.keys().next().value!);
-    this.network.findProviders(capability, PROVIDERS_MAX, PROVIDERS_DEADLINE_MS).then(
-      (peers) => {
-        // An empty answer of a young routing table is asked again soon.
-        if (peers.length === 0) this.lookedUp.set(capability, now - PROVIDERS_CACHE_MS + this.beatIntervalMs);
-        for (const peer of peers) this.meet(peer, capability);
-      },
-      (error: unknown) => this.log.debug({ capability, error }, 'the DHT did not answer'), // P6
-    );
-  }
-
-  private meet(peer: string, capability: string): void {
-    if (peer === this.network.self || this.directory.find(peer)?.connected === true) return;
-    this.directory.entry(peer, this.clock.now()).found_by = 'dht';
-    this.network.connect(peer, []).then(
-      () => this.hooks.dispatchSoon(),
-      (error: unknown) => {
-        this.lookedUp.delete(capability);
-        this.log.debug({ peer, error }, 'a provider that the DHT named cannot be reached'); // P6
-      },
-    );
   }
 }
 

@@ -5,7 +5,7 @@
  * 2. An id is taken once: one submit of an id is under way at a time here, and it is reserved in the mesh (section 6).
  * 3. The same content under the same id is the same record; other content is a conflict.
  */
-import { FlowmeshError, type JsonValue } from '../dag/errors.ts';
+import type { JsonValue } from '../dag/errors.ts';
 import { checkReferences, compileTemplate, type Template, templatesOf } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX } from '../dag/limits.ts';
@@ -21,21 +21,20 @@ import {
   TooFewCopiesError,
   UnknownDependencyError,
 } from './errors.ts';
-import { contentHash, isoTime, makeId, makeUid, wallMs } from './ids.ts';
+import { contentHash, isoTime, makeId, makeUid } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_TASKS_MAX } from './limits.ts';
+import { ACTIVE_TASKS_MAX, COPIES_KEPT } from './limits.ts';
 import type { LiveTask } from './live-task.ts';
 import type { LocalRecord, Locator } from './locator.ts';
 import type { Alias } from './messages.ts';
+import { newTask, retriedTask } from './new-task.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
-import { EMPTY_TASK_STATE, isTerminal, type TaskRecord } from './records.ts';
+import { isTerminal, type TaskRecord } from './records.ts';
 import type { Runs } from './runs.ts';
 import type { Tasks } from './tasks.ts';
 
 /** Tasks cleared in one commit: between two of them others get their turn (P7). */
 const CLEAR_PAGE = 500;
-/** Copies that this version keeps: the owner's. */
-const COPIES_KEPT = 1;
 
 interface IntakeParts {
   clock: Clock;
@@ -213,23 +212,7 @@ export class Intake {
       const latest = (await parts.reader.get('task', root.uid)) ?? root;
       const retry_count = latest.retry_count + 1;
       const now = isoTime(parts.clock.wall());
-      const record: TaskRecord = {
-        ...task,
-        ...EMPTY_TASK_STATE,
-        uid: makeUid(parts.random, parts.clock.wall()),
-        task_id: `${root.task_id}-retry-${retry_count}`,
-        workflow_uid: null,
-        workflow_id: null,
-        step_id: null,
-        index: null,
-        depends_on: [],
-        retry: { ...task.retry, max_retries: config.max_retries ?? task.retry.max_retries },
-        timeout_ms: config.timeout_ms ?? task.timeout_ms,
-        retry_of: root.task_id,
-        retry_count,
-        created_at: now,
-        queued_at: now,
-      };
+      const record = retriedTask(task, root, retry_count, config, makeUid(parts.random, parts.clock.wall()), now);
       await parts.commit((turn) => {
         this.checkRoom();
         turn.put({ ...latest, retry_count }); // the status of the ended task stays as it is (P5)
@@ -373,45 +356,6 @@ interface Wait {
   alias: Alias;
   remote: boolean;
   status: string;
-}
-
-function newTask(
-  submission: TaskSubmission,
-  task_id: string,
-  content_hash: string,
-  uid: string,
-  now: number,
-): TaskRecord {
-  if (submission.deadline !== undefined && Number.isNaN(wallMs(submission.deadline))) {
-    throw new FlowmeshError('INVALID_INPUT', `deadline: "${submission.deadline}" is not an ISO 8601 time`);
-  }
-  return {
-    kind: 'task',
-    uid,
-    task_id,
-    task_type: submission.task_type,
-    payload: submission.payload,
-    workflow_uid: null,
-    workflow_id: null,
-    step_id: null,
-    index: null,
-    priority: submission.priority,
-    tags: submission.tags,
-    metadata: submission.metadata,
-    requires: submission.requires,
-    retry: submission.retry,
-    timeout_ms: submission.timeout_ms ?? null,
-    depends_on: submission.depends_on,
-    at_most_once: submission.at_most_once,
-    cache_key: null,
-    content_hash,
-    copies: COPIES_KEPT,
-    ...EMPTY_TASK_STATE,
-    due_at: submission.delay_ms === undefined ? null : isoTime(now + submission.delay_ms),
-    deadline_at: submission.deadline === undefined ? null : isoTime(wallMs(submission.deadline)),
-    created_at: isoTime(now),
-    queued_at: isoTime(now),
-  };
 }
 
 function checkBytesOf(payload: TaskRecord['payload']): number {

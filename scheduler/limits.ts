@@ -32,6 +32,10 @@ export const OFFER_CLASSES_MAX = 32;
 export const PROVIDERS_CACHE_MS = 10_000;
 export const PROVIDERS_DEADLINE_MS = 5_000;
 export const PROVIDERS_MAX = 8;
+/** Look-ups in the DHT under way at a time; each asks many peers. */
+export const PROVIDERS_LOOK_UPS_MAX = 16;
+/** Capabilities remembered as looked up. */
+export const PROVIDERS_CACHED_MAX = 4_096;
 /** Classes of waiting tasks looked at in one dispatch: half of them the most urgent, half in turn from the rest. */
 export const DISPATCH_CLASSES_MAX = 256;
 /** A worker that refused a kind of task as `unable` is not asked again for this long. */
@@ -71,7 +75,9 @@ export const LOCATE_ASKED_MAX = 1_024;
 export const LOCATED_MAX = 10_000;
 /** A worker asks one owner for work at most this often. */
 export const CLAIM_INTERVAL_MS = 100;
-/** A peer that others named is dialled again at the earliest after this. */
+/** A peer that others named, or whose offer was heard, is dialled again at the earliest after this. */
 export const DIAL_AGAIN_MS = 5_000;
 /** Record-state tasks begun, and leases given, in one dispatch; the rest follows in the next. */
 export const DISPATCH_TASKS_MAX = 1_000;
+/** Copies that this version keeps: the owner's. */
+export const COPIES_KEPT = 1;

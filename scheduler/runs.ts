@@ -7,13 +7,12 @@
  *    only that they are evaluated again: a step has no row before its expressions have values.
  * 3. A step or item becomes tasks in bounded chunks (EXPAND_CHUNK_ITEMS), the rest in later turns (P7).
  */
-import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { checkReferences, compileTemplate, fillTemplate } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
 import { EXPAND_CHUNK_ITEMS, jsonBytes, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
-import { parseWorkflow, type Workflow } from '../dag/schema.ts';
-import { checkAction } from './actions.ts';
+import type { Workflow } from '../dag/schema.ts';
 import { ConflictError, QueueFullError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
@@ -21,10 +20,12 @@ import type { Turn } from './journal.ts';
 import { ACTIVE_WORKFLOWS_MAX, RESULT_BYTES_MAX } from './limits.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
+import { nestedWorkflow } from './nested-workflow.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from './records.ts';
 import { StepTasks } from './step-tasks.ts';
-import { type Tasks, timeoutError } from './tasks.ts';
+import { timeoutError } from './task-changes.ts';
+import type { Tasks } from './tasks.ts';
 
 const CANCELLED: ErrorShape = { code: 'CANCELLED', message: 'it was cancelled', retryable: false };
 
@@ -414,28 +415,6 @@ export class Runs {
       live.depth = depth;
     }
   }
-}
-
-function nestedWorkflow(record: TaskRecord, newId: () => string): Workflow & { workflow_id: string } {
-  const { workflow, input } = record.payload as { workflow?: JsonValue; input?: JsonValue };
-  if (workflow === undefined || workflow === null || typeof workflow !== 'object' || Array.isArray(workflow)) {
-    throw new FlowmeshError(
-      'INVALID_PAYLOAD',
-      'the action "workflow" takes inputs { workflow: { name, steps, … }, input: { … } }',
-    );
-  }
-  if (input !== undefined && (input === null || typeof input !== 'object' || Array.isArray(input))) {
-    throw new FlowmeshError('INVALID_PAYLOAD', 'the input of a nested workflow must be an object');
-  }
-  const parsed = parseWorkflow({ ...workflow, input: { ...((workflow['input'] as JsonObject) ?? {}), ...input } });
-  if (parsed.dependencies.length > 0) {
-    throw new FlowmeshError(
-      'INVALID_PAYLOAD',
-      'a nested workflow cannot have `dependencies`; let the workflow that it is nested in wait for them',
-    );
-  }
-  for (const [position, step] of parsed.steps.entries()) checkAction(step.action, `steps[${position}].action`);
-  return { ...parsed, workflow_id: parsed.workflow_id ?? newId() };
 }
 
 function isEnded(status: string): boolean {

@@ -10,7 +10,7 @@
  *   locator       where a record is
  *   beats         what peers tell each other every second
  */
-import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import type {
   PeerView,
   SchedulerApi,
@@ -35,10 +35,12 @@ import { type LocalRecord, Locator, localWorker } from './locator.ts';
 import type { Alias, Located, PeerState } from './messages.ts';
 import { capabilityNames } from './placement.ts';
 import type { Clock, Evaluator, Executors, Log, Network, NetworkEvents, Random, Store } from './ports.ts';
+import { QueueState } from './queue-state.ts';
 import { receive } from './receive.ts';
 import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';
 import { readActive, restore } from './recovery.ts';
 import { Runs } from './runs.ts';
+import { StoreRecovery } from './store-recovery.ts';
 import { Tasks } from './tasks.ts';
 import { WorkerPool } from './worker.ts';
 import { WorkerRegistry } from './worker-registry.ts';
@@ -71,8 +73,6 @@ export interface SchedulerOptions {
 export type CallHandler = (tool: string, input: JsonObject, hops: number, from: string) => Promise<JsonObject>;
 
 const TARGET_CONNECTIONS = 32;
-/** Waits between attempts to open a store again whose commit failed. */
-const RECOVERY_DELAYS_MS = [0, 200, 500, 1_000, 2_000, 5_000];
 
 export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly self: string;
@@ -93,10 +93,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private readonly intake: Intake;
   private readonly changes: Changes;
   private readonly registry: WorkerRegistry;
-  private queueRecord: QueueRecord;
+  private readonly queueState: QueueState;
+  private readonly recovery: StoreRecovery;
   private callHandler: CallHandler | null = null;
   private dispatchWanted = false;
-  private recovering = false;
   /** Nothing is given out any more. */
   private stopping = false;
   private stopped = false;
@@ -120,7 +120,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     };
     this.journal = new Journal(
       { store, clock, log },
-      { beforeFlush: () => this.dispatchIfWanted(), onFailure: (error) => void this.recover(error) },
+      { beforeFlush: () => this.dispatchIfWanted(), onFailure: (error) => void this.recovery.start(error) },
     );
     const turn = (work: (turn: Turn) => void) => this.turn(work);
     const dispatchSoon = () => this.dispatchSoon();
@@ -152,7 +152,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     );
     this.dispatcher = new Dispatcher(
       { clock, random, network, directory: this.directory, tasks: this.tasks, runs: this.runs, pool: this.pool, log },
-      { turn, dispatchSoon, isPaused: () => this.queueRecord.paused, onStarved: () => this.beats.offerSoon() },
+      { turn, dispatchSoon, isPaused: () => this.queueState.paused, onStarved: () => this.beats.offerSoon() },
       this.options.beat_interval_ms,
     );
     this.beats = new Beats({
@@ -199,7 +199,23 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       commit: (work) => this.commit(work),
       onChange: () => this.capabilitiesChanged(),
     });
-    this.queueRecord = this.openQueue();
+    this.queueState = new QueueState({
+      clock,
+      reader: store.reader,
+      feedId: this.feed_id,
+      commit: (work) => this.commit(work),
+      reorder: () => this.tasks.reorder(),
+      dispatchSoon,
+    });
+    this.recovery = new StoreRecovery({
+      clock,
+      log,
+      isReady: () => this.ready,
+      isStopped: () => this.stopped,
+      forget: () => this.forget(),
+      refuse: (error) => this.journal.refuse(error),
+      takeUp: () => this.takeUpAgain(),
+    });
   }
 
   get feed_id(): string {
@@ -261,8 +277,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   turn(work: (turn: Turn) => void): void {
     this.journal.turn(work).catch((error: unknown) => {
       // Refused because the store failed or the peer stops: the same happens again from the rows after recovery.
-      if (!(error instanceof FlowmeshError)) this.log.error({ error }, 'a turn failed');
-      else this.log.debug({ error }, 'a turn was refused');
+      if (error === this.journal.refused) this.log.debug({ err: error }, 'a turn was refused');
+      else this.log.error({ err: error }, 'a turn failed');
     });
   }
 
@@ -290,6 +306,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private refreshSelf(): void {
     const entry = this.directory.entry(this.self, this.clock.now());
     const known = entry.state;
+    entry.held_at_beat.clear();
     for (const { worker_id } of this.pool.states()) {
       entry.held_at_beat.set(worker_id, this.pool.runningFor(this.self, worker_id));
     }
@@ -305,7 +322,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       workers: this.pool.states(),
       queued: 0,
       running,
-      paused: queued > 0 && this.queueRecord.paused,
+      paused: queued > 0 && this.queueState.paused,
     };
   }
 
@@ -313,12 +330,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   /** @param then in the same turn, when everything is in memory again */
   private async takeUp(then: (turn: Turn) => void = () => {}): Promise<void> {
-    const queue = await this.store.reader.get('queue', this.queueRecord.uid);
-    this.queueRecord = queue ?? this.openQueue();
+    await this.queueState.takeUp();
     const { feed_id, epoch } = this.store.feed;
     this.tasks.leases.feed = { feed_id, epoch };
     this.runs.feedId = feed_id;
     const remembered = await readActive(this.store.reader, (alias) => this.lookUp(alias));
+    if (this.stopped) throw new StoppedError();
     this.journal.resume();
     this.ready = true;
     await this.commit((turn) => {
@@ -328,38 +345,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.dispatchSoon();
   }
 
-  /**
-   * A commit failed: memory is thrown away and built again from what is on disk, tried until that succeeds. While it is
-   * tried every turn is refused with the error of the commit, and reads go on.
-   */
-  private async recover(cause: unknown): Promise<void> {
-    this.forget();
-    // The commit of a recovery that runs already: it sees that it has to begin again.
-    if (this.recovering) return;
-    this.recovering = true;
-    this.log.error({ err: cause }, 'a commit failed; the store is opened again and read anew');
-    for (let failures = 0; !this.ready && !this.stopped; failures++) {
-      const delay = RECOVERY_DELAYS_MS[Math.min(failures, RECOVERY_DELAYS_MS.length - 1)]!;
-      await new Promise<void>((resolve) => this.clock.after(delay, resolve));
-      if (this.stopped) break;
-      try {
-        await this.store.recover();
-        // A store that is open again is not yet one with room: a row has to be written before work is given out.
-        await this.takeUp((turn) => turn.put(this.queueRecord));
-        this.log.info({ failures }, 'the store is open again, work goes on');
-      } catch (error) {
-        this.forget();
-        this.journal.refuse(error);
-        // For ever, but not a flood: the first, second, fourth, … failure.
-        const worthALine = Number.isInteger(Math.log2(failures + 1));
-        this.log[worthALine ? 'warn' : 'debug']({ err: errorShape(error) }, 'the store cannot be used yet; trying on');
-      }
-    }
-    this.recovering = false;
-  }
-
-  private openQueue(): QueueRecord {
-    return { kind: 'queue', uid: `queue/${this.feed_id}`, paused: false, reason: null, paused_at: null };
+  private async takeUpAgain(): Promise<void> {
+    await this.store.recover();
+    // A store that is open again is not yet one with room: a row has to be written before work is given out.
+    await this.takeUp((turn) => turn.put(this.queueState.record));
   }
 
   /** @throws why the store failed, NOT_READY while it is being read */
@@ -436,8 +425,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       feed_ids: [this.feed_id],
       workers: this.pool.states(),
       ...this.tasks.counts,
-      paused: this.queueRecord.paused,
-      waiting: this.queueRecord.paused ? [] : this.tasks.queue.waiting(OFFER_CLASSES_MAX),
+      paused: this.queueState.paused,
+      waiting: this.queueState.paused ? [] : this.tasks.queue.waiting(OFFER_CLASSES_MAX),
       addresses: this.network.addresses(),
     };
   }
@@ -531,28 +520,15 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   queue(): QueueRecord {
-    return this.queueRecord;
+    return this.queueState.record;
   }
 
-  async pauseQueue(reason: string | undefined): Promise<QueueRecord> {
-    return await this.commit((turn) => {
-      const paused_at = this.queueRecord.paused_at ?? isoTime(this.clock.wall());
-      this.queueRecord = { ...this.queueRecord, paused: true, reason: reason ?? null, paused_at };
-      turn.put(this.queueRecord);
-      return this.queueRecord;
-    });
+  pauseQueue(reason: string | undefined): Promise<QueueRecord> {
+    return this.queueState.pause(reason);
   }
 
-  async resumeQueue(
-    options: { reorder_by_priority?: boolean } = {},
-  ): Promise<{ queue: QueueRecord; reordered: boolean }> {
-    return await this.commit((turn) => {
-      this.queueRecord = { ...this.queueRecord, paused: false, reason: null, paused_at: null };
-      turn.put(this.queueRecord);
-      const reordered = (options.reorder_by_priority ?? true) && this.tasks.reorder();
-      this.dispatchSoon();
-      return { queue: this.queueRecord, reordered };
-    });
+  resumeQueue(options: { reorder_by_priority?: boolean } = {}): Promise<{ queue: QueueRecord; reordered: boolean }> {
+    return this.queueState.resume(options);
   }
 
   clearQueue(

@@ -6,7 +6,7 @@
  *    cancelled (P3).
  * 3. A lost attempt of an ordinary task is repeated; of an `at_most_once` task it is the end: WORKER_LOST (P4).
  */
-import { type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
+import { type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { retryDelayMs } from '../dag/retry.ts';
 import type { Directory, LeaseEnd } from './directory.ts';
 import { DueTimes } from './due.ts';
@@ -14,13 +14,25 @@ import { InvalidStateError } from './errors.ts';
 import { isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { Leases } from './leases.ts';
-import { ATTEMPT_HISTORY_MAX, LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX } from './limits.ts';
+import { LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX } from './limits.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
-import { RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { Queue } from './queue.ts';
 import type { LogLine, LogRecord, Placement, TaskRecord } from './records.ts';
+import {
+  deadlineError,
+  ended,
+  isOverdue,
+  keptByOwner,
+  mayHaveRun,
+  neverStarted,
+  started,
+  type TaskEnd,
+  timeoutError,
+  withAttempt,
+  workerLost,
+} from './task-changes.ts';
 import { withLines } from './task-log.ts';
 
 export interface TaskHooks {
@@ -205,7 +217,7 @@ export class Tasks {
     const { peer_id, worker_id } = placement.chosen;
     const attempt = record.attempt + 1;
     this.leases.give(task, { attempt, peer_id, worker_id });
-    this.change(turn, task, { ...this.started(record), attempt, peer_id, worker_id, placement, due_at: null });
+    this.change(turn, task, { ...started(record, this.now()), attempt, peer_id, worker_id, placement, due_at: null });
   }
 
   /**
@@ -216,22 +228,7 @@ export class Tasks {
     const dueMs = Math.min(lastsMs ?? Number.POSITIVE_INFINITY, task.record.timeout_ms ?? Number.POSITIVE_INFINITY);
     const dueAt = dueMs === Number.POSITIVE_INFINITY ? null : isoTime(this.clock.wall() + dueMs);
     this.queue.remove(task.record.uid);
-    const placement: Placement = {
-      considered: 0,
-      chosen: null,
-      reason: `${task.record.task_type} is kept by the owner and holds no slot`,
-      found_by: null,
-    };
-    const attempt = task.record.attempt + 1;
-    this.change(turn, task, {
-      ...this.started(task.record),
-      status,
-      attempt,
-      peer_id: this.network.self,
-      worker_id: null,
-      placement,
-      due_at: dueAt,
-    });
+    this.change(turn, task, { ...keptByOwner(task.record, this.network.self, this.now()), status, due_at: dueAt });
     if (dueAt === null) this.due.delete(task.record.uid);
     else this.due.set(task.record.uid, wallMs(dueAt));
     if (status === 'input_required') this.hooks.onWaiting(turn, task.record);
@@ -244,17 +241,6 @@ export class Tasks {
     if (typeof message === 'string') {
       this.change(turn, task, { progress_message: message.slice(0, LOG_LINE_CHARS_MAX) });
     }
-  }
-
-  private started(record: TaskRecord): Partial<TaskRecord> {
-    const now = this.now();
-    return {
-      status: 'running',
-      progress: 0,
-      progress_message: null,
-      started_at: now,
-      wait_ms: record.wait_ms ?? Math.max(wallMs(now) - wallMs(record.queued_at), 0),
-    };
   }
 
   /** Why a task still waits, kept with it. */
@@ -283,10 +269,7 @@ export class Tasks {
       return;
     }
     this.endLease(task, 'given_up');
-    // It has not started: its wait goes on.
-    if (reason !== 'handed_back' && task.record.attempts.length === 0) {
-      task.record = { ...task.record, started_at: null, wait_ms: null };
-    }
+    if (reason !== 'handed_back') task.record = { ...task.record, ...neverStarted(task.record) };
     this.requeue(turn, task);
   }
 
@@ -303,17 +286,13 @@ export class Tasks {
     if (lease === null) return;
     this.endLease(task, 'lost');
     this.log.warn({ task_id: task.record.task_id, peer_id: lease.peer_id, attempt: lease.attempt }, 'lease lost');
-    const error = new FlowmeshError(
-      'WORKER_LOST',
-      `worker ${lease.worker_id} on peer ${lease.peer_id} was lost while it ran attempt ${lease.attempt}`,
-      { retryable: true },
-    ).toShape();
+    const error = workerLost(lease);
     task.lost_attempts++;
     if (task.record.at_most_once || task.lost_attempts > LOST_ATTEMPTS_MAX) {
       this.fail(turn, task, error, true); // P4
       return;
     }
-    task.record = { ...task.record, attempts: this.history(task.record, error) };
+    task.record = { ...task.record, attempts: withAttempt(task.record, error, this.now()) };
     this.requeue(turn, task);
   }
 
@@ -374,7 +353,7 @@ export class Tasks {
   attemptFailed(turn: Turn, task: LiveTask, error: ErrorShape): void {
     const failures = task.record.failures + 1;
     const { retry } = task.record;
-    task.record = { ...task.record, failures, attempts: this.history(task.record, error) };
+    task.record = { ...task.record, failures, attempts: withAttempt(task.record, error, this.now()) };
     // P4: an `at_most_once` task that was started once is not started again, whatever its retries say.
     if (!error.retryable || failures > retry.max_retries || task.record.at_most_once) {
       this.fail(turn, task, error, true);
@@ -384,34 +363,16 @@ export class Tasks {
     this.requeue(turn, task, isoTime(this.clock.wall() + delay));
   }
 
-  private history(record: TaskRecord, error: ErrorShape): TaskRecord['attempts'] {
-    const entry = { attempt: record.attempt, peer_id: record.peer_id, ended_at: this.now(), error };
-    return [...record.attempts, entry].slice(-ATTEMPT_HISTORY_MAX);
-  }
-
   /** @param deadLetter true when it was tried and its retries are used up */
   fail(turn: Turn, task: LiveTask, error: ErrorShape, deadLetter: boolean): void {
     this.finish(turn, task, { status: 'failed', error, dead_letter: deadLetter });
   }
 
-  finish(
-    turn: Turn,
-    task: LiveTask,
-    changes: Partial<TaskRecord> & { status: 'completed' | 'failed' | 'cancelled'; output?: JsonValue },
-  ): void {
-    const ended_at = this.now();
-    const { started_at } = task.record;
-    const measured = changes.execution_time_ms ?? task.record.execution_time_ms;
+  finish(turn: Turn, task: LiveTask, changes: TaskEnd): void {
     this.endLease(task, 'given_up');
     this.queue.remove(task.record.uid);
     this.due.delete(task.record.uid);
-    this.change(turn, task, {
-      ...changes,
-      ended_at,
-      progress: changes.status === 'completed' ? 100 : task.record.progress,
-      execution_time_ms: measured ?? (started_at === null ? null : Math.max(wallMs(ended_at) - wallMs(started_at), 0)),
-      due_at: null,
-    });
+    this.change(turn, task, ended(task.record, changes, this.now()));
     this.count(task.record.status, -1);
     this.live.delete(task.record.uid);
     // The id of a task made for a step may be that of another one, too.
@@ -478,27 +439,4 @@ export class Tasks {
   get counts(): { queued: number; running: number } {
     return { ...this.counted };
   }
-}
-
-function deadlineError(record: TaskRecord): ErrorShape {
-  return {
-    code: 'DEADLINE_EXCEEDED',
-    message: `it had not started at its deadline ${record.deadline_at}; submit it again with a later one`,
-    retryable: false,
-  };
-}
-
-/** True for one whose timeout ends it before it has lasted as long as it should. */
-function isOverdue({ timeout_ms, payload }: TaskRecord): boolean {
-  return timeout_ms !== null && timeout_ms < Number(payload['duration_ms']);
-}
-
-export function timeoutError(record: TaskRecord): ErrorShape {
-  const message = `the action "${record.task_type}" ran longer than timeout_ms (${record.timeout_ms})`;
-  return { code: 'TIMEOUT', message, retryable: true };
-}
-
-/** False for an attempt that no worker can have been given. */
-function mayHaveRun(record: TaskRecord, attempt: number): boolean {
-  return attempt > 0 && attempt <= record.attempt && !RECORD_ACTIONS.has(record.task_type);
 }

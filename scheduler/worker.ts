@@ -6,18 +6,12 @@
  * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
  * 4. A lease that is known already (a repeated message) is neither run nor refused again.
  */
-import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
-import { jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
+import { type ErrorShape, errorShape, type JsonValue } from '../dag/errors.ts';
+import { type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
-import {
-  LOG_LINE_CHARS_MAX,
-  LOG_LINES_MAX,
-  PROGRESS_INTERVAL_MS,
-  REQUEST_DEADLINE_MS,
-  RESULT_BATCH_BYTES,
-} from './limits.ts';
-import type { AttemptResult, Lease, LeaseToken, WorkerState } from './messages.ts';
+import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import type { Lease, LeaseToken, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
 import type { Clock, Executors, Log, Network } from './ports.ts';
 import type { LogLine, WorkerRecord } from './records.ts';
@@ -36,18 +30,12 @@ interface WorkerSlots {
   failed: number;
 }
 
-interface Attempt {
-  lease: Lease;
+interface Attempt extends EndedAttempt {
   owner: string;
   of: WorkerSlots;
   abort: AbortController;
-  /** Why it is being ended before its time; decides what is reported. */
-  ending: 'cancel' | 'timeout' | 'hand_back' | null;
-  started: number;
   percent: number | null;
   message: string | null;
-  lines: LogLine[];
-  dropped: number;
   cancelTimeout: () => void;
   cancelProgress: (() => void) | null;
   /** Resolved when it has ended and, if it was handed back, its owner has answered. */
@@ -277,49 +265,14 @@ export class WorkerPool {
         })
         .then(() => attempt.gone.resolve());
     } else {
-      const { result, bytes } = this.resultOf(attempt, output, error);
+      const { result, bytes } = resultOf(attempt, output, error, this.clock.now());
+      if (result.status === 'completed') of.completed++;
+      else if (result.status === 'failed') of.failed++;
       this.kept.keep(keyOf(lease), attempt.owner, result, bytes);
       attempt.gone.resolve();
     }
     if (of.running.size === 0) for (const tell of of.idle) tell();
     this.onSlotFree();
-  }
-
-  private resultOf(
-    attempt: Attempt,
-    output: JsonValue,
-    error: ErrorShape | null,
-  ): { result: AttemptResult; bytes: number } {
-    const { lease, ending } = attempt;
-    const bytes = error === null ? jsonBytes(output) : 0;
-    let failure = error;
-    if (ending === 'timeout') {
-      failure = new FlowmeshError('TIMEOUT', `the action ran longer than timeout_ms (${lease.timeout_ms})`, {
-        retryable: true,
-      }).toShape();
-    } else if (error === null && bytes > OUTPUT_BYTES_MAX) {
-      failure = new FlowmeshError(
-        'OUTPUT_TOO_LARGE',
-        `the output has ${bytes} bytes, more than OUTPUT_BYTES_MAX (${OUTPUT_BYTES_MAX}); write it to a file or store and return where`,
-      ).toShape();
-    }
-    const status = ending === 'cancel' ? 'cancelled' : failure === null ? 'completed' : 'failed';
-    if (status === 'completed') attempt.of.completed++;
-    else if (status === 'failed') attempt.of.failed++;
-    const own = status === 'completed' ? bytes : jsonBytes({ error: failure } as unknown as JsonValue);
-    const { lines, lineBytes } = linesWithin(attempt.lines, RESULT_BATCH_BYTES - own);
-    return {
-      bytes: own + lineBytes,
-      result: {
-        ...tokenOf(lease),
-        status,
-        output: status === 'completed' ? output : null,
-        error: status === 'completed' ? null : failure,
-        execution_time_ms: Math.max(this.clock.now() - attempt.started, 0),
-        lines,
-        dropped_lines: attempt.dropped + attempt.lines.length - lines.length,
-      },
-    };
   }
 
   /** Sends every kept result that is not on its way; called again with every beat. */
@@ -409,25 +362,4 @@ export class WorkerPool {
     await Promise.race([gone, tooLate]);
     cancelWait();
   }
-}
-
-/** The last of the lines that fit: with a large output they would not travel in one frame. */
-function linesWithin(lines: readonly LogLine[], maximum: number): { lines: LogLine[]; lineBytes: number } {
-  let lineBytes = 0;
-  let from = lines.length;
-  while (from > 0) {
-    const size = jsonBytes(lines[from - 1] as unknown as JsonValue);
-    if (lineBytes + size > maximum) break;
-    lineBytes += size;
-    from--;
-  }
-  return { lines: lines.slice(from), lineBytes };
-}
-
-function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToken {
-  return { uid, feed_id, epoch, attempt };
-}
-
-function keyOf({ uid, feed_id, epoch, attempt }: LeaseToken): string {
-  return `${feed_id}/${epoch}/${uid}/${attempt}`;
 }

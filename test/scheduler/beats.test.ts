@@ -169,6 +169,24 @@ describe('offers', () => {
     expect(far.messages.find(({ method }) => method === 'claim')!.params).toMatchObject({ found_by: 'offer' });
   });
 
+  test('an owner that cannot be reached is not dialled for each of its offers', async () => {
+    const scene = await Scene.of(['a']);
+    const far = new HandPeer(scene, 'far');
+    const { network } = scene.peer('a');
+    const connect = network.connect.bind(network);
+    let dials = 0;
+    network.connect = async (peer) => {
+      if (peer === 'nobody') dials++;
+      await connect(peer);
+    };
+    for (let offer = 0; offer < 20; offer++) {
+      far.network.publish({ owner: 'nobody', addresses: [], classes: waiting('echo') });
+      await scene.pass(500);
+    }
+    expect(dials).toBeGreaterThan(0);
+    expect(dials).toBeLessThanOrEqual(3);
+  });
+
   test.each([[null], [{ owner: 'far' }], ['text'], [{ owner: 'far', addresses: [], classes: [{ action: 1 }] }]])(
     'one that cannot be read is ignored: %j',
     async (offer) => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../dag/schema.ts';
-import { DISPATCH_CLASSES_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import { DISPATCH_CLASSES_MAX, PROVIDERS_LOOK_UPS_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import { HandPeer, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
 import { Scene, task } from './scene.ts';
@@ -214,14 +214,48 @@ describe('workers that are not connected', () => {
     });
   });
 
+  test('for many kinds of tasks are looked up a few at a time, and all of them', async () => {
+    const { scene } = await open();
+    const kinds = 100;
+    const { network } = scene.peer('a');
+    const asked = new Set<string>();
+    let underWay = 0;
+    let most = 0;
+    network.findProviders = async (capability) => {
+      asked.add(capability);
+      most = Math.max(most, ++underWay);
+      await new Promise<void>((resolve) => scene.world.at(50, resolve));
+      underWay--;
+      return [];
+    };
+    const submits = Array.from({ length: kinds }, (_, index) =>
+      scene.scheduler('a').submitTask(hand({ requires: requires(`label-${index}`) })),
+    );
+    await scene.run(Promise.all(submits));
+    await scene.until('all were looked up', () => asked.size === kinds);
+    expect(most).toBe(PROVIDERS_LOOK_UPS_MAX);
+  });
+
   test('that cannot be reached are asked for again, not all the time', async () => {
     const { scene } = await open();
     const far = new HandPeer(scene, 'far', { labels: ['gpu'] });
     far.network.provide(['label:gpu']);
     scene.mesh.board.cut('a', 'far');
+    const { network } = scene.peer('a');
+    const findProviders = network.findProviders.bind(network);
+    let asked = 0;
+    network.findProviders = async (...question) => {
+      asked++;
+      return await findProviders(...question);
+    };
     await scene.submit('a', hand({ requires: requires('gpu') }));
-    await scene.pass(5_000);
+    for (let other = 0; other < 200; other++) {
+      await scene.submit('a', task({ task_type: 'echo' }));
+      await scene.pass(20);
+    }
     expect(far.leases).toEqual([]);
+    expect(asked).toBeGreaterThan(1);
+    expect(asked).toBeLessThan(10);
     scene.mesh.board.heal('a', 'far');
     await far.leased(1);
   });

@@ -3,7 +3,7 @@
  * The ledger is what the actions themselves saw; the invariants are checked against it and against the disks.
  */
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
-import type { Evaluator, ExecutionIO, ExecutionRequest, Executors } from '../../scheduler/ports.ts';
+import type { Evaluator, ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
@@ -63,6 +63,19 @@ export class SimulatedMesh {
     this.board = new Switchboard(this.world, options.faults);
   }
 
+  /** What a scheduler cannot explain is a broken promise. */
+  #log(peer_id: string): Log {
+    const log = tracing(this.world, peer_id);
+    return {
+      ...log,
+      error: (fields, message) => {
+        log.error(fields, message);
+        if (message.startsWith('a commit failed')) return; // the disks of some peers do fail
+        this.broken(`${peer_id}: ${message}: ${(fields as { err?: Error }).err?.stack}`);
+      },
+    };
+  }
+
   /** Starts a peer on its disk, new or kept, and dials the others. */
   async start(
     peer_id: string,
@@ -84,7 +97,7 @@ export class SimulatedMesh {
         store,
         executors: this.#executors(peer_id),
         evaluator: this.#evaluator ?? new MemoryEvaluator(),
-        log: tracing(world, peer_id),
+        log: this.#log(peer_id),
       },
       {
         name: peer_id,

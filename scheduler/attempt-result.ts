@@ -1,0 +1,82 @@
+/** What a worker tells of an attempt that has ended. */
+import { type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
+import { jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
+import { RESULT_BATCH_BYTES } from './limits.ts';
+import type { AttemptResult, Lease, LeaseToken } from './messages.ts';
+import type { LogLine } from './records.ts';
+
+export interface EndedAttempt {
+  lease: Lease;
+  /** Why it was ended before its time; decides what is told. */
+  ending: 'cancel' | 'timeout' | 'hand_back' | null;
+  /** Monotonic. */
+  started: number;
+  /** Its lines since the last report. */
+  lines: LogLine[];
+  /** Older ones that had to make room. */
+  dropped: number;
+}
+
+/**
+ * @param error null when the action gave an output
+ * @param now monotonic
+ * @returns the result, and about how many bytes it takes in a frame
+ */
+export function resultOf(
+  attempt: EndedAttempt,
+  output: JsonValue,
+  error: ErrorShape | null,
+  now: number,
+): { result: AttemptResult; bytes: number } {
+  const outputBytes = error === null ? jsonBytes(output) : 0;
+  const failure = failureOf(attempt, outputBytes, error);
+  const status = attempt.ending === 'cancel' ? 'cancelled' : failure === null ? 'completed' : 'failed';
+  const bytes = status === 'completed' ? outputBytes : jsonBytes({ error: failure } as unknown as JsonValue);
+  const { lines, lineBytes } = linesWithin(attempt.lines, RESULT_BATCH_BYTES - bytes);
+  return {
+    bytes: bytes + lineBytes,
+    result: {
+      ...tokenOf(attempt.lease),
+      status,
+      output: status === 'completed' ? output : null,
+      error: status === 'completed' ? null : failure,
+      execution_time_ms: Math.max(now - attempt.started, 0),
+      lines,
+      dropped_lines: attempt.dropped + attempt.lines.length - lines.length,
+    },
+  };
+}
+
+function failureOf({ lease, ending }: EndedAttempt, outputBytes: number, error: ErrorShape | null): ErrorShape | null {
+  if (ending === 'timeout') {
+    const message = `the action ran longer than timeout_ms (${lease.timeout_ms})`;
+    return new FlowmeshError('TIMEOUT', message, { retryable: true }).toShape();
+  }
+  if (error !== null || outputBytes <= OUTPUT_BYTES_MAX) return error;
+  return new FlowmeshError(
+    'OUTPUT_TOO_LARGE',
+    `the output has ${outputBytes} bytes, more than OUTPUT_BYTES_MAX (${OUTPUT_BYTES_MAX}); write it to a file or store and return where`,
+  ).toShape();
+}
+
+/** The last of the lines that fit: with a large output they would not travel in one frame. */
+function linesWithin(lines: readonly LogLine[], maximum: number): { lines: LogLine[]; lineBytes: number } {
+  let lineBytes = 0;
+  let from = lines.length;
+  while (from > 0) {
+    const size = jsonBytes(lines[from - 1] as unknown as JsonValue);
+    if (lineBytes + size > maximum) break;
+    lineBytes += size;
+    from--;
+  }
+  return { lines: lines.slice(from), lineBytes };
+}
+
+export function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToken {
+  return { uid, feed_id, epoch, attempt };
+}
+
+/** Of all owners: tokens are unique by their feed. */
+export function keyOf({ uid, feed_id, epoch, attempt }: LeaseToken): string {
+  return `${feed_id}/${epoch}/${uid}/${attempt}`;
+}

@@ -1,0 +1,83 @@
+/** What happens to a task, as changes of its record. Pure: `now` is the wall clock, as in records. */
+import type { ErrorShape, JsonValue } from '../dag/errors.ts';
+import { wallMs } from './ids.ts';
+import { ATTEMPT_HISTORY_MAX } from './limits.ts';
+import type { GivenLease } from './live-task.ts';
+import { RECORD_ACTIONS } from './placement.ts';
+import type { TaskRecord } from './records.ts';
+
+export type TaskEnd = Partial<TaskRecord> & { status: 'completed' | 'failed' | 'cancelled'; output?: JsonValue };
+
+/** An attempt begins. */
+export function started(record: TaskRecord, now: string): Partial<TaskRecord> {
+  return {
+    status: 'running',
+    progress: 0,
+    progress_message: null,
+    started_at: now,
+    wait_ms: record.wait_ms ?? Math.max(wallMs(now) - wallMs(record.queued_at), 0),
+  };
+}
+
+/** An attempt of a task that is a state of its record begins. */
+export function keptByOwner(record: TaskRecord, owner: string, now: string): Partial<TaskRecord> {
+  const reason = `${record.task_type} is kept by the owner and holds no slot`;
+  return {
+    ...started(record, now),
+    attempt: record.attempt + 1,
+    peer_id: owner,
+    worker_id: null,
+    placement: { considered: 0, chosen: null, reason, found_by: null },
+  };
+}
+
+/** A lease was refused before it started: the wait goes on as if it had not been given. */
+export function neverStarted(record: TaskRecord): Partial<TaskRecord> {
+  return record.attempts.length === 0 ? { started_at: null, wait_ms: null } : {};
+}
+
+/** The failed attempts with the current one. */
+export function withAttempt(record: TaskRecord, error: ErrorShape, now: string): TaskRecord['attempts'] {
+  const entry = { attempt: record.attempt, peer_id: record.peer_id, ended_at: now, error };
+  return [...record.attempts, entry].slice(-ATTEMPT_HISTORY_MAX);
+}
+
+export function ended(record: TaskRecord, end: TaskEnd, now: string): TaskEnd {
+  const { started_at } = record;
+  const measured = end.execution_time_ms ?? record.execution_time_ms;
+  return {
+    ...end,
+    ended_at: now,
+    progress: end.status === 'completed' ? 100 : record.progress,
+    execution_time_ms: measured ?? (started_at === null ? null : Math.max(wallMs(now) - wallMs(started_at), 0)),
+    due_at: null,
+  };
+}
+
+export function workerLost({ worker_id, peer_id, attempt }: GivenLease): ErrorShape {
+  const message = `worker ${worker_id} on peer ${peer_id} was lost while it ran attempt ${attempt}`;
+  return { code: 'WORKER_LOST', message, retryable: true };
+}
+
+export function deadlineError(record: TaskRecord): ErrorShape {
+  return {
+    code: 'DEADLINE_EXCEEDED',
+    message: `it had not started at its deadline ${record.deadline_at}; submit it again with a later one`,
+    retryable: false,
+  };
+}
+
+/** True for one whose timeout ends it before it has lasted as long as it should. */
+export function isOverdue({ timeout_ms, payload }: TaskRecord): boolean {
+  return timeout_ms !== null && timeout_ms < Number(payload['duration_ms']);
+}
+
+export function timeoutError(record: TaskRecord): ErrorShape {
+  const message = `the action "${record.task_type}" ran longer than timeout_ms (${record.timeout_ms})`;
+  return { code: 'TIMEOUT', message, retryable: true };
+}
+
+/** False for an attempt that no worker can have been given. */
+export function mayHaveRun(record: TaskRecord, attempt: number): boolean {
+  return attempt > 0 && attempt <= record.attempt && !RECORD_ACTIONS.has(record.task_type);
+}
