@@ -4,11 +4,10 @@
  */
 import type { JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
-import type { Turn } from './journal.ts';
-import { CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import { BEATS_MISSED_MAX, CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS } from './limits.ts';
 import { type Beat, type OfferClass, offerSchema, type PeerState } from './messages.ts';
+import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network } from './ports.ts';
-import type { Tasks } from './tasks.ts';
 import type { WorkerPool } from './worker.ts';
 
 /** Peers named in one beat. */
@@ -21,13 +20,18 @@ export interface BeatParts {
   clock: Clock;
   network: Network;
   directory: Directory;
-  tasks: Tasks;
   pool: WorkerPool;
   log: Log;
   describe(): PeerState;
   isReady(): boolean;
-  turn(work: (turn: Turn) => void): void;
-  dispatchSoon(): void;
+  /** The feeds that this peer owns. */
+  owned(): Iterable<OwnedFeed>;
+  /** A peer said which feeds it owns. */
+  onClaims(peer: string, claims: PeerState['feeds']): void;
+  /** Every beat. */
+  onTick(): void;
+  /** This peer stood still (P11). */
+  onWake(): void;
   options: {
     beat_interval_ms: number;
     offer_interval_ms: number;
@@ -66,38 +70,49 @@ export class Beats {
 
   private tick(): void {
     if (!this.running) return;
-    const { clock, directory, tasks, pool, network, options } = this.parts;
+    const { clock, directory, pool, network, options } = this.parts;
     this.noticeSleep();
+    this.lastTick = clock.now();
     this.cancelTick = clock.after(options.beat_interval_ms, () => this.tick());
     for (const { peer_id, leaving } of directory.connected()) if (!leaving) this.beat(peer_id);
     pool.sendResults();
     directory.find(network.self)?.busy.clear();
     if (!this.parts.isReady()) return;
-    tasks.confirm(network.self, pool.holding(network.self));
-    this.parts.turn((turn) => {
-      tasks.sweep(turn, options.takeover_ms);
-      tasks.writeReasons(turn);
-    });
-    if (tasks.queue.size > 0) this.parts.dispatchSoon();
+    const holding = pool.holding(network.self);
+    for (const feed of this.parts.owned()) {
+      feed.tasks.confirm(network.self, holding);
+      feed.turn((turn) => {
+        feed.tasks.sweep(turn, options.takeover_ms);
+        feed.tasks.writeReasons(turn);
+      });
+      if (feed.tasks.queue.size > 0) feed.dispatchSoon();
+    }
+    this.parts.onTick();
   }
 
-  /** P11: a peer that slept, or whose loop was held up, has heard nothing; that is not the others' silence. */
-  private noticeSleep(): void {
-    const { clock, directory, tasks, log, options } = this.parts;
+  /**
+   * P11: a peer that slept, or whose loop was held up, has heard nothing; that is not the others' silence. Called
+   * before anything is written, too: what was due meanwhile may come before the next beat.
+   */
+  noticeSleep(): void {
+    const { clock, directory, log, options } = this.parts;
     const gap = clock.now() - this.lastTick;
-    this.lastTick = clock.now();
     if (!(gap > 2 * options.beat_interval_ms)) return;
+    this.lastTick = clock.now();
     log.warn({ gap_ms: Math.round(gap) }, 'this peer stood still; what it holds of others is believed anew');
-    tasks.leases.restartSilences();
+    for (const { tasks } of this.parts.owned()) tasks.leases.restartSilences();
     directory.restartSilences(clock.now());
+    this.parts.onWake();
   }
 
   /** Tells one peer how things are here; its answer is the round trip. */
   beat(peer: string): void {
     const { clock, network, directory, pool, log } = this.parts;
     const knows: Beat['knows'] = [];
-    for (const { peer_id, state } of directory.connected()) {
-      if (peer_id === peer || state === null || state.addresses.length === 0) continue;
+    const lately = clock.now() - BEATS_MISSED_MAX * this.parts.options.beat_interval_ms;
+    for (const { peer_id, state, heard_at } of directory.connected()) {
+      // Others take it that who is named here lives.
+      if (peer_id === peer || state === null || heard_at < lately) continue;
       knows.push({ peer_id, addresses: state.addresses.slice(0, 16) });
       if (knows.length === KNOWS_MAX) break;
     }
@@ -111,13 +126,18 @@ export class Beats {
 
   /** A peer told how things are there. */
   onBeat(peer: string, beat: Beat): void {
-    const { directory, clock, tasks, options } = this.parts;
+    const { directory, clock, options } = this.parts;
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
+    entry.knows = new Set(beat.knows.map(({ peer_id }) => peer_id));
     if (this.parts.isReady()) {
-      const ended = tasks.confirm(peer, beat.holding).map((token) => ({ ...token, ...ENDED }));
-      // Not before their ends are on the disk: the worker forgets the results that it keeps (P1, P3).
-      if (ended.length > 0) this.parts.turn((turn) => turn.after(() => tasks.leases.cancel(peer, ended)));
-      if (tasks.queue.size > 0) this.parts.dispatchSoon();
+      for (const feed of this.parts.owned()) {
+        const { tasks } = feed;
+        const ended = tasks.confirm(peer, beat.holding).map((token) => ({ ...token, ...ENDED }));
+        // Not before their ends are durable: the worker forgets the results that it keeps (P1, P3).
+        if (ended.length > 0) feed.turn((turn) => turn.after(() => tasks.leases.cancel(peer, ended)));
+        if (tasks.queue.size > 0) feed.dispatchSoon();
+      }
+      this.parts.onClaims(peer, beat.state.feeds);
     }
     if (beat.state.waiting.length > 0) this.claim(entry.peer_id, beat.state.waiting, 'connected');
     if (options.auto_connect) for (const { peer_id, addresses } of beat.knows) this.meet(peer_id, addresses);
@@ -125,7 +145,7 @@ export class Beats {
 
   private meet(peer: string, addresses: string[]): void {
     const { network, directory, options, log } = this.parts;
-    if (peer === network.self || directory.find(peer)?.connected === true) return;
+    if (peer === network.self || addresses.length === 0 || directory.find(peer)?.connected === true) return;
     if (network.connected().length >= options.target_connections || !this.mayDial(peer)) return;
     network.connect(peer, addresses).catch((error: unknown) => {
       log.debug({ peer, error }, 'a peer that another one knows cannot be reached');

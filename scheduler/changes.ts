@@ -5,21 +5,18 @@
 import type { JsonValue } from '../dag/errors.ts';
 import { PRIORITY_MAX } from '../dag/limits.ts';
 import { InvalidStateError } from './errors.ts';
-import type { Turn } from './journal.ts';
+import type { Feeds } from './feeds.ts';
+import type { OwnedFeed } from './owned-feed.ts';
 import type { Reader } from './ports.ts';
 import type { TaskRecord, WorkflowRecord } from './records.ts';
-import type { Runs } from './runs.ts';
-import type { Tasks } from './tasks.ts';
 
 export type PriorityChange = { new_priority: number } | { boost: number } | { demote: number };
 
 interface ChangeParts {
   reader: Reader;
-  tasks: Tasks;
-  runs: Runs;
+  feeds: Feeds;
   /** @throws why nothing can be changed now: what is in memory tells nothing about what is kept. */
   mustBeReady(): void;
-  commit<T>(work: (turn: Turn) => T): Promise<T>;
 }
 
 export class Changes {
@@ -34,25 +31,28 @@ export class Changes {
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
     this.parts.mustBeReady();
-    if (!this.parts.runs.live.has(uid)) {
+    const feed = this.parts.feeds.mustOwn(await this.parts.feeds.of(uid));
+    if (!feed.runs.live.has(uid)) {
       const record = await this.parts.reader.get('workflow', uid);
       throw new InvalidStateError(`workflow ${record?.workflow_id ?? uid} is ${record?.status ?? 'gone'} already`, {
         status: record?.status ?? null,
       });
     }
-    return await this.parts.commit((turn) => {
-      const live = this.parts.runs.live.get(uid);
+    return await feed.journal.turn((turn) => {
+      const live = feed.runs.live.get(uid);
       if (live === undefined) throw new InvalidStateError('the workflow has just ended; read its result');
       const message = options.reason === undefined ? 'cancelled by a client' : `cancelled: ${options.reason}`;
       const error = { code: 'CANCELLED', message, retryable: false };
-      const cancelled_steps = this.parts.runs.cancel(turn, live, error, options.force);
+      const cancelled_steps = feed.runs.cancel(turn, live, error, options.force);
       return { record: live.record, cancelled_steps };
     });
   }
 
-  private async liveTask(uid: string): Promise<void> {
+  /** The feed of a task that has not ended. */
+  private async liveTask(uid: string): Promise<OwnedFeed> {
     this.parts.mustBeReady();
-    if (this.parts.tasks.live.has(uid)) return;
+    const feed = this.parts.feeds.mustOwn(await this.parts.feeds.of(uid));
+    if (feed.tasks.live.has(uid)) return feed;
     const record = await this.parts.reader.get('task', uid);
     throw new InvalidStateError(`task ${record?.task_id ?? uid} is ${record?.status ?? 'gone'} already`, {
       status: record?.status ?? null,
@@ -63,25 +63,25 @@ export class Changes {
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: TaskRecord; cleanup_required: boolean }> {
-    await this.liveTask(uid);
-    return await this.parts.commit((turn) => {
-      const task = this.parts.tasks.mustBeLive(uid);
-      const cleanup_required = this.parts.tasks.cancel(turn, task, options.reason, options.force);
+    const { tasks, journal } = await this.liveTask(uid);
+    return await journal.turn((turn) => {
+      const task = tasks.mustBeLive(uid);
+      const cleanup_required = tasks.cancel(turn, task, options.reason, options.force);
       return { record: task.record, cleanup_required };
     });
   }
 
   async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
-    await this.liveTask(uid);
-    return await this.parts.commit((turn) => {
-      const task = this.parts.tasks.mustBeLive(uid);
+    const { tasks, journal } = await this.liveTask(uid);
+    return await journal.turn((turn) => {
+      const task = tasks.mustBeLive(uid);
       if (task.record.status !== 'input_required') {
         throw new InvalidStateError(`task ${task.record.task_id} is ${task.record.status} and waits for no answer`, {
           status: task.record.status,
         });
       }
       if (answer.approve) {
-        this.parts.tasks.finish(turn, task, { status: 'completed', output: { approved: true, data: answer.data } });
+        tasks.finish(turn, task, { status: 'completed', output: { approved: true, data: answer.data } });
       } else {
         const error = {
           code: 'REJECTED',
@@ -89,7 +89,7 @@ export class Changes {
           retryable: false,
           details: { data: answer.data },
         };
-        this.parts.tasks.fail(turn, task, error, false);
+        tasks.fail(turn, task, error, false);
       }
       return task.record;
     });
@@ -100,15 +100,15 @@ export class Changes {
     change: PriorityChange,
     options: { requeue: boolean },
   ): Promise<{ old_priority: number; new_priority: number; new_queue_position: number | null }> {
-    await this.liveTask(uid);
-    return await this.parts.commit((turn) => {
-      const task = this.parts.tasks.mustBeLive(uid);
+    const { tasks, journal } = await this.liveTask(uid);
+    return await journal.turn((turn) => {
+      const task = tasks.mustBeLive(uid);
       const old = task.record.priority;
       const wanted =
         'new_priority' in change ? change.new_priority : 'boost' in change ? old + change.boost : old - change.demote;
       const next = Math.min(Math.max(wanted, 0), PRIORITY_MAX);
-      this.parts.tasks.setPriority(turn, task, next, options.requeue);
-      return { old_priority: old, new_priority: next, new_queue_position: this.parts.tasks.queue.position(uid) };
+      tasks.setPriority(turn, task, next, options.requeue);
+      return { old_priority: old, new_priority: next, new_queue_position: tasks.queue.position(uid) };
     });
   }
 }

@@ -6,9 +6,11 @@
 import type { Requires } from '../dag/schema.ts';
 import type { PeerView, WorkerView } from './api.ts';
 import { UNABLE_MEMORY_MS } from './limits.ts';
+import { compareLines } from './lineage.ts';
 import type { PeerState, WorkerState } from './messages.ts';
 import type { Candidate } from './placement.ts';
 import { canRun } from './placement.ts';
+import type { Line } from './records.ts';
 
 const PEERS_REMEMBERED_MAX = 256;
 /** Refusals remembered of one peer: the oldest is forgotten first. */
@@ -32,6 +34,8 @@ export interface PeerEntry {
   leases_kept: number;
   leases_lost: number;
   requests_served: number;
+  /** Peers that it heard of lately, by its last beat. */
+  knows: ReadonlySet<string>;
   /** How it became known as a worker. */
   found_by: Candidate['found_by'];
   /** How many leases of ours its last beat named, by worker: they are part of that worker's `running`. */
@@ -41,6 +45,8 @@ export interface PeerEntry {
   /** Worker and class that it refused as `unable`, until when (monotonic). */
   unable: Map<string, number>;
 }
+
+const NOBODY: ReadonlySet<string> = new Set();
 
 /** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, it says nothing of the worker. */
 export type LeaseEnd = 'kept' | 'lost' | 'given_up';
@@ -69,6 +75,7 @@ export class Directory {
         leases_kept: 0,
         leases_lost: 0,
         requests_served: 0,
+        knows: NOBODY,
         found_by: peerId === this.self ? 'local' : 'connected',
         held_at_beat: new Map(),
         busy: new Set(),
@@ -189,17 +196,50 @@ export class Directory {
     };
   }
 
-  /** The connected peer whose feed a made id names. */
+  /** The connected peer that owns a feed; of several that say so the one that P2 prefers. */
   ownerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
-    for (const entry of this.connected()) if (entry.state?.feed_ids.some(matches) === true) return entry;
-    return undefined;
+    let owner: PeerEntry | undefined;
+    let best: Line | undefined;
+    for (const entry of this.connected()) {
+      for (const { feed_id, epoch, base_seq } of entry.state?.feeds ?? []) {
+        const line = { epoch, base_seq, owner: entry.peer_id };
+        if (!matches(feed_id) || (best !== undefined && compareLines(line, best) <= 0)) continue;
+        owner = entry;
+        best = line;
+      }
+    }
+    return owner;
   }
 
   awayOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
     for (const entry of this.entries.values()) {
-      if (!entry.connected && entry.state?.feed_ids.some(matches) === true) return entry;
+      if (!entry.connected && entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) return entry;
     }
     return undefined;
+  }
+
+  /** Connected, and heard of since `since` (monotonic). */
+  isThere(peerId: string, since: number): boolean {
+    const entry = this.entries.get(peerId);
+    return entry?.connected === true && entry.heard_at >= since;
+  }
+
+  /** Whether a peer that is there itself, and was heard since `since`, has heard of another one. */
+  isHeardByOthers(peerId: string, since: number): boolean {
+    for (const entry of this.connected()) if (entry.heard_at >= since && entry.knows.has(peerId)) return true;
+    return false;
+  }
+
+  /** How many peers are there, and how many are not any more that were heard of since `since`. */
+  lostSince(since: number, thereSince: number): { there: number; lost: number } {
+    let there = 0;
+    let lost = 0;
+    for (const { peer_id, heard_at } of this.entries.values()) {
+      if (peer_id === this.self) continue;
+      if (this.isThere(peer_id, thereSince)) there++;
+      else if (heard_at >= since) lost++;
+    }
+    return { there, lost };
   }
 
   workers(): WorkerView[] {

@@ -8,6 +8,7 @@
  * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
  */
 import { DURATION_MS_MAX, jsonBytes } from '../dag/limits.ts';
+import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
 import type { Turn } from './journal.ts';
 import {
@@ -47,6 +48,7 @@ export class Dispatcher {
   private readonly runs: Runs;
   private readonly pool: WorkerPool;
   private readonly log: Log;
+  private readonly probe: Probe;
   private readonly hooks: DispatchHooks;
   private readonly beatIntervalMs: number;
   private readonly lookUps: ProviderLookUps;
@@ -63,6 +65,7 @@ export class Dispatcher {
       runs: Runs;
       pool: WorkerPool;
       log: Log;
+      probe: Probe;
     },
     hooks: DispatchHooks,
     beatIntervalMs: number = BEAT_INTERVAL_MS,
@@ -75,6 +78,7 @@ export class Dispatcher {
     this.runs = components.runs;
     this.pool = components.pool;
     this.log = components.log;
+    this.probe = components.probe;
     this.hooks = hooks;
     this.beatIntervalMs = beatIntervalMs;
     this.lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
@@ -124,10 +128,8 @@ export class Dispatcher {
       }
       pushNext(waiting, of);
     }
-    for (const [peer, batch] of leases.early) this.send(peer, batch);
-    turn.after(() => {
-      for (const [peer, batch] of leases.late) this.send(peer, batch);
-    });
+    if (leases.early.size > 0) this.sendAll(leases.early);
+    if (leases.late.size > 0) turn.after(() => this.sendAll(leases.late));
     if (starved) this.hooks.onStarved();
   }
 
@@ -176,11 +178,17 @@ export class Dispatcher {
   ): void {
     const early = task.durable && !task.record.at_most_once; // P1
     this.tasks.leased(turn, task, placement);
-    const { task_type, payload, requires, timeout_ms, attempt } = task.record;
+    const { task_type, payload, requires, timeout_ms } = task.record;
     const { peer_id, worker_id } = placement.chosen;
-    const token = this.tasks.leases.tokenOf(task.record, attempt);
+    const token = this.tasks.leases.tokenOf(task.record, task.lease!);
     const lease: Lease = { ...token, worker_id, action: task_type, payload, requires, timeout_ms };
     leases.add(early ? leases.early : leases.late, peer_id, lease);
+  }
+
+  private sendAll(batches: ReadonlyMap<string, Lease[]>): void {
+    this.probe('lease:before');
+    for (const [peer, batch] of batches) this.send(peer, batch);
+    this.probe('lease:after');
   }
 
   private send(peer: string, leases: Lease[]): void {
@@ -211,11 +219,11 @@ export class Dispatcher {
     this.hooks.turn((turn) => {
       for (const item of items) {
         const task = this.tasks.live.get(item.uid);
-        if (task?.lease?.attempt !== item.attempt || task.lease.peer_id !== peer) continue;
+        if (task === undefined || !this.tasks.leases.isFrom(peer, task, item)) continue;
         const classKey = this.tasks.queue.classKeyOf(task.record);
         // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
         const how = item.reason === 'unable' ? 'unable' : 'busy';
-        this.directory.refused(peer, task.lease.worker_id, classKey, how, this.clock.now());
+        this.directory.refused(peer, task.lease!.worker_id, classKey, how, this.clock.now());
         this.tasks.refused(turn, peer, item, item.reason);
       }
     });

@@ -109,3 +109,29 @@ export class PeerUnreachableError extends FlowmeshError {
     super('PEER_UNREACHABLE', `peer ${peer} cannot be reached${why}`, { retryable: true, cause, details: { peer } });
   }
 }
+
+/** P2: the sender does not own the feed any more. Never seen by users. */
+export class StaleOwnerError extends FlowmeshError {
+  constructor(feedId: string, owner: string) {
+    super('STALE_OWNER', `feed ${feedId} has been taken over by peer ${owner}`, {
+      details: { feed_id: feedId, owner },
+    });
+  }
+}
+
+/** This peer wrote the feed until now, and another one does from now on: the call is to be repeated there. */
+export class NotOwnerError extends FlowmeshError {
+  constructor(owner: string) {
+    super('NOT_OWNER', `peer ${owner} has taken over what this peer owned; try again`, {
+      retryable: true,
+      details: { owner },
+    });
+  }
+}
+
+/** A feed cannot be read from a peer. Never seen by users. */
+export class NoCopyError extends FlowmeshError {
+  constructor(feedId: string, peer: string, why: string) {
+    super('NO_COPY', `peer ${peer} has no copy of feed ${feedId} for this one: ${why}`, { retryable: true });
+  }
+}

@@ -11,7 +11,7 @@ import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX } from '../dag/limits.ts';
 import { InvalidWorkflowError, type Workflow } from '../dag/schema.ts';
 import { checkAction } from './actions.ts';
-import type { Durability, TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
+import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import type { Dependencies } from './dependencies.ts';
 import {
   ConflictError,
@@ -21,17 +21,18 @@ import {
   TooFewCopiesError,
   UnknownDependencyError,
 } from './errors.ts';
+import type { Feeds } from './feeds.ts';
 import { contentHash, isoTime, makeId, makeUid } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_TASKS_MAX, COPIES_KEPT } from './limits.ts';
+import { ACTIVE_TASKS_MAX } from './limits.ts';
+import type { LiveRun } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import type { LocalRecord, Locator } from './locator.ts';
 import type { Alias } from './messages.ts';
 import { newTask, retriedTask } from './new-task.ts';
+import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import { isTerminal, type TaskRecord } from './records.ts';
-import type { Runs } from './runs.ts';
-import type { Tasks } from './tasks.ts';
 
 /** Tasks cleared in one commit: between two of them others get their turn (P7). */
 const CLEAR_PAGE = 500;
@@ -41,15 +42,15 @@ interface IntakeParts {
   random: Random;
   evaluator: Evaluator;
   reader: Reader;
-  tasks: Tasks;
-  runs: Runs;
+  feeds: Feeds;
   locator: Locator;
   dependencies: Dependencies;
   log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
   /** @throws why nothing can be accepted now */
   mustBeReady(): void;
-  commit<T>(work: (turn: Turn) => T): Promise<T>;
+  /** Disks that a record is to be on when its submit does not say. */
+  copies: number;
   /** Slots of all workers known now, for estimates. */
   slots(): number;
 }
@@ -66,37 +67,66 @@ export class Intake {
     const { parts } = this;
     parts.mustBeReady();
     const graph = await this.check(workflow);
-    const durability = durabilityOf(copies, require_copies);
+    const wanted = copies ?? parts.copies;
     const content_hash = contentHash({ ...workflow, workflow_id: null } as unknown as JsonValue);
-    const workflow_id = workflow.workflow_id ?? makeId('wf', parts.runs.feedId, parts.random);
+    const feed = await parts.feeds.whenMain();
+    const { runs } = feed;
+    const workflow_id = workflow.workflow_id ?? makeId('wf', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'workflow', id: workflow_id };
     return await this.oneAtATime(alias, async () => {
       const known = workflow.workflow_id === undefined ? undefined : await this.known(alias, content_hash);
       if (known !== undefined) {
-        const record = parts.runs.live.get(known.uid)?.record ?? (await parts.reader.get('workflow', known.uid))!;
-        return { record, duplicate: true, durability, estimated_start_time: record.started_at ?? this.estimate(null) };
+        const at = await parts.feeds.of(known.uid);
+        const record = at?.runs.live.get(known.uid)?.record ?? (await parts.reader.get('workflow', known.uid))!;
+        const durability = { copies: at?.replicas.copies ?? 1, wanted: record.copies };
+        return { record, duplicate: true, durability, estimated_start_time: this.estimateOf(feed, record) };
       }
-      parts.runs.checkRoom();
+      runs.checkRoom();
       const waits = await this.dependenciesOf('workflow', workflow.dependencies);
-      const record = await parts.commit((turn) => {
-        parts.runs.checkRoom(); // others were accepted meanwhile
-        const live = parts.runs.create(
+      const { value: live, copies: kept } = await feed.journal.durably((turn) => {
+        runs.checkRoom(); // others were accepted meanwhile
+        const live = runs.create(
           turn,
           { ...workflow, workflow_id },
           {
             graph,
             content_hash,
-            copies: COPIES_KEPT,
+            copies: wanted,
+            awaits_copies: require_copies && wanted > 1,
             parent: null,
             blockers: waits.map(({ alias }) => alias.id),
             depth: 0,
           },
         );
-        this.waitFor(turn, waits, live.record.uid);
-        return live.record;
+        this.waitFor(turn, feed, waits, live.record.uid);
+        return live;
       });
-      return { record, duplicate: false, durability, estimated_start_time: record.started_at ?? this.estimate(null) };
+      if (live.record.awaits_copies) await this.confirm(feed, live, kept);
+      const durability = { copies: kept, wanted: this.wantedNow(wanted) };
+      const { record } = live;
+      return { record, duplicate: false, durability, estimated_start_time: this.estimateOf(feed, record) };
     });
+  }
+
+  /** P1: a mesh of one peer can keep one copy, and by default nobody asks it for more. */
+  private wantedNow(wanted: number): number {
+    return wanted === this.parts.copies && this.parts.feeds.isAlone() ? 1 : wanted;
+  }
+
+  /** Lets a workflow begin that required copies, or ends it. @throws TooFewCopiesError when it has too few */
+  private async confirm(feed: OwnedFeed, live: LiveRun, copies: number): Promise<void> {
+    const enough = copies >= live.record.copies;
+    const error = new TooFewCopiesError(copies, live.record.copies);
+    await feed.journal.turn((turn) => {
+      if (feed.runs.live.get(live.record.uid) !== live) return; // cancelled by its id meanwhile
+      if (enough) feed.runs.confirm(turn, live);
+      else feed.runs.cancel(turn, live, error.toShape());
+    });
+    if (!enough) throw error;
+  }
+
+  private estimateOf({ tasks }: OwnedFeed, { started_at }: { started_at: string | null }): string {
+    return started_at ?? tasks.estimateStart(null, this.parts.slots());
   }
 
   /** Everything that can be wrong with a workflow of the right shape. */
@@ -140,57 +170,53 @@ export class Intake {
     checkBytes(submission.payload, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The payload');
     const { task_id: given, ...content } = submission;
     const content_hash = contentHash(JSON.parse(JSON.stringify(content)) as JsonValue);
-    const task_id = given ?? makeId('task', parts.tasks.leases.feed.feed_id, parts.random);
+    const feed = await parts.feeds.whenMain();
+    const task_id = given ?? makeId('task', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'task', id: task_id };
-    const durability = durabilityOf(undefined, false);
     return await this.oneAtATime(alias, async () => {
       const known = given === undefined ? undefined : await this.known(alias, content_hash);
       if (known !== undefined) {
-        const record = parts.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
-        return { ...this.receipt(record), duplicate: true, durability };
+        const at = (await parts.feeds.of(known.uid)) ?? feed;
+        const record = at.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
+        const durability = { copies: at.replicas.copies, wanted: record.copies };
+        return { ...this.receipt(at, record), duplicate: true, durability };
       }
-      this.checkRoom();
+      this.checkRoom(feed);
       const waits = await this.dependenciesOf('task', submission.depends_on);
-      const record = newTask(
-        submission,
-        task_id,
-        content_hash,
-        makeUid(parts.random, parts.clock.wall()),
-        parts.clock.wall(),
-      );
-      return await this.createTask(record, waits).then((receipt) => ({ ...receipt, duplicate: false, durability }));
+      const wall = parts.clock.wall();
+      const uid = makeUid(parts.random, wall);
+      const record = newTask({ ...submission, copies: parts.copies }, task_id, content_hash, uid, wall);
+      const { receipt, copies } = await this.createTask(feed, record, waits);
+      return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedNow(record.copies) } };
     });
   }
 
-  private checkRoom(): void {
-    const held = this.parts.tasks.live.size;
+  private checkRoom({ tasks }: OwnedFeed): void {
+    const held = tasks.live.size;
     if (held >= ACTIVE_TASKS_MAX) throw new QueueFullError('the queue is full', 'ACTIVE_TASKS_MAX', held);
   }
 
-  private async createTask(record: TaskRecord, waits: Wait[]) {
-    const { parts } = this;
+  private async createTask(feed: OwnedFeed, record: TaskRecord, waits: Wait[]) {
+    const { tasks } = feed;
     const bytes = checkBytesOf(record.payload);
-    await parts.commit((turn) => {
-      this.checkRoom(); // others were accepted meanwhile
-      parts.tasks.create(
+    const { copies } = await feed.journal.durably((turn) => {
+      this.checkRoom(feed); // others were accepted meanwhile
+      tasks.create(
         turn,
         record,
         bytes,
         waits.map(({ alias }) => alias.id),
       );
-      this.waitFor(turn, waits, record.uid);
+      this.waitFor(turn, feed, waits, record.uid);
     });
-    return this.receipt(parts.tasks.live.get(record.uid)?.record ?? (await parts.reader.get('task', record.uid))!);
+    const now = tasks.live.get(record.uid)?.record ?? (await this.parts.reader.get('task', record.uid))!;
+    return { receipt: this.receipt(feed, now), copies };
   }
 
-  private receipt(record: TaskRecord) {
-    const queue_position = this.parts.tasks.queue.position(record.uid);
-    const estimated_start_time = record.started_at ?? record.due_at ?? this.estimate(queue_position);
-    return { record, queue_position, estimated_start_time };
-  }
-
-  private estimate(position: number | null): string {
-    return this.parts.tasks.estimateStart(position, this.parts.slots());
+  private receipt({ tasks }: OwnedFeed, record: TaskRecord) {
+    const queue_position = tasks.queue.position(record.uid);
+    const estimate = () => tasks.estimateStart(queue_position, this.parts.slots());
+    return { record, queue_position, estimated_start_time: record.started_at ?? record.due_at ?? estimate() };
   }
 
   async retryTask(
@@ -208,18 +234,22 @@ export class Intake {
     }
     const root = task.retry_of === null ? task : ((await parts.reader.byAlias('task', task.retry_of)) ?? task);
     return await this.oneAtATime({ kind: 'task', id: `${root.task_id} retry` }, async () => {
-      this.checkRoom();
+      const feed = await parts.feeds.whenMain();
+      this.checkRoom(feed);
       const latest = (await parts.reader.get('task', root.uid)) ?? root;
       const retry_count = latest.retry_count + 1;
       const now = isoTime(parts.clock.wall());
       const record = retriedTask(task, root, retry_count, config, makeUid(parts.random, parts.clock.wall()), now);
-      await parts.commit((turn) => {
-        this.checkRoom();
-        turn.put({ ...latest, retry_count }); // the status of the ended task stays as it is (P5)
-        parts.tasks.create(turn, record, checkBytesOf(record.payload));
+      const old = parts.feeds.mustOwn(await parts.feeds.of(root.uid));
+      // The status of the ended task stays as it is (P5). Its number is taken before the new task is there.
+      if (old !== feed) await old.journal.turn((turn) => turn.put({ ...latest, retry_count }));
+      await feed.journal.turn((turn) => {
+        this.checkRoom(feed);
+        if (old === feed) turn.put({ ...latest, retry_count });
+        feed.tasks.create(turn, record, checkBytesOf(record.payload));
       });
-      const { record: current, queue_position } = this.receipt(parts.tasks.live.get(record.uid)?.record ?? record);
-      return { record: current, queue_position };
+      const current = this.receipt(feed, feed.tasks.live.get(record.uid)?.record ?? record);
+      return { record: current.record, queue_position: current.queue_position };
     });
   }
 
@@ -227,7 +257,7 @@ export class Intake {
   async clearQueue(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
   ): Promise<{ cleared_count: number; remaining_count: number }> {
-    const { tasks } = this.parts;
+    const { feeds } = this.parts;
     this.parts.mustBeReady();
     let cleared = 0;
     // What has ended goes first: the queued ones that this call cancels stay to be seen.
@@ -235,18 +265,19 @@ export class Intake {
       if (filter === undefined || filter === status) cleared += await this.forgetEnded(status);
     }
     if (filter === undefined || filter === 'queued') {
-      const queued = [...tasks.live.values()].filter(({ record }) => record.status === 'queued');
-      for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
-        cleared += await this.cancelQueued(queued.slice(from, from + CLEAR_PAGE));
+      for (const feed of [...feeds.owned.values()]) {
+        const queued = [...feed.tasks.live.values()].filter(({ record }) => record.status === 'queued');
+        for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
+          cleared += await this.cancelQueued(feed, queued.slice(from, from + CLEAR_PAGE));
+        }
       }
     }
-    return { cleared_count: cleared, remaining_count: tasks.counts.queued };
+    return { cleared_count: cleared, remaining_count: feeds.counts.queued };
   }
 
   /** Those of them that have not started or ended meanwhile. */
-  private async cancelQueued(page: readonly LiveTask[]): Promise<number> {
-    const { tasks, commit } = this.parts;
-    return await commit((turn) => {
+  private async cancelQueued({ tasks, journal }: OwnedFeed, page: readonly LiveTask[]): Promise<number> {
+    return await journal.turn((turn) => {
       let count = 0;
       for (const task of page) {
         if (tasks.live.get(task.record.uid) !== task || task.record.status !== 'queued') continue;
@@ -258,7 +289,7 @@ export class Intake {
   }
 
   private async forgetEnded(status: 'failed' | 'cancelled' | 'dead_letter'): Promise<number> {
-    const { reader, commit, clock } = this.parts;
+    const { reader, feeds, clock } = this.parts;
     const query = status === 'cancelled' ? { status } : { status: 'failed', dead_letter: status === 'dead_letter' };
     let count = 0;
     for (let offset = 0; ; ) {
@@ -267,12 +298,15 @@ export class Intake {
       const own = records.filter(({ workflow_uid }) => workflow_uid === null);
       offset += records.length - own.length; // those of workflows stay and are passed over
       const cleared_at = isoTime(clock.wall());
-      await commit((turn) => {
-        for (const { uid } of own) {
-          turn.put({ kind: 'tombstone', uid, cleared_at });
-          turn.put({ kind: 'tombstone', uid: `${uid}/log`, cleared_at });
-        }
-      });
+      const places = await Promise.all(own.map(async ({ uid }) => ({ uid, feed: await feeds.of(uid) })));
+      for (const [feed, ofFeed] of Map.groupBy(places, (place) => place.feed)) {
+        await feeds.mustOwn(feed).journal.turn((turn) => {
+          for (const { uid } of ofFeed) {
+            turn.put({ kind: 'tombstone', uid, cleared_at });
+            turn.put({ kind: 'tombstone', uid: `${uid}/log`, cleared_at });
+          }
+        });
+      }
       count += own.length;
     }
   }
@@ -325,8 +359,8 @@ export class Intake {
     return waits;
   }
 
-  private waitFor(turn: Turn, waits: readonly Wait[], uid: string): void {
-    const { dependencies, tasks, runs } = this.parts;
+  private waitFor(turn: Turn, { tasks, runs }: OwnedFeed, waits: readonly Wait[], uid: string): void {
+    const { dependencies } = this.parts;
     for (const { alias, remote, status } of waits) {
       if (!tasks.live.has(uid) && !runs.live.has(uid)) return; // one of them failed it
       if (!isTerminal(status)) {
@@ -360,10 +394,4 @@ interface Wait {
 
 function checkBytesOf(payload: TaskRecord['payload']): number {
   return Buffer.byteLength(JSON.stringify(payload));
-}
-
-function durabilityOf(copies: number | undefined, required: boolean): Durability {
-  const wanted = copies ?? COPIES_KEPT;
-  if (required && wanted > COPIES_KEPT) throw new TooFewCopiesError(COPIES_KEPT, wanted);
-  return { copies: COPIES_KEPT, wanted };
 }

@@ -1,56 +1,99 @@
 /**
- * Turns and their commits.
+ * The turns of one feed and their commits.
  *
  * 1. A turn is a synchronous change of the scheduler's memory. It says which rows it changed and which effects follow.
- * 2. All turns of one event-loop turn are one commit: one `seq`, one fsync.
- * 3. Effects are released in the order of their turns, after the commit of their rows and of all earlier ones (P1). A
- *    turn without rows waits for the commits before it, because what it answers may show their rows.
- * 4. One commit is under way at a time; what comes meanwhile is the next one.
+ * 2. All turns of one event-loop turn are one commit: one `seq`, one fsync, one frame to each follower.
+ * 3. Effects are released in the order of their turns, when their rows are on as many disks as their records want, and
+ *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because what it answers
+ *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects learn how many there are.
+ * 4. One commit is on its way to the disk at a time; what comes meanwhile is the next one.
  * 5. When a commit fails, memory is ahead of the disk: every turn not yet released is rejected, and the owner of this
  *    journal throws its memory away and reads the store again.
  */
+import type { Probe } from './crash-points.ts';
+import { COPY_WAIT_MS } from './limits.ts';
 import type { Clock, Log, Store } from './ports.ts';
 import type { FlowRecord, Row } from './records.ts';
 
 export interface Turn {
   /** The new state of a record. The last one of a commit wins. Records are never changed after they were put. */
   put(record: FlowRecord): void;
-  /** What happens once all this is on disk. */
-  after(effect: () => void): void;
+  /** What happens once all this is durable. @param effect told on how many disks it is */
+  after(effect: (copies: number) => void): void;
 }
+
+/** Who brings commits to other disks. */
+export interface Copier {
+  /** A commit is on its way to the own disk. */
+  ship(commit: { seq: number; rows: Row[] }): void;
+  /** On how many disks, this one included, a commit is that has reached this one. */
+  copiesOf(seq: number): number;
+  /** False when no more copies than there are can come by waiting. */
+  mayGrow(): boolean;
+}
+
+const NO_COPIES: Copier = { ship: () => {}, copiesOf: () => 1, mayGrow: () => false };
 
 interface Batch {
   records: Map<string, FlowRecord>;
-  effects: (() => void)[];
+  effects: ((copies: number) => void)[];
   rejects: ((error: unknown) => void)[];
+  /** Disks that its records want to be on. */
+  wanted: number;
+  /** Its commit, or the one it waits for. */
+  seq: number;
+  /** Monotonic: when it is released with the copies there are. */
+  deadline: number;
+}
+
+export interface JournalHooks {
+  /** Runs once per event-loop turn that had turns, still part of the same commit: dispatching. */
+  beforeFlush?: () => void;
+  /** A commit failed; no further turn is accepted until `resume`. */
+  onFailure: (error: unknown) => void;
 }
 
 export class Journal implements Turn {
   private readonly store: Store;
   private readonly clock: Clock;
   private readonly log: Log;
-  private readonly beforeFlush: () => void;
-  private readonly onFailure: (error: unknown) => void;
+  private readonly probe: Probe;
+  private readonly hooks: JournalHooks;
+  private readonly feed: { feed_id: string; epoch: number };
+  private copier: Copier = NO_COPIES;
   private seq: number;
   private next: Batch = emptyBatch();
   private committing: Batch | null = null;
+  /** On the own disk, oldest first; the first one waits for its copies. */
+  private readonly held: Batch[] = [];
+  private cancelDeadline: (() => void) | null = null;
   private deferred = false;
+  private frozen = false;
   private refusal: unknown = null;
 
-  /**
-   * @param hooks.beforeFlush runs once per event-loop turn that had turns, still part of the same commit: dispatching
-   * @param hooks.onFailure a commit failed; no further turn is accepted until `resume`
-   */
+  /** @param feed which feed is written, in which epoch, and how far it has come */
   constructor(
-    components: { store: Store; clock: Clock; log: Log },
-    hooks: { beforeFlush: () => void; onFailure: (error: unknown) => void },
+    components: { store: Store; clock: Clock; log: Log; probe: Probe },
+    feed: { feed_id: string; epoch: number; seq: number },
+    hooks: JournalHooks,
   ) {
     this.store = components.store;
     this.clock = components.clock;
     this.log = components.log;
-    this.beforeFlush = hooks.beforeFlush;
-    this.onFailure = hooks.onFailure;
-    this.seq = this.store.feed.seq;
+    this.probe = components.probe;
+    this.hooks = hooks;
+    this.feed = { feed_id: feed.feed_id, epoch: feed.epoch };
+    this.seq = feed.seq;
+  }
+
+  /** Every commit from now on is brought to other disks by `copier`; it calls `copied` when one got there. */
+  copyBy(copier: Copier): void {
+    this.copier = copier;
+  }
+
+  /** The last commit that was begun. */
+  get head(): number {
+    return this.seq;
   }
 
   /**
@@ -58,6 +101,11 @@ export class Journal implements Turn {
    * the caller: it must check before it changes anything.
    */
   turn<T>(work: (turn: Turn) => T): Promise<T> {
+    return this.durably(work).then(({ value }) => value);
+  }
+
+  /** As `turn`, and says on how many disks it is. */
+  durably<T>(work: (turn: Turn) => T): Promise<{ value: T; copies: number }> {
     if (this.refusal !== null) return Promise.reject(this.refusal);
     let value: T;
     try {
@@ -67,18 +115,19 @@ export class Journal implements Turn {
     }
     const batch = this.next;
     this.schedule();
-    return new Promise<T>((resolve, reject) => {
-      batch.effects.push(() => resolve(value));
+    return new Promise((resolve, reject) => {
+      batch.effects.push((copies) => resolve({ value, copies }));
       batch.rejects.push(reject);
     });
   }
 
   put(record: FlowRecord): void {
     this.next.records.set(record.uid, record);
+    if ('copies' in record) this.next.wanted = Math.max(this.next.wanted, record.copies);
     this.schedule();
   }
 
-  after(effect: () => void): void {
+  after(effect: (copies: number) => void): void {
     this.next.effects.push(effect);
     this.schedule();
   }
@@ -89,8 +138,8 @@ export class Journal implements Turn {
     this.deferred = true;
     this.clock.defer(() => {
       this.deferred = false;
-      if (this.refusal !== null) return;
-      this.beforeFlush();
+      if (this.refusal !== null || this.frozen) return;
+      this.hooks.beforeFlush?.();
       this.flush();
     });
   }
@@ -100,62 +149,107 @@ export class Journal implements Turn {
     return this.refusal;
   }
 
-  /** Accepts turns again, after the memory was read from the store anew. */
-  resume(): void {
-    this.seq = this.store.feed.seq;
-    this.refusal = null;
+  /** P11: while frozen nothing is written; turns wait. */
+  freeze(): void {
+    this.frozen = true;
   }
 
-  /** Rejects what waits and everything after it with `error`. */
+  get isFrozen(): boolean {
+    return this.frozen;
+  }
+
+  thaw(): void {
+    if (!this.frozen) return;
+    this.frozen = false;
+    this.schedule();
+  }
+
+  /** Rejects what waits and everything after it with `error`, for good. */
   refuse(error: unknown): void {
     this.refusal = error;
-    const waiting = [this.committing, this.next];
+    const waiting = [...this.held, this.committing, this.next];
+    this.held.length = 0;
     this.committing = null;
     this.next = emptyBatch();
+    this.cancelDeadline?.();
+    this.cancelDeadline = null;
     for (const batch of waiting) for (const reject of batch?.rejects ?? []) reject(error);
   }
 
   private flush(): void {
-    if (this.committing !== null) return;
+    if (this.committing !== null || this.frozen) return;
     const batch = this.next;
     if (batch.records.size === 0 && batch.effects.length === 0) return;
     this.next = emptyBatch();
     if (batch.records.size === 0) {
-      this.release(batch);
+      batch.seq = this.seq;
+      this.hold(batch);
       return;
     }
+    this.probe('commit:before');
     this.committing = batch;
-    const seq = ++this.seq;
-    const { feed_id, epoch } = this.store.feed;
+    batch.seq = ++this.seq;
     const rows: Row[] = [];
-    for (const record of batch.records.values()) rows.push({ uid: record.uid, feed_id, epoch, seq, record });
+    const { feed_id, epoch } = this.feed;
+    for (const record of batch.records.values()) rows.push({ uid: record.uid, feed_id, epoch, seq: batch.seq, record });
+    // Side by side: whoever takes the feed over asks every disk, so one that is ahead of the owner's does no harm.
+    this.copier.ship({ seq: batch.seq, rows });
     this.store.commit(rows).then(
       () => {
         if (this.committing !== batch) return; // refused meanwhile
+        this.probe('commit:after');
         this.committing = null;
-        this.release(batch);
+        this.hold(batch);
         this.flush();
       },
       (error: unknown) => {
         if (this.committing !== batch) return;
         this.refuse(error);
-        this.onFailure(error);
+        this.hooks.onFailure(error);
       },
     );
   }
 
-  private release(batch: Batch): void {
+  private hold(batch: Batch): void {
+    batch.deadline = this.clock.now() + COPY_WAIT_MS;
+    this.held.push(batch);
+    this.copied();
+  }
+
+  /** A copy was made, or cannot be made any more: what waited for it is released. */
+  copied(): void {
+    for (let batch = this.held[0]; batch !== undefined; batch = this.held[0]) {
+      const copies = this.copier.copiesOf(batch.seq);
+      const enough = batch.records.size === 0 || copies >= batch.wanted || !this.copier.mayGrow();
+      const wait = batch.deadline - this.clock.now();
+      if (!enough && wait > 0) {
+        this.cancelDeadline ??= this.clock.after(wait, () => {
+          this.cancelDeadline = null;
+          this.copied();
+        });
+        return;
+      }
+      this.held.shift();
+      this.release(batch, copies);
+    }
+    this.cancelDeadline?.();
+    this.cancelDeadline = null;
+  }
+
+  private release(batch: Batch, copies: number): void {
+    this.probe('release:before');
     for (const effect of batch.effects) {
       try {
-        effect();
+        effect(copies);
       } catch (error) {
         // The rows are kept and the other effects are other people's: they happen all the same.
         this.log.error({ err: error }, 'an effect of a commit failed');
       }
     }
+    this.probe('release:after');
   }
 }
 
 function emptyBatch(): Batch {
-  return { records: new Map(), effects: [], rejects: [] };
+  return { records: new Map(), effects: [], rejects: [], wanted: 1, seq: 0, deadline: 0 };
 }

@@ -4,6 +4,10 @@
  * when there is no room left, results of owners that are away are forgotten, the oldest first (P7).
  */
 import { errorShape, FlowmeshError } from '../dag/errors.ts';
+import { jsonBytes } from '../dag/limits.ts';
+import { keyOf } from './attempt-result.ts';
+import type { Probe } from './crash-points.ts';
+import { contentHash } from './ids.ts';
 import {
   KEPT_RESULTS_BYTES,
   KEPT_RESULTS_MAX,
@@ -11,10 +15,12 @@ import {
   RESULT_BATCH_BYTES,
   RESULT_BATCH_MAX,
 } from './limits.ts';
-import type { AttemptResult, LeaseToken } from './messages.ts';
+import type { AttemptResult, Lease, LeaseToken } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
 
 interface KeptResult {
+  lease: Lease;
+  granted_by: string;
   owner: string;
   result: AttemptResult;
   bytes: number;
@@ -33,14 +39,16 @@ export class KeptResults {
   private readonly clock: Clock;
   private readonly network: Network;
   private readonly log: Log;
+  private readonly probe: Probe;
   private readonly kept = new Map<string, KeptResult>();
   private bytes = 0;
   private sendDeferred = false;
 
-  constructor(components: { clock: Clock; network: Network; log: Log }) {
+  constructor(components: { clock: Clock; network: Network; log: Log; probe: Probe }) {
     this.clock = components.clock;
     this.network = components.network;
     this.log = components.log;
+    this.probe = components.probe;
   }
 
   has(key: string): boolean {
@@ -50,6 +58,31 @@ export class KeptResults {
   /** What is kept for an owner. */
   *of(owner: string): Iterable<LeaseToken> {
     for (const kept of this.kept.values()) if (kept.owner === owner) yield kept.result;
+  }
+
+  *all(): Iterable<LeaseToken> {
+    for (const { result } of this.kept.values()) yield result;
+  }
+
+  /** Results of a feed go to another owner from now on; true when there are any. */
+  reassign(feedId: string, owner: string): boolean {
+    let any = false;
+    for (const kept of this.kept.values()) {
+      if (kept.result.feed_id !== feedId || kept.owner === owner) continue;
+      this.bring(kept, owner);
+      any = true;
+    }
+    return any;
+  }
+
+  /** One that did not grant the lease is told who did, and what it was for (P3). */
+  private bring(kept: KeptResult, owner: string): void {
+    const { granted_by: _by, payload_hash: _hash, ...result } = kept.result;
+    const { granted_by, lease } = kept;
+    const origin = granted_by === owner ? {} : { granted_by, payload_hash: contentHash(lease.payload) };
+    kept.owner = owner;
+    kept.result = { ...result, ...origin };
+    kept.sending = null;
   }
 
   /** False when so much waits for owners that are there that no more may be begun. */
@@ -70,9 +103,13 @@ export class KeptResults {
   }
 
   /** @param bytes about how large it is in a frame */
-  keep(key: string, owner: string, result: AttemptResult, bytes: number): void {
-    this.kept.set(key, { owner, result, bytes, sending: null, alone: false });
-    this.bytes += bytes;
+  keep(lease: Lease, who: { granted_by: string; owner: string }, result: AttemptResult, bytes: number): void {
+    const { granted_by, owner } = who;
+    const all = bytes + jsonBytes(lease.payload);
+    const kept: KeptResult = { lease, granted_by, owner, result, bytes: all, sending: null, alone: false };
+    if (granted_by !== owner) this.bring(kept, owner);
+    this.kept.set(keyOf(lease), kept);
+    this.bytes += all;
     if (this.sendDeferred) return;
     this.sendDeferred = true;
     this.clock.defer(() => {
@@ -97,14 +134,16 @@ export class KeptResults {
   send(): void {
     const frames = new Map<string, { entries: Entry[]; bytes: number }[]>();
     for (const entry of this.kept) {
-      const { owner, sending, alone, bytes } = entry[1];
+      const { owner, sending, alone, bytes, result } = entry[1];
       if (sending !== null) continue;
       if (alone) {
         this.sendFrame(owner, [entry]);
         continue;
       }
-      const ofOwner = frames.get(owner) ?? [];
-      frames.set(owner, ofOwner);
+      // Of one feed in a frame: an owner that has given up one of its feeds takes the results of the others.
+      const to = `${owner} ${result.feed_id}`;
+      const ofOwner = frames.get(to) ?? [];
+      frames.set(to, ofOwner);
       let last = ofOwner.at(-1);
       if (last === undefined || last.bytes + bytes > RESULT_BATCH_BYTES || last.entries.length >= RESULT_BATCH_MAX) {
         last = { entries: [], bytes: 0 };
@@ -113,17 +152,20 @@ export class KeptResults {
       last.entries.push(entry);
       last.bytes += bytes;
     }
-    for (const [owner, ofOwner] of frames) for (const { entries } of ofOwner) this.sendFrame(owner, entries);
+    for (const ofOwner of frames.values()) {
+      for (const { entries } of ofOwner) this.sendFrame(entries[0]![1].owner, entries);
+    }
   }
 
   private sendFrame(owner: string, entries: Entry[]): void {
     const results = entries.map(([, kept]) => kept.result);
     const sending = this.network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
       () => {
-        for (const [key, kept] of entries) if (this.kept.get(key) === kept) this.delete(key); // P3
+        this.probe('result:after');
+        for (const [key, kept] of entries) if (this.kept.get(key) === kept && kept.owner === owner) this.delete(key); // P3
       },
       (cause: unknown) => {
-        for (const [, kept] of entries) kept.sending = null;
+        for (const [, kept] of entries) if (kept.owner === owner) kept.sending = null;
         if (cause instanceof FlowmeshError && REFUSED_FOR_GOOD.has(cause.code)) this.takeApart(entries, cause);
         else this.log.debug({ owner, cause }, 'results are kept until their owner answers');
       },

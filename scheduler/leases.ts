@@ -20,10 +20,14 @@ export class Leases {
   private readonly directory: Directory;
   private readonly log: Log;
   private readonly given = new Set<LiveTask>();
-  /** Set by the scheduler: the feed that leases belong to. */
-  feed: { feed_id: string; epoch: number } = { feed_id: '', epoch: 0 };
+  readonly feed: { feed_id: string; epoch: number };
 
-  constructor(components: { clock: Clock; network: Network; directory: Directory; log: Log }) {
+  /** @param feed that the leases belong to */
+  constructor(
+    components: { clock: Clock; network: Network; directory: Directory; log: Log },
+    feed: { feed_id: string; epoch: number },
+  ) {
+    this.feed = feed;
     this.clock = components.clock;
     this.network = components.network;
     this.directory = components.directory;
@@ -34,15 +38,15 @@ export class Leases {
     return this.given.size;
   }
 
-  tokenOf(record: TaskRecord, attempt: number): LeaseToken {
-    return { uid: record.uid, feed_id: this.feed.feed_id, epoch: this.feed.epoch, attempt };
+  tokenOf(record: TaskRecord, { epoch, attempt }: { epoch: number; attempt: number }): LeaseToken {
+    return { uid: record.uid, feed_id: this.feed.feed_id, epoch, attempt };
   }
 
   /** The next attempt of a task belongs to a worker. Its silence counts from `sent` on. */
-  give(task: LiveTask, { attempt, peer_id, worker_id }: Omit<GivenLease, 'confirmed_at'>): void {
-    task.lease = { attempt, peer_id, worker_id, confirmed_at: null };
+  give(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at'>): void {
+    task.lease = { ...lease, confirmed_at: null };
     this.given.add(task);
-    this.directory.leaseGiven(peer_id, worker_id, task.record.uid);
+    this.directory.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
   }
 
   sent({ lease }: LiveTask): void {
@@ -86,18 +90,25 @@ export class Leases {
   confirm(peer: string, held: readonly LeaseToken[], find: (uid: string) => LiveTask | undefined): LeaseToken[] {
     const ended: LeaseToken[] = [];
     for (const token of held) {
+      if (token.feed_id !== this.feed.feed_id) continue;
       const task = find(token.uid);
       if (task === undefined) ended.push(token);
-      else if (task.lease?.attempt === token.attempt && task.lease.peer_id === peer) this.sent(task);
+      else if (this.isFrom(peer, task, token)) this.sent(task);
     }
     return ended;
+  }
+
+  /** Whether a token that a peer names is the task's current lease (P3). */
+  isFrom(peer: string, { lease }: LiveTask, { feed_id, attempt, epoch }: LeaseToken): boolean {
+    if (lease === null || feed_id !== this.feed.feed_id) return false;
+    return lease.peer_id === peer && lease.attempt === attempt && lease.epoch === epoch;
   }
 
   /** Once the turn is durable, the worker of a task is told that its attempt is not wanted any more. */
   callBack(turn: Turn, task: LiveTask, force: boolean, reason: string): void {
     const { lease } = task;
     if (lease === null) return;
-    const token = this.tokenOf(task.record, lease.attempt);
+    const token = this.tokenOf(task.record, lease);
     turn.after(() => this.cancel(lease.peer_id, [{ ...token, force, reason: reason.slice(0, REASON_CHARS_MAX) }]));
   }
 

@@ -79,5 +79,27 @@ export const CLAIM_INTERVAL_MS = 100;
 export const DIAL_AGAIN_MS = 5_000;
 /** Record-state tasks begun, and leases given, in one dispatch; the rest follows in the next. */
 export const DISPATCH_TASKS_MAX = 1_000;
-/** Copies that this version keeps: the owner's. */
-export const COPIES_KEPT = 1;
+/** Disks that keep a record, its owner's among them, unless its submit says otherwise. */
+export const COPIES_DEFAULT = 2;
+/** Disks that a submit may ask for. */
+export const COPIES_MAX = 8;
+/** How long an answer waits for the copies that were asked for. */
+export const COPY_WAIT_MS = 3_000;
+/** Commits on their way to one follower; it is told to catch up by itself when there are more. */
+export const PUSHES_IN_FLIGHT_MAX = 256;
+/** Rows in one page of a pull, as JSON: at least one row. */
+export const PAGE_BYTES = 1024 * 1024;
+/** Lines remembered of a feed's history. */
+export const LINES_MAX = 64;
+/** Feeds of other peers that one peer keeps copies of. */
+export const COPIED_FEEDS_MAX = 1_024;
+/** How long a starting owner waits for the members of its replica set before it gives new work a feed of its own. */
+export const START_WAIT_MS = 3_000;
+/** How long workers have to say what they hold when a feed was taken over. */
+export const INQUIRY_DEADLINE_MS = 1_000;
+/** A peer that loses more than half of its peers at once, and at least two, waits this many times `takeover_ms` (P11). */
+export const CUT_OFF_PATIENCE = 3;
+/** Records in one message of a hand-over, as JSON. */
+export const HAND_OVER_BYTES = 4 * 1024 * 1024;
+/** Results of another history that wait for their task to be made here. */
+export const OFFERED_RESULTS_MAX = 10_000;

@@ -4,10 +4,13 @@ import type { LogRecord, TaskRecord } from './records.ts';
 /** A grant to a worker. Its token is `(feed_id, epoch, attempt)` of the task. */
 export interface GivenLease {
   attempt: number;
+  epoch: number;
   peer_id: string;
   worker_id: string;
   /** Monotonic: when it was sent, or last named by a beat of the worker's peer. Null until it is sent. */
   confirmed_at: number | null;
+  /** Read from the store: given by this peer's last process, or by the owner before. */
+  restored: boolean;
 }
 
 export interface LiveTask {

@@ -2,7 +2,6 @@
  * Finding the owner of a record from any peer: by the feed that its id names, by asking the connected peers (and
  * through them theirs), and reserving an id that a user chose, so that two submits of it meet.
  */
-import { createHash } from 'node:crypto';
 import { FlowmeshError, type JsonObject, RemoteError } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
 import { HopsExceededError, OwnerUnreachableError, PeerUnreachableError } from './errors.ts';
@@ -19,6 +18,7 @@ import {
 } from './limits.ts';
 import { type Alias, callAnswerSchema, type Located, locateAnswerSchema, reserveAnswerSchema } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
+import { rendezvous } from './rendezvous.ts';
 import type { WorkerPool } from './worker.ts';
 
 /** A record of this peer. */
@@ -172,7 +172,7 @@ export class Locator {
    * @returns undefined when it is free, else the peer that has it, or is just submitting it
    */
   async reserve(alias: Alias, contentHash: string): Promise<Located | undefined> {
-    const order = this.rendezvous(alias.id);
+    const order = rendezvous(alias.id, [this.network.self, ...this.connected()]);
     if (order.length === 1) return undefined;
     const [located, holder] = await Promise.all([
       this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
@@ -182,6 +182,10 @@ export class Locator {
     if (holder === undefined || holder.peer_id === this.network.self) return undefined;
     const addresses = this.directory.find(holder.peer_id)?.state?.addresses ?? [];
     return { peer_id: holder.peer_id, addresses, status: '', content_hash: holder.content_hash };
+  }
+
+  private connected(): string[] {
+    return [...this.directory.connected()].map(({ peer_id }) => peer_id);
   }
 
   private async reserveAt(
@@ -219,16 +223,6 @@ export class Locator {
       if (this.reservations.size > RESERVATIONS_MAX) this.reservations.delete(this.reservations.keys().next().value!);
       return { peer_id: from, content_hash };
     });
-  }
-
-  /** Peers in the order in which they decide about an id (rendezvous hashing, Thaler and Ravishankar 1998). */
-  private rendezvous(id: string): string[] {
-    const peers = [this.network.self, ...[...this.directory.connected()].map(({ peer_id }) => peer_id)];
-    const weight = (peer: string) => createHash('sha256').update(`${id} ${peer}`).digest('hex');
-    return peers
-      .map((peer) => ({ peer, weight: weight(peer) }))
-      .sort((a, b) => (a.weight < b.weight ? 1 : -1))
-      .map(({ peer }) => peer);
   }
 
   /** Runs a tool at another peer, directly or through the peer that named it. */

@@ -4,7 +4,16 @@
  */
 import { z } from 'zod';
 import { requiresSchema } from '../dag/schema.ts';
-import { errorSchema, logLineSchema, placementSchema } from './records.ts';
+import {
+  errorSchema,
+  type FlowRecord,
+  feedRecordSchema,
+  lineSchema,
+  logLineSchema,
+  placementSchema,
+  RECORD_KINDS,
+  recordSchema,
+} from './records.ts';
 
 const id = z.string().max(512);
 const count = z.number().int().nonnegative();
@@ -42,7 +51,8 @@ export type OfferClass = z.infer<typeof offerClassSchema>;
 export const peerStateSchema = z.object({
   name: z.string().max(256),
   version: z.string().max(64),
-  feed_ids: z.array(id).max(64),
+  /** The feeds that it owns, and since when. */
+  feeds: z.array(z.object({ feed_id: id, epoch: count, base_seq: count })).max(1_024),
   workers: z.array(workerStateSchema).max(64),
   queued: count,
   running: count,
@@ -99,6 +109,9 @@ export const attemptResultSchema = leaseTokenSchema.extend({
   execution_time_ms: z.number(),
   lines: z.array(logLineSchema).max(1_000),
   dropped_lines: count,
+  /** Only for an owner that did not grant the lease itself: who did, and the hash of what it ran with. */
+  granted_by: id.optional(),
+  payload_hash: z.string().max(128).optional(),
 });
 export type AttemptResult = z.infer<typeof attemptResultSchema>;
 /** Answered after the owner's commit; the worker forgets the result then, and not before (P3). */
@@ -144,6 +157,57 @@ export const locateAnswerSchema = z.object({
   ),
 });
 export type Located = NonNullable<z.infer<typeof locateAnswerSchema>['found'][number]>;
+
+/** Rows are kept as they come; the peer that takes their feed over reads them, as it reads its own. */
+const rowMessageSchema = z.object({
+  uid: id,
+  feed_id: id,
+  epoch: count,
+  seq: count,
+  record: z.custom<FlowRecord>((value) => recordHeadSchema.safeParse(value).success, 'is no record'),
+});
+const recordHeadSchema = z.looseObject({ kind: z.enum(RECORD_KINDS), uid: id });
+
+/** A commit of a feed for a follower, in a line of the sender's. Without rows: the follower is to catch up by itself. */
+export const pushRequestSchema = z.object({
+  feed_id: id,
+  line: lineSchema,
+  prev_seq: count,
+  head_seq: count,
+  rows: z.array(rowMessageSchema),
+});
+export type Push = z.infer<typeof pushRequestSchema>;
+/** How far the follower's disk has come in that line. */
+export const pushAnswerSchema = z.object({ seq: count });
+
+/** What changed in a feed after a place in it. */
+export const pullRequestSchema = z.object({ feed_id: id, after: z.object({ seq: count, uid: id }) });
+/** `feed` is null when the asked peer has nothing of it. */
+export const pullAnswerSchema = z.object({
+  feed: feedRecordSchema.nullable(),
+  rows: z.array(rowMessageSchema),
+  /** The rows end where a commit ends. */
+  whole: z.boolean(),
+  /** How far the asked peer's disk has come. */
+  head_seq: count,
+  /** Its copy is one of a moment: false while it is being made. */
+  complete: z.boolean(),
+});
+export type PullAnswer = z.infer<typeof pullAnswerSchema>;
+
+/** The sender owns a feed now. Answered with the leases of that feed that run here or ended unacknowledged. */
+export const takeoverRequestSchema = z.object({ feed_id: id, line: lineSchema });
+export const takeoverAnswerSchema = z.object({ holding: z.array(leaseTokenSchema).max(65_536) });
+
+/** What a peer wrote in a line that lost, beyond the fork: all records of one root, in parts. */
+export const handoverRequestSchema = z.object({
+  feed_id: id,
+  line: lineSchema,
+  root_uid: id,
+  records: z.array(recordSchema),
+  /** Parts of one root come in order; the last one is answered when all are merged and durable. */
+  last: z.boolean(),
+});
 
 /** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */
 export const callRequestSchema = z.object({

@@ -2,12 +2,11 @@
 import { FlowmeshError } from '../dag/errors.ts';
 import type { TaskSubmission } from './api.ts';
 import { isoTime, wallMs } from './ids.ts';
-import { COPIES_KEPT } from './limits.ts';
 import { EMPTY_TASK_STATE, type TaskRecord } from './records.ts';
 
 /** @throws FlowmeshError INVALID_INPUT for a deadline that is no time */
 export function newTask(
-  submission: TaskSubmission,
+  submission: TaskSubmission & { copies: number },
   task_id: string,
   content_hash: string,
   uid: string,
@@ -36,7 +35,7 @@ export function newTask(
     at_most_once: submission.at_most_once,
     cache_key: null,
     content_hash,
-    copies: COPIES_KEPT,
+    copies: submission.copies,
     ...EMPTY_TASK_STATE,
     due_at: submission.delay_ms === undefined ? null : isoTime(now + submission.delay_ms),
     deadline_at: submission.deadline === undefined ? null : isoTime(wallMs(submission.deadline)),

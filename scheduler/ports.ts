@@ -25,31 +25,65 @@ export interface Random {
   id(length: number): string;
 }
 
+/** How far a feed has come in a store. */
+export interface FeedHead {
+  /** Of its last commit. 0 while there is none. */
+  epoch: number;
+  /** Of its last commit, the highest of its rows. 0 while there is none. */
+  seq: number;
+  /** Whether this peer answers for it: what lists, counts, `active` and `byAlias` show. */
+  owned: boolean;
+}
+
 /**
- * Durable rows. `commit` resolves when the rows are fsynced, in the order of the calls, each call all or nothing.
- * A rejected commit leaves the rows of earlier resolved commits, and none of its own; after a rejection every
- * further `commit` rejects until `recover` resolves, which means: reopened and verified.
+ * Durable rows of several feeds. `commit`, `own` and `drop` resolve when they are fsynced, in the order of the calls,
+ * each all or nothing. A rejected one leaves what earlier resolved ones wrote, and nothing of its own; after a
+ * rejection every further one rejects until `recover` resolves, which means: reopened and verified.
  */
 export interface Store {
-  /** The feed kept in this store; `feed_id` is made with the database file. `seq` is the last committed one. */
-  readonly feed: { feed_id: string; epoch: number; seq: number };
+  /** Every feed that has rows here or was owned, as of the last commit that resolved. */
+  readonly feeds: ReadonlyMap<string, Readonly<FeedHead>>;
+  /** Rows of one feed: all of the same `feed_id`, `seq` never lower than the feed's head. A row replaces its uid's. */
   commit(rows: Row[]): Promise<void>;
+  /** Changes for which feeds this peer answers; rows of a feed that is not owned are copies. LOCAL_FEED always is. */
+  own(feed_id: string, owned: boolean): Promise<void>;
+  /** Forgets a feed: its rows and its head. */
+  drop(feed_id: string): Promise<void>;
+  /** Forgets the tombstones of a feed whose `seq` is at most this. Its head stays. */
+  sweep(feed_id: string, seq: number): Promise<void>;
   recover(): Promise<void>;
   readonly reader: Reader;
   close(): Promise<void>;
 }
 
-/** Reads of what is committed. Results are private copies: the caller may keep or change them. */
+/**
+ * Reads of what is committed. Results are private copies: the caller may keep or change them. `get` and `children`
+ * read rows of any feed, because uids are unique; everything else only those of owned feeds, unless it says so.
+ */
 export interface Reader {
   get<K extends RecordKind>(kind: K, uid: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
+  /** The row of a uid with its place in its feed. */
+  row(uid: string): Promise<Row | undefined>;
   byAlias<K extends 'workflow' | 'task' | 'worker'>(
     kind: K,
     alias: string,
   ): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
+  /** As `byAlias`, among the rows of feeds that are not owned, with its place in its feed. */
+  copyByAlias(kind: 'workflow' | 'task', alias: string): Promise<Row | undefined>;
   /** All records of a kind under a parent (the steps or tasks of a workflow uid), ordered by seq, then uid. */
   children<K extends RecordKind>(kind: K, parent: string): Promise<Extract<FlowRecord, { kind: K }>[]>;
-  /** All records of a kind that are not terminal, oldest first: what a starting peer takes up again. */
-  active<K extends RecordKind>(kind: K): Promise<Extract<FlowRecord, { kind: K }>[]>;
+  /** All records of a kind in one feed, owned or not, that are not terminal, oldest first. */
+  active<K extends RecordKind>(kind: K, feed_id: string): Promise<Extract<FlowRecord, { kind: K }>[]>;
+  /**
+   * What changed in a feed, owned or not, after a place in it: rows ordered by seq, then uid, as many as fit in
+   * `maxBytes` of JSON, at least one if there is one. May end in the middle of a commit.
+   */
+  changes(feed_id: string, after: { seq: number; uid: string }, maxBytes: number): Promise<Row[]>;
+  /**
+   * Terminal workflows, or tasks, that belong to no other record, created before `before` (ISO 8601), oldest first.
+   * Of one feed, owned or not.
+   */
+  oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]>;
   /** Newest first (`created_at`, then uid). */
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;
   list(query: ListQuery & { kind: 'task' }): Promise<{ records: TaskRecord[]; total: number }>;

@@ -7,7 +7,6 @@ import type { QueueRecord } from './records.ts';
 interface QueueStateParts {
   clock: Clock;
   reader: Reader;
-  feedId: string;
   commit<T>(work: (turn: Turn) => T): Promise<T>;
   /** Puts what waits in the order of the priorities of now; true when that changed it. */
   reorder(): boolean;
@@ -20,7 +19,7 @@ export class QueueState {
 
   constructor(parts: QueueStateParts) {
     this.parts = parts;
-    this.current = { kind: 'queue', uid: `queue/${parts.feedId}`, paused: false, reason: null, paused_at: null };
+    this.current = { kind: 'queue', uid: 'queue', paused: false, reason: null, paused_at: null };
   }
 
   get record(): QueueRecord {

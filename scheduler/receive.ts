@@ -2,43 +2,48 @@
 import type { z } from 'zod';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import type { Beats } from './beats.ts';
+import type { Copies } from './copies.ts';
 import type { Directory } from './directory.ts';
-import type { Dispatcher } from './dispatcher.ts';
-import { NotReadyError } from './errors.ts';
-import type { Turn } from './journal.ts';
+import { NoCopyError, NotReadyError } from './errors.ts';
+import type { Feeds } from './feeds.ts';
+import type { HandOver } from './hand-over.ts';
 import type { Locator } from './locator.ts';
 import {
   beatSchema,
   callRequestSchema,
   cancelRequestSchema,
   claimRequestSchema,
+  handoverRequestSchema,
   leaseRequestSchema,
   locateRequestSchema,
   type PeerState,
   peerStateSchema,
   progressSchema,
+  pullRequestSchema,
+  pushRequestSchema,
   refuseRequestSchema,
   reserveRequestSchema,
   resultRequestSchema,
+  takeoverRequestSchema,
 } from './messages.ts';
+import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log } from './ports.ts';
-import type { Tasks } from './tasks.ts';
 import type { WorkerPool } from './worker.ts';
 
 export interface Receiver {
+  self: string;
   clock: Clock;
   log: Log;
   directory: Directory;
-  tasks: Tasks;
   pool: WorkerPool;
-  dispatcher: Dispatcher;
+  feeds: Feeds;
+  copies: Copies;
+  handOver: HandOver;
   locator: Locator;
   beats: Beats;
   ready: boolean;
   describe(): PeerState;
   dispatchSoon(): void;
-  turn(work: (turn: Turn) => void): void;
-  commit<T>(work: (turn: Turn) => T): Promise<T>;
   runCall(tool: string, input: JsonObject, hops: number, from: string): Promise<JsonObject>;
 }
 
@@ -59,6 +64,7 @@ export async function receive(
     case 'hello':
       directory.heard(peer, read(peerStateSchema, method, params), null, clock.now());
       to.dispatchSoon();
+      if (to.ready) to.feeds.onClaims(peer, entry.state!.feeds);
       return {};
     case 'beat':
       to.beats.onBeat(peer, read(beatSchema, method, params));
@@ -74,22 +80,30 @@ export async function receive(
     }
     case 'refuse': {
       const { items } = read(refuseRequestSchema, method, params);
-      to.dispatcher.refused(peer, items);
+      for (const [feed, ofFeed] of byFeed(to, items)) feed.dispatcher.refused(peer, ofFeed);
       return {};
     }
     case 'progress': {
       const { items } = read(progressSchema, method, params);
-      to.turn((turn) => {
-        for (const item of items) to.tasks.progress(turn, peer, item);
-      });
+      for (const [feed, ofFeed] of byFeed(to, items)) {
+        feed.turn((turn) => {
+          for (const item of ofFeed) feed.tasks.progress(turn, peer, item);
+        });
+      }
       return undefined;
     }
     case 'result': {
       const { results } = read(resultRequestSchema, method, params);
       mustBeReady(to);
-      await to.commit((turn) => {
-        for (const result of results) to.tasks.result(turn, peer, result);
-      });
+      const missing = results.find(({ feed_id }) => !to.feeds.owned.has(feed_id));
+      // Its worker keeps it for whoever owns the feed.
+      if (missing !== undefined) throw new NoCopyError(missing.feed_id, to.self, 'it does not own it');
+      const commits = byFeed(to, results).map(([feed, ofFeed]) =>
+        feed.journal.turn((turn) => {
+          for (const result of ofFeed) feed.tasks.result(turn, peer, result);
+        }),
+      );
+      await Promise.all(commits);
       return {}; // after the commit: the worker forgets the results now (P1, P3)
     }
     case 'cancel':
@@ -100,6 +114,25 @@ export async function receive(
       directory.heard(peer, state, null, clock.now());
       if (found_by === 'offer') entry.found_by = 'offer';
       to.dispatchSoon();
+      return {};
+    }
+    case 'push':
+      mustBeReady(to);
+      return await to.copies.onPush(peer, read(pushRequestSchema, method, params));
+    case 'pull':
+      mustBeReady(to);
+      return await to.copies.onPull(read(pullRequestSchema, method, params));
+    case 'takeover': {
+      const { feed_id, line } = read(takeoverRequestSchema, method, params);
+      if (to.ready) to.feeds.onClaim(peer, feed_id, { ...line, owner: peer }); // P9
+      return { holding: to.pool.holdingOf(feed_id) } as unknown as JsonObject;
+    }
+    case 'handover': {
+      mustBeReady(to);
+      const { feed_id, ...part } = read(handoverRequestSchema, method, params);
+      const feed = to.feeds.owned.get(feed_id);
+      if (feed === undefined) throw new NoCopyError(feed_id, to.self, 'it does not own it');
+      await to.handOver.receive(peer, feed, part);
       return {};
     }
     case 'reserve':
@@ -123,6 +156,16 @@ export async function receive(
         `this peer knows no method "${method.slice(0, 64)}"; its version may be older`,
       );
   }
+}
+
+/** What concerns feeds that this peer owns; of others it knows nothing. */
+function byFeed<T extends { feed_id: string }>(to: Receiver, items: readonly T[]): [OwnedFeed, T[]][] {
+  const found: [OwnedFeed, T[]][] = [];
+  for (const [feedId, ofFeed] of Map.groupBy(items, ({ feed_id }) => feed_id)) {
+    const feed = to.feeds.owned.get(feedId);
+    if (feed !== undefined) found.push([feed, ofFeed]);
+  }
+  return found;
 }
 
 function mustBeReady(to: Receiver): void {

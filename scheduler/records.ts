@@ -7,10 +7,18 @@
  *   step        one started, skipped or failed step (`<workflow uid>/<step_id>`); a pending step has no row
  *   task        one unit of work; of a step: `<workflow uid>/<step_id>/<index>`, which is its idempotency key
  *   log         the kept lines of a task (`<task uid>/log`)
- *   worker      a registered pool of slots
- *   queue       whether the queue is paused
  *   cache       the output of a step marked `cache`, by action and inputs
  *   tombstone   what is left of a record that was cleared, under its uid, so that copies forget it too
+ *   superseded  a record of a history that lost to another one after a partition (P5)
+ *   feed        who owns the feed, since when, and who follows it
+ *
+ * In the feed of this peer alone (LOCAL_FEED), which nobody follows:
+ *
+ *   worker      a registered pool of slots
+ *   queue       whether the queue is paused
+ *   peer        which of its feeds takes new work
+ *   copy        from where on a copy of a feed is one of a moment
+ *   intent      what a client wants of a record whose feed has no owner now
  */
 import { z } from 'zod';
 import { requiresSchema, retrySchema, workflowSchema } from '../dag/schema.ts';
@@ -67,6 +75,8 @@ export const workflowRecordSchema = z.object({
   /** The task of another workflow that this one is nested in. */
   parent_task_uid: z.string().nullable(),
   copies: z.number().int(),
+  /** It may begin only when as many copies are there, and its client has no answer yet. */
+  awaits_copies: z.boolean(),
   steps_total: z.number().int(),
   steps_ended: z.number().int(),
   progress: z.number(),
@@ -120,6 +130,8 @@ export const taskRecordSchema = z.object({
   progress_message: z.string().nullable(),
   /** Leases given so far, those that a busy worker refused among them. The lease token is `(feed_id, epoch, attempt)`. */
   attempt: z.number().int(),
+  /** The epoch in which the current lease was given; null without one. */
+  lease_epoch: z.number().int().nullable(),
   /** Attempts that ended in a failure of the action itself; retries are counted on these. */
   failures: z.number().int(),
   worker_id: z.string().nullable(),
@@ -192,7 +204,55 @@ export const tombstoneRecordSchema = z.object({
   cleared_at: time,
 });
 
-export const recordSchema = z.discriminatedUnion('kind', [
+/** A stretch of a feed's history: its owner, and the last `seq` of the stretch before it. P2 orders lines by all three. */
+export const lineSchema = z.object({
+  epoch: z.number().int().nonnegative(),
+  base_seq: z.number().int().nonnegative(),
+  owner: z.string(),
+});
+export type Line = z.infer<typeof lineSchema>;
+
+/** `feed/<feed_id>`: the replica set, versioned, itself a row of the feed it describes. */
+export const feedRecordSchema = z.object({
+  kind: z.literal('feed'),
+  uid: z.string(),
+  feed_id: z.string(),
+  /** Oldest first; the first one is always kept, of the rest the last LINES_MAX. The last one's owner is the owner. */
+  lines: z.array(lineSchema).min(1),
+  /** It has had an owner other than its first: no `at_most_once` task is started in it any more (P4). */
+  passed_on: z.boolean(),
+  /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */
+  followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })),
+  version: z.number().int(),
+  /** Tombstones up to here are forgotten: a copy that has come less far is made anew. */
+  pruned_to_seq: z.number().int(),
+});
+
+export const peerRecordSchema = z.object({
+  kind: z.literal('peer'),
+  uid: z.literal('peer'),
+  main_feed: z.string(),
+});
+
+/** `copy/<feed_id>`: pages of a pull are of different moments; the copy is of one when its head is at `whole_from`. */
+export const copyRecordSchema = z.object({
+  kind: z.literal('copy'),
+  uid: z.string(),
+  feed_id: z.string(),
+  whole_from: z.number().int(),
+});
+
+export const intentRecordSchema = z.object({
+  kind: z.literal('intent'),
+  uid: z.string(),
+  target: z.object({ kind: z.enum(['workflow', 'task']), uid: z.string(), id: z.string() }),
+  feed_id: z.string(),
+  tool: z.string(),
+  input: z.record(z.string(), json),
+  created_at: time,
+});
+
+const plainRecordSchema = z.discriminatedUnion('kind', [
   definitionRecordSchema,
   workflowRecordSchema,
   stepRecordSchema,
@@ -202,7 +262,24 @@ export const recordSchema = z.discriminatedUnion('kind', [
   queueRecordSchema,
   cacheRecordSchema,
   tombstoneRecordSchema,
+  feedRecordSchema,
+  peerRecordSchema,
+  copyRecordSchema,
+  intentRecordSchema,
 ]);
+
+/** `superseded/<epoch>/<owner>/<uid>`: what another history said of the record `uid`. */
+export const supersededRecordSchema = z.object({
+  kind: z.literal('superseded'),
+  uid: z.string(),
+  /** The workflow, or the task that no workflow has, that it belongs to. */
+  root_uid: z.string(),
+  line: lineSchema,
+  superseded_at: time,
+  record: plainRecordSchema,
+});
+
+export const recordSchema = z.discriminatedUnion('kind', [...plainRecordSchema.options, supersededRecordSchema]);
 
 export type WorkflowRecord = z.infer<typeof workflowRecordSchema>;
 export type StepRecord = z.infer<typeof stepRecordSchema>;
@@ -212,8 +289,14 @@ export type LogLine = z.infer<typeof logLineSchema>;
 export type WorkerRecord = z.infer<typeof workerRecordSchema>;
 export type QueueRecord = z.infer<typeof queueRecordSchema>;
 export type CacheRecord = z.infer<typeof cacheRecordSchema>;
+export type FeedRecord = z.infer<typeof feedRecordSchema>;
+export type IntentRecord = z.infer<typeof intentRecordSchema>;
+export type SupersededRecord = z.infer<typeof supersededRecordSchema>;
+export type PlainRecord = z.infer<typeof plainRecordSchema>;
 export type FlowRecord = z.infer<typeof recordSchema>;
 export type RecordKind = FlowRecord['kind'];
+
+export const RECORD_KINDS = recordSchema.options.map(({ shape }) => shape.kind.value);
 
 /** One record in its feed: `seq` is that of the commit that wrote it last, shared by all rows of the commit. */
 export interface Row {
@@ -223,6 +306,9 @@ export interface Row {
   seq: number;
   record: FlowRecord;
 }
+
+/** The feed of what a peer remembers of itself. It has no copies. */
+export const LOCAL_FEED = 'local';
 
 /** The columns a store indexes a record by. */
 export interface RecordIndex {
@@ -262,6 +348,10 @@ export function indexOf(record: FlowRecord): RecordIndex {
       return { ...none, parent: record.uid.slice(0, -':definition'.length) };
     case 'log':
       return { ...none, parent: record.task_uid };
+    case 'superseded':
+      return { ...none, parent: record.root_uid };
+    case 'intent':
+      return { ...none, parent: record.feed_id };
     default:
       return none;
   }
@@ -280,6 +370,7 @@ export const EMPTY_TASK_STATE = {
   progress: 0,
   progress_message: null,
   attempt: 0,
+  lease_epoch: null,
   failures: 0,
   worker_id: null,
   peer_id: null,

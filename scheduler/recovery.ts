@@ -9,7 +9,14 @@ import type { Turn } from './journal.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias } from './messages.ts';
 import type { Reader } from './ports.ts';
-import { isTerminal, type LogRecord, type StepRecord, type TaskRecord, type WorkflowRecord } from './records.ts';
+import {
+  type FlowRecord,
+  isTerminal,
+  type LogRecord,
+  type StepRecord,
+  type TaskRecord,
+  type WorkflowRecord,
+} from './records.ts';
 import type { Runs } from './runs.ts';
 import type { Tasks } from './tasks.ts';
 
@@ -29,32 +36,62 @@ interface Blocker {
   local: LocalRecord | undefined;
 }
 
-/** Reads everything that is not terminal. */
-export async function readActive(
-  reader: Reader,
-  lookUp: (alias: Alias) => Promise<LocalRecord | undefined>,
-): Promise<Remembered> {
-  const blockersOf = (kind: Alias['kind'], ids: readonly string[]): Promise<Blocker[]> =>
-    Promise.all(ids.map(async (id) => ({ alias: { kind, id }, local: await lookUp({ kind, id }) })));
+type LookUp = (alias: Alias) => Promise<LocalRecord | undefined>;
+
+/** Reads everything of a feed that is not terminal. */
+export async function readActive(reader: Reader, feedId: string, lookUp: LookUp): Promise<Remembered> {
   const remembered: Remembered = { tasks: [], workflows: [] };
-  for (const record of await reader.active('task')) {
+  for (const record of await reader.active('task', feedId)) {
     // A task that was never started has no log.
     const log = record.attempt === 0 ? null : ((await reader.get('log', `${record.uid}/log`)) ?? null);
-    // One that was started has waited for them already.
-    const waits = record.attempt === 0 ? record.depends_on : [];
-    remembered.tasks.push({ record, log, blockers: await blockersOf('task', waits) });
+    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
   }
-  for (const record of await reader.active('workflow')) {
+  for (const record of await reader.active('workflow', feedId)) {
     const definition = await reader.get('definition', `${record.uid}:definition`);
     if (definition === undefined)
       throw new Error(`the definition of workflow ${record.workflow_id} is missing in the store`);
     const steps = await reader.children('step', record.uid);
     const tasks = await reader.children('task', record.uid);
-    const waits = record.started_at === null ? record.dependencies : [];
-    const blockers = await blockersOf('workflow', waits);
+    const blockers = await blockersOf('workflow', record, lookUp);
     remembered.workflows.push({ record, workflow: definition.workflow, steps, tasks, blockers });
   }
   return remembered;
+}
+
+/** The same from the records of one root that another peer has. */
+export async function rememberedOf(records: readonly FlowRecord[], lookUp: LookUp): Promise<Remembered> {
+  const remembered: Remembered = { tasks: [], workflows: [] };
+  const all = <K extends FlowRecord['kind']>(kind: K) =>
+    records.filter((record): record is Extract<FlowRecord, { kind: K }> => record.kind === kind);
+  for (const record of all('task')) {
+    if (isTerminal(record.status)) continue;
+    const log = all('log').find(({ task_uid }) => task_uid === record.uid) ?? null;
+    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
+  }
+  for (const record of all('workflow')) {
+    const definition = all('definition').find(({ uid }) => uid === `${record.uid}:definition`);
+    if (isTerminal(record.status) || definition === undefined) continue;
+    const steps = all('step').filter(({ workflow_uid }) => workflow_uid === record.uid);
+    const tasks = all('task').filter(({ workflow_uid }) => workflow_uid === record.uid);
+    const blockers = await blockersOf('workflow', record, lookUp);
+    remembered.workflows.push({ record, workflow: definition.workflow, steps, tasks, blockers });
+  }
+  return remembered;
+}
+
+/** What a record waits for; one that was started has waited for it already. */
+async function blockersOf(
+  kind: Alias['kind'],
+  record: TaskRecord | WorkflowRecord,
+  lookUp: LookUp,
+): Promise<Blocker[]> {
+  const waits =
+    record.kind === 'task'
+      ? record.attempt === 0 && record.depends_on
+      : record.started_at === null && record.dependencies;
+  return await Promise.all(
+    (waits || []).map(async (id) => ({ alias: { kind, id }, local: await lookUp({ kind, id }) })),
+  );
 }
 
 /** Puts what was read into memory, and goes on with it. */

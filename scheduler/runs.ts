@@ -13,7 +13,7 @@ import { WorkflowGraph } from '../dag/graph.ts';
 import { EXPAND_CHUNK_ITEMS, jsonBytes, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import type { Workflow } from '../dag/schema.ts';
-import { ConflictError, QueueFullError } from './errors.ts';
+import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
@@ -45,20 +45,22 @@ export class Runs {
   private readonly expressions: Expressions;
   private readonly steps: StepTasks;
   private readonly hooks: RunHooks;
-  feedId = '';
+  private readonly feedId: string;
 
   constructor(
     components: { clock: Clock; random: Random; evaluator: Evaluator; tasks: Tasks; reader: Reader; log: Log },
+    feedId: string,
     hooks: RunHooks,
   ) {
     const { clock, random, evaluator, tasks, reader, log } = components;
     this.clock = clock;
     this.random = random;
     this.tasks = tasks;
+    this.feedId = feedId;
     this.hooks = hooks;
     this.expressions = new Expressions(evaluator, (work) => hooks.turn(work));
     this.steps = new StepTasks(
-      { clock, tasks, reader, expressions: this.expressions, log },
+      { clock, tasks, reader, expressions: this.expressions, log, feedId },
       {
         turn: (work) => hooks.turn(work),
         apply: (turn, live, event) => this.apply(turn, live, event),
@@ -78,6 +80,13 @@ export class Runs {
     this.nested.clear();
   }
 
+  /** The most disks that one of them is to be on. */
+  get copiesWanted(): number {
+    let most = 1;
+    for (const { record } of this.live.values()) most = Math.max(most, record.copies);
+    return most;
+  }
+
   /** @throws QueueFullError when no further workflow may begin here */
   checkRoom(): void {
     if (this.live.size < ACTIVE_WORKFLOWS_MAX) return;
@@ -92,6 +101,8 @@ export class Runs {
       graph: WorkflowGraph;
       content_hash: string;
       copies: number;
+      /** It begins with `confirm`, not before. */
+      awaits_copies: boolean;
       parent: TaskRecord | null;
       blockers: Iterable<string>;
       depth: number;
@@ -111,6 +122,7 @@ export class Runs {
       content_hash: options.content_hash,
       parent_task_uid: options.parent?.uid ?? null,
       copies: options.copies,
+      awaits_copies: options.awaits_copies,
       steps_total: workflow.steps.length,
       steps_ended: 0,
       progress: 0,
@@ -126,8 +138,18 @@ export class Runs {
     const live = this.adopt(record, workflow, options.graph, options.depth);
     for (const blocker of options.blockers) live.blockers.add(blocker);
     turn.put(record);
-    if (live.blockers.size === 0) this.begin(turn, live);
+    this.beginIfFree(turn, live);
     return live;
+  }
+
+  /** As many disks have it as it requires. */
+  confirm(turn: Turn, live: LiveRun): void {
+    this.change(turn, live, { awaits_copies: false });
+    this.beginIfFree(turn, live);
+  }
+
+  private beginIfFree(turn: Turn, live: LiveRun): void {
+    if (live.blockers.size === 0 && !live.record.awaits_copies) this.begin(turn, live);
   }
 
   private adopt(record: WorkflowRecord, workflow: Workflow, graph: WorkflowGraph, depth: number): LiveRun {
@@ -205,12 +227,13 @@ export class Runs {
   /** A task has ended: its step may end, others may become ready. */
   onTaskEnded(turn: Turn, record: TaskRecord): void {
     const child = this.nested.get(record.uid);
-    if (child !== undefined && record.status !== 'completed') {
+    if (child !== undefined && this.live.has(child)) {
       const parent = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
       this.cancel(turn, this.live.get(child), record.error, parent?.forceStop);
     }
     if (record.status === 'completed' && record.cache_key !== null && !record.placement?.reason.startsWith('cached')) {
-      turn.put({ kind: 'cache', uid: `cache/${record.cache_key}`, task_uid: record.uid, output: record.output });
+      const uid = `cache/${this.feedId}/${record.cache_key}`;
+      turn.put({ kind: 'cache', uid, task_uid: record.uid, output: record.output });
     }
     const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
     if (live === undefined) return;
@@ -238,7 +261,7 @@ export class Runs {
     const open = new Set<string>();
     for (const [stepId, { status }] of live.run.steps()) if (!isEnded(status)) open.add(stepId);
     live.forceStop = force;
-    if (live.blockers.size > 0) {
+    if (live.blockers.size > 0 || live.record.awaits_copies) {
       live.blockers.clear();
       live.run.start();
     }
@@ -263,8 +286,8 @@ export class Runs {
         status: 'failed',
         error: { code: 'DEPENDENCY_FAILED', message, retryable: false },
       });
-    } else if (live.blockers.size === 0) {
-      this.begin(turn, live);
+    } else {
+      this.beginIfFree(turn, live);
     }
   }
 
@@ -363,6 +386,7 @@ export class Runs {
         graph,
         content_hash: '',
         copies: task.record.copies,
+        awaits_copies: false,
         parent: task.record,
         blockers: [],
         depth,
@@ -383,6 +407,11 @@ export class Runs {
   ): void {
     const live = this.adopt(record, workflow, new WorkflowGraph(workflow.steps), 0);
     for (const blocker of blockers) live.blockers.add(blocker);
+    if (record.awaits_copies) {
+      // Its client was never told that it is accepted.
+      this.cancel(turn, live, new TooFewCopiesError(1, record.copies).toShape());
+      return;
+    }
     if (live.blockers.size > 0) return;
     if (record.started_at === null) {
       this.begin(turn, live);
@@ -400,6 +429,26 @@ export class Runs {
     const settled = run.status === 'running' || run.status === 'input_required' ? null : run.status;
     this.follow(turn, live, { ready, ended: [], stopping: false, settled });
     if (settled === null) for (const stepId of run.started()) this.steps.issue(turn, live, stepId);
+  }
+
+  /**
+   * Takes a run out of memory without an end, with its tasks and nested runs: another history of it is written.
+   * @returns the uids of the rows that it may have
+   */
+  drop(turn: Turn, live: LiveRun): string[] {
+    const { uid, workflow_id, parent_task_uid } = live.record;
+    const uids = [uid, `${uid}:definition`, ...live.workflow.steps.map(({ step_id }) => `${uid}/${step_id}`)];
+    this.live.delete(uid);
+    if (this.uids.get(workflow_id) === uid) this.uids.delete(workflow_id);
+    if (parent_task_uid !== null) this.nested.delete(parent_task_uid);
+    for (const taskUid of live.tasks) {
+      const child = this.live.get(this.nested.get(taskUid) ?? '');
+      if (child !== undefined) uids.push(...this.drop(turn, child));
+      const task = this.tasks.live.get(taskUid);
+      if (task !== undefined) this.tasks.drop(turn, task);
+      uids.push(taskUid, `${taskUid}/log`);
+    }
+    return uids;
   }
 
   /** Nesting depths are known once all runs are restored. */

@@ -2,9 +2,10 @@
  * One peer's scheduler: owner of its feed, worker for any owner, and a member of the mesh. It decides; the world is in
  * its ports. The parts:
  *
- *   journal       turns, group commit, effects after the fsync (P1)
- *   tasks, runs   the records of this owner and how they move
- *   dispatcher    who runs what
+ *   feeds         which feeds this peer owns; takeover and return
+ *   owned-feed    one of them: its journal (P1), tasks and workflows, who runs what, its copies elsewhere
+ *   copies        feeds of other peers that this one follows
+ *   hand-over     what becomes of two histories after a partition (P5)
  *   worker        the leases that run here, of any owner
  *   directory     what is known of the other peers
  *   locator       where a record is
@@ -23,25 +24,33 @@ import type {
 } from './api.ts';
 import { Beats } from './beats.ts';
 import { Changes, type PriorityChange } from './changes.ts';
+import { Copies } from './copies.ts';
+import type { Probe } from './crash-points.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
-import { Dispatcher } from './dispatcher.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
+import { Feeds } from './feeds.ts';
+import { HandOver } from './hand-over.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
 import { Journal, type Turn } from './journal.ts';
-import { BEAT_INTERVAL_MS, LEAVE_WAIT_MS, OFFER_CLASSES_MAX, OFFER_INTERVAL_MS, TAKEOVER_MS } from './limits.ts';
+import {
+  BEAT_INTERVAL_MS,
+  COPIES_DEFAULT,
+  LEAVE_WAIT_MS,
+  OFFER_CLASSES_MAX,
+  OFFER_INTERVAL_MS,
+  TAKEOVER_MS,
+} from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
 import type { Alias, Located, PeerState } from './messages.ts';
+import { OwnedFeed } from './owned-feed.ts';
 import { capabilityNames } from './placement.ts';
 import type { Clock, Evaluator, Executors, Log, Network, NetworkEvents, Random, Store } from './ports.ts';
 import { QueueState } from './queue-state.ts';
 import { receive } from './receive.ts';
-import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';
-import { readActive, restore } from './recovery.ts';
-import { Runs } from './runs.ts';
+import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
 import { StoreRecovery } from './store-recovery.ts';
-import { Tasks } from './tasks.ts';
 import { WorkerPool } from './worker.ts';
 import { WorkerRegistry } from './worker-registry.ts';
 
@@ -53,6 +62,8 @@ export interface SchedulerComponents {
   executors: Executors;
   evaluator: Evaluator;
   log: Log;
+  /** Told at named points around every durable step; tests stop the process there. */
+  probe?: Probe | undefined;
 }
 
 export interface SchedulerOptions {
@@ -61,6 +72,8 @@ export interface SchedulerOptions {
   version: string;
   /** The pool that every peer has. `worker_id` is `worker-<end of the peer id>` by default. */
   worker: { worker_id?: string | undefined; slots: number; labels: string[]; cpu_cores: number; memory_gb: number };
+  /** Disks that keep a record, this peer's among them, when its submit does not say. Default COPIES_DEFAULT. */
+  copies?: number | undefined;
   takeover_ms?: number | undefined;
   beat_interval_ms?: number | undefined;
   offer_interval_ms?: number | undefined;
@@ -81,22 +94,22 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly log: Log;
   readonly options: Required<Omit<SchedulerOptions, 'worker'>> & Pick<SchedulerOptions, 'worker'>;
   readonly directory: Directory;
-  readonly tasks: Tasks;
-  readonly runs: Runs;
   readonly pool: WorkerPool;
-  readonly dispatcher: Dispatcher;
+  readonly feeds: Feeds;
+  readonly copies: Copies;
+  readonly handOver: HandOver;
   readonly locator: Locator;
   readonly dependencies: Dependencies;
   readonly beats: Beats;
   private readonly store: Store;
-  private readonly journal: Journal;
   private readonly intake: Intake;
   private readonly changes: Changes;
   private readonly registry: WorkerRegistry;
   private readonly queueState: QueueState;
   private readonly recovery: StoreRecovery;
+  /** Of LOCAL_FEED. */
+  private local: Journal;
   private callHandler: CallHandler | null = null;
-  private dispatchWanted = false;
   /** Nothing is given out any more. */
   private stopping = false;
   private stopped = false;
@@ -104,7 +117,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   ready = false;
 
   constructor(components: SchedulerComponents, options: SchedulerOptions) {
-    const { clock, random, network, store, executors, evaluator, log } = components;
+    const { clock, random, network, store, executors, evaluator, log, probe = () => {} } = components;
     this.clock = clock;
     this.network = network;
     this.store = store;
@@ -112,114 +125,109 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.self = network.self;
     this.options = {
       ...options,
+      copies: options.copies ?? COPIES_DEFAULT,
       takeover_ms: options.takeover_ms ?? TAKEOVER_MS,
       beat_interval_ms: options.beat_interval_ms ?? BEAT_INTERVAL_MS,
       offer_interval_ms: options.offer_interval_ms ?? OFFER_INTERVAL_MS,
       auto_connect: options.auto_connect ?? true,
       target_connections: options.target_connections ?? TARGET_CONNECTIONS,
     };
-    this.journal = new Journal(
-      { store, clock, log },
-      { beforeFlush: () => this.dispatchIfWanted(), onFailure: (error) => void this.recovery.start(error) },
-    );
-    const turn = (work: (turn: Turn) => void) => this.turn(work);
+    const onFailure = (error: unknown) => void this.recovery.start(error);
+    const newLocal = () => {
+      const seq = store.feeds.get(LOCAL_FEED)?.seq ?? 0;
+      return new Journal({ store, clock, log, probe }, { feed_id: LOCAL_FEED, epoch: 1, seq }, { onFailure });
+    };
+    this.local = newLocal();
+    const { reader } = store;
+    const lookUp = (alias: Alias) => this.lookUp(alias);
+    const commit = <T>(work: (turn: Turn) => T) => this.commit(work);
+    const mustBeReady = () => this.mustBeReady();
     const dispatchSoon = () => this.dispatchSoon();
     this.directory = new Directory(this.self);
-    this.tasks = new Tasks(
-      { clock, random, network, directory: this.directory, log },
-      {
-        turn,
-        dispatchSoon,
-        onEnded: (turn, record) => this.taskEnded(turn, record),
-        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
-        onNestedTimeout: (turn, record) => this.runs.onNestedTimeout(turn, record),
-      },
-    );
-    this.runs = new Runs(
-      { clock, random, evaluator, tasks: this.tasks, reader: store.reader, log },
-      { turn, onEnded: (turn, record) => this.workflowEnded(turn, record) },
-    );
+    const { directory } = this;
     this.pool = new WorkerPool(
-      { clock, executors, network, log },
+      { clock, executors, network, log, probe },
       { name: options.name, onSlotFree: () => this.slotFree() },
     );
-    this.locator = new Locator({ network, directory: this.directory, clock, log }, (alias) => this.lookUp(alias));
+    this.locator = new Locator({ network, directory, clock, log }, lookUp);
     this.dependencies = new Dependencies({ clock, locator: this.locator, log }, (kind, dependent, id, status) =>
-      this.turn((turn) => {
-        if (kind === 'task') this.tasks.unblock(turn, dependent, id, status);
-        else this.runs.unblock(turn, dependent, id, status);
-      }),
+      this.unblock(kind, dependent, id, status),
     );
-    this.dispatcher = new Dispatcher(
-      { clock, random, network, directory: this.directory, tasks: this.tasks, runs: this.runs, pool: this.pool, log },
-      { turn, dispatchSoon, isPaused: () => this.queueState.paused, onStarved: () => this.beats.offerSoon() },
-      this.options.beat_interval_ms,
+    this.handOver = new HandOver({ clock, network, reader, log, lookUp });
+    this.copies = new Copies(
+      { clock, network, store, probe },
+      {
+        owned: (feedId) => this.feeds.owned.get(feedId)?.feed,
+        onClaim: (peer, feedId) => this.feeds.look(peer, feedId),
+        remember: (work) => this.local.turn(work),
+        handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
+      },
     );
-    this.beats = new Beats({
-      clock,
-      network,
-      directory: this.directory,
-      tasks: this.tasks,
+    const owning = { clock, random, network, store, evaluator, log, probe, directory };
+    this.feeds = new Feeds({
+      ...{ clock, random, network, store, log, probe, directory, lookUp },
       pool: this.pool,
-      log,
+      copies: this.copies,
+      local: () => this.local,
+      options: this.options,
+      makeOwned: (feed) =>
+        new OwnedFeed({ ...owning, pool: this.pool, dependencies: this.dependencies }, feed, this.options, {
+          isPaused: () => this.queueState.paused || !this.ready || this.stopping,
+          onStarved: () => this.beats.offerSoon(),
+          beforeFlush: () => this.beforeFlush(),
+          onFailure,
+          onStale: (peer, feedId) => this.feeds.look(peer, feedId),
+        }),
+    });
+    this.beats = new Beats({
+      ...{ clock, network, directory, log },
+      pool: this.pool,
       describe: () => this.describe(),
       isReady: () => this.ready,
-      turn,
-      dispatchSoon,
+      owned: () => this.feeds.owned.values(),
+      onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
+      onTick: () => this.feeds.tick(),
+      onWake: () => this.feeds.wake(),
       options: this.options,
     });
     this.intake = new Intake({
-      clock,
-      random,
-      evaluator,
-      reader: store.reader,
-      tasks: this.tasks,
-      runs: this.runs,
+      ...{ clock, random, evaluator, reader, log, lookUp, mustBeReady },
+      feeds: this.feeds,
       locator: this.locator,
       dependencies: this.dependencies,
-      log,
-      lookUp: (alias) => this.lookUp(alias),
-      mustBeReady: () => this.mustBeReady(),
-      commit: (work) => this.commit(work),
-      slots: () => this.directory.workers().reduce((sum, { slots }) => sum + slots, 0),
+      copies: this.options.copies,
+      slots: () => directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
-    this.changes = new Changes({
-      reader: store.reader,
-      tasks: this.tasks,
-      runs: this.runs,
-      mustBeReady: () => this.mustBeReady(),
-      commit: (work) => this.commit(work),
-    });
+    this.changes = new Changes({ reader, feeds: this.feeds, mustBeReady });
     this.registry = new WorkerRegistry({
-      clock,
+      ...{ clock, reader, commit },
       pool: this.pool,
       locator: this.locator,
-      reader: store.reader,
-      feedId: () => this.feed_id,
-      commit: (work) => this.commit(work),
       onChange: () => this.capabilitiesChanged(),
     });
     this.queueState = new QueueState({
-      clock,
-      reader: store.reader,
-      feedId: this.feed_id,
-      commit: (work) => this.commit(work),
-      reorder: () => this.tasks.reorder(),
-      dispatchSoon,
+      ...{ clock, reader, commit, dispatchSoon },
+      reorder: () => [...this.feeds.owned.values()].map(({ tasks }) => tasks.reorder()).includes(true),
     });
     this.recovery = new StoreRecovery({
       clock,
       log,
       isReady: () => this.ready,
       isStopped: () => this.stopped,
-      forget: () => this.forget(),
-      refuse: (error) => this.journal.refuse(error),
-      takeUp: () => this.takeUpAgain(),
+      forget: (error) => this.forget(error),
+      takeUp: async () => {
+        await store.recover();
+        this.local = newLocal();
+        // A store that is open again is not yet one with room: a row has to be written before work is given out.
+        await this.local.turn((turn) => turn.put(this.queueState.record));
+        await this.takeUp();
+      },
     });
   }
 
+  /** The feed of new work; its first characters are part of the ids made here. */
   get feed_id(): string {
-    return this.store.feed.feed_id;
+    return this.feeds.main_feed;
   }
 
   /** Takes up what the store holds, and begins to work. */
@@ -238,7 +246,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     });
     await this.registry.takeUp();
     this.directory.entry(this.self, this.clock.now()).connected = true;
-    await this.takeUp((turn) => this.tasks.loseLeasesOf(turn, this.self));
+    await this.takeUp();
     this.capabilitiesChanged();
     this.beats.start();
   }
@@ -248,15 +256,17 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     if (this.stopping) return;
     this.stopping = true;
     this.beats.stop();
+    this.feeds.stop();
     const left = this.pool.leave(LEAVE_WAIT_MS);
     // The others hear first that nothing is taken here: what is handed back next must not come again.
     for (const { peer_id } of this.directory.connected()) this.beats.beat(peer_id);
     await left;
-    await this.journal.turn(() => undefined).catch(() => undefined); // a store that fails now has refused its callers
+    const journals = [this.local, ...[...this.feeds.owned.values()].map(({ journal }) => journal)];
+    // A store that fails now has refused its callers.
+    await Promise.all(journals.map((journal) => journal.turn(() => undefined).catch(() => undefined)));
     this.stopped = true;
-    this.journal.refuse(new StoppedError());
     // Whoever names a lease now must not hear that its task has ended.
-    this.forget();
+    this.forget(new StoppedError());
   }
 
   /** Sets who runs tools for other peers. */
@@ -273,34 +283,25 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   // --- turns ---------------------------------------------------------------------------------------------------------
 
-  /** A turn whose outcome nobody waits for. */
-  turn(work: (turn: Turn) => void): void {
-    this.journal.turn(work).catch((error: unknown) => {
-      // Refused because the store failed or the peer stops: the same happens again from the rows after recovery.
-      if (error === this.journal.refused) this.log.debug({ err: error }, 'a turn was refused');
-      else this.log.error({ err: error }, 'a turn failed');
-    });
-  }
-
   /**
-   * A turn whose value is given when it is durable.
+   * A change of what this peer remembers of itself, given when it is durable.
    * @throws NotReadyError while the store is being read, or why it failed
    */
-  async commit<T>(work: (turn: Turn) => T): Promise<T> {
+  private async commit<T>(work: (turn: Turn) => T): Promise<T> {
     this.mustBeReady();
-    return await this.journal.turn(work);
+    return await this.local.turn(work);
   }
 
   dispatchSoon(): void {
-    this.dispatchWanted = true;
-    this.journal.schedule();
+    for (const feed of this.feeds.owned.values()) feed.dispatchSoon();
   }
 
-  private dispatchIfWanted(): void {
-    if (!this.dispatchWanted || !this.ready || this.stopping) return;
-    this.dispatchWanted = false;
+  /** Once per event-loop turn that had turns: dispatching is part of their commits. */
+  private beforeFlush(): void {
+    this.beats.noticeSleep();
+    if (!this.ready || this.stopping) return;
     this.refreshSelf();
-    this.dispatcher.dispatch(this.journal);
+    for (const feed of this.feeds.owned.values()) feed.dispatchIfWanted();
   }
 
   private refreshSelf(): void {
@@ -310,12 +311,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     for (const { worker_id } of this.pool.states()) {
       entry.held_at_beat.set(worker_id, this.pool.runningFor(this.self, worker_id));
     }
-    const { queued, running } = this.tasks.counts;
+    const { queued, running } = this.feeds.counts;
     entry.state = {
       ...(known ?? {
         name: this.options.name,
         version: this.options.version,
-        feed_ids: [],
+        feeds: [],
         waiting: [],
         addresses: [],
       }),
@@ -328,54 +329,42 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   // --- recovery ------------------------------------------------------------------------------------------------------
 
-  /** @param then in the same turn, when everything is in memory again */
-  private async takeUp(then: (turn: Turn) => void = () => {}): Promise<void> {
+  private async takeUp(): Promise<void> {
     await this.queueState.takeUp();
-    const { feed_id, epoch } = this.store.feed;
-    this.tasks.leases.feed = { feed_id, epoch };
-    this.runs.feedId = feed_id;
-    const remembered = await readActive(this.store.reader, (alias) => this.lookUp(alias));
+    await this.feeds.start();
     if (this.stopped) throw new StoppedError();
-    this.journal.resume();
+    // What failed again meanwhile is being recovered from anew.
+    if (this.local.refused !== null) throw this.local.refused;
     this.ready = true;
-    await this.commit((turn) => {
-      restore(turn, remembered, { tasks: this.tasks, runs: this.runs, dependencies: this.dependencies });
-      then(turn);
-    });
+    for (const { peer_id, state } of this.directory.connected()) this.feeds.onClaims(peer_id, state?.feeds ?? []);
     this.dispatchSoon();
-  }
-
-  private async takeUpAgain(): Promise<void> {
-    await this.store.recover();
-    // A store that is open again is not yet one with room: a row has to be written before work is given out.
-    await this.takeUp((turn) => turn.put(this.queueState.record));
   }
 
   /** @throws why the store failed, NOT_READY while it is being read */
   private mustBeReady(): void {
     if (this.ready) return;
-    throw this.journal.refused ?? new NotReadyError();
+    throw this.local.refused ?? new NotReadyError();
   }
 
-  /** What is in memory may be ahead of the disk. */
-  private forget(): void {
+  /** What is in memory may be ahead of the disk. Every turn is refused with `error` until it was read anew. */
+  private forget(error: unknown): void {
     this.ready = false;
-    this.tasks.clear();
-    this.runs.clear();
+    this.local.refuse(error);
+    this.feeds.forget(error);
     this.dependencies.clear();
   }
 
-  // --- what ended ----------------------------------------------------------------------------------------------------
+  // --- what happens --------------------------------------------------------------------------------------------------
 
-  private taskEnded(turn: Turn, record: TaskRecord): void {
-    this.runs.onTaskEnded(turn, record);
-    this.dependencies.forget('task', record.depends_on, record.uid);
-    if (record.workflow_uid === null) this.dependencies.ended({ kind: 'task', id: record.task_id }, record.status);
-  }
-
-  private workflowEnded(_turn: Turn, record: WorkflowRecord): void {
-    this.dependencies.forget('workflow', record.dependencies, record.uid);
-    this.dependencies.ended({ kind: 'workflow', id: record.workflow_id }, record.status);
+  /** What a record waits for has ended. */
+  private unblock(kind: Alias['kind'], dependent: string, id: string, status: string): void {
+    for (const feed of this.feeds.owned.values()) {
+      if (!feed.tasks.live.has(dependent) && !feed.runs.live.has(dependent)) continue;
+      feed.turn((turn) => {
+        if (kind === 'task') feed.tasks.unblock(turn, dependent, id, status);
+        else feed.runs.unblock(turn, dependent, id, status);
+      });
+    }
   }
 
   private slotFree(): void {
@@ -407,6 +396,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     entry.heard_at = this.clock.now();
     this.beats.beat(peer);
     this.pool.sendResults();
+    this.feeds.onConnected();
     this.dispatchSoon();
   }
 
@@ -415,6 +405,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     if (entry === undefined) return;
     entry.connected = false;
     entry.found_by = 'connected';
+    this.handOver.forget(peer);
+    this.feeds.onDisconnected(peer);
     // Its leases return when it has been silent for `takeover_ms`: it may come back and bring their results.
   }
 
@@ -422,11 +414,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     return {
       name: this.options.name,
       version: this.options.version,
-      feed_ids: [this.feed_id],
+      feeds: this.ready ? this.feeds.claims() : [],
       workers: this.pool.states(),
-      ...this.tasks.counts,
+      ...this.feeds.counts,
       paused: this.queueState.paused,
-      waiting: this.queueState.paused ? [] : this.tasks.queue.waiting(OFFER_CLASSES_MAX),
+      waiting: this.queueState.paused ? [] : this.feeds.waiting(OFFER_CLASSES_MAX),
       addresses: this.network.addresses(),
     };
   }
@@ -436,8 +428,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   async lookUp(alias: Alias): Promise<LocalRecord | undefined> {
     const { kind, id } = alias;
     if (kind === 'worker') return localWorker(this.pool, id) ?? (await this.storedWorker(id));
-    const live = kind === 'task' ? this.tasks.byAlias(id)?.record : this.runs.byAlias(id)?.record;
-    const record = live ?? (await this.store.reader.byAlias(kind, id));
+    const record = this.feeds.byAlias(kind, id) ?? (await this.store.reader.byAlias(kind, id));
     return record === undefined
       ? undefined
       : { uid: record.uid, status: record.status, content_hash: record.content_hash };
@@ -469,11 +460,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   async releasePeer(peer: string): Promise<{ handed_back: number }> {
     this.directory.entry(peer, this.clock.now()).leaving = true;
-    const [handedBack, returned] = await Promise.all([
-      this.pool.handBack(peer),
-      this.commit((turn) => this.tasks.takeBack(turn, peer)),
-    ]);
-    return { handed_back: handedBack + returned };
+    const handedBack = this.pool.handBack(peer);
+    let returned = 0;
+    for (const { journal, tasks } of [...this.feeds.owned.values()]) {
+      returned += await journal.turn((turn) => tasks.takeBack(turn, peer));
+    }
+    return { handed_back: (await handedBack) + returned };
   }
 
   // --- submits and changes -------------------------------------------------------------------------------------------

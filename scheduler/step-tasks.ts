@@ -31,10 +31,18 @@ export class StepTasks {
   private readonly reader: Reader;
   private readonly expressions: Expressions;
   private readonly log: Log;
+  private readonly feedId: string;
   private readonly hooks: StepTaskHooks;
 
   constructor(
-    components: { clock: Clock; tasks: Tasks; reader: Reader; expressions: Expressions; log: Log },
+    components: {
+      clock: Clock;
+      tasks: Tasks;
+      reader: Reader;
+      expressions: Expressions;
+      log: Log;
+      feedId: string;
+    },
     hooks: StepTaskHooks,
   ) {
     this.clock = components.clock;
@@ -42,6 +50,7 @@ export class StepTasks {
     this.reader = components.reader;
     this.expressions = components.expressions;
     this.log = components.log;
+    this.feedId = components.feedId;
     this.hooks = hooks;
   }
 
@@ -165,7 +174,7 @@ export class StepTasks {
       this.tasks.create(turn, record, bytes);
       return true;
     }
-    this.reader.get('cache', `cache/${record.cache_key}`).then(
+    this.reader.get('cache', `cache/${this.feedId}/${record.cache_key}`).then(
       (hit) => this.hooks.turn((later) => this.createCached(later, live, record, bytes, hit)),
       (error: unknown) => {
         this.log.warn({ error }, 'the cache could not be read; the task runs');

@@ -13,10 +13,8 @@ interface StoreRecoveryParts {
   log: Log;
   isReady(): boolean;
   isStopped(): boolean;
-  /** Throws away what is in memory. */
-  forget(): void;
-  /** Refuses every turn with this error. */
-  refuse(error: unknown): void;
+  /** Throws away what is in memory, and refuses every turn with this error. */
+  forget(error: unknown): void;
   /** Opens the store and reads it into memory; everything is ready when it resolves. */
   takeUp(): Promise<void>;
 }
@@ -31,8 +29,8 @@ export class StoreRecovery {
 
   /** Never rejects. */
   async start(cause: unknown): Promise<void> {
-    const { clock, log, forget, refuse, takeUp, isReady, isStopped } = this.parts;
-    forget();
+    const { clock, log, forget, takeUp, isReady, isStopped } = this.parts;
+    forget(cause);
     // The commit of a recovery that runs already: it sees that it has to begin again.
     if (this.running) return;
     this.running = true;
@@ -45,8 +43,7 @@ export class StoreRecovery {
         await takeUp();
         log.info({ failures }, 'the store is open again, work goes on');
       } catch (error) {
-        forget();
-        refuse(error);
+        forget(error);
         // For ever, but not a flood: the first, second, fourth, … failure.
         const worthALine = Number.isInteger(Math.log2(failures + 1));
         log[worthALine ? 'warn' : 'debug']({ err: errorShape(error) }, 'the store cannot be used yet; trying on');

@@ -59,6 +59,11 @@ export function workerLost({ worker_id, peer_id, attempt }: GivenLease): ErrorSh
   return { code: 'WORKER_LOST', message, retryable: true };
 }
 
+export function ownerLost({ task_id }: TaskRecord): ErrorShape {
+  const message = `the owner of task ${task_id} was lost; it may have started the task, which may run at most once`;
+  return { code: 'OWNER_LOST', message, retryable: true };
+}
+
 export function deadlineError(record: TaskRecord): ErrorShape {
   return {
     code: 'DEADLINE_EXCEEDED',

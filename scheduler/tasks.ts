@@ -5,18 +5,20 @@
  * 2. The current lease commits anything; an earlier one commits a success only, and the current one is then
  *    cancelled (P3).
  * 3. A lost attempt of an ordinary task is repeated; of an `at_most_once` task it is the end: WORKER_LOST (P4).
+ * 4. In a feed that has had another owner no `at_most_once` task is started: that one may have done it (P4).
  */
 import { type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { retryDelayMs } from '../dag/retry.ts';
 import type { Directory, LeaseEnd } from './directory.ts';
 import { DueTimes } from './due.ts';
 import { InvalidStateError } from './errors.ts';
-import { isoTime, wallMs } from './ids.ts';
+import { contentHash, isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { Leases } from './leases.ts';
-import { LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX } from './limits.ts';
+import { LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX, OFFERED_RESULTS_MAX } from './limits.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
+import { RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { Queue } from './queue.ts';
 import type { LogLine, LogRecord, Placement, TaskRecord } from './records.ts';
@@ -27,6 +29,7 @@ import {
   keptByOwner,
   mayHaveRun,
   neverStarted,
+  ownerLost,
   started,
   type TaskEnd,
   timeoutError,
@@ -46,6 +49,14 @@ export interface TaskHooks {
   dispatchSoon(): void;
 }
 
+/** The feed that the tasks live in. */
+export interface TaskFeed {
+  feed_id: string;
+  epoch: number;
+  /** It has had another owner, which may have started any of its tasks. */
+  passed_on: boolean;
+}
+
 export class Tasks {
   readonly queue = new Queue();
   readonly live = new Map<string, LiveTask>();
@@ -56,15 +67,19 @@ export class Tasks {
   private readonly network: Network;
   private readonly log: Log;
   private readonly hooks: TaskHooks;
+  private readonly feed: TaskFeed;
   readonly leases: Leases;
   /** Moving average of execution times, for estimates; null before the first. */
   private meanExecutionMs: number | null = null;
   private readonly counted = { queued: 0, running: 0 };
   /** Tasks that wait, and whose row does not say why yet. */
   private readonly unwrittenReasons = new Set<string>();
+  /** Tasks that have succeeded in another history of the feed, until they are made in this one. */
+  private readonly offered = new Map<string, TaskRecord>();
 
   constructor(
     components: { clock: Clock; random: Random; network: Network; directory: Directory; log: Log },
+    feed: TaskFeed,
     hooks: TaskHooks,
   ) {
     this.clock = components.clock;
@@ -72,7 +87,8 @@ export class Tasks {
     this.network = components.network;
     this.log = components.log;
     this.hooks = hooks;
-    this.leases = new Leases(components);
+    this.feed = feed;
+    this.leases = new Leases(components, feed);
     this.due = new DueTimes(this.clock, (uid) => this.hooks.turn((turn) => this.onDue(turn, uid)));
   }
 
@@ -88,7 +104,7 @@ export class Tasks {
   /** A new task: written, and queued unless it has to wait for something. */
   create(turn: Turn, record: TaskRecord, payloadBytes: number, blockers: Iterable<string> = []): LiveTask {
     const task = liveTask(record, payloadBytes, blockers, { durable: false, log: null });
-    this.adopt(task);
+    this.keep(task);
     turn.put(record);
     turn.after(() => {
       task.durable = true;
@@ -99,7 +115,7 @@ export class Tasks {
 
   /** Takes up a task read from the store; `resume` lets it go on, once everything is read. */
   restore(record: TaskRecord, payloadBytes: number, blockers: Iterable<string>, log: LogRecord | null): void {
-    this.adopt(liveTask(record, payloadBytes, blockers, { durable: true, log }));
+    this.keep(liveTask(record, payloadBytes, blockers, { durable: true, log }));
   }
 
   resume(turn: Turn): void {
@@ -109,7 +125,8 @@ export class Tasks {
       const { attempt, peer_id, worker_id } = record;
       if (record.status === 'running' && worker_id !== null && peer_id !== null) {
         // The worker may still run it, or keep its result: its beats will say, or their silence.
-        this.leases.give(task, { attempt, peer_id, worker_id });
+        const epoch = record.lease_epoch ?? this.feed.epoch;
+        this.leases.give(task, { attempt, epoch, peer_id, worker_id, restored: true });
         this.leases.sent(task);
       } else if (record.status === 'running' || record.status === 'input_required') {
         if (record.due_at !== null) this.due.set(record.uid, wallMs(record.due_at));
@@ -121,7 +138,7 @@ export class Tasks {
     }
   }
 
-  private adopt(task: LiveTask): void {
+  private keep(task: LiveTask): void {
     this.live.set(task.record.uid, task);
     this.count(task.record.status, 1);
     this.uids.set(task.record.task_id, task.record.uid);
@@ -136,12 +153,19 @@ export class Tasks {
     this.counted.running = 0;
     this.uids.clear();
     this.due.clear();
+    this.offered.clear();
   }
 
   /** Puts a queued task where it waits: for its dependencies, for its time, or in the queue. */
   private enqueue(turn: Turn, task: LiveTask): void {
     const { record } = task;
     const now = this.clock.wall();
+    const offer = this.offered.get(record.uid);
+    if (offer !== undefined && this.succeed(turn, task, offer)) return;
+    if (record.at_most_once && this.feed.passed_on) {
+      this.fail(turn, task, ownerLost(record), true); // P4
+      return;
+    }
     const deadline = record.deadline_at === null ? null : wallMs(record.deadline_at);
     if (deadline !== null && deadline <= now) {
       this.fail(turn, task, deadlineError(record), false);
@@ -216,8 +240,10 @@ export class Tasks {
     this.due.delete(record.uid);
     const { peer_id, worker_id } = placement.chosen;
     const attempt = record.attempt + 1;
-    this.leases.give(task, { attempt, peer_id, worker_id });
-    this.change(turn, task, { ...started(record, this.now()), attempt, peer_id, worker_id, placement, due_at: null });
+    const { epoch } = this.feed;
+    this.leases.give(task, { attempt, epoch, peer_id, worker_id, restored: false });
+    const lease = { attempt, lease_epoch: epoch, peer_id, worker_id, placement };
+    this.change(turn, task, { ...started(record, this.now()), ...lease, due_at: null });
   }
 
   /**
@@ -263,7 +289,7 @@ export class Tasks {
   /** A worker gave a lease back. */
   refused(turn: Turn, peer: string, token: LeaseToken, reason: 'busy' | 'unable' | 'handed_back'): void {
     const task = this.live.get(token.uid);
-    if (task?.lease === null || task?.lease.attempt !== token.attempt || task.lease.peer_id !== peer) return;
+    if (task === undefined || !this.leases.isFrom(peer, task, token)) return;
     if (reason === 'handed_back' && task.record.at_most_once) {
       this.lost(turn, task);
       return;
@@ -275,7 +301,7 @@ export class Tasks {
 
   private requeue(turn: Turn, task: LiveTask, dueAt: string | null = null): void {
     const waited = task.record.status === 'input_required';
-    this.change(turn, task, { status: 'queued', peer_id: null, worker_id: null, due_at: dueAt });
+    this.change(turn, task, { status: 'queued', peer_id: null, worker_id: null, lease_epoch: null, due_at: dueAt });
     if (waited) this.hooks.onWaiting(turn, task.record);
     this.enqueue(turn, task);
   }
@@ -286,7 +312,7 @@ export class Tasks {
     if (lease === null) return;
     this.endLease(task, 'lost');
     this.log.warn({ task_id: task.record.task_id, peer_id: lease.peer_id, attempt: lease.attempt }, 'lease lost');
-    const error = workerLost(lease);
+    const error = this.feed.passed_on && task.record.at_most_once ? ownerLost(task.record) : workerLost(lease);
     task.lost_attempts++;
     if (task.record.at_most_once || task.lost_attempts > LOST_ATTEMPTS_MAX) {
       this.fail(turn, task, error, true); // P4
@@ -299,6 +325,14 @@ export class Tasks {
   /** What ran at a peer that is known to run none of it any more, such as this one when its process starts. */
   loseLeasesOf(turn: Turn, peer: string): void {
     for (const task of this.leases.of(peer)) this.lost(turn, task);
+  }
+
+  /** What ran at a peer and is not among what it says it holds. */
+  loseLeasesBut(turn: Turn, peer: string, held: readonly LeaseToken[]): void {
+    const names = new Set(held.map(({ uid, attempt }) => `${uid} ${attempt}`));
+    for (const task of this.leases.of(peer)) {
+      if (!names.has(`${task.record.uid} ${task.lease!.attempt}`)) this.lost(turn, task);
+    }
   }
 
   /** Looks for leases that their worker has not named for `silentMs`. */
@@ -321,9 +355,8 @@ export class Tasks {
   result(turn: Turn, peer: string, result: AttemptResult): void {
     const task = this.live.get(result.uid);
     if (task === undefined) return;
-    const { lease } = task;
-    const current = lease !== null && lease.attempt === result.attempt && lease.peer_id === peer;
-    if (!current && (result.status !== 'completed' || !mayHaveRun(task.record, result.attempt))) return;
+    const current = this.isCurrent(task, peer, result);
+    if (!current && (result.status !== 'completed' || !this.isUsable(task, result))) return;
     this.appendLog(turn, task, result.lines, result.dropped_lines);
     if (!current) this.leases.callBack(turn, task, true, 'an earlier attempt has succeeded');
     this.endLease(task, current ? 'kept' : 'given_up');
@@ -347,6 +380,55 @@ export class Tasks {
       }).toShape();
     task.record = { ...task.record, execution_time_ms };
     this.attemptFailed(turn, task, error);
+  }
+
+  private isCurrent(task: LiveTask, peer: string, result: AttemptResult): boolean {
+    if (!this.leases.isFrom(peer, task, result)) return false;
+    return result.granted_by === undefined || task.lease!.restored;
+  }
+
+  /** Whether the success of a lease that is not the current one is one of the task as it is now (P3). */
+  private isUsable({ record }: LiveTask, result: AttemptResult): boolean {
+    if (result.epoch === this.feed.epoch && result.granted_by === undefined) return mayHaveRun(record, result.attempt);
+    return !RECORD_ACTIONS.has(record.task_type) && result.payload_hash === contentHash(record.payload);
+  }
+
+  /**
+   * A task that succeeded in another history of this feed, with the same inputs: it has not to run again.
+   * @returns false when this one has ended already, or is another piece of work
+   */
+  adopt(turn: Turn, record: TaskRecord): boolean {
+    const task = this.live.get(record.uid);
+    if (task !== undefined) return this.succeed(turn, task, record);
+    this.offered.set(record.uid, record);
+    if (this.offered.size > OFFERED_RESULTS_MAX) this.offered.delete(this.offered.keys().next().value!);
+    return false;
+  }
+
+  private succeed(
+    turn: Turn,
+    task: LiveTask,
+    { task_type, payload, output, peer_id, execution_time_ms }: TaskRecord,
+  ): boolean {
+    this.offered.delete(task.record.uid);
+    const same = task_type === task.record.task_type && contentHash(payload) === contentHash(task.record.payload);
+    if (!same) return false;
+    this.leases.callBack(turn, task, true, 'it has succeeded on the other side of a partition');
+    this.finish(turn, task, { status: 'completed', output, peer_id, execution_time_ms });
+    return true;
+  }
+
+  /** Takes a task out of memory without an end: another history of it is written instead. */
+  drop(turn: Turn, task: LiveTask): void {
+    const { uid, task_id, status } = task.record;
+    this.leases.callBack(turn, task, true, 'it has ended on the other side of a partition');
+    this.endLease(task, 'given_up');
+    this.queue.remove(uid);
+    this.due.delete(uid);
+    this.unwrittenReasons.delete(uid);
+    this.count(status, -1);
+    this.live.delete(uid);
+    if (this.uids.get(task_id) === uid) this.uids.delete(task_id);
   }
 
   /** Retries or ends a task whose action failed. */
@@ -395,7 +477,7 @@ export class Tasks {
     item: LeaseToken & { percent: number | null; message: string | null; lines: LogLine[] },
   ): void {
     const task = this.live.get(item.uid);
-    if (task?.lease?.attempt !== item.attempt || task.lease.peer_id !== peer) return;
+    if (task === undefined || !this.leases.isFrom(peer, task, item)) return;
     this.leases.sent(task);
     this.appendLog(turn, task, item.lines, 0);
     if (item.percent !== null) this.change(turn, task, { progress: item.percent, progress_message: item.message });

@@ -10,7 +10,7 @@ import type { Turn } from './journal.ts';
 import { WORKERS_MAX } from './limits.ts';
 import type { Locator } from './locator.ts';
 import type { Clock, Reader } from './ports.ts';
-import type { WorkerRecord } from './records.ts';
+import { LOCAL_FEED, type WorkerRecord } from './records.ts';
 import type { WorkerPool } from './worker.ts';
 
 interface RegistryParts {
@@ -18,7 +18,6 @@ interface RegistryParts {
   pool: WorkerPool;
   locator: Locator;
   reader: Reader;
-  feedId(): string;
   commit<T>(work: (turn: Turn) => T): Promise<T>;
   /** The workers here offer something else now. */
   onChange(): void;
@@ -35,7 +34,7 @@ export class WorkerRegistry {
 
   /** Takes up the workers that were registered before this process. */
   async takeUp(): Promise<void> {
-    for (const record of await this.parts.reader.active('worker')) {
+    for (const record of await this.parts.reader.active('worker', LOCAL_FEED)) {
       if (record.status !== 'offline') this.parts.pool.define(record);
     }
   }
@@ -64,7 +63,7 @@ export class WorkerRegistry {
   }
 
   private async write(registration: WorkerRegistration): Promise<WorkerRecord> {
-    const { clock, pool, locator, feedId, commit, onChange } = this.parts;
+    const { clock, pool, locator, commit, onChange } = this.parts;
     const { worker_id } = registration;
     const elsewhere = await locator.resolve({ kind: 'worker', id: worker_id });
     // An id that was given up is free again.
@@ -76,7 +75,7 @@ export class WorkerRegistry {
     }
     const record: WorkerRecord = {
       kind: 'worker',
-      uid: `worker/${feedId()}/${worker_id}`,
+      uid: `worker/${worker_id}`,
       ...registration,
       status: 'active',
       registered_at: isoTime(clock.wall()),

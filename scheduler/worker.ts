@@ -8,6 +8,7 @@
  */
 import { type ErrorShape, errorShape, type JsonValue } from '../dag/errors.ts';
 import { type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
+import type { Probe } from './crash-points.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLINE_MS } from './limits.ts';
@@ -31,6 +32,8 @@ interface WorkerSlots {
 }
 
 interface Attempt extends EndedAttempt {
+  /** Who has granted the lease, and who owns its feed now. */
+  granted_by: string;
   owner: string;
   of: WorkerSlots;
   abort: AbortController;
@@ -48,6 +51,7 @@ export class WorkerPool {
   private readonly executors: Executors;
   private readonly network: Network;
   private readonly log: Log;
+  private readonly probe: Probe;
   private readonly onSlotFree: () => void;
   private readonly self: { peer_id: string; name: string };
   private readonly workers = new Map<string, WorkerSlots>();
@@ -57,7 +61,7 @@ export class WorkerPool {
   private leaving = false;
 
   constructor(
-    components: { clock: Clock; executors: Executors; network: Network; log: Log },
+    components: { clock: Clock; executors: Executors; network: Network; log: Log; probe: Probe },
     hooks: { name: string; onSlotFree: () => void },
   ) {
     this.self = { peer_id: components.network.self, name: hooks.name };
@@ -65,6 +69,7 @@ export class WorkerPool {
     this.executors = components.executors;
     this.network = components.network;
     this.log = components.log;
+    this.probe = components.probe;
     this.kept = new KeptResults(components);
     this.onSlotFree = hooks.onSlotFree;
   }
@@ -126,6 +131,28 @@ export class WorkerPool {
     return tokens;
   }
 
+  /** Leases of one feed, whoever has granted them. */
+  holdingOf(feedId: string): LeaseToken[] {
+    const tokens: LeaseToken[] = [];
+    for (const { lease } of this.attempts.values()) if (lease.feed_id === feedId) tokens.push(tokenOf(lease));
+    for (const token of this.kept.all()) if (token.feed_id === feedId) tokens.push(tokenOf(token));
+    return tokens;
+  }
+
+  /** The feeds that leases here belong to. */
+  feeds(): Set<string> {
+    const feeds = new Set<string>();
+    for (const { lease } of this.attempts.values()) feeds.add(lease.feed_id);
+    for (const { feed_id } of this.kept.all()) feeds.add(feed_id);
+    return feeds;
+  }
+
+  /** A feed has another owner: it gets the results. */
+  reassign(feedId: string, owner: string): void {
+    for (const attempt of this.attempts.values()) if (attempt.lease.feed_id === feedId) attempt.owner = owner;
+    if (this.kept.reassign(feedId, owner)) this.kept.send();
+  }
+
   /** Takes none of these now. */
   refuse(leases: readonly Lease[], message: string): Refusal[] {
     return leases.map((lease) => ({ ...tokenOf(lease), reason: 'busy', message }));
@@ -179,6 +206,7 @@ export class WorkerPool {
     const of = this.workers.get(lease.worker_id)!;
     const attempt: Attempt = {
       lease,
+      granted_by: owner,
       owner,
       of,
       abort: new AbortController(),
@@ -268,7 +296,8 @@ export class WorkerPool {
       const { result, bytes } = resultOf(attempt, output, error, this.clock.now());
       if (result.status === 'completed') of.completed++;
       else if (result.status === 'failed') of.failed++;
-      this.kept.keep(keyOf(lease), attempt.owner, result, bytes);
+      this.probe('result:before');
+      this.kept.keep(lease, attempt, result, bytes);
       attempt.gone.resolve();
     }
     if (of.running.size === 0) for (const tell of of.idle) tell();

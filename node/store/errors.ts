@@ -45,6 +45,17 @@ export class DataFolderNewerError extends FlowmeshError {
   }
 }
 
+/** The file was written by a version before the first release, whose records this one cannot take over. */
+export class DataFolderOlderError extends FlowmeshError {
+  constructor(path: string, found: number, known: number) {
+    super(
+      'DATA_FOLDER_OLDER',
+      `The data file ${path} has format ${found}, which was never released; this flowmesh needs format ${known}. Move it away together with its -wal and -shm files: the next start makes an empty one.`,
+      { details: { path, found, known } },
+    );
+  }
+}
+
 /** The folder or file cannot be opened at all. */
 export class DataFolderUnreadableError extends FlowmeshError {
   constructor(path: string, problem: string, cause?: unknown) {

@@ -4,7 +4,6 @@
  * A file under its final name is always complete: it is made under another name and renamed. So a file that is
  * empty, foreign or cut short is damage and never taken for a new one.
  */
-import { randomBytes } from 'node:crypto';
 import {
   accessSync,
   closeSync,
@@ -19,20 +18,22 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import type { FeedHead } from '../../scheduler/ports.ts';
 import {
   DataFolderCorruptError,
   DataFolderNewerError,
+  DataFolderOlderError,
   DataFolderUnreadableError,
   DiskFullError,
   StoreFailedError,
   storeError,
 } from './errors.ts';
+import type { FeedHeads } from './feed-heads.ts';
 import { LOCK_WAIT_MS, LOG_FILE_BYTES_KEPT } from './limits.ts';
 import { FORMAT_VERSION, SCHEMA } from './schema.ts';
 
 /** "flow" in ASCII: tells a peer's file from any other SQLite file. */
 const APPLICATION_ID = 0x666c6f77;
-const FEED_ID_CHARS = 20;
 const PAGE_BYTES = 4096;
 
 export interface OpenOptions {
@@ -43,7 +44,8 @@ export interface OpenOptions {
 /**
  * Opens the data file for writing, made with its folder when there is none, after checking the whole of it.
  *
- * @throws DataFolderCorruptError, DataFolderNewerError, DataFolderUnreadableError, DiskFullError, StoreFailedError
+ * @throws DataFolderCorruptError, DataFolderOlderError, DataFolderNewerError, DataFolderUnreadableError,
+ *   DiskFullError, StoreFailedError
  */
 export function openForWriting(path: string, options: OpenOptions = {}): DatabaseSync {
   return guarded(path, () => {
@@ -79,11 +81,15 @@ export function openForReading(path: string): DatabaseSync {
   return guarded(path, () => opened(path, true, (database) => checkFormat(database, path)));
 }
 
-/** The feed that the file keeps. */
-export function readFeed(database: DatabaseSync, path: string): { feed_id: string; epoch: number; seq: number } {
-  const row = database.prepare('SELECT feed_id, epoch, seq FROM feed').get();
-  if (row === undefined) throw new DataFolderCorruptError(path, 'it does not say which feed it keeps');
-  return { feed_id: String(row['feed_id']), epoch: Number(row['epoch']), seq: Number(row['seq']) };
+/** The heads of all feeds in the file. */
+export function readHeads(database: DatabaseSync): FeedHeads {
+  const found = database.prepare('SELECT feed_id, epoch, seq, owned FROM feeds').all();
+  return new Map(
+    found.map(({ feed_id, epoch, seq, owned }): [string, FeedHead] => [
+      String(feed_id),
+      { epoch: Number(epoch), seq: Number(seq), owned: owned === 1 },
+    ]),
+  );
 }
 
 function opened(path: string, readOnly: boolean, prepare: (database: DatabaseSync) => void): DatabaseSync {
@@ -103,6 +109,7 @@ function checkFormat(database: DatabaseSync, path: string): void {
   const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
   if (version > FORMAT_VERSION) throw new DataFolderNewerError(path, version, FORMAT_VERSION);
   if (version < 1) throw new DataFolderCorruptError(path, `it has the impossible format ${version}`);
+  if (version < FORMAT_VERSION) throw new DataFolderOlderError(path, version, FORMAT_VERSION);
 }
 
 function makeFile(path: string): void {
@@ -113,18 +120,12 @@ function makeFile(path: string): void {
   const database = new DatabaseSync(unfinished);
   try {
     database.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA synchronous = FULL; BEGIN; ${SCHEMA}`);
-    database.prepare('INSERT INTO feed VALUES (1, ?, 1, 0)').run(randomId(FEED_ID_CHARS));
     database.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${FORMAT_VERSION}; COMMIT`);
   } finally {
     database.close();
   }
   renameSync(unfinished, path);
   syncFolder(dirname(path));
-}
-
-/** `length` characters of base32hex in lower case, 5 unpredictable bits each. */
-function randomId(length: number): string {
-  return Array.from(randomBytes(length), (byte) => (byte & 31).toString(32)).join('');
 }
 
 /** P1: a folder made here must survive a power cut as its file does, so its name is fsynced in its parent. */

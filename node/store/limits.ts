@@ -1,6 +1,6 @@
 /** P7: the limits of the store, each with its unit in the name. */
 
-/** Rows waiting for the writer, as JSON text; a commit over it is refused. */
+/** Operations waiting for the writer, with their rows as JSON text; one over it is refused. */
 export const QUEUED_BYTES_MAX = 256 * 1024 * 1024;
 /** JSON text in one transaction; what is queued beyond it goes into the next. One commit is never split. */
 export const GROUP_BYTES_MAX = 32 * 1024 * 1024;

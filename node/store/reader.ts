@@ -9,7 +9,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { ListQuery, Reader, TaskCounts } from '../../scheduler/ports.ts';
-import type { FlowRecord, RecordKind, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
+import type { FlowRecord, RecordKind, Row, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { DataFolderCorruptError, StoreFailedError, storeError } from './errors.ts';
 import { openForReading } from './file.ts';
 import { HISTORY_MINUTES_MAX, LIST_STATEMENTS_MAX, READ_ROWS_MAX } from './limits.ts';
@@ -27,28 +27,42 @@ export function openSqliteReader(path: string): Reader & { close(): void } {
   return new SqliteReader(path, openForReading(path));
 }
 
-const ENTRY = 'uid, crc, data';
+const JSON_BRACKETS_BYTES = 2;
+const JSON_COMMA_BYTES = 1;
+
+const ENTRY = 'uid, kind, crc, data';
+const PLACED_ENTRY = `${ENTRY}, feed_id, epoch, seq`;
+const OWNED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 1)';
+const COPIED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 0)';
+const QUEUED = `FROM rows INDEXED BY active WHERE active = 1 AND ${OWNED} AND kind = 'task' AND status = 'queued'`;
+const ENDED = `FROM rows INDEXED BY ended WHERE active = 0 AND ${OWNED} AND kind = 'task'`;
+const LISTED = `FROM rows INDEXED BY listed WHERE created_at IS NOT NULL AND ${OWNED} AND kind = ?`;
+const NEWEST_FIRST = 'ORDER BY created_at DESC, uid DESC';
 const STATEMENTS = {
   get: `SELECT ${ENTRY} FROM rows WHERE uid = ? AND kind = ?`,
-  byAlias: `SELECT ${ENTRY} FROM rows WHERE alias = ? AND kind = ? ORDER BY created_at DESC, uid DESC LIMIT 1`,
+  row: `SELECT ${PLACED_ENTRY} FROM rows WHERE uid = ?`,
+  byAlias: `SELECT ${ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${OWNED}
+    ${NEWEST_FIRST} LIMIT 1`,
+  copyByAlias: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${COPIED}
+    ${NEWEST_FIRST} LIMIT 1`,
   children: `SELECT ${ENTRY} FROM rows WHERE parent = ? AND kind = ? ORDER BY seq, uid LIMIT ${READ_ROWS_MAX + 1}`,
-  active: `SELECT ${ENTRY} FROM rows WHERE active = 1 AND kind = ?
+  active: `SELECT ${ENTRY} FROM rows INDEXED BY active WHERE active = 1 AND feed_id = ? AND kind = ?
     ORDER BY created_at, iif(created_at IS NULL, seq, 0), uid LIMIT ${READ_ROWS_MAX + 1}`,
-  queuedAbove: `SELECT count(*) AS n FROM rows
-    WHERE active = 1 AND kind = 'task' AND status = 'queued' AND priority > ?`,
-  queuedBefore: `SELECT count(*) AS n FROM rows
-    WHERE active = 1 AND kind = 'task' AND status = 'queued' AND priority = ? AND (created_at, uid) < (?, ?)`,
-  countActive: `SELECT status, count(*) AS n FROM rows WHERE active = 1 AND kind = 'task' GROUP BY status`,
-  countEnded: `SELECT status, dead_letter, count(*) AS n FROM rows
-    WHERE kind = 'task' AND active = 0 GROUP BY status, dead_letter`,
+  changes: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_seq WHERE feed_id = ? AND (seq, uid) > (?, ?)
+    ORDER BY seq, uid LIMIT ${READ_ROWS_MAX}`,
+  oldest: `SELECT uid FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL AND feed_id = ? AND kind = ?
+    AND created_at < ? ORDER BY created_at, uid LIMIT ?`,
+  queuedAbove: `SELECT count(*) AS n ${QUEUED} AND priority > ?`,
+  queuedBefore: `SELECT count(*) AS n ${QUEUED} AND priority = ? AND (created_at, uid) < (?, ?)`,
+  countActive: `SELECT status, count(*) AS n FROM rows INDEXED BY active
+    WHERE active = 1 AND ${OWNED} AND kind = 'task' GROUP BY status`,
+  countEnded: `SELECT status, dead_letter, count(*) AS n ${ENDED} GROUP BY status, dead_letter`,
   endedSince: `SELECT avg(wait_ms) AS wait_ms, avg(execution_ms) AS execution_ms,
-      count(*) FILTER (WHERE status = 'completed') AS completed FROM rows
-    WHERE kind = 'task' AND active = 0 AND status IN ('completed', 'failed', 'cancelled') AND dead_letter IN (0, 1)
-      AND ended_at >= ?`,
+      count(*) FILTER (WHERE status = 'completed') AS completed ${ENDED}
+      AND status IN ('completed', 'failed', 'cancelled') AND dead_letter IN (0, 1) AND ended_at >= ?`,
   history: `SELECT substr(ended_at, 1, 16) AS minute, count(*) FILTER (WHERE status = 'completed') AS completed,
-      count(*) FILTER (WHERE status = 'failed') AS failed FROM rows
-    WHERE kind = 'task' AND active = 0 AND status IN ('completed', 'failed') AND dead_letter IN (0, 1)
-      AND ended_at >= ?
+      count(*) FILTER (WHERE status = 'failed') AS failed ${ENDED}
+      AND status IN ('completed', 'failed') AND dead_letter IN (0, 1) AND ended_at >= ?
     GROUP BY minute ORDER BY minute DESC LIMIT ${HISTORY_MINUTES_MAX}`,
 };
 
@@ -74,16 +88,41 @@ class SqliteReader implements Reader {
     return this.#first(kind, this.#statements.get, uid, kind);
   }
 
+  async row(uid: string): Promise<Row | undefined> {
+    return this.#firstRow(this.#statements.row, uid);
+  }
+
   async byAlias<K extends RecordKind>(kind: K, alias: string): Promise<Of<K> | undefined> {
     return this.#first(kind, this.#statements.byAlias, alias, kind);
+  }
+
+  async copyByAlias(kind: 'workflow' | 'task', alias: string): Promise<Row | undefined> {
+    return this.#firstRow(this.#statements.copyByAlias, alias, kind);
   }
 
   async children<K extends RecordKind>(kind: K, parent: string): Promise<Of<K>[]> {
     return this.#all(kind, this.#statements.children, parent, kind);
   }
 
-  async active<K extends RecordKind>(kind: K): Promise<Of<K>[]> {
-    return this.#all(kind, this.#statements.active, kind);
+  async active<K extends RecordKind>(kind: K, feed_id: string): Promise<Of<K>[]> {
+    return this.#all(kind, this.#statements.active, feed_id, kind);
+  }
+
+  async changes(feed_id: string, after: { seq: number; uid: string }, maxBytes: number): Promise<Row[]> {
+    return this.#read(() => {
+      const rows: Row[] = [];
+      let bytes = JSON_BRACKETS_BYTES;
+      for (const found of this.#statements.changes.iterate(feed_id, after.seq, after.uid)) {
+        bytes += jsonBytes(found) + JSON_COMMA_BYTES;
+        if (rows.length > 0 && bytes - JSON_COMMA_BYTES > maxBytes) break;
+        rows.push(this.#row(found));
+      }
+      return rows;
+    });
+  }
+
+  async oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]> {
+    return this.#read(() => this.#statements.oldest.all(feed_id, kind, before, limit).map(({ uid }) => String(uid)));
   }
 
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;
@@ -152,9 +191,11 @@ class SqliteReader implements Reader {
   #listStatements(filters: string): { page: StatementSync; count: StatementSync } {
     const known = this.#lists.get(filters);
     if (known !== undefined) return known;
-    const where = `FROM rows INDEXED BY listed WHERE kind = ? AND created_at IS NOT NULL${filters}`;
+    const where = `${LISTED}${filters}`;
+    // The ids of the page first, which the index has: the data of rows that are not on the page is never read.
+    const ids = `SELECT id ${where} ${NEWEST_FIRST} LIMIT ? OFFSET ?`;
     const made = {
-      page: this.#database.prepare(`SELECT ${ENTRY} ${where} ORDER BY created_at DESC, uid DESC LIMIT ? OFFSET ?`),
+      page: this.#database.prepare(`SELECT ${ENTRY} FROM rows WHERE id IN (${ids}) ${NEWEST_FIRST}`),
       count: this.#database.prepare(`SELECT count(*) AS n ${where}`),
     };
     const [oldest] = this.#lists.keys();
@@ -170,6 +211,13 @@ class SqliteReader implements Reader {
     });
   }
 
+  #firstRow(statement: StatementSync, ...parameters: SQLInputValue[]): Row | undefined {
+    return this.#read(() => {
+      const row = statement.get(...parameters);
+      return row === undefined ? undefined : this.#row(row);
+    });
+  }
+
   #all<K extends RecordKind>(kind: K, statement: StatementSync, ...parameters: SQLInputValue[]): Of<K>[] {
     return this.#read(() => {
       const rows = statement.all(...parameters);
@@ -179,6 +227,11 @@ class SqliteReader implements Reader {
       }
       return rows.map((row) => this.#record(kind, row));
     });
+  }
+
+  #row(found: Found): Row {
+    const { kind, uid, feed_id, epoch, seq } = found as Omit<Row, 'record'> & { kind: RecordKind };
+    return { uid, feed_id, epoch, seq, record: this.#record(kind, found) };
   }
 
   #record<K extends RecordKind>(kind: K, row: Found): Of<K> {
@@ -204,4 +257,11 @@ class SqliteReader implements Reader {
       throw storeError(error, this.#path, 'reading');
     }
   }
+}
+
+/** In UTF-8, of a found row as a `Row`. */
+function jsonBytes(found: Found): number {
+  const { uid, feed_id, epoch, seq, data } = found;
+  const around = JSON.stringify({ uid, feed_id, epoch, seq, record: 0 });
+  return Buffer.byteLength(around) - 1 + Buffer.byteLength(String(data));
 }

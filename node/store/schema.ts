@@ -4,7 +4,7 @@
  */
 
 /** Raised whenever a file of the old format would be misread; kept in the file as SQLite's `user_version`. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 export const COLUMNS = [
   'uid',
   'kind',
@@ -28,24 +28,29 @@ export const COLUMNS = [
 ] as const;
 
 /** Columns that a record hardly ever changes: an update that leaves them alone leaves their indexes alone. */
-export const STEADY_COLUMNS: readonly string[] = ['uid', 'kind', 'alias', 'parent', 'created_at'];
+export const STEADY_COLUMNS: readonly string[] = ['uid', 'kind', 'alias', 'parent', 'created_at', 'feed_id'];
 
 /**
- * `active` is 1 for a record without an end or before it. Every index is paid for at each commit; these are the ones
- * the Reader's questions need:
- *   by_alias   byAlias
+ * `feeds` has the head of each feed (`FeedHead`). Rows do not know whether their feed is owned: the indexes begin with
+ * the feed, a question about all owned feeds names them, and a feed of any size changes hands by one row of `feeds`.
+ * `active` is 1 for a record without an end or before it.
+ *
+ * Every index is paid for at each commit; these are the ones the Reader's questions need:
+ *   by_alias   byAlias, copyByAlias
  *   by_parent  children
+ *   by_seq     changes; all rows of a feed, to drop it
+ *   active     active, queuePosition, counts of what is not ended; the tombstones of a feed, to sweep them
+ *   roots      oldest
  *   listed     list: all filters and the order from the index alone
- *   active     active, queuePosition, counts of what is not ended
  *   ended      counts, averages and history of what is ended
  */
 export const SCHEMA = `
-  CREATE TABLE feed (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    feed_id TEXT NOT NULL,
+  CREATE TABLE feeds (
+    feed_id TEXT PRIMARY KEY,
     epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL
-  ) STRICT;
+    seq INTEGER NOT NULL,
+    owned INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE rows (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,
@@ -71,9 +76,13 @@ export const SCHEMA = `
   ) STRICT;
   CREATE INDEX by_alias ON rows (alias, kind) WHERE alias IS NOT NULL;
   CREATE INDEX by_parent ON rows (parent, kind) WHERE parent IS NOT NULL;
-  CREATE INDEX listed ON rows (kind, created_at, uid, status, priority, worker_id, peer_id, dead_letter, tags)
+  CREATE INDEX by_seq ON rows (feed_id, seq, uid);
+  CREATE INDEX active ON rows (feed_id, kind, status, priority, created_at, uid) WHERE active = 1;
+  CREATE INDEX roots ON rows (feed_id, kind, created_at, uid)
+    WHERE active = 0 AND parent IS NULL AND created_at IS NOT NULL;
+  CREATE INDEX listed
+    ON rows (feed_id, kind, created_at, uid, status, priority, worker_id, peer_id, dead_letter, tags)
     WHERE created_at IS NOT NULL;
-  CREATE INDEX active ON rows (kind, status, priority, created_at, uid) WHERE active = 1;
-  CREATE INDEX ended ON rows (status, dead_letter, ended_at, wait_ms, execution_ms)
+  CREATE INDEX ended ON rows (feed_id, status, dead_letter, ended_at, wait_ms, execution_ms)
     WHERE kind = 'task' AND active = 0;
 `;

@@ -1,8 +1,8 @@
 /**
  * The Store port on SQLite.
  *
- *     const store = await openSqliteStore({ path: '/data/peer-1/feed.sqlite', inline: false, log });
- *     await store.commit(rows);                       // fsynced
+ *     const store = await openSqliteStore({ path: '/data/peer-1/flowmesh.db', inline: false, log });
+ *     await store.commit(rows);                       // fsynced, as `own`, `drop` and `sweep` are
  *     await store.reader.get('workflow', uid);        // a read-only connection of this loop
  *     await store.close();
  *
@@ -11,13 +11,14 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import { FlowmeshError, RemoteError } from '../../dag/errors.ts';
-import type { Log, Reader, Store } from '../../scheduler/ports.ts';
+import type { FeedHead, Log, Reader, Store } from '../../scheduler/ports.ts';
 import type { Row } from '../../scheduler/records.ts';
 import { StoreFailedError } from './errors.ts';
+import { changeHead, commitChange, type FeedHeads, type HeadChange, ownChange } from './feed-heads.ts';
 import { QUEUED_BYTES_MAX, ROW_OVERHEAD_BYTES } from './limits.ts';
 import { openSqliteReader } from './reader.ts';
 import { appendValues } from './row-values.ts';
-import type { Feed } from './writer.ts';
+import { checkHeads, type WriterOperation } from './writer.ts';
 import { openInline, openThread, type WriterEvents, type WriterLink } from './writer-link.ts';
 import type { WriterReply } from './writer-loop.ts';
 
@@ -31,17 +32,21 @@ export interface SqliteStoreOptions {
   max_bytes?: number | undefined;
 }
 
-interface Waiting {
+interface Prepared extends WriterOperation {
+  /** Counted against QUEUED_BYTES_MAX. */
   bytes: number;
-  resolve(): void;
-  reject(error: FlowmeshError): void;
+}
+
+interface Waiting extends PromiseWithResolvers<void> {
+  change: HeadChange;
+  bytes: number;
 }
 
 /**
  * Opens the store of a peer, and checks the whole file first (about 0.1 s per 200 MB that are in the page cache).
  *
- * @throws DataFolderCorruptError, DataFolderNewerError, DataFolderUnreadableError, DiskFullError or
- *   StoreFailedError; from the store thread as a FlowmeshError with the same code
+ * @throws DataFolderCorruptError, DataFolderOlderError, DataFolderNewerError, DataFolderUnreadableError,
+ *   DiskFullError or StoreFailedError; from the store thread as a FlowmeshError with the same code
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<Store & { readonly path: string }> {
   const store = new SqliteStore(options);
@@ -54,8 +59,10 @@ class SqliteStore implements Store {
   readonly #options: SqliteStoreOptions;
   #link: WriterLink | null = null;
   #reader: (Reader & { close(): void }) | null = null;
-  #feed: Feed = { feed_id: '', epoch: 0, seq: 0 };
-  /** Commits without an answer, oldest first. */
+  #heads: FeedHeads = new Map();
+  /** The heads as they will be when everything that waits is written. */
+  #queuedHeads: FeedHeads = new Map();
+  /** Operations without an answer, oldest first. */
   readonly #waiting: Waiting[] = [];
   #waitingBytes = 0;
   #failure: FlowmeshError | null = null;
@@ -67,9 +74,8 @@ class SqliteStore implements Store {
     this.#options = options;
   }
 
-  /** A copy: it does not move under the reader's feet. */
-  get feed(): Feed {
-    return { ...this.#feed };
+  get feeds(): ReadonlyMap<string, Readonly<FeedHead>> {
+    return this.#heads;
   }
 
   get reader(): Reader {
@@ -79,36 +85,34 @@ class SqliteStore implements Store {
 
   async open(): Promise<void> {
     this.#link = await this.#openWriter();
-    this.#feed = this.#link.feed;
+    this.#heads = this.#link.heads;
+    this.#queuedHeads = new Map(this.#heads);
     // Opened after the writer and kept open beside it: while any connection is open, a reopened writer takes the end
     // of the log from shared memory instead of guessing it from what lies in the file.
     this.#reader = openSqliteReader(this.path);
   }
 
   commit(rows: Row[]): Promise<void> {
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    if (this.#link === null || this.#closing !== null) {
-      return Promise.reject(new StoreFailedError(this.path, 'it is closed.'));
-    }
-    try {
+    return this.#enqueue(() => {
+      if (rows.length === 0) return null;
+      const change = commitChange(this.#queuedHeads, rows);
       const values: SQLInputValue[] = [];
       let bytes = 0;
       for (const row of rows) bytes += ROW_OVERHEAD_BYTES + appendValues(values, row);
-      this.#checkRoom(bytes);
-      this.#link.send({ type: 'commit', rows: values, bytes });
-      this.#waitingBytes += bytes;
-      return new Promise((resolve, reject) => this.#waiting.push({ bytes, resolve, reject }));
-    } catch (error) {
-      // The rows of later commits may build on these, so the order ends here, as with a failed write.
-      this.#failure =
-        error instanceof FlowmeshError
-          ? error
-          : new StoreFailedError(this.path, `a record cannot be written as JSON: ${error}`, {
-              retryable: false,
-              cause: error,
-            });
-      return Promise.reject(this.#failure);
-    }
+      return { change, rows: values, bytes };
+    });
+  }
+
+  own(feed_id: string, owned: boolean): Promise<void> {
+    return this.#enqueue(() => withoutRows(ownChange(feed_id, owned)));
+  }
+
+  drop(feed_id: string): Promise<void> {
+    return this.#enqueue(() => withoutRows({ type: 'drop', feed_id }));
+  }
+
+  sweep(feed_id: string, seq: number): Promise<void> {
+    return this.#enqueue(() => withoutRows({ type: 'sweep', feed_id, seq }));
   }
 
   recover(): Promise<void> {
@@ -137,18 +141,49 @@ class SqliteStore implements Store {
     this.#failure ??= new StoreFailedError(this.path, 'it is being reopened.');
     if (this.#link === null) {
       const link = await this.#openWriter();
-      if (link.feed.feed_id !== this.#feed.feed_id || link.feed.seq < this.#feed.seq) {
+      try {
+        checkHeads(this.path, link.heads, { acknowledged: this.#heads, attempted: this.#queuedHeads });
+      } catch (error) {
         link.send({ type: 'close' });
-        throw new StoreFailedError(this.path, 'acknowledged commits are missing; restart the peer.', {
-          retryable: false,
-        });
+        throw error;
       }
       this.#link = link;
     }
     this.#link.send({ type: 'recover' });
     await done.promise;
+    this.#queuedHeads = new Map(this.#heads);
     this.#failure = null;
-    this.#options.log.info({ path: this.path, seq: this.#feed.seq }, 'store reopened and verified');
+    this.#options.log.info({ path: this.path, feeds: this.#heads.size }, 'store reopened and verified');
+  }
+
+  /** Sends what `prepare` returns to the writer; null stands for an operation without an effect of its own. */
+  #enqueue(prepare: () => Prepared | null): Promise<void> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    if (this.#link === null || this.#closing !== null) {
+      return Promise.reject(new StoreFailedError(this.path, 'it is closed.'));
+    }
+    try {
+      const prepared = prepare();
+      if (prepared === null) return this.#waiting.at(-1)?.promise ?? Promise.resolve();
+      const { change, rows, bytes } = prepared;
+      this.#checkRoom(bytes);
+      this.#link.send({ type: 'write', operation: { change, rows }, bytes });
+      changeHead(this.#queuedHeads, change);
+      const waiting = { change, bytes, ...Promise.withResolvers<void>() };
+      this.#waiting.push(waiting);
+      this.#waitingBytes += bytes;
+      return waiting.promise;
+    } catch (error) {
+      // Later operations may build on this one, so the order ends here, as with a failed write.
+      this.#failure =
+        error instanceof FlowmeshError
+          ? error
+          : new StoreFailedError(this.path, `a record cannot be written as JSON: ${error}`, {
+              retryable: false,
+              cause: error,
+            });
+      return Promise.reject(this.#failure);
+    }
   }
 
   #openWriter(): Promise<WriterLink> {
@@ -162,9 +197,11 @@ class SqliteStore implements Store {
 
   #onReply(reply: WriterReply): void {
     switch (reply.type) {
-      case 'committed':
-        this.#feed = reply.feed;
-        for (const commit of this.#take(reply.count)) commit.resolve();
+      case 'written':
+        for (const { change, resolve } of this.#take(reply.count)) {
+          changeHead(this.#heads, change);
+          resolve();
+        }
         return;
       case 'rejected':
         this.#reject(reply.count, new RemoteError(reply.error));
@@ -198,7 +235,7 @@ class SqliteStore implements Store {
 
   #reject(count: number, error: FlowmeshError): void {
     this.#failure ??= error;
-    for (const commit of this.#take(count)) commit.reject(error);
+    for (const waiting of this.#take(count)) waiting.reject(error);
   }
 
   #take(count: number): Waiting[] {
@@ -209,7 +246,11 @@ class SqliteStore implements Store {
 
   #checkRoom(bytes: number): void {
     if (this.#waitingBytes + bytes <= QUEUED_BYTES_MAX) return;
-    const problem = `${this.#waitingBytes} bytes wait for the disk already, with this commit it would be more than ${QUEUED_BYTES_MAX}.`;
+    const problem = `${this.#waitingBytes} bytes wait for the disk already, with this it would be more than ${QUEUED_BYTES_MAX}.`;
     throw new StoreFailedError(this.path, problem);
   }
+}
+
+function withoutRows(change: HeadChange): Prepared {
+  return { change, rows: [], bytes: ROW_OVERHEAD_BYTES };
 }

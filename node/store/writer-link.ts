@@ -2,14 +2,15 @@
 import { Worker } from 'node:worker_threads';
 import { type FlowmeshError, RemoteError } from '../../dag/errors.ts';
 import { StoreFailedError } from './errors.ts';
+import type { FeedHeads } from './feed-heads.ts';
 import type { OpenOptions } from './file.ts';
-import { type Feed, Writer } from './writer.ts';
+import { Writer } from './writer.ts';
 import { WriterLoop, type WriterReply, type WriterRequest } from './writer-loop.ts';
 import type { WriterThreadData } from './writer-thread.ts';
 
 export interface WriterLink {
-  /** The feed as it was when the file was opened. */
-  readonly feed: Feed;
+  /** The heads of all feeds as they were when the file was opened. */
+  readonly heads: FeedHeads;
   send(request: WriterRequest): void;
 }
 
@@ -22,7 +23,7 @@ export interface WriterEvents {
 export async function openInline(path: string, options: OpenOptions, events: WriterEvents): Promise<WriterLink> {
   const writer = new Writer(path, options);
   const loop = new WriterLoop(writer, (reply) => events.onReply(reply));
-  return { feed: writer.feed, send: (request) => loop.receive(request) };
+  return { heads: writer.heads, send: (request) => loop.receive(request) };
 }
 
 /** Resolves when the thread has opened and checked the file; rejects with the reason when it could not. */
@@ -38,7 +39,7 @@ export function openThread(path: string, options: OpenOptions, events: WriterEve
     worker.on('message', (reply: WriterReply) => {
       if (reply.type === 'opened') {
         opened = true;
-        resolve({ feed: reply.feed, send: (request) => worker.postMessage(request) });
+        resolve({ heads: reply.heads, send: (request) => worker.postMessage(request) });
       } else if (reply.type === 'closed' && !opened) {
         closed = true;
         reject(reply.error === null ? new StoreFailedError(path, 'its thread closed.') : new RemoteError(reply.error));

@@ -1,23 +1,27 @@
 /**
- * Group commit: takes commits as they come, writes all that came while the last group was being fsynced as one
+ * Group commit: takes operations as they come, writes all that came while the last group was being fsynced as one
  * transaction, and answers in order. Runs on the store thread or, when the store is inline, on its caller's loop.
  */
 import type { ErrorShape } from '../../dag/errors.ts';
 import { errorShape } from '../../dag/errors.ts';
+import type { FeedHeads } from './feed-heads.ts';
 import { GROUP_BYTES_MAX } from './limits.ts';
-import type { Feed, FlatRows, Writer } from './writer.ts';
+import type { Writer, WriterOperation } from './writer.ts';
 
 /** To the writer. Each is answered, in order. */
-export type WriterRequest = { type: 'commit'; rows: FlatRows; bytes: number } | { type: 'recover' } | { type: 'close' };
+export type WriterRequest =
+  | { type: 'write'; operation: WriterOperation; bytes: number }
+  | { type: 'recover' }
+  | { type: 'close' };
 
-/** From the writer. `count` is how many commits, oldest first, the answer is for. */
+/** From the writer. `count` is how many operations, oldest first, the answer is for. */
 export type WriterReply =
-  | { type: 'opened'; feed: Feed }
-  | { type: 'committed'; count: number; feed: Feed }
+  | { type: 'opened'; heads: FeedHeads }
+  | { type: 'written'; count: number }
   | { type: 'rejected'; count: number; error: ErrorShape }
   | { type: 'recovered' }
   | { type: 'not_recovered'; error: ErrorShape }
-  /** The log could not be copied into the file: the next commit is rejected with this. */
+  /** The log could not be copied into the file: the next operation is rejected with this. */
   | { type: 'checkpoint_failed'; error: ErrorShape }
   | { type: 'closed'; error: ErrorShape | null };
 
@@ -59,28 +63,28 @@ export class WriterLoop {
     if (this.#queue.length > 0) this.#schedule();
   }
 
-  /** The commits at the head of the queue, up to GROUP_BYTES_MAX, at least one. */
-  #nextGroup(): FlatRows[] {
-    const group: FlatRows[] = [];
+  /** The operations at the head of the queue, up to GROUP_BYTES_MAX, at least one. */
+  #nextGroup(): WriterOperation[] {
+    const group: WriterOperation[] = [];
     let bytes = 0;
     for (const request of this.#queue) {
-      if (request.type !== 'commit') break;
+      if (request.type !== 'write') break;
       bytes += request.bytes;
       if (group.length > 0 && bytes > GROUP_BYTES_MAX) break;
-      group.push(request.rows);
+      group.push(request.operation);
     }
     this.#queue.splice(0, group.length);
     return group;
   }
 
-  #write(group: FlatRows[]): void {
+  #write(group: WriterOperation[]): void {
     try {
       this.#writer.write(group);
     } catch (error) {
       this.#reply({ type: 'rejected', count: group.length, error: errorShape(error) });
       return;
     }
-    this.#reply({ type: 'committed', count: group.length, feed: this.#writer.feed });
+    this.#reply({ type: 'written', count: group.length });
   }
 
   #checkpointAfterReplies(): void {

@@ -24,7 +24,7 @@ try {
     loop.receive(request);
     if (request.type === 'close') port.unref();
   });
-  reply({ type: 'opened', feed: writer.feed });
+  reply({ type: 'opened', heads: writer.heads });
 } catch (error) {
   reply({ type: 'closed', error: errorShape(error) });
 }

@@ -8,34 +8,36 @@
  *   W3  After `reopen` the file ends exactly where the last successful `write` left it.
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
+import { isDeepStrictEqual } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { DataFolderCorruptError, StoreFailedError, storeError } from './errors.ts';
-import { type OpenOptions, openForWriting, readFeed } from './file.ts';
+import { changeHead, type FeedHeads, type HeadChange } from './feed-heads.ts';
+import { type OpenOptions, openForWriting, readHeads } from './file.ts';
 import { CHECKPOINT_BYTES, CHECKPOINT_OVERDUE_BYTES, ROW_OVERHEAD_BYTES } from './limits.ts';
 import { COLUMNS, STEADY_COLUMNS } from './schema.ts';
-
-/** The feed of a data file; `seq` is the last committed one. */
-export interface Feed {
-  feed_id: string;
-  epoch: number;
-  seq: number;
-}
 
 /** Rows of one commit, flattened: `COLUMNS.length` values for each row. */
 export type FlatRows = SQLInputValue[];
 
-const FEED_ID = COLUMNS.indexOf('feed_id');
-const EPOCH = COLUMNS.indexOf('epoch');
-const SEQ = COLUMNS.indexOf('seq');
+/** A change of the file. Only a commit has rows. */
+export interface WriterOperation {
+  change: HeadChange;
+  rows: FlatRows;
+}
+
 const DATA = COLUMNS.indexOf('data');
-/** Pages that one commit writes at least: the feed's own and the tail of each index. */
+/** Pages that one row writes at most, its data apart: its own and one for each index that it moves in. */
+const ROW_PAGES_BYTES = 4 * ROW_OVERHEAD_BYTES;
+/** Pages that one commit writes at least: that of the heads and the tail of each index. */
 const COMMIT_OVERHEAD_BYTES = 8 * 4096;
 
 export class Writer {
   readonly path: string;
   readonly #options: OpenOptions;
   #connection: Connection | null;
-  #feed: Feed;
+  #heads: FeedHeads;
+  /** The heads as the write that failed would have left them. */
+  #attempted: FeedHeads;
   #failure: Error | null = null;
   #uncheckpointedBytes = 0;
 
@@ -43,33 +45,33 @@ export class Writer {
     this.path = path;
     this.#options = options;
     this.#connection = new Connection(openForWriting(path, options));
-    this.#feed = readFeed(this.#connection.database, path);
+    this.#heads = readHeads(this.#connection.database);
+    this.#attempted = this.#heads;
   }
 
-  get feed(): Feed {
-    return { ...this.#feed };
+  /** As of the last successful write. */
+  get heads(): FeedHeads {
+    return new Map(this.#heads);
   }
 
-  /** Writes and fsyncs the rows of several commits in one transaction. */
-  write(commits: FlatRows[]): void {
+  /** Applies and fsyncs several operations, in order, in one transaction. */
+  write(operations: WriterOperation[]): void {
     const connection = this.#usable();
-    const feed = { ...this.#feed };
+    this.#attempted = new Map(this.#heads);
     try {
       connection.begin.run();
-      for (const values of commits) {
-        for (let at = 0; at < values.length; at += COLUMNS.length) {
-          const row = values.slice(at, at + COLUMNS.length);
-          connection.put(row);
-          advance(feed, row);
-          this.#uncheckpointedBytes += String(row[DATA]).length + 4 * ROW_OVERHEAD_BYTES;
-        }
+      for (const operation of operations) {
+        this.#uncheckpointedBytes += connection.apply(operation);
+        changeHead(this.#attempted, operation.change);
       }
-      connection.setFeed.run(feed.epoch, feed.seq);
+      for (const feed_id of new Set(operations.map(({ change }) => change.feed_id))) {
+        connection.setHead(feed_id, this.#attempted);
+      }
       connection.commit.run();
     } catch (error) {
       throw this.#fail(error, 'writing');
     }
-    this.#feed = feed;
+    this.#heads = this.#attempted;
     this.#uncheckpointedBytes += COMMIT_OVERHEAD_BYTES;
   }
 
@@ -100,19 +102,13 @@ export class Writer {
       // find it and take it for committed. Emptying the log removes it.
       const result = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get();
       if (result?.['busy'] !== 0) throw new StoreFailedError(this.path, 'a reader holds its log; try again.');
-      const found = readFeed(database, this.path);
-      if (found.feed_id !== this.#feed.feed_id || found.seq < this.#feed.seq) {
-        throw new DataFolderCorruptError(this.path, `commits after seq ${found.seq} of feed ${found.feed_id} are gone`);
-      }
-      if (found.seq > this.#feed.seq) {
-        const problem = `it holds commits up to seq ${found.seq} that were reported as failed; restart the peer.`;
-        throw new StoreFailedError(this.path, problem, { retryable: false });
-      }
+      checkHeads(this.path, readHeads(database), { acknowledged: this.#heads, attempted: this.#attempted });
     } catch (error) {
       database.close();
       throw storeError(error, this.path, 'verifying');
     }
     this.#connection = new Connection(database);
+    this.#attempted = this.#heads;
     this.#failure = null;
     this.#uncheckpointedBytes = 0;
   }
@@ -148,14 +144,39 @@ export class Writer {
   }
 }
 
+/**
+ * P1: checks that a reopened file has what was acknowledged, and nothing that was reported as failed.
+ *
+ * @param known the heads that were acknowledged, and those that unanswered operations would have made of them
+ * @throws DataFolderCorruptError, StoreFailedError
+ */
+export function checkHeads(
+  path: string,
+  found: FeedHeads,
+  known: { acknowledged: FeedHeads; attempted: FeedHeads },
+): void {
+  const seqIn = (heads: FeedHeads, feed_id: string) => heads.get(feed_id)?.seq ?? -1;
+  for (const feed_id of known.acknowledged.keys()) {
+    const least = Math.min(seqIn(known.acknowledged, feed_id), seqIn(known.attempted, feed_id));
+    if (seqIn(found, feed_id) >= least) continue;
+    throw new DataFolderCorruptError(path, `commits up to seq ${least} of feed ${feed_id} are gone`);
+  }
+  if (isDeepStrictEqual(found, known.acknowledged)) return;
+  const problem = 'it holds changes that were reported as failed; restart the peer.';
+  throw new StoreFailedError(path, problem, { retryable: false });
+}
+
 /** An open database with the writer's prepared statements. */
 class Connection {
   readonly database: DatabaseSync;
   readonly begin: StatementSync;
   readonly commit: StatementSync;
-  readonly setFeed: StatementSync;
   readonly #upsert: StatementSync;
   readonly #replace: StatementSync;
+  readonly #drop: StatementSync;
+  readonly #sweep: StatementSync;
+  readonly #setHead: StatementSync;
+  readonly #dropHead: StatementSync;
 
   constructor(database: DatabaseSync) {
     this.database = database;
@@ -165,14 +186,46 @@ class Connection {
     const same = STEADY_COLUMNS.map((name) => `${name} IS excluded.${name}`).join(' AND ');
     this.#upsert = database.prepare(`INSERT ${insert} ON CONFLICT (uid) DO UPDATE SET ${set} WHERE ${same}`);
     this.#replace = database.prepare(`INSERT OR REPLACE ${insert}`);
+    this.#drop = database.prepare('DELETE FROM rows WHERE feed_id = ?');
+    this.#sweep = database.prepare(
+      `DELETE FROM rows INDEXED BY active WHERE active = 1 AND feed_id = ? AND kind = 'tombstone' AND seq <= ?`,
+    );
+    this.#setHead = database.prepare('INSERT OR REPLACE INTO feeds (feed_id, epoch, seq, owned) VALUES (?, ?, ?, ?)');
+    this.#dropHead = database.prepare('DELETE FROM feeds WHERE feed_id = ?');
     this.begin = database.prepare('BEGIN IMMEDIATE');
     this.commit = database.prepare('COMMIT');
-    this.setFeed = database.prepare('UPDATE feed SET epoch = ?, seq = ?');
   }
 
-  put(row: SQLInputValue[]): void {
-    const crc = crc32(String(row[DATA]));
-    if (this.#upsert.run(...row, crc).changes === 0) this.#replace.run(...row, crc);
+  /** Returns about how many bytes it wrote to the log. */
+  apply({ change, rows }: WriterOperation): number {
+    switch (change.type) {
+      case 'commit':
+        return this.#put(rows);
+      case 'own':
+        return 0; // It is the head's alone.
+      case 'drop':
+        return Number(this.#drop.run(change.feed_id).changes) * ROW_PAGES_BYTES;
+      case 'sweep':
+        return Number(this.#sweep.run(change.feed_id, change.seq).changes) * ROW_PAGES_BYTES;
+    }
+  }
+
+  setHead(feed_id: string, heads: FeedHeads): void {
+    const head = heads.get(feed_id);
+    if (head === undefined) this.#dropHead.run(feed_id);
+    else this.#setHead.run(feed_id, head.epoch, head.seq, Number(head.owned));
+  }
+
+  #put(rows: FlatRows): number {
+    let bytes = 0;
+    for (let at = 0; at < rows.length; at += COLUMNS.length) {
+      const row = rows.slice(at, at + COLUMNS.length);
+      const data = String(row[DATA]);
+      const crc = crc32(data);
+      if (this.#upsert.run(...row, crc).changes === 0) this.#replace.run(...row, crc);
+      bytes += data.length + ROW_PAGES_BYTES;
+    }
+    return bytes;
   }
 
   rollback(): void {
@@ -186,11 +239,4 @@ class Connection {
   discard(): void {
     if (this.database.isOpen) this.database.close();
   }
-}
-
-/** The feed's own rows move its head; rows of other feeds keep the numbers their owners gave them. */
-function advance(feed: Feed, row: SQLInputValue[]): void {
-  if (row[FEED_ID] !== feed.feed_id) return;
-  feed.epoch = Math.max(feed.epoch, Number(row[EPOCH]));
-  feed.seq = Math.max(feed.seq, Number(row[SEQ]));
 }

@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Store } from '../../scheduler/ports.ts';
 import type { FlowRecord, TaskRecord } from '../../scheduler/records.ts';
-import { at, log, row, step, task, worker, workflow } from '../store/sample-rows.ts';
+import { at, FEED, log, row, step, task, unwritable, worker, workflow } from '../store/sample-rows.ts';
+import { feedsCompliance } from './store-feeds.ts';
 
 export interface StoreUnderTest {
   store: Store;
@@ -20,31 +21,26 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
     beforeEach(async () => {
       under = await setup();
       store = under.store;
-      seq = store.feed.seq;
+      seq = 0;
+      await store.own(FEED, true);
     });
     afterEach(() => under.cleanup());
 
     const rowsOf = (records: FlowRecord[]) => {
       seq += 1;
-      return records.map((record) => row(store, seq, record));
+      return records.map((record) => row(seq, record));
     };
     const put = (...records: FlowRecord[]) => store.commit(rowsOf(records));
-    /** JSON has no such value, so no store can keep it. */
-    const unwritable = () => task('unwritable', { output: 1n as never });
+    const head = () => store.feeds.get(FEED);
     const uids = (records: { uid: string }[]) => records.map((record) => record.uid);
 
     describe('commit', () => {
-      it('starts an empty feed at epoch 1, seq 0', () => {
-        expect(store.feed).toMatchObject({ epoch: 1, seq: 0 });
-        expect(store.feed.feed_id).toMatch(/^[0-9a-v]{20}$/);
-      });
-
       it('shows rows when it has resolved and not before', async () => {
         const done = put(task('t1'));
         expect(await store.reader.get('task', 't1')).toBeUndefined();
         await done;
         expect(await store.reader.get('task', 't1')).toEqual(task('t1'));
-        expect(store.feed.seq).toBe(seq);
+        expect(head()).toEqual({ epoch: 1, seq, owned: true });
       });
 
       it('resolves in the order of the calls and moves seq with each', async () => {
@@ -53,7 +49,7 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         const commits = [1, 2, 3, 4, 5].map((n) =>
           put(task('same', { progress: n })).then(() => {
             order.push(n);
-            seen.push(store.feed.seq);
+            seen.push(head()!.seq);
           }),
         );
         await Promise.all(commits);
@@ -69,12 +65,12 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         await first;
       });
 
-      it('keeps everything that it acknowledged over a restart, with the feed', async () => {
+      it('keeps everything that it acknowledged over a restart, with the heads', async () => {
         await put(workflow('w'), step('w', 'a'), task('w/a/0', { workflow_uid: 'w' }));
         await put(task('w/a/0', { workflow_uid: 'w', status: 'completed', output: { text: 'ü \u0000 \u{1f600}' } }));
-        const before = store.feed;
+        const before = new Map(store.feeds);
         store = await under.restart();
-        expect(store.feed).toEqual(before);
+        expect(new Map(store.feeds)).toEqual(before);
         expect((await store.reader.get('task', 'w/a/0'))?.output).toEqual({ text: 'ü \u0000 \u{1f600}' });
         expect(await store.reader.get('workflow', 'w')).toEqual(workflow('w'));
       });
@@ -89,12 +85,6 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         expect((await store.reader.get('task', 't1'))?.progress).toBe(0);
       });
 
-      it('keeps the numbers of rows of other feeds apart from its own', async () => {
-        await store.commit([{ ...row(store, 900, task('theirs')), feed_id: 'another', epoch: 7 }]);
-        expect(store.feed).toMatchObject({ epoch: 1, seq: 0 });
-        expect(await store.reader.get('task', 'theirs')).toBeDefined();
-      });
-
       it('keeps no row of a rejected commit, and those of the commits before it', async () => {
         const earlier = put(task('kept'));
         await expect(put(task('lost'), unwritable())).rejects.toMatchObject({ code: 'STORE_FAILED' });
@@ -105,12 +95,12 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
 
       it('rejects every commit after a rejection until it has recovered', async () => {
         await put(task('t1'));
-        const known = store.feed;
+        const known = head();
         await expect(put(unwritable())).rejects.toMatchObject({ code: 'STORE_FAILED' });
         await expect(put(task('t2'))).rejects.toMatchObject({ code: 'STORE_FAILED' });
-        expect(store.feed).toEqual(known);
+        expect(head()).toEqual(known);
         await Promise.all([store.recover(), store.recover()]);
-        expect(store.feed).toEqual(known);
+        expect(head()).toEqual(known);
         await put(task('t3'));
         expect(await store.reader.get('task', 't1')).toBeDefined();
         expect(await store.reader.get('task', 't2')).toBeUndefined();
@@ -128,6 +118,8 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         expect(await store.reader.get('task', 't1')).toBeDefined();
       });
     });
+
+    feedsCompliance(setup);
 
     describe('reader', () => {
       it('finds by kind and uid', async () => {
@@ -175,11 +167,11 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         await put(step('w', 'b'), step('w', 'z', { status: 'skipped' }), worker('k', { status: 'offline' }));
         await put(step('w', 'a'));
         await put(task('t4', { status: 'failed' }), task('t5', { status: 'cancelled' }));
-        expect(uids(await store.reader.active('task'))).toEqual(['t1', 't2', 't3']);
-        expect(uids(await store.reader.active('step'))).toEqual(['w/b', 'w/a']);
-        expect(uids(await store.reader.active('worker'))).toEqual(['k']);
+        expect(uids(await store.reader.active('task', FEED))).toEqual(['t1', 't2', 't3']);
+        expect(uids(await store.reader.active('step', FEED))).toEqual(['w/b', 'w/a']);
+        expect(uids(await store.reader.active('worker', FEED))).toEqual(['k']);
         await put({ kind: 'queue', uid: 'queue', paused: true, reason: null, paused_at: at(0) });
-        expect(uids(await store.reader.active('queue'))).toEqual(['queue']);
+        expect(uids(await store.reader.active('queue', FEED))).toEqual(['queue']);
       });
 
       it('lists newest first, in pages, with the total', async () => {
@@ -288,7 +280,7 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         await put(task('t', { status: 'running' }));
         await put(task('t', { status: 'completed', ended_at: at(1), wait_ms: 3, execution_time_ms: 4 }));
         expect(await store.reader.taskCounts({ since: at(0) })).toMatchObject({ queued: 0, running: 0, completed: 1 });
-        expect(await store.reader.active('task')).toEqual([]);
+        expect(await store.reader.active('task', FEED)).toEqual([]);
       });
 
       it('gives ended tasks per minute, oldest first', async () => {

@@ -92,7 +92,7 @@ export function answerAll(mesh: SimulatedMesh, resumes: boolean): void {
   const ignored = () => {}; // the peer goes down, or somebody else was quicker
   for (const { scheduler, alive } of mesh.peers.values()) {
     if (!alive) continue;
-    for (const { record } of [...scheduler.tasks.live.values()]) {
+    for (const { record } of [...scheduler.feeds.owned.values()].flatMap(({ tasks }) => [...tasks.live.values()])) {
       if (record.status !== 'input_required') continue;
       scheduler.answerTask(record.uid, { approve: true, data: null }).catch(ignored);
     }

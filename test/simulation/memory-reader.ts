@@ -1,4 +1,5 @@
 /** The Reader port over rows in memory. Plain scans: a simulated peer keeps thousands of rows, not millions. */
+import { changeHead, type FeedHeads, type HeadChange } from '../../node/store/feed-heads.ts';
 import type { ListQuery, Reader, TaskCounts } from '../../scheduler/ports.ts';
 import {
   type FlowRecord,
@@ -13,26 +14,55 @@ import {
 
 type Of<K extends RecordKind> = Extract<FlowRecord, { kind: K }>;
 
-interface Kept {
-  row: Row;
-  index: RecordIndex;
+/** A row as a disk keeps it: its own, and nobody changes it. */
+interface KeptRow {
+  readonly row: Row;
+  /** The record's JSON text: reads parse it, so that every answer is a private copy. */
+  readonly json: string;
+  readonly index: RecordIndex;
+}
+
+/** The rows of one feed. */
+interface KeptFeed {
+  readonly rows: Set<KeptRow>;
+  /** By seq. Has rows too that are not kept any more, at most as many as there are others. */
+  log: KeptRow[];
+}
+
+/** @throws TypeError when the record is not JSON */
+export function keptRow({ uid, feed_id, epoch, seq, record }: Row): KeptRow {
+  const json = JSON.stringify(record);
+  const own = JSON.parse(json) as FlowRecord;
+  return { row: { uid, feed_id, epoch, seq, record: own }, json, index: indexOf(own) };
 }
 
 export class MemoryReader implements Reader {
-  readonly #kept = new Map<string, Kept>();
+  /** Of every feed that has rows here or was owned. */
+  readonly feeds: FeedHeads = new Map();
+  readonly #kept = new Map<string, KeptRow>();
+  readonly #byFeed = new Map<string, KeptFeed>();
   readonly #byAlias = new Map<string, Set<string>>();
   readonly #byParent = new Map<string, Set<string>>();
 
-  put(row: Row): void {
-    this.#unlist(row.uid);
-    const index = indexOf(row.record);
-    this.#kept.set(row.uid, { row, index });
-    if (index.alias !== null) entry(this.#byAlias, index.alias).add(row.uid);
-    if (index.parent !== null) entry(this.#byParent, index.parent).add(row.uid);
+  /** Does what an operation does to a disk; `rows` are those of a commit. */
+  apply(change: HeadChange, rows: readonly KeptRow[] = []): void {
+    for (const row of [...rows].sort(bySeq)) this.#put(row);
+    if (change.type === 'drop') {
+      for (const { row } of this.#of(change.feed_id)) this.#forget(row.uid);
+      this.#byFeed.delete(change.feed_id);
+    }
+    if (change.type === 'sweep') {
+      const swept = ({ row }: KeptRow) => row.record.kind === 'tombstone' && row.seq <= change.seq;
+      for (const { row } of this.#of(change.feed_id).filter(swept)) this.#forget(row.uid);
+    }
+    changeHead(this.feeds, change);
   }
 
-  *all(): Iterable<Row> {
-    for (const { row } of this.#kept.values()) yield row;
+  copy(): MemoryReader {
+    const copied = new MemoryReader();
+    for (const [feed_id, head] of this.feeds) copied.feeds.set(feed_id, head);
+    for (const { rows } of this.#byFeed.values()) for (const kept of [...rows].sort(bySeq)) copied.#put(kept);
+    return copied;
   }
 
   async get<K extends RecordKind>(kind: K, uid: string): Promise<Of<K> | undefined> {
@@ -40,24 +70,58 @@ export class MemoryReader implements Reader {
     return kept?.row.record.kind === kind ? copy<K>(kept) : undefined;
   }
 
+  async row(uid: string): Promise<Row | undefined> {
+    const kept = this.#kept.get(uid);
+    return kept === undefined ? undefined : copyRow(kept);
+  }
+
   async byAlias<K extends RecordKind>(kind: K, alias: string): Promise<Of<K> | undefined> {
-    const [newest] = this.#named(this.#byAlias.get(alias), kind).sort(newestFirst);
+    const newest = this.#newest(kind, alias, true);
     return newest === undefined ? undefined : copy<K>(newest);
   }
 
-  async children<K extends RecordKind>(kind: K, parent: string): Promise<Of<K>[]> {
-    const found = this.#named(this.#byParent.get(parent), kind);
-    return found.sort((a, b) => a.row.seq - b.row.seq || compare(a.row.uid, b.row.uid)).map((kept) => copy<K>(kept));
+  async copyByAlias(kind: 'workflow' | 'task', alias: string): Promise<Row | undefined> {
+    const newest = this.#newest(kind, alias, false);
+    return newest === undefined ? undefined : copyRow(newest);
   }
 
-  async active<K extends RecordKind>(kind: K): Promise<Of<K>[]> {
-    const found = this.#where(kind, ({ index: { status } }) => status === null || !ended(status));
-    const bySeq = (kept: Kept) => (kept.index.created_at === null ? kept.row.seq : 0);
-    const order = (a: Kept, b: Kept) =>
+  async children<K extends RecordKind>(kind: K, parent: string): Promise<Of<K>[]> {
+    return this.#named(this.#byParent.get(parent), kind)
+      .sort(bySeq)
+      .map(copy<K>);
+  }
+
+  async active<K extends RecordKind>(kind: K, feed_id: string): Promise<Of<K>[]> {
+    const found = this.#of(feed_id).filter(
+      ({ row, index: { status } }) => row.record.kind === kind && (status === null || !ended(status)),
+    );
+    const placed = (kept: KeptRow) => (kept.index.created_at === null ? kept.row.seq : 0);
+    const order = (a: KeptRow, b: KeptRow) =>
       compare(a.index.created_at ?? '', b.index.created_at ?? '') ||
-      bySeq(a) - bySeq(b) ||
+      placed(a) - placed(b) ||
       compare(a.row.uid, b.row.uid);
-    return found.sort(order).map((kept) => copy<K>(kept));
+    return found.sort(order).map(copy<K>);
+  }
+
+  async changes(feed_id: string, after: { seq: number; uid: string }, maxBytes: number): Promise<Row[]> {
+    const page: Row[] = [];
+    let bytes = '[]'.length;
+    for (const kept of this.#after(feed_id, after)) {
+      const row = copyRow(kept);
+      bytes += Buffer.byteLength(JSON.stringify(row)) + (page.length === 0 ? 0 : ','.length);
+      if (page.length > 0 && bytes > maxBytes) break;
+      page.push(row);
+    }
+    return page;
+  }
+
+  async oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]> {
+    const matching = this.#of(feed_id).filter(
+      ({ row, index: { parent, status, created_at } }) =>
+        row.record.kind === kind && parent === null && isTerminal(status ?? '') && (created_at ?? before) < before,
+    );
+    const page = matching.sort((a, b) => newestFirst(b, a)).slice(0, limit);
+    return page.map(({ row }) => row.uid);
   }
 
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;
@@ -67,7 +131,7 @@ export class MemoryReader implements Reader {
   ): Promise<{ records: Of<K>[]; total: number }> {
     const found = this.#where(query.kind, ({ row }) => matches(row.record as TaskRecord | WorkflowRecord, query));
     const page = found.sort(newestFirst).slice(query.offset, query.offset + query.limit);
-    return { records: page.map((kept) => copy<K>(kept)), total: found.length };
+    return { records: page.map(copy<K>), total: found.length };
   }
 
   async queuePosition(task: { uid: string; priority: number; created_at: string }): Promise<number> {
@@ -104,18 +168,67 @@ export class MemoryReader implements Reader {
     return this.#where('task', () => true).map(({ row }) => row.record as TaskRecord);
   }
 
-  #where(kind: RecordKind, holds: (kept: Kept) => boolean): Kept[] {
-    return [...this.#kept.values()].filter((kept) => kept.row.record.kind === kind && holds(kept));
+  /** Among the rows of owned feeds. */
+  #where(kind: RecordKind, holds: (kept: KeptRow) => boolean): KeptRow[] {
+    const found: KeptRow[] = [];
+    for (const [feed_id, { owned }] of this.feeds) {
+      if (!owned) continue;
+      for (const kept of this.#byFeed.get(feed_id)?.rows ?? []) {
+        if (kept.row.record.kind === kind && holds(kept)) found.push(kept);
+      }
+    }
+    return found;
   }
 
-  #named(uids: Set<string> | undefined, kind: RecordKind): Kept[] {
+  #newest(kind: RecordKind, alias: string, owned: boolean): KeptRow | undefined {
+    const named = this.#named(this.#byAlias.get(alias), kind);
+    return named.filter(({ row }) => this.feeds.get(row.feed_id)?.owned === owned).sort(newestFirst)[0];
+  }
+
+  #named(uids: Set<string> | undefined, kind: RecordKind): KeptRow[] {
     return [...(uids ?? [])].map((uid) => this.#kept.get(uid)!).filter(({ row }) => row.record.kind === kind);
   }
 
-  #unlist(uid: string): void {
-    const index = this.#kept.get(uid)?.index;
-    if (index?.alias != null) this.#byAlias.get(index.alias)?.delete(uid);
-    if (index?.parent != null) this.#byParent.get(index.parent)?.delete(uid);
+  #of(feed_id: string): KeptRow[] {
+    return [...(this.#byFeed.get(feed_id)?.rows ?? [])];
+  }
+
+  /** By seq, then uid. Looks no further back than it must: followers ask for the end of the log all the time. */
+  #after(feed_id: string, { seq, uid }: { seq: number; uid: string }): KeptRow[] {
+    const { rows, log } = this.#byFeed.get(feed_id) ?? { rows: new Set(), log: [] };
+    let start = log.length;
+    while (start > 0 && log[start - 1]!.row.seq >= seq) start -= 1;
+    const isAfter = ({ row }: KeptRow) => row.seq > seq || row.uid > uid;
+    return log
+      .slice(start)
+      .filter((kept) => rows.has(kept) && isAfter(kept))
+      .sort(bySeq);
+  }
+
+  #put(kept: KeptRow): void {
+    const { row, index } = kept;
+    this.#forget(row.uid);
+    this.#kept.set(row.uid, kept);
+    this.#putInFeed(kept);
+    if (index.alias !== null) entry(this.#byAlias, index.alias).add(row.uid);
+    if (index.parent !== null) entry(this.#byParent, index.parent).add(row.uid);
+  }
+
+  #putInFeed(kept: KeptRow): void {
+    const feed = this.#byFeed.get(kept.row.feed_id) ?? { rows: new Set(), log: [] };
+    this.#byFeed.set(kept.row.feed_id, feed);
+    feed.rows.add(kept);
+    feed.log.push(kept);
+    if (feed.log.length > 2 * feed.rows.size) feed.log = feed.log.filter((one) => feed.rows.has(one));
+  }
+
+  #forget(uid: string): void {
+    const kept = this.#kept.get(uid);
+    if (kept === undefined) return;
+    this.#kept.delete(uid);
+    this.#byFeed.get(kept.row.feed_id)?.rows.delete(kept);
+    if (kept.index.alias !== null) this.#byAlias.get(kept.index.alias)?.delete(uid);
+    if (kept.index.parent !== null) this.#byParent.get(kept.index.parent)?.delete(uid);
   }
 }
 
@@ -125,15 +238,23 @@ function entry(index: Map<string, Set<string>>, key: string): Set<string> {
   return known;
 }
 
-function copy<K extends RecordKind>(kept: Kept): Of<K> {
-  return structuredClone(kept.row.record) as Of<K>;
+function copy<K extends RecordKind>({ json }: KeptRow): Of<K> {
+  return JSON.parse(json) as Of<K>;
+}
+
+function copyRow(kept: KeptRow): Row {
+  return { ...kept.row, record: copy(kept) };
+}
+
+function bySeq(a: KeptRow, b: KeptRow): number {
+  return a.row.seq - b.row.seq || compare(a.row.uid, b.row.uid);
 }
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function newestFirst(a: Kept, b: Kept): number {
+function newestFirst(a: KeptRow, b: KeptRow): number {
   return compare(b.index.created_at ?? '', a.index.created_at ?? '') || compare(b.row.uid, a.row.uid);
 }
 

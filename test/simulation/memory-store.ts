@@ -1,72 +1,93 @@
 /**
  * The Store port in memory, for the simulation: no timers, no randomness, the same answers as the SQLite store.
  *
- *   const store = new MemoryStore({ feed_id: 'f0', sync: (rows) => disk.write(rows) });
+ *   const store = new MemoryStore({ sync: (operation) => disk.write(operation) });
  *   const after = store.crash();    // the peer died; `after` holds what a restart finds
  */
 import { errorShape, FlowmeshError } from '../../dag/errors.ts';
-import type { Reader, Store } from '../../scheduler/ports.ts';
+import { changeHead, commitChange, ownChange } from '../../node/store/feed-heads.ts';
+import type { FeedHead, Reader, Store } from '../../scheduler/ports.ts';
 import type { Row } from '../../scheduler/records.ts';
-import { MemoryReader } from './memory-reader.ts';
+import { keptRow, MemoryReader } from './memory-reader.ts';
+
+export type StoreOperation =
+  | { type: 'commit'; rows: Row[] }
+  | { type: 'own'; feed_id: string; owned: boolean }
+  | { type: 'drop'; feed_id: string }
+  | { type: 'sweep'; feed_id: string; seq: number };
 
 export interface MemoryStoreOptions {
-  feed_id: string;
-  /** The disk: called once for each commit, in order, one at a time. Resolves when it is fsynced, rejects when it failed. */
-  sync?: ((rows: Row[]) => Promise<void>) | undefined;
+  /**
+   * The disk: called once for each operation, in order, one at a time. Resolves when it is fsynced, rejects when it
+   * failed. The operation is the store's own: to be read, not changed.
+   */
+  sync?: ((operation: StoreOperation) => Promise<void>) | undefined;
+}
+
+/** An operation with what it does to the rows and heads on the disk. */
+interface InFlight {
+  operation: StoreOperation;
+  applyTo(disk: MemoryReader): void;
 }
 
 export class MemoryStore implements Store {
   readonly #options: MemoryStoreOptions;
-  readonly #rows: MemoryReader;
-  #epoch = 1;
-  #seq = 0;
-  /** Commits without an answer, oldest first: what a crash may find on the disk or not. */
-  #inFlight: Row[][] = [];
-  /** Settles when every commit so far has its answer. */
+  readonly #disk: MemoryReader;
+  /** The heads as they will be when everything in flight is written. */
+  readonly #queuedHeads: Map<string, Readonly<FeedHead>>;
+  /** Operations without an answer, oldest first: what a crash may find on the disk or not. */
+  #inFlight: InFlight[] = [];
+  /** Settles when every operation so far has its answer. */
   #tail: Promise<void> = Promise.resolve();
-  /** Why new commits are rejected. */
+  /** Why new operations are rejected. */
   #failure: FlowmeshError | null = null;
-  /** The disk failed: queued commits are rejected too. */
+  /** The disk failed: queued operations are rejected too. */
   #diskFailed = false;
   #state: 'open' | 'closed' | 'crashed' = 'open';
 
-  constructor(options: MemoryStoreOptions, rows = new MemoryReader()) {
+  constructor(options: MemoryStoreOptions = {}, disk = new MemoryReader()) {
     this.#options = options;
-    this.#rows = rows;
-    for (const row of rows.all()) this.#advance(row);
+    this.#disk = disk;
+    this.#queuedHeads = new Map(disk.feeds);
   }
 
-  get feed(): { feed_id: string; epoch: number; seq: number } {
-    return { feed_id: this.#options.feed_id, epoch: this.#epoch, seq: this.#seq };
+  get feeds(): ReadonlyMap<string, Readonly<FeedHead>> {
+    return this.#disk.feeds;
   }
 
   get reader(): Reader {
-    return this.#rows;
+    return this.#disk;
   }
 
   commit(rows: Row[]): Promise<void> {
-    if (this.#state === 'crashed') return new Promise(() => {});
-    if (this.#state === 'closed') return Promise.reject(failed('the store is closed'));
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    let kept: Row[];
-    try {
-      kept = JSON.parse(JSON.stringify(rows));
-    } catch (error) {
-      this.#failure = failed(`a record cannot be written as JSON: ${error}`);
-      return Promise.reject(this.#failure);
-    }
-    this.#inFlight.push(kept);
-    const done = this.#tail.then(() => this.#write(kept));
-    this.#tail = done.catch(() => {
-      // The caller of this commit gets the error; here only the order matters.
+    return this.#enqueue(() => {
+      const kept = rows.map(keptRow);
+      const operation: StoreOperation = { type: 'commit', rows: kept.map(({ row }) => row) };
+      if (kept.length === 0) return { operation, applyTo: () => {} };
+      const change = commitChange(this.#queuedHeads, operation.rows);
+      changeHead(this.#queuedHeads, change);
+      return { operation, applyTo: (disk) => disk.apply(change, kept) };
     });
-    return done;
+  }
+
+  own(feed_id: string, owned: boolean): Promise<void> {
+    return this.#enqueue(() => this.#withoutRows(ownChange(feed_id, owned)));
+  }
+
+  drop(feed_id: string): Promise<void> {
+    return this.#enqueue(() => this.#withoutRows({ type: 'drop', feed_id }));
+  }
+
+  sweep(feed_id: string, seq: number): Promise<void> {
+    return this.#enqueue(() => this.#withoutRows({ type: 'sweep', feed_id, seq }));
   }
 
   async recover(): Promise<void> {
     if (this.#state === 'closed') throw failed('the store is closed');
     await this.#tail;
     if (this.#state === 'crashed') await new Promise(() => {});
+    this.#queuedHeads.clear();
+    for (const [feed_id, head] of this.#disk.feeds) this.#queuedHeads.set(feed_id, head);
     this.#failure = null;
     this.#diskFailed = false;
   }
@@ -79,24 +100,50 @@ export class MemoryStore implements Store {
   /**
    * The process is gone: no call of this store is ever answered again. Returns the store a restart opens.
    *
-   * @param landed how many of the commits without an answer, oldest first, are on the disk all the same
+   * @param landed how many of the operations without an answer, oldest first, are on the disk all the same
    */
   crash(landed = 0): MemoryStore {
     this.#state = 'crashed';
-    const rows = new MemoryReader();
-    for (const row of this.#rows.all()) rows.put(row);
+    const disk = this.#disk.copy();
     const onDisk = this.#diskFailed ? [] : this.#inFlight.slice(0, landed);
-    for (const commit of onDisk) for (const row of commit) rows.put(row);
-    return new MemoryStore(this.#options, rows);
+    for (const { applyTo } of onDisk) applyTo(disk);
+    return new MemoryStore(this.#options, disk);
   }
 
-  async #write(rows: Row[]): Promise<void> {
+  #withoutRows(operation: Exclude<StoreOperation, { type: 'commit' }>): InFlight {
+    changeHead(this.#queuedHeads, operation);
+    return { operation, applyTo: (disk) => disk.apply(operation) };
+  }
+
+  #enqueue(prepare: () => InFlight): Promise<void> {
+    if (this.#state === 'crashed') return new Promise(() => {});
+    if (this.#state === 'closed') return Promise.reject(failed('the store is closed'));
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    let inFlight: InFlight;
+    try {
+      inFlight = prepare();
+    } catch (error) {
+      this.#failure =
+        error instanceof FlowmeshError
+          ? error
+          : failed(`a record cannot be written as JSON: ${errorShape(error).message}`);
+      return Promise.reject(this.#failure);
+    }
+    this.#inFlight.push(inFlight);
+    const done = this.#tail.then(() => this.#write(inFlight));
+    this.#tail = done.catch(() => {
+      // The caller of this operation gets the error; here only the order matters.
+    });
+    return done;
+  }
+
+  async #write({ operation, applyTo }: InFlight): Promise<void> {
     if (this.#diskFailed) {
       this.#inFlight.shift();
       throw this.#failure;
     }
     try {
-      await this.#options.sync?.(structuredClone(rows));
+      await this.#options.sync?.(operation);
     } catch (error) {
       if (this.#isCrashed()) await new Promise(() => {});
       this.#diskFailed = true;
@@ -106,20 +153,11 @@ export class MemoryStore implements Store {
     }
     if (this.#isCrashed()) await new Promise(() => {});
     this.#inFlight.shift();
-    for (const row of rows) {
-      this.#rows.put(row);
-      this.#advance(row);
-    }
+    applyTo(this.#disk);
   }
 
   #isCrashed(): boolean {
     return this.#state === 'crashed';
-  }
-
-  #advance(row: Row): void {
-    if (row.feed_id !== this.#options.feed_id) return;
-    this.#epoch = Math.max(this.#epoch, row.epoch);
-    this.#seq = Math.max(this.#seq, row.seq);
   }
 }
 

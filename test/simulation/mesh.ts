@@ -88,7 +88,7 @@ export class SimulatedMesh {
     const network = new SimulatedNetwork(peer_id, this.board);
     const store =
       options.store ??
-      new MemoryStore({ feed_id: new SeededRandom(hash(peer_id)).id(20), sync: (rows) => this.#sync(peer_id, rows) });
+      new MemoryStore({ sync: (operation) => this.#sync(peer_id, operation.type === 'commit' ? operation.rows : []) });
     const scheduler = new Scheduler(
       {
         clock,
@@ -244,10 +244,4 @@ export class SimulatedMesh {
   async task(owner: string, uid: string): Promise<TaskRecord | undefined> {
     return await this.peers.get(owner)!.store.reader.get('task', uid);
   }
-}
-
-function hash(text: string): number {
-  let value = 7;
-  for (const char of text) value = (Math.imul(value, 31) + char.charCodeAt(0)) >>> 0;
-  return value;
 }

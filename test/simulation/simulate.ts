@@ -152,12 +152,13 @@ async function checkOutcomes(mesh: SimulatedMesh, accepted: readonly Accepted[],
 function leftBehind(mesh: SimulatedMesh): string[] {
   const failures: string[] = [];
   for (const { peer_id, scheduler } of mesh.peers.values()) {
-    const { tasks, runs, dependencies, pool, directory } = scheduler;
+    const { feeds, dependencies, pool, directory } = scheduler;
+    const owned = [...feeds.owned.values()];
     const left = {
-      tasks: tasks.live.size,
-      queued: tasks.queue.size,
-      leases: tasks.leases.size,
-      workflows: runs.live.size,
+      tasks: owned.reduce((sum, { tasks }) => sum + tasks.live.size, 0),
+      queued: owned.reduce((sum, { tasks }) => sum + tasks.queue.size, 0),
+      leases: owned.reduce((sum, { tasks }) => sum + tasks.leases.size, 0),
+      workflows: owned.reduce((sum, { runs }) => sum + runs.live.size, 0),
       dependencies: dependencies.size,
       running: pool.running,
       kept: [...mesh.peers.keys()].flatMap((owner) => pool.holding(owner)).length,

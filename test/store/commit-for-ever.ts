@@ -6,7 +6,7 @@
 import { writeSync } from 'node:fs';
 import { openSqliteStore } from '../../node/store/store.ts';
 import { quiet } from './quiet-log.ts';
-import { row, task } from './sample-rows.ts';
+import { FEED, row, task } from './sample-rows.ts';
 
 /** Commits under way at a time, so that they are written in groups. */
 const IN_FLIGHT = 8;
@@ -14,14 +14,15 @@ export const ROWS_PER_COMMIT = 5;
 
 async function commitForEver(path: string, inline: boolean): Promise<never> {
   const store = await openSqliteStore({ path, inline, log: quiet });
-  let seq = store.feed.seq;
+  await store.own(FEED, true);
+  let seq = store.feeds.get(FEED)!.seq;
   const next = async (): Promise<never> => {
     for (;;) {
       seq += 1;
       const mine = seq;
-      const rows = Array.from({ length: ROWS_PER_COMMIT }, (_, n) => row(store, mine, task(`${mine}-${n}`)));
+      const rows = Array.from({ length: ROWS_PER_COMMIT }, (_, n) => row(mine, task(`${mine}-${n}`)));
       // Half of the writes change a record that many commits write, as progress does.
-      rows.push(row(store, mine, task('shared', { progress: mine })));
+      rows.push(row(mine, task('shared', { progress: mine })));
       await store.commit(rows);
       writeSync(1, `${mine}\n`);
     }

@@ -20,7 +20,7 @@ import { openSqliteReader } from '../../node/store/reader.ts';
 import { openSqliteStore } from '../../node/store/store.ts';
 import { ROWS_PER_COMMIT } from './commit-for-ever.ts';
 import { quiet } from './quiet-log.ts';
-import { row, task } from './sample-rows.ts';
+import { FEED, row, task } from './sample-rows.ts';
 
 const IS_ROOT = process.getuid?.() === 0;
 
@@ -47,7 +47,7 @@ async function open(options: { inline?: boolean; max_bytes?: number; path?: stri
 async function filled(records = 50): Promise<void> {
   const store = await openSqliteStore({ path, inline: true, log: quiet });
   for (let n = 1; n <= records; n += 1)
-    await store.commit([row(store, n, task(`task-${n}`, { progress_message: `mark-${n}-` }))]);
+    await store.commit([row(n, task(`task-${n}`, { progress_message: `mark-${n}-` }))]);
   await store.close();
 }
 
@@ -58,15 +58,16 @@ describe('a process killed with SIGKILL', () => {
       for (let round = 1; round <= 3; round += 1) {
         acknowledged = acknowledged.concat(await killedAfter(300, writer));
         const store = await openSqliteStore({ path, inline: true, log: quiet });
-        expect(store.feed.seq).toBeGreaterThanOrEqual(Math.max(...acknowledged));
+        const { seq: last } = store.feeds.get(FEED)!;
+        expect(last).toBeGreaterThanOrEqual(Math.max(...acknowledged));
         for (const seq of acknowledged) {
           for (let n = 0; n < ROWS_PER_COMMIT; n += 1)
             expect(await store.reader.get('task', `${seq}-${n}`)).toBeDefined();
         }
         const { total } = await store.reader.list({ kind: 'task', limit: 1, offset: 0 });
         // Every commit is there as a whole or not at all, with the shared record in the state of the last one.
-        expect(total).toBe(store.feed.seq * ROWS_PER_COMMIT + 1);
-        expect((await store.reader.get('task', 'shared'))?.progress).toBe(store.feed.seq);
+        expect(total).toBe(last * ROWS_PER_COMMIT + 1);
+        expect((await store.reader.get('task', 'shared'))?.progress).toBe(last);
         await store.close();
       }
     });
@@ -75,7 +76,7 @@ describe('a process killed with SIGKILL', () => {
   it('while the file was being made leaves no half-made one', async () => {
     writeFileSync(`${path}.new`, 'the beginning of a file');
     const store = await open();
-    expect(store.feed.seq).toBe(0);
+    expect(store.feeds.size).toBe(0);
     expect(existsSync(`${path}.new`)).toBe(false);
   });
 });
@@ -147,8 +148,21 @@ describe('a file that is not what a peer wrote', () => {
       message: expect.stringContaining('task-20'),
     };
     await expect(store.reader.get('task', 'task-20')).rejects.toMatchObject(damaged);
-    await expect(store.reader.active('task')).rejects.toMatchObject(damaged);
+    await expect(store.reader.active('task', FEED)).rejects.toMatchObject(damaged);
   });
+});
+
+it('a file of the format before the first release is refused, with what to do', async () => {
+  await filled();
+  const older = new DatabaseSync(path);
+  older.exec('PRAGMA user_version = 1');
+  older.close();
+  const before = readFileSync(path);
+  const refused = { code: 'DATA_FOLDER_OLDER', retryable: false, message: expect.stringContaining('Move it away') };
+  await expect(open()).rejects.toMatchObject(refused);
+  await expect(open({ inline: false })).rejects.toMatchObject(refused);
+  expect(() => openSqliteReader(path)).toThrow(expect.objectContaining(refused));
+  expect(readFileSync(path).equals(before)).toBe(true);
 });
 
 it('a file of a newer format is refused by stores and readers, and left as it is', async () => {
@@ -162,6 +176,37 @@ it('a file of a newer format is refused by stores and readers, and left as it is
   await expect(open({ inline: false })).rejects.toMatchObject(refused);
   expect(() => openSqliteReader(path)).toThrow(expect.objectContaining(refused));
   expect(readFileSync(path).equals(before)).toBe(true);
+});
+
+describe('a file that another program changed while it was open is not taken up again', () => {
+  const changed = async (sql: string) => {
+    const store = await open();
+    await store.commit([row(5, task('a'))]);
+    const other = new DatabaseSync(path);
+    other.exec(sql);
+    other.close();
+    return store;
+  };
+
+  it.each([
+    ['less', 'UPDATE feeds SET seq = 4'],
+    ['nothing', 'DELETE FROM feeds'],
+  ])('with %s of what was acknowledged', async (_, sql) => {
+    const store = await changed(sql);
+    const gone = { code: 'DATA_FOLDER_CORRUPT', message: expect.stringContaining('up to seq 5') };
+    await expect(store.recover()).rejects.toMatchObject(gone);
+    await expect(store.commit([row(6, task('b'))])).rejects.toMatchObject({ code: 'STORE_FAILED' });
+  });
+
+  it.each([
+    ['commits', 'UPDATE feeds SET seq = 6'],
+    ['feeds', `INSERT INTO feeds VALUES ('new', 1, 1, 1)`],
+    ['owners', 'UPDATE feeds SET owned = 1'],
+  ])('with %s that were not acknowledged', async (_, sql) => {
+    const store = await changed(sql);
+    const more = { code: 'STORE_FAILED', retryable: false, message: expect.stringContaining('restart the peer') };
+    await expect(store.recover()).rejects.toMatchObject(more);
+  });
 });
 
 describe('a place that cannot be opened', () => {
@@ -208,16 +253,16 @@ describe('a full disk', () => {
   for (const inline of [true, false]) {
     it(`rejects the commits that met it and keeps those before (${inline ? 'inline' : 'thread'})`, async () => {
       const store = await open({ inline, max_bytes: 1_000_000 });
-      await store.commit([row(store, 1, task('a', big))]);
-      const met = [2, 3, 4, 5].map((seq) => store.commit([row(store, seq, task(`b${seq}`, big))]));
+      await store.commit([row(1, task('a', big))]);
+      const met = [2, 3, 4, 5].map((seq) => store.commit([row(seq, task(`b${seq}`, big))]));
       const outcomes = await Promise.allSettled(met);
       expect(outcomes.at(-1)).toMatchObject({ status: 'rejected', reason: full });
-      const { seq } = store.feed;
-      await expect(store.commit([row(store, seq + 1, task('small'))])).rejects.toMatchObject(full);
+      const { seq } = store.feeds.get(FEED)!;
+      await expect(store.commit([row(seq + 1, task('small'))])).rejects.toMatchObject(full);
       await store.recover();
-      expect(store.feed.seq).toBe(seq);
-      await store.commit([row(store, seq + 1, task('small'))]);
-      const kept = (await store.reader.active('task')).map((record) => record.uid);
+      expect(store.feeds.get(FEED)?.seq).toBe(seq);
+      await store.commit([row(seq + 1, task('small'))]);
+      const kept = (await store.reader.active('task', FEED)).map((record) => record.uid);
       const expected = [2, 3, 4, 5].filter((_, n) => outcomes[n]?.status === 'fulfilled').map((n) => `b${n}`);
       expect(kept.sort()).toEqual(['a', ...expected, 'small']);
     });
@@ -229,19 +274,19 @@ describe('a full disk', () => {
     const file = join(mounted, 'feed.sqlite');
     const filler = join(mounted, 'filler');
     const store = await open({ inline: false, path: file });
-    await store.commit([row(store, 1, task('a', big))]);
+    await store.commit([row(1, task('a', big))]);
     fill(filler);
-    await expect(store.commit([row(store, 2, task('b', big))])).rejects.toMatchObject(full);
-    await expect(store.commit([row(store, 2, task('c'))])).rejects.toMatchObject(full);
+    await expect(store.commit([row(2, task('b', big))])).rejects.toMatchObject(full);
+    await expect(store.commit([row(2, task('c'))])).rejects.toMatchObject(full);
     await expect(store.recover()).rejects.toMatchObject(full);
-    await expect(store.commit([row(store, 2, task('d'))])).rejects.toMatchObject(full);
+    await expect(store.commit([row(2, task('d'))])).rejects.toMatchObject(full);
     expect(await store.reader.get('task', 'a')).toBeDefined();
     rmSync(filler);
     await store.recover();
-    await store.commit([row(store, 2, task('e', big))]);
+    await store.commit([row(2, task('e', big))]);
     await store.close();
     const again = await open({ path: file });
-    expect((await again.reader.active('task')).map((record) => record.uid)).toEqual(['a', 'e']);
+    expect((await again.reader.active('task', FEED)).map((record) => record.uid)).toEqual(['a', 'e']);
     await again.close();
   });
 
@@ -252,7 +297,7 @@ describe('a full disk', () => {
     const failing = open({ path: join(mounted, 'new', 'feed.sqlite') });
     await expect(failing).rejects.toMatchObject(full);
     rmSync(join(mounted, 'filler'));
-    expect((await open({ path: join(mounted, 'new', 'feed.sqlite') })).feed.seq).toBe(0);
+    expect((await open({ path: join(mounted, 'new', 'feed.sqlite') })).feeds.size).toBe(0);
   });
 });
 
@@ -289,18 +334,18 @@ it('a store thread that dies rejects what it had not answered, and recover start
   const started = new Promise<Worker>((resolve) => process.once('worker', resolve));
   const store = await open({ inline: false });
   const thread = await started;
-  await store.commit([row(store, 1, task('a'))]);
+  await store.commit([row(1, task('a'))]);
   const ended = new Promise((resolve) => thread.once('exit', resolve));
   void thread.terminate();
   await ended;
-  await expect(store.commit([row(store, 2, task('b'))])).rejects.toMatchObject({
+  await expect(store.commit([row(2, task('b'))])).rejects.toMatchObject({
     code: 'STORE_FAILED',
     retryable: true,
   });
   expect(await store.reader.get('task', 'a')).toBeDefined();
   await store.recover();
-  await store.commit([row(store, 2, task('c'))]);
-  expect((await store.reader.active('task')).map((record) => record.uid)).toEqual(['a', 'c']);
+  await store.commit([row(2, task('c'))]);
+  expect((await store.reader.active('task', FEED)).map((record) => record.uid)).toEqual(['a', 'c']);
 });
 
 it('readers of other threads see each commit and do not keep the log from being emptied', async () => {
@@ -311,7 +356,7 @@ it('readers of other threads see each commit and do not keep the log from being 
   let seq = 0;
   for (; seq < 200; ) {
     seq += 1;
-    await store.commit([row(store, seq, task('same', { ...big, progress: seq }))]);
+    await store.commit([row(seq, task('same', { ...big, progress: seq }))]);
     expect((await reader.get('task', 'same'))?.progress).toBe(seq);
   }
   // 40 MB were written; without checkpoints all of it would be in the log.

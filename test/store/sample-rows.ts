@@ -14,8 +14,11 @@ export function at(ms: number): string {
   return new Date(Date.UTC(2026, 0, 1) + ms).toISOString();
 }
 
-export function row(store: { feed: { feed_id: string; epoch: number } }, seq: number, record: FlowRecord): Row {
-  return { uid: record.uid, feed_id: store.feed.feed_id, epoch: store.feed.epoch, seq, record };
+/** The feed of most rows in tests. */
+export const FEED = '0123456789abcdefghij';
+
+export function row(seq: number, record: FlowRecord, { feed_id = FEED, epoch = 1 } = {}): Row {
+  return { uid: record.uid, feed_id, epoch, seq, record };
 }
 
 export function task(uid: string, fields: Partial<TaskRecord> = {}): TaskRecord {
@@ -44,6 +47,7 @@ export function task(uid: string, fields: Partial<TaskRecord> = {}): TaskRecord 
     progress: 0,
     progress_message: null,
     attempt: 0,
+    lease_epoch: null,
     failures: 0,
     worker_id: null,
     peer_id: null,
@@ -80,6 +84,7 @@ export function workflow(uid: string, fields: Partial<WorkflowRecord> = {}): Wor
     content_hash: 'c'.repeat(43),
     parent_task_uid: null,
     copies: 1,
+    awaits_copies: false,
     steps_total: 2,
     steps_ended: 0,
     progress: 0,
@@ -133,4 +138,13 @@ export function worker(uid: string, fields: Partial<WorkerRecord> = {}): WorkerR
     registered_at: at(0),
     ...fields,
   };
+}
+
+export function tombstone(uid: string): FlowRecord {
+  return { kind: 'tombstone', uid, cleared_at: at(0) };
+}
+
+/** JSON has no such value, so no store can keep it. */
+export function unwritable(): TaskRecord {
+  return task('unwritable', { output: 1n as never });
 }

@@ -1,11 +1,11 @@
 /** What the queue tools read of this peer's queue. */
 import { isoTime } from '../../scheduler/ids.ts';
-import type { QueueRecord } from '../../scheduler/records.ts';
+import { LOCAL_FEED, type QueueRecord } from '../../scheduler/records.ts';
 import type { ReadContext } from '../definition.ts';
 
 /** Undefined while the queue was never paused: it has no row then. */
 export async function queueRecord({ reader }: ReadContext): Promise<QueueRecord | undefined> {
-  const [record] = await reader.active('queue');
+  const [record] = await reader.active('queue', LOCAL_FEED);
   return record;
 }
 

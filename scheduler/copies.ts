@@ -1,0 +1,268 @@
+/**
+ * The follower's side: copies of other peers' feeds on this peer's disk.
+ *
+ * 1. A commit is taken only when everything before it is here (`prev_seq`); else the follower pulls what it lacks.
+ * 2. It is acknowledged after this peer's own fsync (P1).
+ * 3. A commit is taken whole: what a page has of one that goes on in the next is kept back until it is complete.
+ * 4. An owner whose line comes before the known one is refused (P2). A line that leaves the known history is followed
+ *    only after what is here beyond the fork was handed over (P5).
+ */
+import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
+import type { Probe } from './crash-points.ts';
+import { NoCopyError, StaleOwnerError } from './errors.ts';
+import type { Turn } from './journal.ts';
+import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
+import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq } from './lineage.ts';
+import { type PullAnswer, type Push, pullAnswerSchema } from './messages.ts';
+import type { Clock, Network, Store } from './ports.ts';
+import { type FeedRecord, LOCAL_FEED, type Row } from './records.ts';
+
+export interface Copy {
+  readonly feed_id: string;
+  /** Null until the first page is here. */
+  feed: FeedRecord | null;
+  /** The last commit handed to the disk. */
+  cursor: number;
+  /** The copy is of one moment once its cursor is here. */
+  wholeFrom: number;
+}
+
+export interface CopyHooks {
+  /** The feed as this peer owns it, if it does. */
+  owned(feedId: string): FeedRecord | undefined;
+  /** A peer says that it owns a feed that this one owns, in a line that comes before it. */
+  onClaim(peer: string, feedId: string): void;
+  /** What this peer says of itself, for its own disk. */
+  remember(work: (turn: Turn) => void): Promise<void>;
+  /** What is here beyond `fork` was written in a line that lost: brings it to the owner of the other one. */
+  handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
+}
+
+export class Copies {
+  private readonly clock: Clock;
+  private readonly network: Network;
+  private readonly store: Store;
+  private readonly probe: Probe;
+  private readonly hooks: CopyHooks;
+  private readonly copies = new Map<string, Copy>();
+  /** Per feed: what is done with it, one after the other. */
+  private readonly queues = new Map<string, Promise<unknown>>();
+
+  constructor(components: { clock: Clock; network: Network; store: Store; probe: Probe }, hooks: CopyHooks) {
+    this.clock = components.clock;
+    this.network = components.network;
+    this.store = components.store;
+    this.probe = components.probe;
+    this.hooks = hooks;
+  }
+
+  all(): Iterable<Copy> {
+    return this.copies.values();
+  }
+
+  find(feedId: string): Copy | undefined {
+    return this.copies.get(feedId);
+  }
+
+  isComplete(copy: Copy): boolean {
+    return copy.feed !== null && copy.cursor >= copy.wholeFrom;
+  }
+
+  /** Reads from the store what this peer has of a feed that it does not own (now). */
+  async takeUp(feedId: string): Promise<Copy> {
+    const { reader } = this.store;
+    const feed = (await reader.get('feed', feedUid(feedId))) ?? null;
+    const whole = await reader.get('copy', `copy/${feedId}`);
+    const cursor = this.store.feeds.get(feedId)?.seq ?? 0;
+    const copy: Copy = { feed_id: feedId, feed, cursor, wholeFrom: whole?.whole_from ?? 0 };
+    this.copies.set(feedId, copy);
+    return copy;
+  }
+
+  /** This peer owns the feed from now on. */
+  release(feedId: string): void {
+    this.copies.delete(feedId);
+  }
+
+  clear(): void {
+    this.copies.clear();
+    this.queues.clear();
+  }
+
+  /** Runs what is done with one feed one after the other. */
+  inOrder<T>(feedId: string, work: () => Promise<T>): Promise<T> {
+    const before = this.queues.get(feedId) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    this.queues.set(feedId, mine);
+    const done = () => {
+      if (this.queues.get(feedId) === mine) this.queues.delete(feedId);
+    };
+    mine.then(done, done);
+    return mine;
+  }
+
+  // --- commits that come ---------------------------------------------------------------------------------------------
+
+  /** An owner brings a commit. Resolves with how far this disk has come. */
+  async onPush(peer: string, push: Push): Promise<{ seq: number }> {
+    this.checkOwner(peer, push);
+    const { durable, seq } = await this.inOrder(push.feed_id, () => this.take(peer, push));
+    await durable;
+    this.probe('ack:before');
+    this.clock.defer(() => this.probe('ack:after'));
+    return { seq };
+  }
+
+  /** P2, P9 */
+  private checkOwner(peer: string, { feed_id, line }: Push): void {
+    if (line.owner !== peer) {
+      throw new FlowmeshError('INVALID_MESSAGE', `peer ${peer} brings commits of ${line.owner}; only an owner may`);
+    }
+    const owned = this.hooks.owned(feed_id);
+    if (owned === undefined) return;
+    if (compareLines(line, currentLine(owned)) < 0) throw new StaleOwnerError(feed_id, this.network.self);
+    this.hooks.onClaim(peer, feed_id);
+    throw new NoCopyError(feed_id, this.network.self, 'it is the owner until it has looked');
+  }
+
+  /** @returns once the commit is on its way to the disk; `durable` when it is there */
+  private async take(peer: string, push: Push): Promise<{ durable: Promise<void>; seq: number }> {
+    const { feed_id, line, prev_seq, head_seq, rows } = push;
+    const copy = this.copies.get(feed_id);
+    const known = copy?.feed == null ? null : currentLine(copy.feed);
+    const order = known === null ? 1 : compareLines(line, known);
+    if (order < 0) throw new StaleOwnerError(feed_id, known!.owner);
+    if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {
+      const durable = head_seq > copy!.cursor ? this.keep(copy!, rows) : Promise.resolve();
+      return { durable, seq: copy!.cursor };
+    }
+    if (order > 0 || head_seq > copy!.cursor) await this.catchUp(peer, feed_id);
+    return { durable: Promise.resolve(), seq: this.copies.get(feed_id)?.cursor ?? 0 };
+  }
+
+  /** Whole commits, the next ones of the copy, go to the disk. */
+  private keep(copy: Copy, rows: Row[]): Promise<void> {
+    this.probe('copy:before');
+    copy.cursor = rows.at(-1)!.seq;
+    for (const { record } of rows) if (record.kind === 'feed') copy.feed = record;
+    const done = this.store.commit(rows);
+    const members = copy.feed!.followers.map(({ peer_id }) => peer_id);
+    const { self } = this.network;
+    if (members.includes(self) || currentLine(copy.feed!).owner === self) return done;
+    // The set is served by others now: what nobody asks for is not kept.
+    return done.then(() => this.forget(copy.feed_id));
+  }
+
+  /** Nothing of the feed is kept any more. */
+  async forget(feedId: string): Promise<void> {
+    this.copies.delete(feedId);
+    await this.store.drop(feedId);
+  }
+
+  // --- pulls ---------------------------------------------------------------------------------------------------------
+
+  /**
+   * Pulls from a peer until this copy is as far as that peer's. Called in the order of the feed (`inOrder`).
+   * @throws NoCopyError, StaleOwnerError, or why the peer cannot be asked
+   */
+  async catchUp(peer: string, feedId: string): Promise<Copy> {
+    let copy = this.copies.get(feedId) ?? (await this.takeUp(feedId));
+    let tail: Row[] = [];
+    for (;;) {
+      const last = tail.at(-1);
+      const answer = await this.pull(peer, feedId, last ?? { seq: copy.cursor + 1, uid: '' });
+      const { feed } = answer;
+      if (feed === null) throw new NoCopyError(feedId, peer, 'it has nothing of it');
+      if (!answer.complete) throw new NoCopyError(feedId, peer, 'it is still being made there');
+      if (await this.mustStartAnew(copy, feed, peer)) {
+        tail = [];
+        copy = await this.takeUp(feedId);
+        continue;
+      }
+      const rows = [...tail, ...answer.rows];
+      const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);
+      tail = rows.slice(cut);
+      if (cut > 0) await this.keepPage(copy, rows.slice(0, cut), answer.head_seq);
+      if (!this.copies.has(feedId)) throw new NoCopyError(feedId, this.network.self, 'it follows no more');
+      if (answer.whole && copy.cursor >= answer.head_seq) return copy;
+      if (answer.rows.length === 0) throw new NoCopyError(feedId, peer, 'its pages do not reach its head');
+    }
+  }
+
+  private async pull(peer: string, feed_id: string, { seq, uid }: { seq: number; uid: string }): Promise<PullAnswer> {
+    const answer = await this.network.request(peer, 'pull', { feed_id, after: { seq, uid } }, REQUEST_DEADLINE_MS);
+    return pullAnswerSchema.parse(answer);
+  }
+
+  /** Asks a peer what it has of a feed, without taking it. Null: nothing. */
+  async ask(peer: string, feedId: string): Promise<{ feed: FeedRecord; head_seq: number; complete: boolean } | null> {
+    const { feed, head_seq, complete } = await this.pull(peer, feedId, { seq: Number.MAX_SAFE_INTEGER, uid: '' });
+    return feed === null ? null : { feed, head_seq, complete };
+  }
+
+  /** True when what is here was given up, because it left the history that is followed or is too old for it. */
+  private async mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
+    const { feed_id, feed: mine, cursor } = copy;
+    if (mine === null) {
+      const asked = theirs.followers.some(({ peer_id }) => peer_id === this.network.self);
+      if (!asked) {
+        this.copies.delete(feed_id);
+        throw new NoCopyError(feed_id, peer, 'this peer is none of its followers');
+      }
+      if (this.copies.size > COPIED_FEEDS_MAX) {
+        this.copies.delete(feed_id);
+        throw new NoCopyError(feed_id, this.network.self, `it keeps COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX}) already`);
+      }
+      return false;
+    }
+    if (compareLines(currentLine(theirs), currentLine(mine)) < 0) {
+      throw new StaleOwnerError(feed_id, currentLine(mine).owner);
+    }
+    const fork = forkSeq(mine.lines, theirs.lines);
+    const pruned = cursor > 0 && cursor < theirs.pruned_to_seq;
+    if (cursor <= fork && !pruned) return false;
+    if (cursor > fork) {
+      this.mustBeMember(mine, theirs);
+      await this.hooks.handOver(mine, theirs, fork);
+    }
+    await this.forget(feed_id);
+    return true;
+  }
+
+  /** P9: a claim counts only from a member of the replica set. */
+  private mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
+    const heir = firstUnknownOwner(mine.lines, theirs.lines);
+    const members = [...mine.followers.map(({ peer_id }) => peer_id), ...mine.lines.map(({ owner }) => owner)];
+    if (heir === undefined || members.includes(heir)) return;
+    throw new NoCopyError(mine.feed_id, heir, 'it is no member of the replica set, so its claim does not count');
+  }
+
+  private async keepPage(copy: Copy, rows: Row[], headSeq: number): Promise<void> {
+    if (rows.at(-1)!.seq < headSeq) {
+      copy.wholeFrom = headSeq;
+      const record = { kind: 'copy', uid: `copy/${copy.feed_id}`, feed_id: copy.feed_id, whole_from: headSeq } as const;
+      await this.hooks.remember((turn) => turn.put(record));
+    }
+    await this.keep(copy, rows);
+  }
+
+  /** Another peer pulls: from a feed that is owned here, or from a copy. */
+  async onPull({ feed_id, after }: { feed_id: string; after: { seq: number; uid: string } }): Promise<JsonObject> {
+    const { reader, feeds } = this.store;
+    const nothing = { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
+    if (feed_id === LOCAL_FEED || !feeds.has(feed_id)) return nothing;
+    const feed = await reader.get('feed', feedUid(feed_id));
+    if (feed === undefined) return nothing;
+    const rows = await reader.changes(feed_id, after, PAGE_BYTES);
+    const last = rows.at(-1);
+    const [next] = last === undefined ? [] : await reader.changes(feed_id, last, 1);
+    const copy = this.copies.get(feed_id);
+    return {
+      feed,
+      rows,
+      whole: next === undefined || next.seq !== last!.seq,
+      head_seq: feeds.get(feed_id)?.seq ?? 0,
+      complete: copy === undefined || this.isComplete(copy),
+    } as unknown as JsonObject;
+  }
+}

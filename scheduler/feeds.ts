@@ -1,0 +1,472 @@
+/**
+ * Which feeds this peer owns, and how that changes.
+ *
+ * 1. One of them takes new work (the main feed). The others were taken over, or came back after a doubt.
+ * 2. A starting owner asks its replica set how far its feed has come and who owns it before it writes (P2). Until then,
+ *    and while nobody answers, the feed can be read and not written; new work goes to a new feed after START_WAIT_MS.
+ * 3. A synced follower takes over when its owner is gone, in a new line that begins where the furthest reachable copy
+ *    ends. Going on after a restart is the same: a new line, so that nothing of the old process can be taken for it.
+ * 4. An owner that hears of a line that comes before its own (P2) stops, hands over what it wrote beyond the fork (P5),
+ *    and gives new work a new feed.
+ */
+import type { Copies, Copy } from './copies.ts';
+import type { Probe } from './crash-points.ts';
+import type { Directory } from './directory.ts';
+import { NotOwnerError, NotReadyError } from './errors.ts';
+import type { Journal } from './journal.ts';
+import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
+import { compareLines, currentLine, firstUnknownOwner, newFeed, withLine } from './lineage.ts';
+import type { LocalRecord } from './locator.ts';
+import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
+import type { OwnedFeed } from './owned-feed.ts';
+import type { Clock, Log, Network, Random, Store } from './ports.ts';
+import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
+import { readActive } from './recovery.ts';
+import { rendezvous } from './rendezvous.ts';
+import type { WorkerPool } from './worker.ts';
+
+const FEED_ID_CHARS = 20;
+
+interface FeedsParts {
+  clock: Clock;
+  random: Random;
+  network: Network;
+  store: Store;
+  log: Log;
+  probe: Probe;
+  directory: Directory;
+  pool: WorkerPool;
+  copies: Copies;
+  /** The journal of LOCAL_FEED. */
+  local(): Journal;
+  makeOwned(feed: FeedRecord): OwnedFeed;
+  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  options: { takeover_ms: number; beat_interval_ms: number };
+}
+
+export class Feeds {
+  readonly owned = new Map<string, OwnedFeed>();
+  private readonly parts: FeedsParts;
+  private mainId = '';
+  private mainMade: Promise<OwnedFeed> | null = null;
+  /** Feeds of this peer whose replica set was not heard yet, with the members that have answered. */
+  private readonly asking = new Map<string, Set<string>>();
+  /** Feeds that are just being taken over, followed or given up. */
+  private readonly busy = new Set<string>();
+  private mainWaiters: (() => void)[] = [];
+  private startedAt = 0;
+  /** Monotonic: the connections of this peer are in doubt until then (P11). */
+  private cutOffUntil = Number.NEGATIVE_INFINITY;
+  private stopped = false;
+
+  constructor(parts: FeedsParts) {
+    this.parts = parts;
+  }
+
+  /** The id of the feed that takes new work; empty before there is one. */
+  get main_feed(): string {
+    return this.mainId;
+  }
+
+  /** The feed that takes new work, if it can be written now. */
+  get main(): OwnedFeed | undefined {
+    return this.owned.get(this.mainId);
+  }
+
+  /** The feed in which this peer owns a record, if it does. */
+  async of(uid: string): Promise<OwnedFeed | undefined> {
+    for (const feed of this.owned.values()) if (feed.tasks.live.has(uid) || feed.runs.live.has(uid)) return feed;
+    const row = await this.parts.store.reader.row(uid);
+    return row === undefined ? undefined : this.owned.get(row.feed_id);
+  }
+
+  /** @throws NotReadyError for a feed that can be read and not written now */
+  mustOwn(feed: OwnedFeed | undefined): OwnedFeed {
+    if (feed === undefined) throw new NotReadyError();
+    return feed;
+  }
+
+  /** Tasks of all owned feeds. */
+  get counts(): { queued: number; running: number } {
+    const sum = { queued: 0, running: 0 };
+    for (const { tasks } of this.owned.values()) {
+      const { queued, running } = tasks.counts;
+      sum.queued += queued;
+      sum.running += running;
+    }
+    return sum;
+  }
+
+  /** A record that has not ended, by the id that its user knows. */
+  byAlias(kind: 'task' | 'workflow', id: string): TaskRecord | WorkflowRecord | undefined {
+    for (const { tasks, runs } of this.owned.values()) {
+      const record = kind === 'task' ? tasks.byAlias(id)?.record : runs.byAlias(id)?.record;
+      if (record !== undefined) return record;
+    }
+    return undefined;
+  }
+
+  /** What waits for a worker, most urgent first. */
+  waiting(limit: number): OfferClass[] {
+    const classes = [...this.owned.values()].flatMap(({ tasks }) => tasks.queue.waiting(limit));
+    return classes.sort((a, b) => b.max_priority - a.max_priority).slice(0, limit);
+  }
+
+  /** No other peer could keep a copy now. */
+  isAlone(): boolean {
+    for (const _ of this.parts.directory.connected()) return false;
+    return true;
+  }
+
+  claims(): PeerState['feeds'] {
+    return [...this.owned.values()].map(({ feed_id, feed }) => {
+      const { epoch, base_seq } = currentLine(feed);
+      return { feed_id, epoch, base_seq };
+    });
+  }
+
+  // --- start and stop ------------------------------------------------------------------------------------------------
+
+  /** Takes up what the store holds. Feeds that nobody else can have written are written again when it resolves. */
+  async start(): Promise<void> {
+    const { store, network, copies, clock, probe } = this.parts;
+    this.startedAt = clock.now();
+    probe('start:before');
+    this.mainId = (await store.reader.get('peer', 'peer'))?.main_feed ?? '';
+    const alone: Copy[] = [];
+    for (const feedId of store.feeds.keys()) {
+      if (feedId === LOCAL_FEED) continue;
+      const copy = await copies.takeUp(feedId);
+      if (copy.feed === null || currentLine(copy.feed).owner !== network.self) continue;
+      this.asking.set(feedId, new Set());
+      if (copy.feed.followers.length === 0) alone.push(copy);
+    }
+    for (const { feed_id } of alone) await this.goOn(feed_id);
+    if (!this.owned.has(this.mainId) && !this.asking.has(this.mainId)) await this.makeMain();
+  }
+
+  /** Nothing is owned, and nothing is known, any more. */
+  forget(reason: unknown): void {
+    for (const feed of this.owned.values()) feed.abandon(reason);
+    this.owned.clear();
+    this.asking.clear();
+    this.busy.clear();
+    this.parts.copies.clear();
+    this.mainMade = null;
+    this.tellMain();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.tellMain();
+  }
+
+  /**
+   * The feed that takes new work, waited for at most START_WAIT_MS after the start; then a new one.
+   * @throws NotReadyError when the store has just failed
+   */
+  async whenMain(): Promise<OwnedFeed> {
+    const { clock } = this.parts;
+    const wait = this.startedAt + START_WAIT_MS - clock.now();
+    if (this.main === undefined && this.asking.has(this.mainId) && wait > 0) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const cancel = clock.after(wait, resolve);
+      this.mainWaiters.push(resolve);
+      await promise;
+      cancel();
+    }
+    const feed = this.main ?? (this.stopped ? undefined : await this.makeMain());
+    if (feed === undefined) throw new NotReadyError();
+    return feed;
+  }
+
+  private tellMain(): void {
+    for (const tell of this.mainWaiters) tell();
+    this.mainWaiters = [];
+  }
+
+  private makeMain(): Promise<OwnedFeed> {
+    this.mainMade ??= this.newMain().finally(() => {
+      this.mainMade = null;
+    });
+    return this.mainMade;
+  }
+
+  private async newMain(): Promise<OwnedFeed> {
+    const { random, network, local, makeOwned } = this.parts;
+    const feedId = random.id(FEED_ID_CHARS);
+    // Remembered first: a feed that was written to must be found again.
+    await local().turn((turn) => turn.put({ kind: 'peer', uid: 'peer', main_feed: feedId }));
+    await this.parts.store.own(feedId, true);
+    const feed = makeOwned(newFeed(feedId, network.self));
+    this.owned.set(feedId, feed);
+    await feed.takeUp({ tasks: [], workflows: [] }, () => {});
+    this.mainId = feedId;
+    feed.replicas.mend();
+    this.tellMain();
+    return feed;
+  }
+
+  // --- an owner that starts ------------------------------------------------------------------------------------------
+
+  /** Asks the members that are there and have not answered. */
+  private ask(feedId: string): void {
+    const answered = this.asking.get(feedId);
+    const feed = this.parts.copies.find(feedId)?.feed;
+    if (answered === undefined || feed == null || this.busy.has(feedId)) return;
+    this.exclusively(feedId, async () => {
+      const members = feed.followers.map(({ peer_id }) => peer_id);
+      await Promise.all(members.map((member) => this.askMember(feedId, member, answered)));
+      const { clock } = this.parts;
+      const waited = clock.now() - this.startedAt >= START_WAIT_MS;
+      const enough = members.every((member) => answered.has(member)) || (waited && answered.size > 0);
+      if (enough && this.asking.has(feedId)) await this.goOn(feedId);
+    });
+  }
+
+  /** P2: whoever is further, or owns it, is followed first. */
+  private async askMember(feedId: string, member: string, answered: Set<string>): Promise<void> {
+    const { copies, directory, log } = this.parts;
+    if (answered.has(member) || directory.find(member)?.connected !== true) return;
+    try {
+      const answer = await copies.ask(member, feedId);
+      const mine = copies.find(feedId);
+      if (answer !== null && mine?.feed != null) {
+        const order = compareLines(currentLine(answer.feed), currentLine(mine.feed));
+        if (order > 0) return await this.follow(feedId, currentLine(answer.feed).owner);
+        if (order === 0 && answer.head_seq > mine.cursor) {
+          await copies.inOrder(feedId, () => copies.catchUp(member, feedId));
+        }
+      }
+      answered.add(member);
+    } catch (error) {
+      log.debug({ feed_id: feedId, member, err: error }, 'a member of the replica set did not say what it has');
+    }
+  }
+
+  /** This peer goes on with its feed after a restart. */
+  private async goOn(feedId: string): Promise<void> {
+    this.asking.delete(feedId);
+    this.parts.probe('start:after');
+    await this.parts.copies.inOrder(feedId, () => this.own(feedId));
+  }
+
+  /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
+  private async own(feedId: string): Promise<OwnedFeed> {
+    const { copies, store, network, makeOwned, pool, lookUp } = this.parts;
+    const { feed, cursor } = copies.find(feedId)!;
+    const before = currentLine(feed!).owner;
+    const owned = makeOwned(withLine(feed!, network.self, cursor));
+    await store.own(feedId, true);
+    const remembered = await readActive(store.reader, feedId, lookUp);
+    copies.release(feedId);
+    this.owned.set(feedId, owned);
+    await owned.takeUp(remembered, (turn) => {
+      owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
+      if (before !== network.self) owned.tasks.loseLeasesBut(turn, before, []);
+    });
+    pool.reassign(feedId, network.self);
+    owned.replicas.mend();
+    if (feedId === this.mainId) this.tellMain();
+    this.announce(owned);
+    return owned;
+  }
+
+  /** Tells everybody, and asks what they run of it: what nobody has is queued again. */
+  private announce(owned: OwnedFeed): void {
+    const { network, directory, log } = this.parts;
+    const claim = { feed_id: owned.feed_id, line: currentLine(owned.feed) };
+    for (const { peer_id } of directory.connected()) {
+      network.request(peer_id, 'takeover', claim, INQUIRY_DEADLINE_MS).then(
+        (answer) => {
+          const { holding } = takeoverAnswerSchema.parse(answer);
+          owned.turn((turn) => owned.tasks.loseLeasesBut(turn, peer_id, holding));
+        },
+        (error: unknown) => log.debug({ peer_id, err: error }, 'a worker did not say what it holds; its beats will'),
+      );
+    }
+  }
+
+  // --- claims of others ----------------------------------------------------------------------------------------------
+
+  /** What a peer says that it owns. */
+  onClaims(peer: string, claims: PeerState['feeds']): void {
+    for (const { feed_id, epoch, base_seq } of claims) this.onClaim(peer, feed_id, { epoch, base_seq, owner: peer });
+    for (const feedId of this.parts.pool.feeds()) this.bringResults(feedId);
+  }
+
+  onClaim(peer: string, feedId: string, line: Line): void {
+    const mine = this.owned.get(feedId)?.feed ?? this.parts.copies.find(feedId)?.feed;
+    if (mine == null || compareLines(line, currentLine(mine)) <= 0) return;
+    this.look(peer, feedId);
+  }
+
+  /** A peer is said to have a line of a feed that comes before the one known here. */
+  look(peer: string, feedId: string): void {
+    this.exclusively(feedId, async () => {
+      const owned = this.owned.get(feedId);
+      if (owned !== undefined && !(await this.mustGiveWay(peer, owned))) return;
+      if (owned !== undefined) await this.stepDown(peer, owned);
+      await this.follow(feedId, peer);
+    });
+  }
+
+  /** P9: a claim counts only from a member of the replica set. */
+  private async mustGiveWay(peer: string, { feed_id, feed }: OwnedFeed): Promise<boolean> {
+    const answer = await this.parts.copies.ask(peer, feed_id);
+    if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return false;
+    const heir = firstUnknownOwner(feed.lines, answer.feed.lines);
+    const members = [...feed.followers.map(({ peer_id }) => peer_id), ...feed.lines.map(({ owner }) => owner)];
+    if (heir === undefined || members.includes(heir)) return true;
+    this.parts.log.warn({ feed_id, peer, heir }, 'a claim to a feed does not come from its replica set: it is refused');
+    return false;
+  }
+
+  /** P2: another peer owns it. */
+  private async stepDown(peer: string, owned: OwnedFeed): Promise<void> {
+    const { store, copies, log } = this.parts;
+    const { feed_id } = owned;
+    log.warn({ feed_id, owner: peer }, 'another peer has taken over a feed of this one');
+    owned.abandon(new NotOwnerError(peer));
+    this.owned.delete(feed_id);
+    await store.own(feed_id, false); // after what was on its way to the disk
+    await copies.takeUp(feed_id);
+    if (feed_id === this.mainId && !this.stopped) await this.makeMain();
+  }
+
+  /** Goes after the line of another owner; what is here beyond the fork is handed over. */
+  private async follow(feedId: string, owner: string): Promise<void> {
+    const { copies, store, network } = this.parts;
+    if (this.asking.delete(feedId)) {
+      await store.own(feedId, false);
+      if (feedId === this.mainId && !this.stopped) await this.makeMain();
+    }
+    await network.connect(owner, []);
+    await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
+  }
+
+  /** Workers bring what they run of a feed to whoever owns it now. */
+  private bringResults(feedId: string): void {
+    const { directory, pool, network } = this.parts;
+    const owner = this.owned.has(feedId) ? network.self : directory.ownerOfFeed((id) => id === feedId)?.peer_id;
+    if (owner !== undefined) pool.reassign(feedId, owner);
+  }
+
+  /** Does one thing with a feed at a time; what comes meanwhile is not done: its cause comes again. */
+  private exclusively(feedId: string, work: () => Promise<unknown>): void {
+    if (this.busy.has(feedId) || this.stopped) return;
+    this.busy.add(feedId);
+    work()
+      .catch((error: unknown) => {
+        this.parts.log.debug({ feed_id: feedId, err: error }, 'a feed could not be followed or owned; tried again');
+      })
+      .finally(() => this.busy.delete(feedId));
+  }
+
+  // --- owners that are gone ------------------------------------------------------------------------------------------
+
+  /** Called with every beat. */
+  tick(): void {
+    this.noticeCut();
+    for (const feed of this.owned.values()) feed.replicas.mend();
+    for (const feedId of this.asking.keys()) this.ask(feedId);
+    for (const copy of this.parts.copies.all()) if (this.isMine(copy)) this.takeOver(copy.feed_id);
+  }
+
+  onConnected(): void {
+    for (const feed of this.owned.values()) feed.replicas.mend();
+    for (const feedId of this.asking.keys()) this.ask(feedId);
+  }
+
+  onDisconnected(peer: string): void {
+    for (const feed of this.owned.values()) feed.replicas.disconnected(peer);
+    this.noticeCut();
+  }
+
+  /** P11: losing more than half of the peers at once means that this one is cut off. */
+  private noticeCut(): void {
+    const { clock, directory, options } = this.parts;
+    const now = clock.now();
+    const { there, lost } = directory.lostSince(now - options.takeover_ms, now - this.silentMs);
+    if (lost < 2 || lost <= there) return;
+    this.cutOffUntil = now + CUT_OFF_PATIENCE * options.takeover_ms;
+  }
+
+  private get silentMs(): number {
+    return this.parts.options.beat_interval_ms * BEATS_MISSED_MAX;
+  }
+
+  /** Whether it is for this peer to take a feed over now. */
+  private isMine({ feed_id, feed, cursor, wholeFrom }: Copy): boolean {
+    const { network, directory, clock, options } = this.parts;
+    if (feed === null || cursor < wholeFrom || this.asking.has(feed_id)) return false;
+    const { owner } = currentLine(feed);
+    const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
+    if (owner === network.self || !synced.includes(network.self)) return false;
+    const now = clock.now();
+    const silence = now - Math.max(directory.find(owner)?.heard_at ?? this.startedAt, this.startedAt);
+    if (silence <= options.takeover_ms || now < this.cutOffUntil) return false;
+    if (directory.isHeardByOthers(owner, now - this.silentMs)) return false;
+    // Those that come first in the order have their turn, one after the other.
+    const order = rendezvous(feed_id, synced);
+    const before = order
+      .slice(0, order.indexOf(network.self))
+      .filter((peer) => directory.isThere(peer, now - this.silentMs));
+    return silence > options.takeover_ms * (1 + before.length);
+  }
+
+  private takeOver(feedId: string): void {
+    const { copies, network, log, probe, directory } = this.parts;
+    this.exclusively(feedId, () =>
+      copies.inOrder(feedId, async () => {
+        probe('takeover:before');
+        const known = copies.find(feedId)!.feed!;
+        for (const { peer_id } of known.followers) {
+          if (peer_id === network.self || directory.find(peer_id)?.connected !== true) continue;
+          await copies.catchUp(peer_id, feedId).catch((error: unknown) => {
+            log.debug({ feed_id: feedId, peer_id, err: error }, 'a member has nothing that is further');
+          });
+        }
+        const copy = copies.find(feedId);
+        if (copy === undefined || !this.isMine(copy)) return;
+        log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
+        await this.own(feedId);
+        probe('takeover:after');
+      }),
+    );
+  }
+
+  // --- sleep ---------------------------------------------------------------------------------------------------------
+
+  /** P11: this peer stood still. Nothing is written before its replica sets have said that they are still its own. */
+  wake(): void {
+    const { clock } = this.parts;
+    this.startedAt = clock.now(); // every silence begins anew
+    for (const feed of this.owned.values()) {
+      if (feed.feed.followers.length === 0) continue;
+      feed.journal.freeze();
+      void this.askAfterSleep(feed).finally(() => feed.journal.thaw());
+    }
+  }
+
+  private async askAfterSleep(owned: OwnedFeed): Promise<void> {
+    const { clock, network, copies, log } = this.parts;
+    const { promise: tooLate, resolve } = Promise.withResolvers<void>();
+    const cancel = clock.after(START_WAIT_MS, resolve);
+    const { feed } = owned;
+    const asked = feed.followers.map(async ({ peer_id }) => {
+      try {
+        await network.connect(peer_id, []);
+        const answer = await copies.ask(peer_id, owned.feed_id);
+        if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return;
+        const { owner } = currentLine(answer.feed);
+        if (this.owned.get(owned.feed_id) === owned) await this.stepDown(owner, owned);
+        this.look(owner, owned.feed_id);
+      } catch (error) {
+        log.debug({ peer_id, err: error }, 'a member of the replica set did not answer after a sleep');
+      }
+    });
+    await Promise.race([Promise.all(asked), tooLate]);
+    cancel();
+  }
+}

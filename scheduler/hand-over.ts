@@ -1,0 +1,248 @@
+/**
+ * After a partition: what a peer wrote in a line that lost is brought to the owner of the line that stays, root by root
+ * (a workflow with everything in it, or a task), and merged there (P5).
+ *
+ * 1. A root that is unknown there is taken over as it is.
+ * 2. One that has ended beats one that has not, as a whole.
+ * 3. Of two that have ended, that of the line that stays does; the other one is kept as `superseded`.
+ * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
+ *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
+ */
+import type { JsonObject, JsonValue } from '../dag/errors.ts';
+import { jsonBytes } from '../dag/limits.ts';
+import { PeerUnreachableError } from './errors.ts';
+import { isoTime } from './ids.ts';
+import type { Turn } from './journal.ts';
+import { HAND_OVER_BYTES, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
+import { currentLine } from './lineage.ts';
+import type { LocalRecord } from './locator.ts';
+import type { Alias } from './messages.ts';
+import type { OwnedFeed } from './owned-feed.ts';
+import type { Clock, Log, Network, Reader } from './ports.ts';
+import {
+  type FeedRecord,
+  type FlowRecord,
+  isTerminal,
+  type Line,
+  type SupersededRecord,
+  type TaskRecord,
+  type WorkflowRecord,
+} from './records.ts';
+import { type Remembered, rememberedOf, restore } from './recovery.ts';
+import { recordsOf, rootOf } from './roots.ts';
+
+interface HandOverParts {
+  clock: Clock;
+  network: Network;
+  reader: Reader;
+  log: Log;
+  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+}
+
+/** What one side has of a root. */
+type Records = ReadonlyMap<string, FlowRecord>;
+
+export class HandOver {
+  private readonly parts: HandOverParts;
+  /** Records of roots whose last part has not come. */
+  private readonly arriving = new Map<string, FlowRecord[]>();
+
+  constructor(parts: HandOverParts) {
+    this.parts = parts;
+  }
+
+  /**
+   * Brings every root that was changed here after `fork` to the owner of `theirs`. Resolves when all are durable there.
+   * @throws why the owner cannot be told
+   */
+  async send(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void> {
+    const { network, reader, log } = this.parts;
+    const { feed_id } = mine;
+    const { owner } = currentLine(theirs);
+    const roots = new Set<string>();
+    for (let after = { seq: fork + 1, uid: '' }; ; ) {
+      const rows = await reader.changes(feed_id, after, PAGE_BYTES);
+      for (const { record } of rows) {
+        const root = await rootOf(reader, record);
+        if (root !== null) roots.add(root);
+      }
+      const last = rows.at(-1);
+      if (last === undefined) break;
+      after = last;
+    }
+    log.info({ feed_id, owner, roots: roots.size, fork }, 'another peer owns a feed; what was written here goes there');
+    if (roots.size > 0 && !network.connected().includes(owner)) {
+      await network.connect(owner, []).catch((error: unknown) => {
+        throw new PeerUnreachableError(owner, error);
+      });
+    }
+    for (const root of roots) await this.sendRoot(owner, feed_id, currentLine(mine), root);
+  }
+
+  private async sendRoot(owner: string, feed_id: string, line: Line, root_uid: string): Promise<void> {
+    const records = await recordsOf(this.parts.reader, root_uid);
+    const superseded = await this.parts.reader.children('superseded', root_uid);
+    for (const [part, last] of partsOf([...records, ...superseded])) {
+      const message = { feed_id, line, root_uid, records: part, last } as unknown as JsonObject;
+      await this.parts.network.request(owner, 'handover', message, REQUEST_DEADLINE_MS);
+    }
+  }
+
+  /** A peer brings a part of what it wrote. Resolves when it is durable here, after the last part. */
+  async receive(
+    peer: string,
+    feed: OwnedFeed,
+    { line, root_uid, records, last }: { line: Line; root_uid: string; records: FlowRecord[]; last: boolean },
+  ): Promise<void> {
+    const key = `${peer} ${feed.feed_id} ${root_uid}`;
+    const all = [...(this.arriving.get(key) ?? []), ...records];
+    if (!last) {
+      this.arriving.set(key, all);
+      return;
+    }
+    this.arriving.delete(key);
+    const theirs = new Map(all.map((record) => [record.uid, record]));
+    while (!(await this.merge(feed, line, root_uid, theirs)));
+  }
+
+  /** A peer is away: what it began to bring comes again. */
+  forget(peer: string): void {
+    for (const key of this.arriving.keys()) if (key.startsWith(`${peer} `)) this.arriving.delete(key);
+  }
+
+  /** @returns false when this side moved on while it was read: to be tried again */
+  private async merge(feed: OwnedFeed, line: Line, rootUid: string, theirs: Records): Promise<boolean> {
+    const { reader, lookUp } = this.parts;
+    const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
+    const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
+    const stored = mine.get(rootUid);
+    return await feed.journal.turn((turn) => {
+      const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
+      if (live === undefined && stored !== undefined && isOpen(stored)) return false;
+      if (live !== undefined && stored === undefined) return false;
+      this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered });
+      return true;
+    });
+  }
+
+  private mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): void {
+    const { theirs, rootUid, root } = side;
+    const other = theirs.get(rootUid);
+    for (const record of theirs.values()) if (record.kind === 'superseded') turn.put(record);
+    if (root === undefined) this.adoptUnknown(turn, feed, side);
+    else if (other?.kind === 'tombstone') this.clear(turn, side);
+    else if (other === undefined || root.kind === 'tombstone') this.keepSuperseded(turn, side);
+    else if (!isOpen(root)) this.keepSuperseded(turn, side);
+    else if (!isOpen(other)) this.adoptEnded(turn, feed, side);
+    else this.useResults(turn, feed, side);
+  }
+
+  /** It was accepted on the other side, after the fork. */
+  private adoptUnknown(turn: Turn, feed: OwnedFeed, { theirs, remembered }: Sides): void {
+    for (const record of theirs.values()) turn.put(record);
+    if (remembered !== null) restore(turn, remembered, feed);
+    for (const record of theirs.values()) feed.ended(record);
+  }
+
+  /** It was cleared on the other side, after it had ended. */
+  private clear(turn: Turn, { mine, root }: Sides): void {
+    if (root !== undefined && isOpen(root)) return;
+    const cleared_at = isoTime(this.parts.clock.wall());
+    for (const { uid } of mine.values()) turn.put({ kind: 'tombstone', uid, cleared_at });
+  }
+
+  /** P5: one that has ended beats one that has not. */
+  private adoptEnded(turn: Turn, feed: OwnedFeed, side: Sides): void {
+    const { theirs, mine, rootUid } = side;
+    const run = feed.runs.live.get(rootUid);
+    const task = feed.tasks.live.get(rootUid);
+    // Rows of this moment may not be on the disk yet.
+    const rows = new Set([...mine.keys(), ...(run === undefined ? [] : feed.runs.drop(turn, run))]);
+    if (task !== undefined) feed.tasks.drop(turn, task);
+    const cleared_at = isoTime(this.parts.clock.wall());
+    for (const record of mine.values()) {
+      this.supersede(turn, record, theirs.get(record.uid), currentLine(feed.feed), rootUid);
+    }
+    for (const uid of rows) if (!theirs.has(uid)) turn.put({ kind: 'tombstone', uid, cleared_at });
+    for (const record of theirs.values()) turn.put(record);
+    feed.ended(theirs.get(rootUid)!);
+  }
+
+  /** P2 decides between two that have ended. */
+  private keepSuperseded(turn: Turn, { theirs, mine, line, rootUid }: Sides): void {
+    for (const record of theirs.values()) this.supersede(turn, record, mine.get(record.uid), line, rootUid);
+  }
+
+  private useResults(turn: Turn, feed: OwnedFeed, side: Sides): void {
+    const { theirs, mine, line, rootUid } = side;
+    for (const record of theirs.values()) {
+      if (record.kind !== 'task') continue;
+      if (record.status === 'completed' && feed.tasks.adopt(turn, record)) continue;
+      const task = feed.tasks.live.get(record.uid);
+      if (record.error?.code === 'REJECTED' && task?.record.status === 'input_required') {
+        feed.tasks.fail(turn, task, record.error, false);
+      } else {
+        this.supersede(turn, record, mine.get(record.uid), line, rootUid);
+      }
+    }
+    const other = theirs.get(rootUid);
+    // It is being cancelled there, and its last steps have not ended.
+    if (other?.kind === 'workflow' && other.error !== null) {
+      feed.runs.cancel(turn, feed.runs.live.get(rootUid), other.error);
+    }
+  }
+
+  /** What lost is kept, when it says of something that has ended how it did. */
+  private supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
+    if ((lost.kind !== 'task' && lost.kind !== 'workflow') || !isTerminal(lost.status)) return;
+    if (kept !== undefined && sameEnd(lost, kept)) return;
+    const superseded: SupersededRecord = {
+      kind: 'superseded',
+      uid: `superseded/${line.epoch}/${line.owner}/${lost.uid}`,
+      root_uid,
+      line,
+      superseded_at: isoTime(this.parts.clock.wall()),
+      record: lost,
+    };
+    turn.put(superseded);
+  }
+}
+
+interface Sides {
+  line: Line;
+  rootUid: string;
+  theirs: Records;
+  mine: Records;
+  /** As it is now in the line that stays; undefined when it is unknown there. */
+  root: FlowRecord | undefined;
+  /** Theirs, to be taken up, when it is unknown here. */
+  remembered: Remembered | null;
+}
+
+function isOpen(record: FlowRecord): boolean {
+  return (record.kind === 'workflow' || record.kind === 'task') && !isTerminal(record.status);
+}
+
+function sameEnd(lost: TaskRecord | WorkflowRecord, kept: FlowRecord): boolean {
+  if (kept.kind !== lost.kind || kept.status !== lost.status) return false;
+  const resultOf = (record: FlowRecord): JsonValue =>
+    record.kind === 'task' ? record.output : record.kind === 'workflow' ? record.result : null;
+  return JSON.stringify(resultOf(lost)) === JSON.stringify(resultOf(kept));
+}
+
+/** Splits records so that each part fits in a message; says of each whether it is the last one. */
+function* partsOf(records: readonly FlowRecord[]): Iterable<[FlowRecord[], boolean]> {
+  let part: FlowRecord[] = [];
+  let bytes = 0;
+  for (const record of records) {
+    const size = jsonBytes(record as unknown as JsonValue);
+    if (part.length > 0 && bytes + size > HAND_OVER_BYTES) {
+      yield [part, false];
+      part = [];
+      bytes = 0;
+    }
+    part.push(record);
+    bytes += size;
+  }
+  yield [part, true];
+}

@@ -1,0 +1,73 @@
+/**
+ * The history of a feed as its lines: who owned it, and from which `seq` on. Two peers that both went on after a
+ * partition have lines that fork; the order of P2 says whose stays.
+ */
+import { LINES_MAX } from './limits.ts';
+import type { FeedRecord, Line } from './records.ts';
+
+export function feedUid(feedId: string): string {
+  return `feed/${feedId}`;
+}
+
+/** The first line of a feed that `owner` makes. */
+export function newFeed(feedId: string, owner: string): FeedRecord {
+  return {
+    kind: 'feed',
+    uid: feedUid(feedId),
+    feed_id: feedId,
+    lines: [{ epoch: 1, base_seq: 0, owner }],
+    passed_on: false,
+    followers: [],
+    version: 1,
+    pruned_to_seq: 0,
+  };
+}
+
+/** The line that may be written now. */
+export function currentLine({ lines }: FeedRecord): Line {
+  return lines.at(-1)!;
+}
+
+/** P2: positive when `a` stays and `b` gives way, 0 when they are the same. */
+export function compareLines(a: Line, b: Line): number {
+  return a.epoch - b.epoch || a.base_seq - b.base_seq || (a.owner < b.owner ? -1 : a.owner > b.owner ? 1 : 0);
+}
+
+/** A new line of the feed: `owner` goes on after `baseSeq`. An owner that was a follower is none any more. */
+export function withLine(feed: FeedRecord, owner: string, baseSeq: number): FeedRecord {
+  const [first, ...later] = feed.lines;
+  const line: Line = { epoch: currentLine(feed).epoch + 1, base_seq: baseSeq, owner };
+  return {
+    ...feed,
+    lines: [first!, ...later.slice(-(LINES_MAX - 2)), line],
+    passed_on: feed.passed_on || owner !== first!.owner,
+    followers: feed.followers.filter(({ peer_id }) => peer_id !== owner),
+    version: feed.version + 1,
+  };
+}
+
+/**
+ * The last `seq` that both histories share; Infinity while neither has left the other.
+ *
+ * As in Raft's log matching (Ongaro and Ousterhout 2014), a line that both have stands for everything before it.
+ */
+export function forkSeq(mine: readonly Line[], theirs: readonly Line[]): number {
+  for (let at = mine.length - 1; at >= 0; at--) {
+    const common = theirs.findIndex((line) => compareLines(line, mine[at]!) === 0);
+    if (common < 0) continue;
+    return Math.min(endOf(mine, at), endOf(theirs, common));
+  }
+  return 0;
+}
+
+/** Where the line at this place ends. Lines between it and the next that were forgotten could have begun at once. */
+function endOf(lines: readonly Line[], at: number): number {
+  const next = lines[at + 1];
+  if (next === undefined) return Number.POSITIVE_INFINITY;
+  return next.epoch === lines[at]!.epoch + 1 ? next.base_seq : lines[at]!.base_seq;
+}
+
+/** The first owner in `theirs` that went on where `mine` did not: it has to be one that `mine` knows. */
+export function firstUnknownOwner(mine: readonly Line[], theirs: readonly Line[]): string | undefined {
+  return theirs.find((line) => !mine.some((known) => compareLines(known, line) === 0))?.owner;
+}

@@ -1,0 +1,241 @@
+/**
+ * The owner's side of the copies of one feed: brings every commit to the followers, counts what they have on their
+ * disks, and keeps the replica set as large as wanted.
+ *
+ * 1. A follower's answer says how far its disk has come; it has everything up to there.
+ * 2. A follower counts from the commit on that says it is synced, once it has that commit itself: only then may it take
+ *    the feed over, and a copy that nobody may use is none (P1).
+ * 3. The set is sticky: a new member is brought to the head and counted, and only then another one is removed.
+ */
+import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
+import type { Directory } from './directory.ts';
+import type { Copier } from './journal.ts';
+import { BEATS_MISSED_MAX, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import { currentLine } from './lineage.ts';
+import { pushAnswerSchema } from './messages.ts';
+import type { Clock, Log, Network } from './ports.ts';
+import type { FeedRecord, Row } from './records.ts';
+import { rendezvous } from './rendezvous.ts';
+
+interface Follower {
+  /** The last commit on its disk, as far as it said. */
+  acked: number;
+  /** The commit that says it is synced; null before. */
+  syncedAt: number | null;
+  /** Where the feed was when it became a follower: the gap it has to close first. */
+  joinedAt: number;
+  inFlight: number;
+  /** Commits were left out: it catches up by itself when it is told how far the feed is. */
+  behind: boolean;
+}
+
+export interface ReplicaHooks {
+  /** Disks that the feed is to be on, this one included. */
+  wanted(): number;
+  /** Writes the new state of the replica set; `committed` learns its `seq`. */
+  write(feed: FeedRecord): void;
+  /** The last commit that was begun. */
+  head(): number;
+  /** More disks have something than before, or fewer can. */
+  onCopied(): void;
+  /** A follower knows of an owner that comes before this one (P2). */
+  onStale(peer: string): void;
+}
+
+export class Replicas implements Copier {
+  private readonly clock: Clock;
+  private readonly network: Network;
+  private readonly directory: Directory;
+  private readonly log: Log;
+  private readonly hooks: ReplicaHooks;
+  private readonly silentMs: number;
+  private current: FeedRecord;
+  private readonly followers = new Map<string, Follower>();
+  private stopped = false;
+
+  constructor(
+    components: { clock: Clock; network: Network; directory: Directory; log: Log },
+    feed: FeedRecord,
+    options: { beat_interval_ms: number },
+    hooks: ReplicaHooks,
+  ) {
+    this.clock = components.clock;
+    this.network = components.network;
+    this.directory = components.directory;
+    this.log = components.log;
+    this.current = feed;
+    this.silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
+    this.hooks = hooks;
+    for (const { peer_id, synced } of feed.followers) {
+      // What they have is asked anew, after a gap that may be as large as the feed.
+      const head = hooks.head();
+      const syncedAt = synced ? head : null;
+      this.followers.set(peer_id, { acked: 0, syncedAt, joinedAt: head, inFlight: 0, behind: true });
+    }
+  }
+
+  get feed(): FeedRecord {
+    return this.current;
+  }
+
+  /** How many disks have everything that was written until now. */
+  get copies(): number {
+    let count = 1;
+    for (const [peer, follower] of this.followers) if (this.counts(follower) && this.isThere(peer)) count++;
+    return count;
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** The stream to a peer closed: what was on its way to it is brought again when it is back. */
+  disconnected(peer: string): void {
+    const follower = this.followers.get(peer);
+    if (follower !== undefined) follower.behind = true;
+    this.hooks.onCopied();
+  }
+
+  // --- commits -------------------------------------------------------------------------------------------------------
+
+  ship({ seq, rows }: { seq: number; rows: Row[] }): void {
+    const followers = rows.find(({ record }) => record.kind === 'feed');
+    if (followers?.record.kind === 'feed') this.membersChanged(followers.record, seq);
+    for (const [peer, follower] of this.followers) {
+      if (follower.behind || this.directory.find(peer)?.connected !== true) follower.behind = true;
+      else if (follower.inFlight >= PUSHES_IN_FLIGHT_MAX) follower.behind = true;
+      else this.push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });
+    }
+  }
+
+  /** The replica set of this commit is the one that is served from now on. */
+  private membersChanged(feed: FeedRecord, seq: number): void {
+    for (const { peer_id, synced } of feed.followers) {
+      const follower = this.followers.get(peer_id);
+      if (follower === undefined) {
+        const joined = { acked: 0, syncedAt: null, joinedAt: seq, inFlight: 0, behind: false };
+        this.followers.set(peer_id, joined);
+      } else if (synced && follower.syncedAt === null) {
+        follower.syncedAt = seq;
+      }
+    }
+    for (const peer of this.followers.keys()) {
+      if (!feed.followers.some(({ peer_id }) => peer_id === peer)) this.followers.delete(peer);
+    }
+  }
+
+  private push(peer: string, follower: Follower, commit: { prev_seq: number; head_seq: number; rows: Row[] }): void {
+    follower.inFlight++;
+    const message = { feed_id: this.current.feed_id, line: currentLine(this.current), ...commit };
+    this.network.request(peer, 'push', message as unknown as JsonObject, REQUEST_DEADLINE_MS).then(
+      (answer) => {
+        follower.inFlight--;
+        this.acknowledged(peer, follower, pushAnswerSchema.parse(answer).seq);
+      },
+      (error: unknown) => {
+        follower.inFlight--;
+        follower.behind = true;
+        if (this.stopped) return;
+        this.log.debug({ peer, feed_id: this.current.feed_id, err: error }, 'a commit was not acknowledged');
+        const code = error instanceof FlowmeshError ? error.code : '';
+        if (code === 'STALE_OWNER') this.hooks.onStale(peer);
+        else if (code === 'MESSAGE_TOO_LARGE') this.nudge(peer, follower); // it fits in pages
+        this.hooks.onCopied();
+      },
+    );
+  }
+
+  private acknowledged(peer: string, follower: Follower, seq: number): void {
+    if (this.stopped || this.followers.get(peer) !== follower) return;
+    follower.acked = Math.max(follower.acked, seq);
+    if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
+    if (follower.syncedAt === null && follower.acked >= follower.joinedAt && !follower.behind) this.sync(peer);
+    this.hooks.onCopied();
+  }
+
+  /** Tells a follower how far the feed is: it pulls what it lacks, and takes what comes meanwhile after that. */
+  private nudge(peer: string, follower: Follower): void {
+    if (this.stopped || this.directory.find(peer)?.connected !== true) return;
+    follower.behind = false;
+    const head_seq = this.hooks.head();
+    this.push(peer, follower, { prev_seq: head_seq, head_seq, rows: [] });
+  }
+
+  copiesOf(seq: number): number {
+    let count = 1;
+    for (const follower of this.followers.values()) {
+      if (follower.syncedAt !== null && follower.acked >= Math.max(seq, follower.syncedAt)) count++;
+    }
+    return count;
+  }
+
+  private counts({ syncedAt, acked }: Follower): boolean {
+    return syncedAt !== null && acked >= syncedAt;
+  }
+
+  /** Whoever is there is a follower or can become one. */
+  mayGrow(): boolean {
+    for (const { peer_id, leaving } of this.directory.connected()) if (!leaving && this.isThere(peer_id)) return true;
+    return false;
+  }
+
+  // --- the set -------------------------------------------------------------------------------------------------------
+
+  private sync(peer: string): void {
+    const { followers } = this.current;
+    if (!followers.some(({ peer_id, synced }) => peer_id === peer && !synced)) return;
+    this.write(followers.map((each) => (each.peer_id === peer ? { ...each, synced: true } : each)));
+  }
+
+  private write(followers: FeedRecord['followers']): void {
+    this.current = { ...this.current, followers, version: this.current.version + 1 };
+    this.hooks.write(this.current);
+  }
+
+  /** Another change of the feed's own record. */
+  change(changes: Partial<FeedRecord>): void {
+    this.current = { ...this.current, ...changes, version: this.current.version + 1 };
+    this.hooks.write(this.current);
+  }
+
+  /** Looks whether there are as many copies as wanted, and mends it. Called with every beat and when a peer comes. */
+  mend(): void {
+    if (this.stopped) return;
+    for (const [peer, follower] of this.followers) {
+      if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
+    }
+    const wanted = this.hooks.wanted() - 1;
+    const members = this.current.followers;
+    const order = rendezvous(
+      this.current.feed_id,
+      members.map(({ peer_id }) => peer_id),
+    );
+    const there = order.filter((peer) => this.isThere(peer));
+    const counted = there.filter((peer) => this.counts(this.followers.get(peer)!));
+    const candidates = there.length < wanted ? this.candidates() : [];
+    const added = candidates.slice(0, wanted - there.length);
+    if (added.length > 0) {
+      this.write([...members, ...added.map((peer_id) => ({ peer_id, synced: false }))]);
+      return;
+    }
+    if (counted.length < wanted || members.length <= wanted) return;
+    const keep = new Set(counted.slice(0, wanted));
+    // Nobody who is just being made a copy of is there any more: all that count are.
+    const kept = members.filter(({ peer_id }) => keep.has(peer_id));
+    if (kept.length < members.length) this.write(kept);
+  }
+
+  private candidates(): string[] {
+    const members = new Set(this.current.followers.map(({ peer_id }) => peer_id));
+    const free: string[] = [];
+    for (const { peer_id, leaving } of this.directory.connected()) {
+      if (!leaving && !members.has(peer_id) && this.isThere(peer_id)) free.push(peer_id);
+    }
+    return rendezvous(this.current.feed_id, free);
+  }
+
+  private isThere(peer: string): boolean {
+    const entry = this.directory.find(peer);
+    return entry?.connected === true && this.clock.now() - entry.heard_at <= this.silentMs;
+  }
+}

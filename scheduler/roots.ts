@@ -1,0 +1,52 @@
+/**
+ * A root is what a client submitted: a workflow, or a task that no workflow has. Its records are those of its steps and
+ * tasks, their logs, and of the workflows that are nested in it.
+ */
+import type { Reader } from './ports.ts';
+import type { FlowRecord } from './records.ts';
+
+/** The root that a record belongs to; null for one that belongs to none. */
+export async function rootOf(reader: Reader, record: FlowRecord): Promise<string | null> {
+  if (record.kind === 'superseded') return record.root_uid;
+  if (record.kind === 'feed' || record.kind === 'cache') return null;
+  let uid = /^[^/:]+/.exec(record.uid)![0];
+  for (;;) {
+    const workflow = await reader.get('workflow', uid);
+    if (workflow === undefined || workflow.parent_task_uid === null) return uid;
+    uid = /^[^/:]+/.exec(workflow.parent_task_uid)![0];
+  }
+}
+
+/** All records of a root, as committed. Empty when there is none. */
+export async function recordsOf(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
+  const root = (await reader.row(rootUid))?.record;
+  if (root === undefined) return [];
+  const records = [root];
+  if (root.kind === 'task') records.push(...(await logsOf(reader, [root])));
+  else if (root.kind === 'workflow') await addWorkflow(reader, rootUid, records);
+  return records;
+}
+
+async function addWorkflow(reader: Reader, uid: string, records: FlowRecord[]): Promise<void> {
+  const definition = await reader.get('definition', `${uid}:definition`);
+  if (definition !== undefined) records.push(definition);
+  records.push(...(await reader.children('step', uid)));
+  const tasks = await reader.children('task', uid);
+  records.push(...tasks, ...(await logsOf(reader, tasks)));
+  for (const { uid: task, task_type } of tasks) {
+    if (task_type !== 'workflow') continue;
+    for (const nested of await reader.children('workflow', task)) {
+      records.push(nested);
+      await addWorkflow(reader, nested.uid, records);
+    }
+  }
+}
+
+async function logsOf(reader: Reader, tasks: readonly { uid: string; attempt: number }[]): Promise<FlowRecord[]> {
+  const logs: FlowRecord[] = [];
+  for (const { uid, attempt } of tasks) {
+    const log = attempt === 0 ? undefined : await reader.get('log', `${uid}/log`);
+    if (log !== undefined) logs.push(log);
+  }
+  return logs;
+}
