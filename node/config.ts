@@ -14,7 +14,14 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
 import { describeProblems } from '../dag/schema.ts';
-import { BEAT_INTERVAL_MS, OFFER_INTERVAL_MS, TAKEOVER_MS, WORKER_SLOTS_MAX } from '../scheduler/limits.ts';
+import {
+  BEAT_INTERVAL_MS,
+  COPIES_DEFAULT,
+  COPIES_MAX,
+  OFFER_INTERVAL_MS,
+  TAKEOVER_MS,
+  WORKER_SLOTS_MAX,
+} from '../scheduler/limits.ts';
 import { LOG_LEVELS } from './log.ts';
 
 export const DEFAULT_HTTP_PORT = 7601;
@@ -165,7 +172,15 @@ const common = {
     .default(32)
     .describe('Connections to keep open by dialling peers that others tell of'),
   log_level: z.enum(LOG_LEVELS).default('info').describe('Least severe log lines written to stderr'),
-  takeover_ms: durationSchema.default(TAKEOVER_MS).describe('A silent peer is given up after this many milliseconds'),
+  copies: z
+    .int('must be a whole number')
+    .min(1, 'must be at least 1')
+    .max(COPIES_MAX, `must be at most ${COPIES_MAX}`)
+    .default(COPIES_DEFAULT)
+    .describe('Disks that keep what is accepted here, the own one among them, when its submit does not say'),
+  takeover_ms: durationSchema
+    .default(TAKEOVER_MS)
+    .describe('A silent peer is given up, and its work taken over, after this many milliseconds'),
   beat_interval_ms: durationSchema
     .default(BEAT_INTERVAL_MS)
     .describe('Milliseconds between the state messages of connected peers'),
@@ -237,6 +252,7 @@ export const OPTIONS: readonly Option[] = [
   option('gossip', '--no-gossip', 'boolean', 'Mesh'),
   option('auto_connect', '--no-auto-connect', 'boolean', 'Mesh'),
   option('target_connections', '--target-connections <count>', 'number', 'Mesh'),
+  option('copies', '--copies <count>', 'number', 'Mesh'),
   option('data_dir', '--data-dir <folder>', 'string', 'Place'),
   option('name', '--name <name>', 'string', 'Place'),
   option('listen', '--listen <multiaddr...>', 'list', 'Place'),
@@ -261,7 +277,7 @@ export const OPTIONS: readonly Option[] = [
 ];
 
 /** Variables with our prefix that are not settings of a peer. */
-const OTHER_VARIABLES = new Set(['FLOWMESH_HOME', 'FLOWMESH_URL']);
+const OTHER_VARIABLES = new Set(['FLOWMESH_HOME', 'FLOWMESH_URL', 'FLOWMESH_CRASH_AT']);
 
 /** Every variable of the environment that the program reads. */
 export function knownVariables(): Set<string> {

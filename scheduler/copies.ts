@@ -12,10 +12,11 @@ import type { Probe } from './crash-points.ts';
 import { NoCopyError, StaleOwnerError } from './errors.ts';
 import type { Turn } from './journal.ts';
 import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
-import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq } from './lineage.ts';
+import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq, members } from './lineage.ts';
 import { type PullAnswer, type Push, pullAnswerSchema } from './messages.ts';
-import type { Clock, Network, Store } from './ports.ts';
+import type { Clock, Network } from './ports.ts';
 import { type FeedRecord, LOCAL_FEED, type Row } from './records.ts';
+import type { Writes } from './watched-store.ts';
 
 export interface Copy {
   readonly feed_id: string;
@@ -41,14 +42,14 @@ export interface CopyHooks {
 export class Copies {
   private readonly clock: Clock;
   private readonly network: Network;
-  private readonly store: Store;
+  private readonly store: Writes;
   private readonly probe: Probe;
   private readonly hooks: CopyHooks;
   private readonly copies = new Map<string, Copy>();
   /** Per feed: what is done with it, one after the other. */
   private readonly queues = new Map<string, Promise<unknown>>();
 
-  constructor(components: { clock: Clock; network: Network; store: Store; probe: Probe }, hooks: CopyHooks) {
+  constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: CopyHooks) {
     this.clock = components.clock;
     this.network = components.network;
     this.store = components.store;
@@ -146,9 +147,9 @@ export class Copies {
     copy.cursor = rows.at(-1)!.seq;
     for (const { record } of rows) if (record.kind === 'feed') copy.feed = record;
     const done = this.store.commit(rows);
-    const members = copy.feed!.followers.map(({ peer_id }) => peer_id);
     const { self } = this.network;
-    if (members.includes(self) || currentLine(copy.feed!).owner === self) return done;
+    if (copy.feed!.followers.some(({ peer_id }) => peer_id === self) || currentLine(copy.feed!).owner === self)
+      return done;
     // The set is served by others now: what nobody asks for is not kept.
     return done.then(() => this.forget(copy.feed_id));
   }
@@ -232,8 +233,7 @@ export class Copies {
   /** P9: a claim counts only from a member of the replica set. */
   private mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
     const heir = firstUnknownOwner(mine.lines, theirs.lines);
-    const members = [...mine.followers.map(({ peer_id }) => peer_id), ...mine.lines.map(({ owner }) => owner)];
-    if (heir === undefined || members.includes(heir)) return;
+    if (heir === undefined || members(mine).has(heir)) return;
     throw new NoCopyError(mine.feed_id, heir, 'it is no member of the replica set, so its claim does not count');
   }
 

@@ -15,14 +15,15 @@ import type { Directory } from './directory.ts';
 import { NotOwnerError, NotReadyError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
-import { compareLines, currentLine, firstUnknownOwner, newFeed, withLine } from './lineage.ts';
+import { compareLines, currentLine, firstUnknownOwner, members, newFeed, withLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
-import type { Clock, Log, Network, Random, Store } from './ports.ts';
+import type { Clock, Log, Network, Random } from './ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
 import { readActive } from './recovery.ts';
 import { rendezvous } from './rendezvous.ts';
+import type { Writes } from './watched-store.ts';
 import type { WorkerPool } from './worker.ts';
 
 const FEED_ID_CHARS = 20;
@@ -31,7 +32,7 @@ interface FeedsParts {
   clock: Clock;
   random: Random;
   network: Network;
-  store: Store;
+  store: Writes;
   log: Log;
   probe: Probe;
   directory: Directory;
@@ -215,11 +216,11 @@ export class Feeds {
     const feed = this.parts.copies.find(feedId)?.feed;
     if (answered === undefined || feed == null || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
-      const members = feed.followers.map(({ peer_id }) => peer_id);
-      await Promise.all(members.map((member) => this.askMember(feedId, member, answered)));
+      const followers = feed.followers.map(({ peer_id }) => peer_id);
+      await Promise.all(followers.map((follower) => this.askMember(feedId, follower, answered)));
       const { clock } = this.parts;
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
-      const enough = members.every((member) => answered.has(member)) || (waited && answered.size > 0);
+      const enough = followers.every((member) => answered.has(member)) || (waited && answered.size > 0);
       if (enough && this.asking.has(feedId)) await this.goOn(feedId);
     });
   }
@@ -316,8 +317,7 @@ export class Feeds {
     const answer = await this.parts.copies.ask(peer, feed_id);
     if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return false;
     const heir = firstUnknownOwner(feed.lines, answer.feed.lines);
-    const members = [...feed.followers.map(({ peer_id }) => peer_id), ...feed.lines.map(({ owner }) => owner)];
-    if (heir === undefined || members.includes(heir)) return true;
+    if (heir === undefined || members(feed).has(heir)) return true;
     this.parts.log.warn({ feed_id, peer, heir }, 'a claim to a feed does not come from its replica set: it is refused');
     return false;
   }

@@ -91,6 +91,8 @@ export const PUSHES_IN_FLIGHT_MAX = 256;
 export const PAGE_BYTES = 1024 * 1024;
 /** Lines remembered of a feed's history. */
 export const LINES_MAX = 64;
+/** Peers remembered of those that have followed a feed. */
+export const FORMER_FOLLOWERS_MAX = 64;
 /** Feeds of other peers that one peer keeps copies of. */
 export const COPIED_FEEDS_MAX = 1_024;
 /** How long a starting owner waits for the members of its replica set before it gives new work a feed of its own. */

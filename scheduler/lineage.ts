@@ -2,7 +2,7 @@
  * The history of a feed as its lines: who owned it, and from which `seq` on. Two peers that both went on after a
  * partition have lines that fork; the order of P2 says whose stays.
  */
-import { LINES_MAX } from './limits.ts';
+import { FORMER_FOLLOWERS_MAX, LINES_MAX } from './limits.ts';
 import type { FeedRecord, Line } from './records.ts';
 
 export function feedUid(feedId: string): string {
@@ -18,6 +18,7 @@ export function newFeed(feedId: string, owner: string): FeedRecord {
     lines: [{ epoch: 1, base_seq: 0, owner }],
     passed_on: false,
     followers: [],
+    former: [],
     version: 1,
     pruned_to_seq: 0,
   };
@@ -65,6 +66,19 @@ function endOf(lines: readonly Line[], at: number): number {
   const next = lines[at + 1];
   if (next === undefined) return Number.POSITIVE_INFINITY;
   return next.epoch === lines[at]!.epoch + 1 ? next.base_seq : lines[at]!.base_seq;
+}
+
+/** The set with these followers from now on. */
+export function withFollowers(feed: FeedRecord, followers: FeedRecord['followers']): FeedRecord {
+  const left = feed.followers.map(({ peer_id }) => peer_id);
+  const now = new Set(followers.map(({ peer_id }) => peer_id));
+  const former = [...new Set([...feed.former, ...left])].filter((peer) => !now.has(peer));
+  return { ...feed, followers, former: former.slice(-FORMER_FOLLOWERS_MAX), version: feed.version + 1 };
+}
+
+/** P9: only these may have taken the feed over. */
+export function members({ followers, former, lines }: FeedRecord): Set<string> {
+  return new Set([...followers.map(({ peer_id }) => peer_id), ...former, ...lines.map(({ owner }) => owner)]);
 }
 
 /** The first owner in `theirs` that went on where `mine` did not: it has to be one that `mine` knows. */

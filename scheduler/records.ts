@@ -223,6 +223,8 @@ export const feedRecordSchema = z.object({
   passed_on: z.boolean(),
   /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */
   followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })),
+  /** Followers once, the last FORMER_FOLLOWERS_MAX: one that was cut off may not know that it is none any more. */
+  former: z.array(z.string()),
   version: z.number().int(),
   /** Tombstones up to here are forgotten: a copy that has come less far is made anew. */
   pruned_to_seq: z.number().int(),

@@ -11,7 +11,7 @@ import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
 import type { Copier } from './journal.ts';
 import { BEATS_MISSED_MAX, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
-import { currentLine } from './lineage.ts';
+import { currentLine, withFollowers } from './lineage.ts';
 import { pushAnswerSchema } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
 import type { FeedRecord, Row } from './records.ts';
@@ -188,7 +188,7 @@ export class Replicas implements Copier {
   }
 
   private write(followers: FeedRecord['followers']): void {
-    this.current = { ...this.current, followers, version: this.current.version + 1 };
+    this.current = withFollowers(this.current, followers);
     this.hooks.write(this.current);
   }
 

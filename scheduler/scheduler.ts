@@ -51,6 +51,7 @@ import { QueueState } from './queue-state.ts';
 import { receive } from './receive.ts';
 import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
 import { StoreRecovery } from './store-recovery.ts';
+import { watchedStore } from './watched-store.ts';
 import { WorkerPool } from './worker.ts';
 import { WorkerRegistry } from './worker-registry.ts';
 
@@ -139,6 +140,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     };
     this.local = newLocal();
     const { reader } = store;
+    const watched = watchedStore(store, onFailure);
     const lookUp = (alias: Alias) => this.lookUp(alias);
     const commit = <T>(work: (turn: Turn) => T) => this.commit(work);
     const mustBeReady = () => this.mustBeReady();
@@ -155,7 +157,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     );
     this.handOver = new HandOver({ clock, network, reader, log, lookUp });
     this.copies = new Copies(
-      { clock, network, store, probe },
+      { clock, network, store: watched, probe },
       {
         owned: (feedId) => this.feeds.owned.get(feedId)?.feed,
         onClaim: (peer, feedId) => this.feeds.look(peer, feedId),
@@ -165,7 +167,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     );
     const owning = { clock, random, network, store, evaluator, log, probe, directory };
     this.feeds = new Feeds({
-      ...{ clock, random, network, store, log, probe, directory, lookUp },
+      ...{ clock, random, network, log, probe, directory, lookUp },
+      store: watched,
       pool: this.pool,
       copies: this.copies,
       local: () => this.local,

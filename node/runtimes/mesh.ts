@@ -23,6 +23,7 @@ import { createP2PNetwork, type P2PNetwork } from '../p2p/network.ts';
 import { createRandom } from '../random.ts';
 import { openSqliteStore } from '../store/store.ts';
 import { type Closing, closeAll } from './closing.ts';
+import { CRASH_AT_VARIABLE, crashAt } from './crash-at.ts';
 import { MeshCalls } from './mesh-calls.ts';
 import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
 
@@ -57,6 +58,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
   const closeOpened = () => closeAll(opened.toReversed(), log);
   try {
     const clock = seams.clock ?? createClock();
+    const probe = crashAt(process.env[CRASH_AT_VARIABLE]);
     const storePath = join(config.data_dir, STORE_FILE);
     const store = await openSqliteStore({ path: storePath, inline: config.runtime === 'inline', log });
     opened.push({ part: 'store', close: () => store.close() });
@@ -67,7 +69,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     const network = await createP2PNetwork({ ...config, version: packageVersion(), log, denied: seams.denied });
     opened.push({ part: 'network', close: () => network.stop() });
     const scheduler = new Scheduler(
-      { clock, random: createRandom(), network, store, executors, evaluator, log },
+      { clock, random: createRandom(), network, store, executors, evaluator, log, probe },
       { ...config, version: packageVersion() },
     );
     const calls = new MeshCalls({ scheduler, peers: network, reader: store.reader, clock, log });

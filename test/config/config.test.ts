@@ -10,7 +10,7 @@ import {
   resolveSettings,
   type Sources,
 } from '../../node/config.ts';
-import { BEAT_INTERVAL_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import { BEAT_INTERVAL_MS, COPIES_DEFAULT, COPIES_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
 
 function settings(sources: Partial<Sources>) {
   return resolveSettings({ flags: {}, env: {}, file: undefined, cwd: '/work', ...sources });
@@ -39,6 +39,7 @@ describe('precedence', () => {
       shell: { allow: [] },
       gossip: true,
       mdns: false,
+      copies: COPIES_DEFAULT,
       takeover_ms: TAKEOVER_MS,
       beat_interval_ms: BEAT_INTERVAL_MS,
       http: { host: '127.0.0.1' },
@@ -83,6 +84,12 @@ describe('precedence', () => {
     });
   });
 
+  it('the number of copies can be given in every place', () => {
+    expect(settings({ file: file({ copies: 3 }) }).copies).toBe(3);
+    expect(settings({ file: file({ copies: 3 }), env: { FLOWMESH_COPIES: '4' } }).copies).toBe(4);
+    expect(settings({ env: { FLOWMESH_COPIES: '4' }, flags: { copies: '1' } }).copies).toBe(1);
+  });
+
   it('relative paths belong to where they were written', () => {
     const found = settings({ flags: { data_dir: 'here' }, file: file({ data_dir: 'there', functions: ['fn.mjs'] }) });
     expect(found.data_dir).toBe(resolve('/work/here'));
@@ -119,6 +126,8 @@ describe('a wrong setting', () => {
     ],
     ['a transport', { flags: { bootstrap: ['/ip4/127.0.0.1/udp/7600'] } }, ['--join ', 'must be a TCP multiaddr']],
     ['a mesh name', { flags: { mesh: '../x' } }, ['--mesh ../x: ', '1 to 63 characters']],
+    ['too few copies', { flags: { copies: '0' } }, ['--copies 0: ', 'at least 1']],
+    ['too many copies', { env: { FLOWMESH_COPIES: '9' } }, ['FLOWMESH_COPIES=9: ', `at most ${COPIES_MAX}`]],
     ['a duration', { env: { FLOWMESH_TAKEOVER_MS: '1' } }, ['FLOWMESH_TAKEOVER_MS=1: ', 'at least 10 ms']],
   ] satisfies [string, Partial<Sources>, string[]][])(
     '%s is named with its source and what is allowed',

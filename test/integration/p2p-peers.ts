@@ -44,7 +44,7 @@ export function stateNamed(name: string): PeerState {
   return {
     name,
     version: '0.1.0',
-    feed_ids: [],
+    feeds: [],
     workers: [],
     queued: 0,
     running: 0,

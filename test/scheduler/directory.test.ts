@@ -28,7 +28,7 @@ function state(over: Partial<PeerState> = {}): PeerState {
   return {
     name: 'p',
     version: '0.0.0',
-    feed_ids: ['feed-of-p'],
+    feeds: [{ feed_id: 'feed-of-p', epoch: 1, base_seq: 0 }],
     workers: [worker()],
     queued: 0,
     running: 0,

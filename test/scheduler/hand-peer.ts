@@ -31,7 +31,7 @@ export class HandPeer {
     this.state = {
       name,
       version: '0.0.0',
-      feed_ids: [`feed-of-${name}`],
+      feeds: [{ feed_id: `feed-of-${name}`, epoch: 1, base_seq: 0 }],
       workers: [
         {
           worker_id: `worker-of-${name}`,

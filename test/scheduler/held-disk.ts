@@ -8,13 +8,13 @@ export class HeldDisk extends MemoryStore {
   readonly commits: Row[][];
   readonly #hold: { gate: Gate | null };
 
-  constructor(feed_id = 'heldheldheldheldheld') {
+  constructor() {
     const commits: Row[][] = [];
     const hold: { gate: Gate | null } = { gate: null };
     super({
-      feed_id,
-      sync: async (rows) => {
-        commits.push(rows);
+      sync: async (operation) => {
+        if (operation.type !== 'commit') return;
+        commits.push(operation.rows);
         await hold.gate?.opened;
       },
     });

@@ -33,7 +33,7 @@ describe('an id', () => {
     await expect(scene.submit('a', task({ task_id: 't', delay_ms: 2_000 }))).rejects.toMatchObject({
       code: 'CONFLICT',
     });
-    expect(scene.scheduler('a').tasks.live.size).toBe(1);
+    expect(scene.feed('a').tasks.live.size).toBe(1);
     expect((await scene.task('a', uid)).status).toBe('queued');
     await scene.submitWorkflow('a', { workflow_id: 'w', name: 'w', steps: ECHO });
     await expect(scene.submitWorkflow('a', { workflow_id: 'w', name: 'v', steps: ECHO })).rejects.toMatchObject({
@@ -76,11 +76,11 @@ describe('what is refused changes nothing', () => {
     ['a dependency nobody knows', { depends_on: ['nowhere'] }, 'UNKNOWN_DEPENDENCY'],
   ])('a task with %s', async (_what, over, code) => {
     const scene = await Scene.of(['a']);
-    const { seq } = scene.peer('a').store.feed;
+    const seq = scene.head('a');
     await expect(scene.submit('a', task(over))).rejects.toMatchObject({ code });
     await scene.pass(100);
-    expect(scene.scheduler('a').tasks.live.size).toBe(0);
-    expect(scene.peer('a').store.feed.seq).toBe(seq);
+    expect(scene.feed('a').tasks.live.size).toBe(0);
+    expect(scene.head('a')).toBe(seq);
   });
 
   test.each([
@@ -98,10 +98,10 @@ describe('what is refused changes nothing', () => {
     ],
   ])('a workflow with %s', async (_what, over, code) => {
     const scene = await Scene.of(['a']);
-    const { seq } = scene.peer('a').store.feed;
+    const seq = scene.head('a');
     await expect(scene.submitWorkflow('a', { name: 'w', ...over })).rejects.toMatchObject({ code });
-    expect(scene.scheduler('a').runs.live.size).toBe(0);
-    expect(scene.peer('a').store.feed.seq).toBe(seq);
+    expect(scene.feed('a').runs.live.size).toBe(0);
+    expect(scene.head('a')).toBe(seq);
   });
 
   test('a workflow that must have more copies than there can be', async () => {
@@ -120,10 +120,11 @@ describe('what is refused changes nothing', () => {
     const scene = await Scene.of(['a']);
     const { scheduler } = scene.peer('a');
     const room = 3;
+    const { journal, tasks } = scene.feed('a');
     await scene.run(
-      scheduler.commit((turn) => {
+      journal.turn((turn) => {
         for (let index = 0; index < ACTIVE_TASKS_MAX - room; index++) {
-          scheduler.tasks.create(unwritten(turn), taskRecord(`u${index}`, { task_type: 'fn:nobody' }), 2);
+          tasks.create(unwritten(turn), taskRecord(`u${index}`, { task_type: 'fn:nobody' }), 2);
         }
       }),
     );
@@ -135,7 +136,7 @@ describe('what is refused changes nothing', () => {
     for (const each of outcomes) {
       if (each.status === 'rejected') expect(each.reason).toMatchObject({ code: 'QUEUE_FULL', retryable: true });
     }
-    expect(scheduler.tasks.live.size).toBe(ACTIVE_TASKS_MAX);
+    expect(tasks.live.size).toBe(ACTIVE_TASKS_MAX);
   });
 });
 
@@ -214,9 +215,9 @@ describe('clearing the queue', () => {
     await scene.run(
       Promise.all(Array.from({ length: count }, () => scheduler.submitTask(task({ task_type: 'fn:nobody' })))),
     );
-    const { seq } = scene.peer('a').store.feed;
+    const seq = scene.head('a');
     expect(await scene.run(scheduler.clearQueue('queued'))).toEqual({ cleared_count: count, remaining_count: 0 });
-    expect(scene.peer('a').store.feed.seq - seq).toBeGreaterThanOrEqual(3);
+    expect(scene.head('a') - seq).toBeGreaterThanOrEqual(3);
     expect((await scene.task('a', running.uid)).status).toBe('running');
     const { records } = await scene
       .peer('a')

@@ -48,7 +48,7 @@ export class PoolScene {
       },
     });
     this.pool = new WorkerPool(
-      { clock: this.clock, executors, network: this.network, log: quiet },
+      { clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
       { name: 'worker', onSlotFree: () => this.slotsFreed++ },
     );
     this.network.attach(

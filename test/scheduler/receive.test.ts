@@ -27,7 +27,7 @@ const LEASE = {
 /** Messages that do not have the form of their method. */
 const MALFORMED: [method: string, what: string, params: unknown][] = [
   ['hello', 'nothing', null],
-  ['hello', 'a worker without slots', { name: 'x', version: '1', feed_ids: [], workers: [{ worker_id: 'w' }] }],
+  ['hello', 'a worker without slots', { name: 'x', version: '1', feeds: [], workers: [{ worker_id: 'w' }] }],
   ['hello', 'too long a name', { name: 'x'.repeat(1_000) }],
   ['beat', 'nothing', null],
   ['beat', 'no state', { holding: [], knows: [] }],
@@ -76,7 +76,7 @@ describe('a message that does not have the form of its method', () => {
     return JSON.stringify([
       entry,
       scheduler.pool.running,
-      scheduler.tasks.counts,
+      scheduler.feeds.counts,
       scheduler.dependencies.size,
       await scene.task('a', uid),
     ]);
@@ -112,7 +112,7 @@ class SlowlyReadStore extends MemoryStore {
   readonly #read: Gate;
 
   constructor(read: Gate) {
-    super({ feed_id: 'slowslowslowslowslow' });
+    super();
     this.#read = read;
   }
 

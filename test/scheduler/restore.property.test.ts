@@ -72,14 +72,14 @@ async function open(): Promise<Scene> {
     },
   });
   evaluator.pause = () => new Promise((resolve) => scene.world.at(EVALUATION_MS, resolve));
-  await scene.run(scene.mesh.start('a', { slots: 3, store: new MemoryStore({ feed_id: 'feedfeedfeedfeedfeed' }) }));
+  await scene.run(scene.mesh.start('a', { slots: 3, store: new MemoryStore() }));
   return scene;
 }
 
 async function outcome(scene: Scene, uid: string): Promise<Pick<WorkflowRecord, 'status' | 'result'>> {
   const { status, result } = await scene.endedWorkflow('a', uid);
-  expect(scene.scheduler('a').tasks.live.size).toBe(0);
-  expect(scene.scheduler('a').runs.live.size).toBe(0);
+  expect(scene.feed('a').tasks.live.size).toBe(0);
+  expect(scene.feed('a').runs.live.size).toBe(0);
   const rows = await scene.peer('a').store.reader.children('task', uid);
   for (const row of rows) expect(isTerminal(row.status)).toBe(true);
   const steps = await scene.peer('a').store.reader.children('step', uid);
@@ -106,7 +106,7 @@ test('at any moment the rows make the run that is in memory', async () => {
       const { uid } = await scene.submitWorkflow('a', value);
       for (const pause of pauses) {
         await scene.pass(pause + 0.5);
-        const live = scene.scheduler('a').runs.live.get(uid);
+        const live = scene.feed('a').runs.live.get(uid);
         if (live === undefined) break;
         const replayed = await fromRows(scene, uid);
         const steps = parseWorkflow(value).steps.map(({ step_id }) => step_id);

@@ -169,7 +169,7 @@ describe('a nested workflow', () => {
     const scene = await Scene.of(['a']);
     const { uid } = await scene.submitWorkflow('a', nested(inner) as never);
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code } });
-    expect(scene.scheduler('a').runs.live.size).toBe(0);
+    expect(scene.feed('a').runs.live.size).toBe(0);
   });
 
   test('with the id of one that runs fails: ids are of one run', async () => {
@@ -178,7 +178,7 @@ describe('a nested workflow', () => {
     const first = await scene.submitWorkflow('a', { workflow_id: 'taken', name: 'first', steps });
     const { uid } = await scene.submitWorkflow('a', nested({ workflow_id: 'taken', steps }) as never);
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'CONFLICT' } });
-    expect(scene.scheduler('a').runs.byAlias('taken')?.record.uid).toBe(first.uid);
+    expect(scene.feed('a').runs.byAlias('taken')?.record.uid).toBe(first.uid);
   });
 
   test('in itself is nested only so deep', async () => {
@@ -215,7 +215,7 @@ describe('a nested workflow', () => {
       await scene.run(scene.scheduler('a').cancelWorkflow(uid, { reason: undefined, force }));
       expect((await scene.workflow('a', uid)).status).toBe('cancelled');
       await scene.until('it is ended', () => scene.scheduler('a').pool.running === 0);
-      expect(scene.scheduler('a').runs.live.size).toBe(0);
+      expect(scene.feed('a').runs.live.size).toBe(0);
     }
     expect(forces).toEqual([true, false]);
   });
@@ -223,10 +223,10 @@ describe('a nested workflow', () => {
   test('whose task is cancelled is cancelled too', async () => {
     const scene = await Scene.of(['a']);
     const { uid } = await scene.submitWorkflow('a', nested({ steps: [{ step_id: 's', action: 'approve' }] }) as never);
-    await scene.until('the nested one runs', () => scene.scheduler('a').runs.live.size === 2);
+    await scene.until('the nested one runs', () => scene.feed('a').runs.live.size === 2);
     await scene.run(scene.scheduler('a').cancelTask(`${uid}/inner/0`, NOT_FORCED));
-    expect(scene.scheduler('a').runs.live.size).toBe(0);
-    expect(scene.scheduler('a').tasks.live.size).toBe(0);
+    expect(scene.feed('a').runs.live.size).toBe(0);
+    expect(scene.feed('a').tasks.live.size).toBe(0);
   });
 
   test('goes on over a restart', async () => {
@@ -252,10 +252,10 @@ describe('a nested workflow', () => {
       ],
     });
     await scene.pass(1_900);
-    expect(scene.scheduler('a').runs.live.size).toBe(2);
+    expect(scene.feed('a').runs.live.size).toBe(2);
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'TIMEOUT' } });
-    expect(scene.scheduler('a').runs.live.size).toBe(0);
-    expect(scene.scheduler('a').tasks.live.size).toBe(0);
+    expect(scene.feed('a').runs.live.size).toBe(0);
+    expect(scene.feed('a').tasks.live.size).toBe(0);
   });
 
   test('that fails is tried again as its step says', async () => {
@@ -301,7 +301,7 @@ describe('a stopping run', () => {
     expect(await tasksOf(scene, uid)).toMatchObject({ fails: 'failed' });
     expect(Object.values(await tasksOf(scene, uid)).filter((status) => status === 'cancelled')).toHaveLength(4);
     await scene.until('nothing runs', () => scene.scheduler('a').pool.running === 0);
-    const { tasks, runs } = scene.scheduler('a');
+    const { tasks, runs } = scene.feed('a');
     expect([tasks.live.size, tasks.queue.size, runs.live.size]).toEqual([0, 0, 0]);
   });
 });
@@ -316,7 +316,7 @@ describe('an id', () => {
       steps: [{ step_id: 's', action: 'fn:work', inputs: { ms: 100 } }],
     });
     await scene.run(scene.scheduler('a').cancelTask(mine.uid, NOT_FORCED));
-    expect(scene.scheduler('a').tasks.byAlias('w:s')?.record.uid).toBe(`${uid}/s/0`);
+    expect(scene.feed('a').tasks.byAlias('w:s')?.record.uid).toBe(`${uid}/s/0`);
     await scene.endedWorkflow('a', uid);
   });
 

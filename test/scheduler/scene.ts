@@ -8,6 +8,7 @@
 import type { JsonValue } from '../../dag/errors.ts';
 import { parseWorkflow, requiresSchema, retrySchema } from '../../dag/schema.ts';
 import type { TaskSubmission, WorkflowSubmission } from '../../scheduler/api.ts';
+import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
 import type { TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { isTerminal } from '../../scheduler/records.ts';
 import type { Scheduler } from '../../scheduler/scheduler.ts';
@@ -45,6 +46,16 @@ export class Scene {
 
   scheduler(name: string): Scheduler {
     return this.peer(name).scheduler;
+  }
+
+  /** The feed of a peer's new work. */
+  feed(name: string): OwnedFeed {
+    return this.scheduler(name).feeds.main!;
+  }
+
+  /** How far the disk of a peer has come in that feed. */
+  head(name: string): number {
+    return this.peer(name).store.feeds.get(this.feed(name).feed_id)!.seq;
   }
 
   async pass(ms: number): Promise<void> {

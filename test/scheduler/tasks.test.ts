@@ -473,7 +473,7 @@ describe('tasks that are states of their records', () => {
 describe('counts', () => {
   test('tell queued and running tasks apart from those that wait for a person', async () => {
     const { scene } = await open([]);
-    const { tasks } = scene.scheduler('a');
+    const { tasks } = scene.feed('a');
     await scene.submit('a', hand());
     await scene.submit('a', task({ task_type: 'approve' }));
     const { uid } = await scene.submit('a', task({ task_type: 'fn:work', payload: { ms: 5_000 } }));
@@ -482,6 +482,6 @@ describe('counts', () => {
     await scene.ended('a', uid);
     expect(tasks.counts).toEqual({ queued: 1, running: 0 });
     await scene.restart('a');
-    expect(scene.scheduler('a').tasks.counts).toEqual({ queued: 1, running: 0 });
+    expect(scene.feed('a').tasks.counts).toEqual({ queued: 1, running: 0 });
   });
 });

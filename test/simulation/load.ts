@@ -44,7 +44,7 @@ export async function submitTask(
   };
   const { record } = await scheduler.submitTask(submission);
   await mustBeStored(mesh, owner, 'task', record.uid);
-  const mayFail = [...(once ? ['WORKER_LOST', 'FLAKY'] : []), ...(depends_on.length > 0 ? ['DEPENDENCY_FAILED'] : [])];
+  const mayFail = [...(once ? ['WORKER_LOST', 'OWNER_LOST', 'FLAKY'] : []), ...(depends_on.length > 0 ? ['DEPENDENCY_FAILED'] : [])];
   return { owner, kind: 'task', uid: record.uid, expected: payload, mayFail };
 }
 

@@ -4,7 +4,7 @@
  */
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import type { Evaluator, ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
-import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
+import { isTerminal, type Row, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -228,7 +228,7 @@ export class SimulatedMesh {
     const check = async () => {
       const still: typeof uids = [];
       for (const entry of open) {
-        const record = await this.peers.get(entry.owner)!.store.reader.get(entry.kind, entry.uid);
+        const record = await this.owned(entry.kind, entry.uid);
         if (record === undefined || !isTerminal(record.status)) still.push(entry);
       }
       open = still;
@@ -239,6 +239,16 @@ export class SimulatedMesh {
       await check();
     }
     return open.length === 0;
+  }
+
+  /** A record at the peer that owns it now. */
+  async owned(kind: 'task' | 'workflow', uid: string): Promise<TaskRecord | WorkflowRecord | undefined> {
+    for (const { store, scheduler, alive } of this.peers.values()) {
+      const row = alive ? await store.reader.row(uid) : undefined;
+      if (row === undefined || !scheduler.feeds.owned.has(row.feed_id) || row.record.kind !== kind) continue;
+      return row.record as TaskRecord | WorkflowRecord;
+    }
+    return undefined;
   }
 
   async task(owner: string, uid: string): Promise<TaskRecord | undefined> {

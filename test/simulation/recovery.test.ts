@@ -18,7 +18,6 @@ class FillingStore extends MemoryStore {
 
   constructor(disk: { full: boolean }) {
     super({
-      feed_id: 'f',
       sync: async () => {
         if (disk.full) throw new FlowmeshError('DISK_FULL', 'the simulated disk is full', { retryable: true });
       },

@@ -125,8 +125,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
 async function checkOutcomes(mesh: SimulatedMesh, accepted: readonly Accepted[], cancels: Cancels): Promise<string[]> {
   const failures: string[] = [];
   for (const { owner, kind, uid, expected, mayFail } of accepted) {
-    const { reader } = mesh.peers.get(owner)!.store;
-    const record = await reader.get(kind, uid);
+    const record = await mesh.owned(kind, uid);
     if (record === undefined) {
       failures.push(`P1: ${kind} ${uid} was accepted by ${owner} and is gone`);
       continue;

@@ -10,7 +10,7 @@ import type { ConnectionInfo, PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool } from '../../tools/route.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
-import { MemoryReader } from '../simulation/memory-reader.ts';
+import { keptRow, MemoryReader } from '../simulation/memory-reader.ts';
 
 /** 2026-01-01T01:00:00Z */
 export const NOW_MS = Date.UTC(2026, 0, 1, 1);
@@ -35,6 +35,8 @@ export class MeshOfDoubles {
     const known = this.all.get(self);
     if (known !== undefined) return known;
     const reader = new MemoryReader();
+    const feed_id = `feed-${self}`;
+    reader.apply({ type: 'own', feed_id, owned: true });
     let seq = 0;
     const scheduler = unless<SchedulerApi>('SchedulerApi', this.#scheduler(self, reader));
     const peers = unless<PeerDirectory>('PeerDirectory', {
@@ -49,7 +51,8 @@ export class MeshOfDoubles {
       calls: [],
       put(...records) {
         seq += 1;
-        for (const record of records) reader.put({ uid: record.uid, feed_id: `feed-${self}`, epoch: 1, seq, record });
+        const rows = records.map((record) => keptRow({ uid: record.uid, feed_id, epoch: 1, seq, record }));
+        reader.apply({ type: 'commit', feed_id, epoch: 1, seq }, rows);
       },
       context: {
         reader,
@@ -151,7 +154,7 @@ export function peerView(peer_id: string, fields: Partial<PeerView> = {}): PeerV
     state: {
       name: `name of ${peer_id}`,
       version: '0.1.0',
-      feed_ids: [],
+      feeds: [],
       workers: [worker],
       queued: 2,
       running: 1,
