@@ -1,8 +1,8 @@
 /**
  * Tasks and workflows that wait for others. What ends on this peer is told at once; what lives on another peer is
- * asked for with a batched `locate` every DEPENDENCY_POLL_MS.
+ * asked for with a batched `locate` every DEPENDENCY_POLL_MS. It may have come to this peer meanwhile, which is asked, too.
  */
-import { DEPENDENCY_POLL_MS, LOCATE_HOPS_MAX } from './limits.ts';
+import { DEPENDENCY_POLL_MS } from './limits.ts';
 import type { Locator } from './locator.ts';
 import type { Alias } from './messages.ts';
 import type { Clock, Log } from './ports.ts';
@@ -55,6 +55,12 @@ export class Dependencies {
     this.pollLater();
   }
 
+  /** A feed has another owner: what was of this peer may not be any more. Everything is asked for. */
+  doubt(): void {
+    for (const [key, entry] of this.awaited) this.remote.set(key, entry);
+    this.pollLater();
+  }
+
   /** A record of this peer, or one that was asked for, has ended. */
   ended(alias: Alias, status: string): void {
     const key = keyOf(alias);
@@ -102,11 +108,11 @@ export class Dependencies {
       this.remote.set(key, entry);
     }
     const aliases = asked.map(([, { alias }]) => alias);
-    const found = await this.locator.locate(aliases, LOCATE_HOPS_MAX);
+    const found = await this.locator.statusesOf(aliases);
     this.polling = false;
     for (const [position, alias] of aliases.entries()) {
-      const status = found[position]?.status;
-      if (status === undefined)
+      const status = found[position] ?? null;
+      if (status === null)
         this.log.debug({ alias }, 'no connected peer knows this dependency now; it is asked for again');
       else if (isTerminal(status)) this.ended(alias, status);
     }

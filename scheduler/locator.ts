@@ -136,6 +136,15 @@ export class Locator {
     return found;
   }
 
+  /** What records are, here or at connected peers; null where nobody knows one. */
+  async statusesOf(items: readonly Alias[]): Promise<(string | null)[]> {
+    const local = await Promise.all(items.map((alias) => this.lookUp(alias)));
+    const missing = items.filter((_alias, position) => local[position] === undefined);
+    const found = missing.length === 0 ? [] : await this.locate(missing, LOCATE_HOPS_MAX);
+    const elsewhere = new Map(missing.map((alias, position) => [alias, found[position]?.status ?? null]));
+    return items.map((alias, position) => local[position]?.status ?? elsewhere.get(alias) ?? null);
+  }
+
   private rememberVia(peer: string, via: string): void {
     this.vias.delete(peer);
     this.vias.set(peer, via);

@@ -153,6 +153,7 @@ export class OwnedFeed {
     }
     this.tasks.clear();
     this.runs.clear();
+    this.dependencies.doubt();
   }
 
   /** A record that has ended elsewhere is one of this feed now: whoever waits for it hears of it. */

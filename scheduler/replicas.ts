@@ -169,7 +169,9 @@ export class Replicas implements Copier {
     return count;
   }
 
-  private counts({ syncedAt, acked }: Follower): boolean {
+  private counts(follower: Follower | undefined): boolean {
+    if (follower === undefined) return false; // its membership is not on its way yet
+    const { syncedAt, acked } = follower;
     return syncedAt !== null && acked >= syncedAt;
   }
 
@@ -211,7 +213,7 @@ export class Replicas implements Copier {
       members.map(({ peer_id }) => peer_id),
     );
     const there = order.filter((peer) => this.isThere(peer));
-    const counted = there.filter((peer) => this.counts(this.followers.get(peer)!));
+    const counted = there.filter((peer) => this.counts(this.followers.get(peer)));
     const candidates = there.length < wanted ? this.candidates() : [];
     const added = candidates.slice(0, wanted - there.length);
     if (added.length > 0) {

@@ -8,6 +8,7 @@ import { type Gate, gate } from './scene.ts';
 
 const DISK_FULL = new FlowmeshError('DISK_FULL', 'the simulated disk is full', { retryable: true });
 const LONG_MS = 1_000;
+const FEED = 'feed';
 
 function record(uid: string, reason: string | null = null): QueueRecord {
   return { kind: 'queue', uid, paused: false, reason, paused_at: null };
@@ -18,23 +19,31 @@ function open(options: { beforeFlush?: (journal: Journal) => void } = {}) {
   const world = new World(1);
   const commits: { rows: Row[]; gate: Gate; fails: boolean }[] = [];
   const store = new MemoryStore({
-    feed_id: 'feed',
-    sync: async (rows) => {
-      const commit = { rows, gate: gate(), fails: false };
+    sync: async (operation) => {
+      if (operation.type !== 'commit') return;
+      const commit = { rows: operation.rows, gate: gate(), fails: false };
       commits.push(commit);
       await commit.gate.opened;
       if (commit.fails) throw DISK_FULL;
     },
   });
   const failures: unknown[] = [];
-  const journal: Journal = new Journal(
-    { store, clock: new SimulatedClock(world, 1), log: quiet },
-    { beforeFlush: () => options.beforeFlush?.(journal), onFailure: (error) => failures.push(error) },
-  );
+  const components = { store, clock: new SimulatedClock(world, 1), log: quiet, probe: () => {} };
+  /** A journal that goes on where the disk is. */
+  const begin = (): Journal => {
+    const journal = new Journal(
+      components,
+      { feed_id: FEED, epoch: 1, seq: store.feeds.get(FEED)?.seq ?? 0 },
+      { beforeFlush: () => options.beforeFlush?.(journal), onFailure: (error) => failures.push(error) },
+    );
+    return journal;
+  };
+  const journal = begin();
   const seen: string[] = [];
   /** A turn that writes `uids` and notes its release. */
-  const write = (name: string, ...uids: string[]) =>
-    journal
+  const write = (name: string, ...uids: string[]) => writeTo(journal, name, ...uids);
+  const writeTo = (to: Journal, name: string, ...uids: string[]) =>
+    to
       .turn((turn) => {
         for (const uid of uids) turn.put(record(uid));
         turn.after(() => seen.push(`effect of ${name}`));
@@ -45,7 +54,7 @@ function open(options: { beforeFlush?: (journal: Journal) => void } = {}) {
         () => seen.push(`refusal of ${name}`),
       );
   const settle = () => world.run(world.now + LONG_MS);
-  return { world, store, journal, commits, failures, seen, write, settle };
+  return { world, store, journal, begin, commits, failures, seen, write, writeTo, settle };
 }
 
 const uidsOf = (rows: readonly Row[]) => rows.map(({ uid }) => uid);
@@ -60,7 +69,7 @@ describe('group commit', () => {
     expect(new Set(commits[0]!.rows.map(({ seq }) => seq))).toEqual(new Set([1]));
     commits[0]!.gate.open();
     await settle();
-    expect(store.feed.seq).toBe(1);
+    expect(store.feeds.get(FEED)!.seq).toBe(1);
   });
 
   test('the last state of a record in a commit is the one that is written', async () => {
@@ -183,8 +192,8 @@ describe('a commit that fails', () => {
     expect(commits).toHaveLength(1);
   });
 
-  test('refuses every turn with its error until it is resumed, then goes on with the seq of the store', async () => {
-    const { journal, store, commits, seen, write, settle } = open();
+  test('refuses every turn with its error for good; the next journal goes on with the seq of the store', async () => {
+    const { journal, begin, store, commits, seen, write, writeTo, settle } = open();
     void write('failing', 'a');
     await settle();
     commits[0]!.fails = true;
@@ -193,9 +202,8 @@ describe('a commit that fails', () => {
     expect(journal.refused).toBe(DISK_FULL);
     await expect(journal.turn(() => 1)).rejects.toBe(DISK_FULL);
     await store.recover();
-    journal.resume();
-    expect(journal.refused).toBeNull();
-    void write('again', 'b');
+    expect(journal.refused).toBe(DISK_FULL);
+    void writeTo(begin(), 'again', 'b');
     await settle();
     commits[1]!.gate.open();
     await settle();
