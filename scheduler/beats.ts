@@ -140,12 +140,14 @@ export class Beats {
       this.parts.onClaims(peer, beat.state.feeds);
     }
     if (beat.state.waiting.length > 0) this.claim(entry.peer_id, beat.state.waiting, 'connected');
-    if (options.auto_connect) for (const { peer_id, addresses } of beat.knows) this.meet(peer_id, addresses);
+    if (!options.auto_connect) return;
+    for (const { peer_id, addresses } of beat.knows) if (addresses.length > 0) this.meet(peer_id, addresses);
   }
 
-  private meet(peer: string, addresses: string[]): void {
+  /** Connects to a peer that others know, if there is room and it was not tried just now. */
+  meet(peer: string, addresses: string[]): void {
     const { network, directory, options, log } = this.parts;
-    if (peer === network.self || addresses.length === 0 || directory.find(peer)?.connected === true) return;
+    if (peer === network.self || directory.find(peer)?.connected === true) return;
     if (network.connected().length >= options.target_connections || !this.mayDial(peer)) return;
     network.connect(peer, addresses).catch((error: unknown) => {
       log.debug({ peer, error }, 'a peer that another one knows cannot be reached');

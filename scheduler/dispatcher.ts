@@ -35,6 +35,8 @@ export interface DispatchHooks {
   turn(work: (turn: Turn) => void): void;
   dispatchSoon(): void;
   isPaused(): boolean;
+  /** Who may take over what is leased from here. */
+  heirs(): string[];
   /** Some tasks found no free slot. */
   onStarved(): void;
 }
@@ -204,7 +206,7 @@ export class Dispatcher {
     }
     for (const batch of batchesOf(ready, this.tasks)) {
       this.network
-        .request(peer, 'lease', { leases: batch }, REQUEST_DEADLINE_MS)
+        .request(peer, 'lease', { leases: batch, heirs: this.hooks.heirs() }, REQUEST_DEADLINE_MS)
         .then((answer) => this.refused(peer, refuseRequestSchema.parse(answer).items))
         .catch((error: unknown) => {
           // It may run there all the same: the worker's beats say, or their silence.

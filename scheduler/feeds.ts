@@ -42,6 +42,8 @@ interface FeedsParts {
   local(): Journal;
   makeOwned(feed: FeedRecord): OwnedFeed;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** Dials a peer, now and then. */
+  reach(peer: string): void;
   options: { takeover_ms: number; beat_interval_ms: number };
 }
 
@@ -278,9 +280,10 @@ export class Feeds {
     const { network, directory, log } = this.parts;
     const claim = { feed_id: owned.feed_id, line: currentLine(owned.feed) };
     for (const { peer_id } of directory.connected()) {
-      network.request(peer_id, 'takeover', claim, INQUIRY_DEADLINE_MS).then(
-        (answer) => {
-          const { holding } = takeoverAnswerSchema.parse(answer);
+      const answer = network.request(peer_id, 'takeover', claim, INQUIRY_DEADLINE_MS);
+      const said = answer.then((value) => takeoverAnswerSchema.parse(value));
+      said.then(
+        ({ holding }) => {
           owned.turn((turn) => owned.tasks.loseLeasesBut(turn, peer_id, holding));
         },
         (error: unknown) => log.debug({ peer_id, err: error }, 'a worker did not say what it holds; its beats will'),
@@ -345,11 +348,18 @@ export class Feeds {
     await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
   }
 
-  /** Workers bring what they run of a feed to whoever owns it now. */
-  private bringResults(feedId: string): void {
+  /** Workers bring what they run of a feed to whoever owns it now. False when that is not known. */
+  private bringResults(feedId: string): boolean {
     const { directory, pool, network } = this.parts;
     const owner = this.owned.has(feedId) ? network.self : directory.ownerOfFeed((id) => id === feedId)?.peer_id;
     if (owner !== undefined) pool.reassign(feedId, owner);
+    return owner !== undefined;
+  }
+
+  /** Those that may have taken it over are greeted: they say so. */
+  private lookForOwner(feedId: string): void {
+    if (this.bringResults(feedId)) return;
+    for (const heir of this.parts.pool.heirsOf(feedId)) this.parts.reach(heir);
   }
 
   /** Does one thing with a feed at a time; what comes meanwhile is not done: its cause comes again. */
@@ -370,6 +380,8 @@ export class Feeds {
     this.noticeCut();
     for (const feed of this.owned.values()) feed.replicas.mend();
     for (const feedId of this.asking.keys()) this.ask(feedId);
+    for (const feedId of this.parts.pool.feeds()) this.lookForOwner(feedId);
+    this.parts.pool.forgetHeirs();
     for (const copy of this.parts.copies.all()) if (this.isMine(copy)) this.takeOver(copy.feed_id);
   }
 

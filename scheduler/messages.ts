@@ -90,7 +90,11 @@ export const leaseSchema = leaseTokenSchema.extend({
 export type Lease = z.infer<typeof leaseSchema>;
 
 /** Answered with a `refuse`: what of them the worker does not take. */
-export const leaseRequestSchema = z.object({ leases: z.array(leaseSchema).max(256) });
+export const leaseRequestSchema = z.object({
+  leases: z.array(leaseSchema).max(256),
+  /** Who may own the feed of the leases next: where a result goes when their owner is gone. */
+  heirs: z.array(id).max(64),
+});
 
 export const progressSchema = z.object({
   items: z.array(

@@ -101,7 +101,13 @@ export class OwnedFeed {
     });
     this.dispatcher = new Dispatcher(
       { clock, random, network, directory, tasks: this.tasks, runs: this.runs, pool, log, probe },
-      { turn, dispatchSoon, isPaused: hooks.isPaused, onStarved: hooks.onStarved },
+      {
+        turn,
+        dispatchSoon,
+        isPaused: hooks.isPaused,
+        heirs: () => this.feed.followers.filter(({ synced }) => synced).map(({ peer_id }) => peer_id),
+        onStarved: hooks.onStarved,
+      },
       options.beat_interval_ms,
     );
   }

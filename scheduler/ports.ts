@@ -84,6 +84,13 @@ export interface Reader {
    * Of one feed, owned or not.
    */
   oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]>;
+  /** How many terminal workflows, or tasks, of one feed, owned or not, belong to no other record. */
+  countRoots(kind: 'workflow' | 'task', feed_id: string): Promise<number>;
+  /**
+   * Uids that begin with `uid` and a slash (the steps, tasks and logs of a workflow; the log of a task) and come after
+   * `after`, in order. Without tombstones. Of any feed.
+   */
+  parts(uid: string, after: string, limit: number): Promise<string[]>;
   /** Newest first (`created_at`, then uid). */
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;
   list(query: ListQuery & { kind: 'task' }): Promise<{ records: TaskRecord[]; total: number }>;

@@ -72,10 +72,10 @@ export async function receive(
     case 'describe':
       return to.describe() as unknown as JsonObject;
     case 'lease': {
-      const { leases } = read(leaseRequestSchema, method, params);
+      const { leases, heirs } = read(leaseRequestSchema, method, params);
       const items = entry.leaving
         ? to.pool.refuse(leases, 'the connection is about to be closed')
-        : to.pool.accept(peer, leases);
+        : to.pool.accept(peer, leases, heirs);
       return { items } as unknown as JsonObject;
     }
     case 'refuse': {

@@ -127,10 +127,12 @@ export class Replicas implements Copier {
   private push(peer: string, follower: Follower, commit: { prev_seq: number; head_seq: number; rows: Row[] }): void {
     follower.inFlight++;
     const message = { feed_id: this.current.feed_id, line: currentLine(this.current), ...commit };
-    this.network.request(peer, 'push', message as unknown as JsonObject, REQUEST_DEADLINE_MS).then(
-      (answer) => {
+    const answer = this.network.request(peer, 'push', message as unknown as JsonObject, REQUEST_DEADLINE_MS);
+    const acknowledged = answer.then((value) => pushAnswerSchema.parse(value));
+    acknowledged.then(
+      ({ seq }) => {
         follower.inFlight--;
-        this.acknowledged(peer, follower, pushAnswerSchema.parse(answer).seq);
+        this.acknowledged(peer, follower, seq);
       },
       (error: unknown) => {
         follower.inFlight--;

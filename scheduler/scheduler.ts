@@ -172,6 +172,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       pool: this.pool,
       copies: this.copies,
       local: () => this.local,
+      reach: (peer) => this.beats.meet(peer, []),
       options: this.options,
       makeOwned: (feed) =>
         new OwnedFeed({ ...owning, pool: this.pool, dependencies: this.dependencies }, feed, this.options, {

@@ -57,6 +57,8 @@ export class WorkerPool {
   private readonly workers = new Map<string, WorkerSlots>();
   private readonly attempts = new Map<string, Attempt>();
   private readonly kept: KeptResults;
+  /** By feed: who may own it next. */
+  private readonly heirs = new Map<string, readonly string[]>();
   /** The process stops: no worker here takes anything any more. */
   private leaving = false;
 
@@ -147,6 +149,17 @@ export class WorkerPool {
     return feeds;
   }
 
+  /** Who may know where results of a feed go. */
+  heirsOf(feedId: string): readonly string[] {
+    return this.heirs.get(feedId) ?? [];
+  }
+
+  /** Forgets the heirs of feeds of which nothing is here any more. */
+  forgetHeirs(): void {
+    const feeds = this.feeds();
+    for (const feedId of this.heirs.keys()) if (!feeds.has(feedId)) this.heirs.delete(feedId);
+  }
+
   /** A feed has another owner: it gets the results. */
   reassign(feedId: string, owner: string): void {
     for (const attempt of this.attempts.values()) if (attempt.lease.feed_id === feedId) attempt.owner = owner;
@@ -158,8 +171,12 @@ export class WorkerPool {
     return leases.map((lease) => ({ ...tokenOf(lease), reason: 'busy', message }));
   }
 
-  /** Starts what it can; returns the rest with reasons. */
-  accept(owner: string, leases: readonly Lease[]): Refusal[] {
+  /**
+   * Starts what it can; returns the rest with reasons.
+   * @param heirs who may own the leases' feed when this owner is gone
+   */
+  accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = []): Refusal[] {
+    for (const { feed_id } of leases) this.heirs.set(feed_id, heirs);
     const refused: Refusal[] = [];
     for (const lease of leases) {
       const key = keyOf(lease);

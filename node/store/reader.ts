@@ -52,6 +52,9 @@ const STATEMENTS = {
     ORDER BY seq, uid LIMIT ${READ_ROWS_MAX}`,
   oldest: `SELECT uid FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL AND feed_id = ? AND kind = ?
     AND created_at < ? ORDER BY created_at, uid LIMIT ?`,
+  countRoots: `SELECT count(*) AS n FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL
+    AND created_at IS NOT NULL AND feed_id = ? AND kind = ?`,
+  parts: `SELECT uid FROM rows WHERE uid > ? AND uid < ? AND kind <> 'tombstone' ORDER BY uid LIMIT ?`,
   queuedAbove: `SELECT count(*) AS n ${QUEUED} AND priority > ?`,
   queuedBefore: `SELECT count(*) AS n ${QUEUED} AND priority = ? AND (created_at, uid) < (?, ?)`,
   countActive: `SELECT status, count(*) AS n FROM rows INDEXED BY active
@@ -123,6 +126,17 @@ class SqliteReader implements Reader {
 
   async oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]> {
     return this.#read(() => this.#statements.oldest.all(feed_id, kind, before, limit).map(({ uid }) => String(uid)));
+  }
+
+  async countRoots(kind: 'workflow' | 'task', feed_id: string): Promise<number> {
+    return this.#read(() => Number(this.#statements.countRoots.get(feed_id, kind)?.['n']));
+  }
+
+  async parts(uid: string, after: string, limit: number): Promise<string[]> {
+    const first = `${uid}/`;
+    const from = after > first ? after : first;
+    // The character that follows the slash.
+    return this.#read(() => this.#statements.parts.all(from, `${uid}0`, limit).map((found) => String(found['uid'])));
   }
 
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;

@@ -40,7 +40,7 @@ export const STEADY_COLUMNS: readonly string[] = ['uid', 'kind', 'alias', 'paren
  *   by_parent  children
  *   by_seq     changes; all rows of a feed, to drop it
  *   active     active, queuePosition, counts of what is not ended; the tombstones of a feed, to sweep them
- *   roots      oldest
+ *   roots      oldest, countRoots
  *   listed     list: all filters and the order from the index alone
  *   ended      counts, averages and history of what is ended
  */

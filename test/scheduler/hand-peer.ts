@@ -103,7 +103,15 @@ export class HandPeer {
     if (own !== undefined) return await own(params, from);
     if (method === 'lease') return { items: [] };
     if (method === 'locate') return { found: (params['items'] as JsonValue[]).map(() => null) };
+    // It takes every commit, as if it had a disk, and has nothing to show when it is asked.
+    if (method === 'push') return { seq: params['head_seq']! };
+    if (method === 'pull') return { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
+    if (method === 'takeover') return { holding: this.holdingOf(params['feed_id']!) };
     return {};
+  }
+
+  private holdingOf(feedId: JsonValue): JsonValue {
+    return this.holding.filter(({ feed_id }) => feed_id === feedId) as unknown as JsonValue;
   }
 
   /** Sends what it likes. */

@@ -116,12 +116,28 @@ export class MemoryReader implements Reader {
   }
 
   async oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]> {
-    const matching = this.#of(feed_id).filter(
-      ({ row, index: { parent, status, created_at } }) =>
-        row.record.kind === kind && parent === null && isTerminal(status ?? '') && (created_at ?? before) < before,
-    );
+    const matching = this.#roots(kind, feed_id).filter(({ index: { created_at } }) => (created_at ?? before) < before);
     const page = matching.sort((a, b) => newestFirst(b, a)).slice(0, limit);
     return page.map(({ row }) => row.uid);
+  }
+
+  async countRoots(kind: 'workflow' | 'task', feed_id: string): Promise<number> {
+    return this.#roots(kind, feed_id).length;
+  }
+
+  async parts(uid: string, after: string, limit: number): Promise<string[]> {
+    const found: string[] = [];
+    for (const { row } of this.#kept.values()) {
+      if (row.uid.startsWith(`${uid}/`) && row.uid > after && row.record.kind !== 'tombstone') found.push(row.uid);
+    }
+    return found.sort(compare).slice(0, limit);
+  }
+
+  /** Terminal, and of no other record. */
+  #roots(kind: RecordKind, feed_id: string): KeptRow[] {
+    return this.#of(feed_id).filter(
+      ({ row, index: { parent, status } }) => row.record.kind === kind && parent === null && isTerminal(status ?? ''),
+    );
   }
 
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;
