@@ -18,6 +18,8 @@ import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,
   COPIES_MAX,
+  HISTORY_DAYS_DEFAULT,
+  HISTORY_ROOTS_DEFAULT,
   OFFER_INTERVAL_MS,
   TAKEOVER_MS,
   WORKER_SLOTS_MAX,
@@ -31,6 +33,8 @@ const CONNECTIONS_MAX = 1_000;
 const BOOTSTRAP_ADDRESSES_MAX = 100;
 const BYTES_PER_GIB = 2 ** 30;
 const SLOTS_DEFAULT_MIN = 4;
+const HISTORY_DAYS_MAX = 36_500;
+const HISTORY_ROOTS_MAX = 10_000_000;
 const TUNING_MS_MIN = 10;
 const TUNING_MS_MAX = 600_000;
 
@@ -178,6 +182,18 @@ const common = {
     .max(COPIES_MAX, `must be at most ${COPIES_MAX}`)
     .default(COPIES_DEFAULT)
     .describe('Disks that keep what is accepted here, the own one among them, when its submit does not say'),
+  history_days: z
+    .number('must be a number')
+    .min(0, 'must be at least 0')
+    .max(HISTORY_DAYS_MAX, `must be at most ${HISTORY_DAYS_MAX}`)
+    .default(HISTORY_DAYS_DEFAULT)
+    .describe('Days after their end for which workflows and tasks that were accepted here are kept'),
+  history_max: z
+    .int('must be a whole number')
+    .min(0, 'must be at least 0')
+    .max(HISTORY_ROOTS_MAX, `must be at most ${HISTORY_ROOTS_MAX}`)
+    .default(HISTORY_ROOTS_DEFAULT)
+    .describe('Ended workflows and tasks that are kept; the oldest beyond this are forgotten sooner'),
   takeover_ms: durationSchema
     .default(TAKEOVER_MS)
     .describe('A silent peer is given up, and its work taken over, after this many milliseconds'),
@@ -253,6 +269,8 @@ export const OPTIONS: readonly Option[] = [
   option('auto_connect', '--no-auto-connect', 'boolean', 'Mesh'),
   option('target_connections', '--target-connections <count>', 'number', 'Mesh'),
   option('copies', '--copies <count>', 'number', 'Mesh'),
+  option('history_days', '--history-days <days>', 'number', 'Mesh'),
+  option('history_max', '--history-max <count>', 'number', 'Mesh'),
   option('data_dir', '--data-dir <folder>', 'string', 'Place'),
   option('name', '--name <name>', 'string', 'Place'),
   option('listen', '--listen <multiaddr...>', 'list', 'Place'),

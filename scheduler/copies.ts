@@ -13,7 +13,7 @@ import { NoCopyError, StaleOwnerError } from './errors.ts';
 import type { Turn } from './journal.ts';
 import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq, members } from './lineage.ts';
-import { type PullAnswer, type Push, pullAnswerSchema } from './messages.ts';
+import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from './messages.ts';
 import type { Clock, Network } from './ports.ts';
 import { type FeedRecord, LOCAL_FEED, type Row } from './records.ts';
 import type { Writes } from './watched-store.ts';
@@ -128,7 +128,8 @@ export class Copies {
 
   /** @returns once the commit is on its way to the disk; `durable` when it is there */
   private async take(peer: string, push: Push): Promise<{ durable: Promise<void>; seq: number }> {
-    const { feed_id, line, prev_seq, head_seq, rows } = push;
+    const { feed_id, line, prev_seq, head_seq } = push;
+    const rows = rowsOf(feed_id, push.rows);
     const copy = this.copies.get(feed_id);
     const known = copy?.feed == null ? null : currentLine(copy.feed);
     const order = known === null ? 1 : compareLines(line, known);
@@ -145,11 +146,15 @@ export class Copies {
   private keep(copy: Copy, rows: Row[]): Promise<void> {
     this.probe('copy:before');
     copy.cursor = rows.at(-1)!.seq;
+    const before = copy.feed;
     for (const { record } of rows) if (record.kind === 'feed') copy.feed = record;
-    const done = this.store.commit(rows);
+    const { feed } = copy;
+    const kept = this.store.commit(rows);
+    if (feed === null) return kept; // it is in one of the next pages
+    const swept = feed.pruned_to_seq > (before?.pruned_to_seq ?? 0);
+    const done = swept ? kept.then(() => this.store.sweep(feed.feed_id, feed.pruned_to_seq)) : kept;
     const { self } = this.network;
-    if (copy.feed!.followers.some(({ peer_id }) => peer_id === self) || currentLine(copy.feed!).owner === self)
-      return done;
+    if (feed.followers.some(({ peer_id }) => peer_id === self) || currentLine(feed).owner === self) return done;
     // The set is served by others now: what nobody asks for is not kept.
     return done.then(() => this.forget(copy.feed_id));
   }
@@ -180,7 +185,7 @@ export class Copies {
         copy = await this.takeUp(feedId);
         continue;
       }
-      const rows = [...tail, ...answer.rows];
+      const rows = [...tail, ...rowsOf(feedId, answer.rows)];
       const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);
       tail = rows.slice(cut);
       if (cut > 0) await this.keepPage(copy, rows.slice(0, cut), answer.head_seq);
@@ -259,7 +264,7 @@ export class Copies {
     const copy = this.copies.get(feed_id);
     return {
       feed,
-      rows,
+      rows: rowMessages(rows),
       whole: next === undefined || next.seq !== last!.seq,
       head_seq: feeds.get(feed_id)?.seq ?? 0,
       complete: copy === undefined || this.isComplete(copy),

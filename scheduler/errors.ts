@@ -129,6 +129,17 @@ export class NotOwnerError extends FlowmeshError {
   }
 }
 
+/** P7: what comes from the other side of a partition does not fit in memory now; its peer keeps it and tries again. */
+export class HandOverFullError extends FlowmeshError {
+  constructor(value: number, maximum: number) {
+    super(
+      'HAND_OVER_FULL',
+      `what other peers hand over takes ${value} bytes, more than ARRIVING_BYTES_MAX (${maximum}); it stays where it is and is brought again`,
+      { retryable: true, details: { limit: 'ARRIVING_BYTES_MAX', value, maximum } },
+    );
+  }
+}
+
 /** A feed cannot be read from a peer. Never seen by users. */
 export class NoCopyError extends FlowmeshError {
   constructor(feedId: string, peer: string, why: string) {

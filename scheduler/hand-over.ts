@@ -10,10 +10,10 @@
  */
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
-import { PeerUnreachableError } from './errors.ts';
+import { HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { HAND_OVER_BYTES, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
+import { ARRIVING_BYTES_MAX, HAND_OVER_BYTES, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias } from './messages.ts';
@@ -44,8 +44,8 @@ type Records = ReadonlyMap<string, FlowRecord>;
 
 export class HandOver {
   private readonly parts: HandOverParts;
-  /** Records of roots whose last part has not come. */
-  private readonly arriving = new Map<string, FlowRecord[]>();
+  /** Records of roots whose last part has not come: of each peer and feed one root, they come one after the other. */
+  private readonly arriving = new Map<string, { root_uid: string; records: FlowRecord[]; bytes: number }>();
 
   constructor(parts: HandOverParts) {
     this.parts = parts;
@@ -88,19 +88,28 @@ export class HandOver {
     }
   }
 
-  /** A peer brings a part of what it wrote. Resolves when it is durable here, after the last part. */
+  /**
+   * A peer brings a part of what it wrote. Resolves when it is durable here, after the last part.
+   * @throws HandOverFullError
+   */
   async receive(
     peer: string,
     feed: OwnedFeed,
     { line, root_uid, records, last }: { line: Line; root_uid: string; records: FlowRecord[]; last: boolean },
   ): Promise<void> {
-    const key = `${peer} ${feed.feed_id} ${root_uid}`;
-    const all = [...(this.arriving.get(key) ?? []), ...records];
+    const key = `${peer} ${feed.feed_id}`;
+    const known = this.arriving.get(key);
+    const before = known?.root_uid === root_uid ? known : { root_uid, records: [], bytes: 0 };
+    this.arriving.delete(key);
+    const all = [...before.records, ...records];
     if (!last) {
-      this.arriving.set(key, all);
+      const bytes = before.bytes + jsonBytes(records as unknown as JsonValue);
+      let sum = bytes;
+      for (const arriving of this.arriving.values()) sum += arriving.bytes;
+      if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError(sum, ARRIVING_BYTES_MAX); // P7
+      this.arriving.set(key, { root_uid, records: all, bytes });
       return;
     }
-    this.arriving.delete(key);
     const theirs = new Map(all.map((record) => [record.uid, record]));
     while (!(await this.merge(feed, line, root_uid, theirs)));
   }

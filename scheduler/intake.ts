@@ -24,7 +24,7 @@ import {
 import type { Feeds } from './feeds.ts';
 import { contentHash, isoTime, makeId, makeUid } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_TASKS_MAX } from './limits.ts';
+import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import type { LocalRecord, Locator } from './locator.ts';
@@ -81,6 +81,7 @@ export class Intake {
         const durability = { copies: at?.replicas.copies ?? 1, wanted: record.copies };
         return { record, duplicate: true, durability, estimated_start_time: this.estimateOf(feed, record) };
       }
+      this.checkBacklog(feed);
       runs.checkRoom();
       const waits = await this.dependenciesOf('workflow', workflow.dependencies);
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
@@ -102,15 +103,15 @@ export class Intake {
         return live;
       });
       if (live.record.awaits_copies) await this.confirm(feed, live, kept);
-      const durability = { copies: kept, wanted: this.wantedNow(wanted) };
+      const durability = { copies: kept, wanted: copies ?? this.wantedByDefault() };
       const { record } = live;
       return { record, duplicate: false, durability, estimated_start_time: this.estimateOf(feed, record) };
     });
   }
 
   /** P1: a mesh of one peer can keep one copy, and by default nobody asks it for more. */
-  private wantedNow(wanted: number): number {
-    return wanted === this.parts.copies && this.parts.feeds.isAlone() ? 1 : wanted;
+  private wantedByDefault(): number {
+    return this.parts.feeds.isAlone() ? 1 : this.parts.copies;
   }
 
   /** Lets a workflow begin that required copies, or ends it. @throws TooFewCopiesError when it has too few */
@@ -187,12 +188,19 @@ export class Intake {
       const uid = makeUid(parts.random, wall);
       const record = newTask({ ...submission, copies: parts.copies }, task_id, content_hash, uid, wall);
       const { receipt, copies } = await this.createTask(feed, record, waits);
-      return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedNow(record.copies) } };
+      return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedByDefault() } };
     });
   }
 
-  private checkRoom({ tasks }: OwnedFeed): void {
-    const held = tasks.live.size;
+  /** P7: a disk or a follower that is too slow for what comes holds back what comes. */
+  private checkBacklog({ journal: { backlog } }: OwnedFeed): void {
+    if (backlog < JOURNAL_BACKLOG_MAX) return;
+    throw new QueueFullError('too much waits for the disk or for copies', 'JOURNAL_BACKLOG_MAX', backlog);
+  }
+
+  private checkRoom(feed: OwnedFeed): void {
+    this.checkBacklog(feed);
+    const held = feed.tasks.live.size;
     if (held >= ACTIVE_TASKS_MAX) throw new QueueFullError('the queue is full', 'ACTIVE_TASKS_MAX', held);
   }
 

@@ -70,6 +70,10 @@ export class Journal implements Turn {
   private deferred = false;
   private frozen = false;
   private refusal: unknown = null;
+  /** The last commit that has a tombstone; of those before this journal, any may have. */
+  private lastTombstone: number;
+  /** Rows and effects of what is held and committing. */
+  private waiting = 0;
 
   /** @param feed which feed is written, in which epoch, and how far it has come */
   constructor(
@@ -84,6 +88,7 @@ export class Journal implements Turn {
     this.hooks = hooks;
     this.feed = { feed_id: feed.feed_id, epoch: feed.epoch };
     this.seq = feed.seq;
+    this.lastTombstone = feed.seq;
   }
 
   /** Every commit from now on is brought to other disks by `copier`; it calls `copied` when one got there. */
@@ -94,6 +99,16 @@ export class Journal implements Turn {
   /** The last commit that was begun. */
   get head(): number {
     return this.seq;
+  }
+
+  /** Tombstones are in commits up to this one. */
+  get tombstones(): number {
+    return this.lastTombstone;
+  }
+
+  /** Rows and effects that wait for the disk or for copies (P7). */
+  get backlog(): number {
+    return this.waiting + sizeOf(this.next);
   }
 
   /**
@@ -169,6 +184,7 @@ export class Journal implements Turn {
     this.refusal = error;
     const waiting = [...this.held, this.committing, this.next];
     this.held.length = 0;
+    this.waiting = 0;
     this.committing = null;
     this.next = emptyBatch();
     this.cancelDeadline?.();
@@ -181,6 +197,7 @@ export class Journal implements Turn {
     const batch = this.next;
     if (batch.records.size === 0 && batch.effects.length === 0) return;
     this.next = emptyBatch();
+    this.waiting += sizeOf(batch);
     if (batch.records.size === 0) {
       batch.seq = this.seq;
       this.hold(batch);
@@ -191,7 +208,11 @@ export class Journal implements Turn {
     batch.seq = ++this.seq;
     const rows: Row[] = [];
     const { feed_id, epoch } = this.feed;
-    for (const record of batch.records.values()) rows.push({ uid: record.uid, feed_id, epoch, seq: batch.seq, record });
+    for (const record of batch.records.values()) {
+      // Its text is made once for every disk that it goes to.
+      rows.push({ uid: record.uid, feed_id, epoch, seq: batch.seq, record, text: JSON.stringify(record) });
+      if (record.kind === 'tombstone') this.lastTombstone = batch.seq;
+    }
     // Side by side: whoever takes the feed over asks every disk, so one that is ahead of the owner's does no harm.
     this.copier.ship({ seq: batch.seq, rows });
     this.store.commit(rows).then(
@@ -230,6 +251,7 @@ export class Journal implements Turn {
         return;
       }
       this.held.shift();
+      this.waiting -= sizeOf(batch);
       this.release(batch, copies);
     }
     this.cancelDeadline?.();
@@ -248,6 +270,10 @@ export class Journal implements Turn {
     }
     this.probe('release:after');
   }
+}
+
+function sizeOf({ records, effects }: Batch): number {
+  return records.size + effects.length;
 }
 
 function emptyBatch(): Batch {

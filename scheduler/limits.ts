@@ -105,3 +105,27 @@ export const CUT_OFF_PATIENCE = 3;
 export const HAND_OVER_BYTES = 4 * 1024 * 1024;
 /** Results of another history that wait for their task to be made here. */
 export const OFFERED_RESULTS_MAX = 10_000;
+/** Records of a hand-over whose last part has not come, as JSON, of all peers together. */
+export const ARRIVING_BYTES_MAX = 256 * 1024 * 1024;
+/** Rows and answers of one feed that wait for the disk or for copies; no submit is accepted beyond it. */
+export const JOURNAL_BACKLOG_MAX = 100_000;
+/** Days after its end for which a workflow or task is kept, unless the peer is told otherwise. */
+export const HISTORY_DAYS_DEFAULT = 30;
+/** Ended workflows and tasks of clients kept in one feed, unless the peer is told otherwise. */
+export const HISTORY_ROOTS_DEFAULT = 100_000;
+/** What has ended is kept for this long, however many there are. */
+export const HISTORY_GRACE_MS = 60_000;
+/** How often a peer looks whether its history is to be cut back. */
+export const RETENTION_INTERVAL_MS = 30_000;
+/** Ended workflows and tasks looked at before others get their turn. */
+export const PRUNED_ROOTS_PAGE = 64;
+/** Rows forgotten in one commit. */
+export const PRUNED_ROWS_MAX = 500;
+/** The turn that others get then. */
+export const PRUNE_PAUSE_MS = 10;
+/** What is left of a forgotten row is kept for this long, and longer until every copy has it, */
+export const TOMBSTONES_KEPT_MS = 600_000;
+/** but no longer than this. */
+export const TOMBSTONES_KEPT_MS_MAX = 24 * 3_600_000;
+/** Unregistered workers that a peer remembers. */
+export const OFFLINE_WORKERS_MAX = 256;

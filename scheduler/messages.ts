@@ -3,6 +3,7 @@
  * The sender is the connection's PeerId, so no message carries one about itself (P9).
  */
 import { z } from 'zod';
+import { FlowmeshError } from '../dag/errors.ts';
 import { requiresSchema } from '../dag/schema.ts';
 import {
   errorSchema,
@@ -12,6 +13,7 @@ import {
   logLineSchema,
   placementSchema,
   RECORD_KINDS,
+  type Row,
   recordSchema,
 } from './records.ts';
 
@@ -162,15 +164,35 @@ export const locateAnswerSchema = z.object({
 });
 export type Located = NonNullable<z.infer<typeof locateAnswerSchema>['found'][number]>;
 
-/** Rows are kept as they come; the peer that takes their feed over reads them, as it reads its own. */
-const rowMessageSchema = z.object({
-  uid: id,
-  feed_id: id,
-  epoch: count,
-  seq: count,
-  record: z.custom<FlowRecord>((value) => recordHeadSchema.safeParse(value).success, 'is no record'),
-});
-const recordHeadSchema = z.looseObject({ kind: z.enum(RECORD_KINDS), uid: id });
+/** A row travels as its record's JSON, which is made once for every disk and every follower. */
+const rowMessageSchema = z.object({ epoch: count, seq: count, text: z.string() });
+export type RowMessage = z.infer<typeof rowMessageSchema>;
+const KINDS = new Set<unknown>(RECORD_KINDS);
+
+export function rowMessages(rows: readonly Row[]): RowMessage[] {
+  return rows.map(({ epoch, seq, record, text }) => ({ epoch, seq, text: text ?? JSON.stringify(record) }));
+}
+
+/**
+ * Rows are kept as they come: the peer that takes their feed over reads them as it reads its own.
+ * @throws FlowmeshError INVALID_MESSAGE for what is no record
+ */
+export function rowsOf(feed_id: string, messages: readonly RowMessage[]): Row[] {
+  return messages.map(({ epoch, seq, text }) => {
+    const record = readRecord(text);
+    return { uid: record.uid, feed_id, epoch, seq, record, text };
+  });
+}
+
+function readRecord(text: string): FlowRecord {
+  try {
+    const record: FlowRecord = JSON.parse(text);
+    if (KINDS.has(record.kind) && typeof record.uid === 'string') return record;
+  } catch {
+    // Not JSON is no record either.
+  }
+  throw new FlowmeshError('INVALID_MESSAGE', 'a row does not hold a record of this version');
+}
 
 /** A commit of a feed for a follower, in a line of the sender's. Without rows: the follower is to catch up by itself. */
 export const pushRequestSchema = z.object({

@@ -307,6 +307,8 @@ export interface Row {
   epoch: number;
   seq: number;
   record: FlowRecord;
+  /** The record as JSON, where it is known already: what a store writes and a follower is sent. */
+  text?: string;
 }
 
 /** The feed of what a peer remembers of itself. It has no copies. */

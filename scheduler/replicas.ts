@@ -12,7 +12,7 @@ import type { Directory } from './directory.ts';
 import type { Copier } from './journal.ts';
 import { BEATS_MISSED_MAX, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine, withFollowers } from './lineage.ts';
-import { pushAnswerSchema } from './messages.ts';
+import { pushAnswerSchema, rowMessages } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
 import type { FeedRecord, Row } from './records.ts';
 import { rendezvous } from './rendezvous.ts';
@@ -126,7 +126,9 @@ export class Replicas implements Copier {
 
   private push(peer: string, follower: Follower, commit: { prev_seq: number; head_seq: number; rows: Row[] }): void {
     follower.inFlight++;
-    const message = { feed_id: this.current.feed_id, line: currentLine(this.current), ...commit };
+    const { rows, ...place } = commit;
+    const line = currentLine(this.current);
+    const message = { feed_id: this.current.feed_id, line, ...place, rows: rowMessages(rows) };
     const answer = this.network.request(peer, 'push', message as unknown as JsonObject, REQUEST_DEADLINE_MS);
     const acknowledged = answer.then((value) => pushAnswerSchema.parse(value));
     acknowledged.then(
@@ -175,6 +177,13 @@ export class Replicas implements Copier {
     if (follower === undefined) return false; // its membership is not on its way yet
     const { syncedAt, acked } = follower;
     return syncedAt !== null && acked >= syncedAt;
+  }
+
+  /** The last commit that every follower has on its disk; Infinity without followers. */
+  get ackedByAll(): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (const { acked } of this.followers.values()) least = Math.min(least, acked);
+    return least;
   }
 
   /** Whoever is there is a follower or can become one. */

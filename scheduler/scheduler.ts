@@ -37,6 +37,8 @@ import { Journal, type Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,
+  HISTORY_DAYS_DEFAULT,
+  HISTORY_ROOTS_DEFAULT,
   LEAVE_WAIT_MS,
   OFFER_CLASSES_MAX,
   OFFER_INTERVAL_MS,
@@ -50,6 +52,7 @@ import type { Clock, Evaluator, Executors, Log, Network, NetworkEvents, Random, 
 import { QueueState } from './queue-state.ts';
 import { receive } from './receive.ts';
 import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
+import { Retention } from './retention.ts';
 import { StoreRecovery } from './store-recovery.ts';
 import { watchedStore } from './watched-store.ts';
 import { WorkerPool } from './worker.ts';
@@ -75,6 +78,10 @@ export interface SchedulerOptions {
   worker: { worker_id?: string | undefined; slots: number; labels: string[]; cpu_cores: number; memory_gb: number };
   /** Disks that keep a record, this peer's among them, when its submit does not say. Default COPIES_DEFAULT. */
   copies?: number | undefined;
+  /** Days after its end for which a workflow or task is kept. Default HISTORY_DAYS_DEFAULT. */
+  history_days?: number | undefined;
+  /** Ended workflows and tasks of clients kept in one feed. Default HISTORY_ROOTS_DEFAULT. */
+  history_max?: number | undefined;
   takeover_ms?: number | undefined;
   beat_interval_ms?: number | undefined;
   offer_interval_ms?: number | undefined;
@@ -127,6 +134,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.options = {
       ...options,
       copies: options.copies ?? COPIES_DEFAULT,
+      history_days: options.history_days ?? HISTORY_DAYS_DEFAULT,
+      history_max: options.history_max ?? HISTORY_ROOTS_DEFAULT,
       takeover_ms: options.takeover_ms ?? TAKEOVER_MS,
       beat_interval_ms: options.beat_interval_ms ?? BEAT_INTERVAL_MS,
       offer_interval_ms: options.offer_interval_ms ?? OFFER_INTERVAL_MS,
@@ -183,6 +192,13 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
           onStale: (peer, feedId) => this.feeds.look(peer, feedId),
         }),
     });
+    const retention = new Retention({
+      ...{ clock, store, log },
+      copies: this.copies,
+      owned: () => this.feeds.owned.values(),
+      local: () => this.local,
+      options: this.options,
+    });
     this.beats = new Beats({
       ...{ clock, network, directory, log },
       pool: this.pool,
@@ -190,7 +206,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       isReady: () => this.ready,
       owned: () => this.feeds.owned.values(),
       onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
-      onTick: () => this.feeds.tick(),
+      onTick: () => {
+        this.feeds.tick();
+        retention.tick();
+      },
       onWake: () => this.feeds.wake(),
       options: this.options,
     });
@@ -222,6 +241,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       takeUp: async () => {
         await store.recover();
         this.local = newLocal();
+        await this.queueState.takeUp(); // a pause that was refused is in memory and not on the disk
         // A store that is open again is not yet one with room: a row has to be written before work is given out.
         await this.local.turn((turn) => turn.put(this.queueState.record));
         await this.takeUp();

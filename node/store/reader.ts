@@ -245,7 +245,7 @@ class SqliteReader implements Reader {
 
   #row(found: Found): Row {
     const { kind, uid, feed_id, epoch, seq } = found as Omit<Row, 'record'> & { kind: RecordKind };
-    return { uid, feed_id, epoch, seq, record: this.#record(kind, found) };
+    return { uid, feed_id, epoch, seq, record: this.#record(kind, found), text: String(found['data']) };
   }
 
   #record<K extends RecordKind>(kind: K, row: Found): Of<K> {

@@ -40,7 +40,7 @@ export function isActive(status: string | null): boolean {
 export function appendValues(values: SQLInputValue[], row: Row): number {
   const { alias, parent, status, priority, created_at } = indexOf(row.record);
   const listed = listColumnsOf(row.record);
-  const data = JSON.stringify(row.record);
+  const data = row.text ?? JSON.stringify(row.record);
   values.push(row.uid, row.record.kind, alias, parent, created_at, isActive(status) ? 1 : 0, status, priority);
   values.push(listed.worker_id, listed.peer_id, listed.dead_letter ? 1 : 0, tagText(listed.tags));
   values.push(listed.ended_at, listed.wait_ms, listed.execution_ms, row.feed_id, row.epoch, row.seq, data);

@@ -198,7 +198,11 @@ export function networkCompliance(name: string, open: OpenNetworkWorld): void {
       await world.run(a.request(b.self, 'echo', {}, DEADLINE_MS));
       expect(listeners[1]!.log).toEqual([`hello ${a.self}`, `connected ${a.self}`, `echo ${a.self}`]);
       expect(listeners[0]!.log).toEqual([`hello ${b.self}`, `connected ${b.self}`]);
-      expect(listeners[0]!.heard[0]!.params).toMatchObject({ name: 'peer-1', queued: 1, feeds: [{ feed_id: 'feed-1' }] });
+      expect(listeners[0]!.heard[0]!.params).toMatchObject({
+        name: 'peer-1',
+        queued: 1,
+        feeds: [{ feed_id: 'feed-1' }],
+      });
     });
 
     test('connecting to a connected peer changes nothing', async () => {

@@ -233,7 +233,21 @@ export function feedsCompliance(setup: () => Promise<StoreUnderTest>): void {
         expect(await oldest(9, 1)).toEqual([`${prefix}1a`]);
         expect(await oldest(1, 9)).toEqual([]);
         expect(await store.reader.oldest('workflow', feed_id, at(9), 9)).toEqual([`${prefix}w`]);
+        expect(await store.reader.countRoots('task', feed_id)).toBe(3);
+        expect(await store.reader.countRoots('workflow', feed_id)).toBe(1);
       }
+      expect(await store.reader.countRoots('task', 'unknown')).toBe(0);
+    });
+
+    it('gives what belongs to a workflow by its uids, in order, without what was cleared', async () => {
+      await put(workflow('w'), step('w', 'a'), step('w', 'b'), task('w/a/0'), task('w/a/10'), task('w/a/2'));
+      await put(tombstone('w/a/2'), tombstone('w/b'), workflow('w0'), workflow('w-other'), step('w-other', 'a'));
+      await putCopy(1, task('w/c/0'));
+      const { reader } = store;
+      expect(await reader.parts('w', '', 9)).toEqual(['w/a', 'w/a/0', 'w/a/10', 'w/c/0']);
+      expect(await reader.parts('w', 'w/a/0', 1)).toEqual(['w/a/10']);
+      expect(await reader.parts('w', 'w/c/0', 9)).toEqual([]);
+      expect(await reader.parts('w/a', '', 9)).toEqual(['w/a/0', 'w/a/10']);
     });
 
     it('drops a feed with its head, which can begin again, as a copy', async () => {

@@ -22,7 +22,8 @@ import { eventually, type Patience } from './eventually.ts';
 import { areNeighbours, type Topology } from './topology.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../../bin/flowmesh.js');
-const START_MS = 20_000;
+/** Busy machines start several processes slowly. */
+const START_MS = 60_000;
 /** After SIGTERM, before SIGKILL. */
 const STOP_MS = 12_000;
 /** Kept of what a peer wrote, for the message of a failed start. */
@@ -33,8 +34,8 @@ export interface ProcessesOptions {
   topology?: Topology;
   /** More arguments of `node start`, for all or by index. */
   args?: string[] | ((index: number) => string[]);
-  /** More variables of the environment. */
-  env?: Record<string, string>;
+  /** More variables of the environment, for all or by index. */
+  env?: Record<string, string> | ((index: number) => Record<string, string>);
   /** Wait until every peer has all its neighbours. Default: true. */
   connected?: boolean;
 }
@@ -69,10 +70,17 @@ export class ProcessMesh implements AsyncDisposable {
     this.options = options;
   }
 
-  /** The environment of the peers: no setting of the machine reaches them. */
+  /** The environment of every program of the mesh: no setting of the machine reaches it. */
   get env(): NodeJS.ProcessEnv {
+    const { env } = this.options;
     const clean = Object.entries(process.env).filter(([name]) => !name.startsWith('FLOWMESH_'));
-    return { ...Object.fromEntries(clean), FLOWMESH_HOME: this.home, ...this.options.env };
+    return { ...Object.fromEntries(clean), FLOWMESH_HOME: this.home, ...(typeof env === 'function' ? {} : env) };
+  }
+
+  /** The environment of one peer. */
+  envOf(index: number): NodeJS.ProcessEnv {
+    const { env } = this.options;
+    return { ...this.env, ...(typeof env === 'function' ? env(index) : {}) };
   }
 
   /** Starts one more peer and waits until it is ready. */
@@ -171,15 +179,20 @@ export class PeerProcess {
     return this.args[this.args.lastIndexOf('--data-dir') + 1]!;
   }
 
-  /** Resolves when it is ready. @throws with its output when it ends before, or is not ready in time */
-  async start(): Promise<void> {
+  /**
+   * Resolves when it is ready.
+   *
+   * @param env more variables of the environment, for this start alone
+   * @throws with its output when it ends before, or is not ready in time
+   */
+  async start(env: Record<string, string> = {}): Promise<void> {
     if (this.isRunning) throw new Error(`peer ${this.index} runs already`);
     await this.closeClients(); // Those of a process that ended by itself.
     this.stderr = '';
     this.stdout = '';
     const child = spawn(process.execPath, [PROGRAM, 'node', 'start', ...this.args, ...this.ports()], {
       // The program ends with the process at the other end of this channel, so none outlives a runner that is killed.
-      env: { ...this.of.env, FLOWMESH_HANDED_OVER: '1' },
+      env: { ...this.of.envOf(this.index), ...env, FLOWMESH_HANDED_OVER: '1' },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.child = child;
@@ -277,9 +290,10 @@ export class PeerProcess {
 
   /** Any free ports at first, the same ones ever after: other peers and clients come back to where it was. */
   private ports(): string[] {
-    if (this.record === undefined) return ['--http-port', '0', '--listen', '/ip4/127.0.0.1/tcp/0'];
-    const listen = this.record.addresses.map((address) => address.replace(/\/p2p\/.*$/, ''));
-    return ['--http-port', new URL(this.url).port, ...listen.flatMap((address) => ['--listen', address])];
+    const http = ['--http-port', this.record === undefined ? '0' : new URL(this.url).port];
+    if (this.args.includes('--listen')) return http;
+    const listen = this.record?.addresses.map((address) => address.replace(/\/p2p\/.*$/, ''));
+    return [...http, ...(listen ?? ['/ip4/127.0.0.1/tcp/0']).flatMap((address) => ['--listen', address])];
   }
 
   private async closeClients(): Promise<void> {

@@ -25,7 +25,7 @@ describe('a beat', () => {
     const token = { uid: 'u', feed_id: 'f', epoch: 1, attempt: 3 };
     const lease = { ...token, worker_id, action: 'fn:held', payload: {}, requires: requires(), timeout_ms: null };
     owner.answers.set('result', () => Promise.reject(new Error('not now')));
-    expect(await owner.ask('a', 'lease', { leases: [lease] })).toEqual({ items: [] });
+    expect(await owner.ask('a', 'lease', { leases: [lease], heirs: [] })).toEqual({ items: [] });
     await scene.pass(1_500);
     const holdingOf = (peer: HandPeer) => peer.messages.findLast(({ method }) => method === 'beat')!.params['holding'];
     expect(holdingOf(owner)).toEqual([token]);
@@ -59,6 +59,7 @@ describe('a beat', () => {
     expect(peer.cancels).toEqual([]);
     await scene.restart('a');
     await scene.run(peer.network.connect('a'));
+    await scene.ownsAgain('a');
     await peer.result('a', lease);
     expect((await scene.task('a', uid)).status).toBe('completed');
   });

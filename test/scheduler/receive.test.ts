@@ -24,6 +24,11 @@ const LEASE = {
   timeout_ms: null,
 };
 
+const LINE = { epoch: 1, base_seq: 0, owner: 'h' };
+const ROW = { uid: 'u', feed_id: 'f', epoch: 1, seq: 1, record: { kind: 'tombstone', uid: 'u', cleared_at: '' } };
+const PUSH = { feed_id: 'f', line: LINE, prev_seq: 0, head_seq: 1, rows: [ROW] };
+const HAND_OVER = { feed_id: 'f', line: LINE, root_uid: 'u', records: [], last: true };
+
 /** Messages that do not have the form of their method. */
 const MALFORMED: [method: string, what: string, params: unknown][] = [
   ['hello', 'nothing', null],
@@ -32,9 +37,9 @@ const MALFORMED: [method: string, what: string, params: unknown][] = [
   ['beat', 'nothing', null],
   ['beat', 'no state', { holding: [], knows: [] }],
   ['lease', 'nothing', null],
-  ['lease', 'a lease without an action', { leases: [{ ...LEASE, action: undefined }] }],
-  ['lease', 'a negative attempt', { leases: [{ ...LEASE, attempt: -1 }] }],
-  ['lease', 'too many', { leases: Array.from({ length: 257 }, () => LEASE) }],
+  ['lease', 'a lease without an action', { leases: [{ ...LEASE, action: undefined }], heirs: [] }],
+  ['lease', 'a negative attempt', { leases: [{ ...LEASE, attempt: -1 }], heirs: [] }],
+  ['lease', 'too many', { leases: Array.from({ length: 257 }, () => LEASE), heirs: [] }],
   ['refuse', 'nothing', null],
   ['refuse', 'another reason', { items: [{ ...TOKEN, reason: 'tired', message: '' }] }],
   ['progress', 'nothing', null],
@@ -46,6 +51,16 @@ const MALFORMED: [method: string, what: string, params: unknown][] = [
   ['cancel', 'no force', { items: [{ ...TOKEN, reason: '' }] }],
   ['claim', 'nothing', null],
   ['claim', 'found by magic', { found_by: 'magic', state: {} }],
+  ['push', 'nothing', null],
+  ['push', 'a line without an owner', { ...PUSH, line: { epoch: 1, base_seq: 0 } }],
+  ['push', 'a row without a record', { ...PUSH, rows: [{ uid: 'u', feed_id: 'f', epoch: 1, seq: 1 }] }],
+  ['push', 'a record of no kind', { ...PUSH, rows: [{ ...ROW, record: { kind: 'none', uid: 'u' } }] }],
+  ['pull', 'nothing', null],
+  ['pull', 'a place before the first', { feed_id: 'f', after: { seq: -1, uid: '' } }],
+  ['takeover', 'nothing', null],
+  ['takeover', 'no line', { feed_id: 'f' }],
+  ['handover', 'nothing', null],
+  ['handover', 'a record that is none', { ...HAND_OVER, records: [{ kind: 'task', uid: 'u' }] }],
   ['reserve', 'nothing', null],
   ['reserve', 'another kind', { items: [{ kind: 'step', id: 'x', content_hash: '' }] }],
   ['locate', 'nothing', null],
@@ -89,13 +104,13 @@ describe('a message that does not have the form of its method', () => {
   });
 
   test('names the method and the place', async () => {
-    await expect(peer.ask('a', 'lease', { leases: [{ ...LEASE, attempt: 'one' }] })).rejects.toThrow(
+    await expect(peer.ask('a', 'lease', { leases: [{ ...LEASE, attempt: 'one' }], heirs: [] })).rejects.toThrow(
       /"lease".*leases\.0\.attempt/,
     );
   });
 
   test('of a method that does not exist is UNKNOWN_METHOD', async () => {
-    await expect(peer.ask('a', 'takeover', {})).rejects.toMatchObject({ code: 'UNKNOWN_METHOD' });
+    await expect(peer.ask('a', 'usurp', {})).rejects.toMatchObject({ code: 'UNKNOWN_METHOD' });
     await expect(peer.ask('a', 'x'.repeat(10_000), {})).rejects.toMatchObject({ code: 'UNKNOWN_METHOD' });
   });
 
@@ -153,7 +168,7 @@ describe('a peer that reads its store', () => {
     for (const write of writes) await expect(scene.run(write())).rejects.toMatchObject(notReady);
     expect(await peer.ask('a', 'describe', {})).toMatchObject({ name: 'a' });
     const { worker_id } = scheduler.pool.states()[0]!;
-    expect(await peer.ask('a', 'lease', { leases: [{ ...LEASE, worker_id }] })).toEqual({ items: [] });
+    expect(await peer.ask('a', 'lease', { leases: [{ ...LEASE, worker_id }], heirs: [] })).toEqual({ items: [] });
     read.open();
     await scene.run(started);
     await scene.submit('a', task());

@@ -112,6 +112,11 @@ export class Scene {
     return await this.workflow(name, uid);
   }
 
+  /** A peer whose store was read anew has asked whoever has copies, and goes on with its feed. */
+  async ownsAgain(name: string): Promise<void> {
+    await this.until(`${name} owns its feed`, () => this.scheduler(name).feeds.main !== undefined);
+  }
+
   /** Kills a peer and starts it again on its disk. */
   async restart(name: string): Promise<void> {
     const disk = this.mesh.kill(name);

@@ -72,7 +72,7 @@ describe('a worker', () => {
     const { uid } = await scene.submit('a', held());
     const token = { uid: 'theirs', feed_id: 'f', epoch: 1, attempt: 1 };
     const theirs = { ...token, worker_id: 'w', action: 'fn:held', payload: {}, timeout_ms: null };
-    await owner.ask('a', 'lease', { leases: [{ ...theirs, requires: requiresSchema.parse({}) }] });
+    await owner.ask('a', 'lease', { leases: [{ ...theirs, requires: requiresSchema.parse({}) }], heirs: [] });
     expect(await scene.run(scheduler.unregisterWorker('w', { graceful: false, timeout_ms: 0 }))).toEqual({
       completed_tasks: 0,
       abandoned_tasks: 2,
@@ -137,7 +137,7 @@ describe('peers that part', () => {
     const worker_id = scene.scheduler('a').pool.states()[0]!.worker_id;
     const theirs = { uid: 'theirs', feed_id: 'f', epoch: 1, attempt: 1, worker_id, action: 'fn:held', payload: {} };
     const lease = { ...theirs, requires: requiresSchema.parse({}), timeout_ms: null };
-    await peer.ask('a', 'lease', { leases: [lease] });
+    await peer.ask('a', 'lease', { leases: [lease], heirs: [] });
     const released = await scene.run(scene.scheduler('a').releasePeer('h'));
     expect(released).toEqual({ handed_back: 2 });
     expect((await scene.task('a', ordinary.uid)).status).toBe('queued');
@@ -145,7 +145,7 @@ describe('peers that part', () => {
     // Neither side gives the other work on this connection any more.
     await scene.pass(5_000);
     expect(peer.leases).toHaveLength(2);
-    expect(await peer.ask('a', 'lease', { leases: [{ ...lease, attempt: 2 }] })).toMatchObject({
+    expect(await peer.ask('a', 'lease', { leases: [{ ...lease, attempt: 2 }], heirs: [] })).toMatchObject({
       items: [{ reason: 'busy' }],
     });
   });

@@ -58,6 +58,7 @@ describe('results (P3)', () => {
     await expect(peers[0]!.result('a', lease)).rejects.toMatchObject({ code: 'DISK_FULL' });
     expect((await scene.task('a', uid)).status).toBe('running');
     await scene.until('the store is open again', () => scene.scheduler('a').ready);
+    await scene.ownsAgain('a');
     await peers[0]!.result('a', lease);
     expect((await scene.task('a', uid)).status).toBe('completed');
   });
@@ -142,7 +143,7 @@ describe('results (P3)', () => {
     const { uid } = await scene.submit('a', task({ task_type, payload }));
     await scene.pass(100);
     const { status } = await scene.task('a', uid);
-    await peers[0]!.result('a', { uid, feed_id: 'any', epoch: 1, attempt: 1 });
+    await peers[0]!.result('a', { uid, feed_id: scene.feed('a').feed_id, epoch: 1, attempt: 1 });
     expect((await scene.task('a', uid)).status).toBe(status);
   });
 });
@@ -322,7 +323,7 @@ describe('cancel', () => {
     const count = 3_000;
     peers[0]!.holding = Array.from({ length: count }, (_, index) => ({
       uid: `ended-${index}`,
-      feed_id: 'feed',
+      feed_id: scene.feed('a').feed_id,
       epoch: 1,
       attempt: 1,
     }));

@@ -4,7 +4,7 @@
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { PeerView, SchedulerApi, WorkerView } from '../../scheduler/api.ts';
-import { type FlowRecord, indexOf } from '../../scheduler/records.ts';
+import { type FlowRecord, indexOf, LOCAL_FEED } from '../../scheduler/records.ts';
 import type { MeshContext } from '../../tools/definition.ts';
 import type { ConnectionInfo, PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
@@ -14,6 +14,9 @@ import { keptRow, MemoryReader } from '../simulation/memory-reader.ts';
 
 /** 2026-01-01T01:00:00Z */
 export const NOW_MS = Date.UTC(2026, 0, 1, 1);
+
+/** Records that a peer keeps of itself. */
+const OF_THE_PEER = new Set<FlowRecord['kind']>(['worker', 'queue']);
 
 export interface PeerDouble {
   self: string;
@@ -51,8 +54,10 @@ export class MeshOfDoubles {
       calls: [],
       put(...records) {
         seq += 1;
-        const rows = records.map((record) => keptRow({ uid: record.uid, feed_id, epoch: 1, seq, record }));
-        reader.apply({ type: 'commit', feed_id, epoch: 1, seq }, rows);
+        for (const record of records) {
+          const at = { feed_id: OF_THE_PEER.has(record.kind) ? LOCAL_FEED : feed_id, epoch: 1, seq };
+          reader.apply({ type: 'commit', ...at }, [keptRow({ uid: record.uid, ...at, record })]);
+        }
       },
       context: {
         reader,

@@ -1,0 +1,106 @@
+/**
+ * A mesh of real processes under load while its peers are killed, stopped and cut off, and what came of it:
+ *
+ *   const report = await runChaos({ peers: 4, workflows: 100, tasks: 100, … });
+ *   report.broken;   // none, or a sentence for each promise that was broken
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Percentiles, percentilesOf } from '../../bench/percentiles.ts';
+import { Cables } from '../harness/cables.ts';
+import { startProcesses } from '../harness/processes.ts';
+import { SeededRandom } from '../simulation/world.ts';
+import { RoamingClient } from './client.ts';
+import { type Disturbance, Disturber, type Fault } from './disturbances.ts';
+import { makeJobs } from './load.ts';
+import { RECORDED_FUNCTIONS, type Run, RunLedger } from './run-ledger.ts';
+import { askEverywhere, awaitOutcome, submit, type Told, toldNothing } from './told.ts';
+import { judge, type Verdict } from './verdict.ts';
+
+const SLOTS = 2;
+/** After the last heal, until every job has ended and every peer says the same of it. */
+const SETTLED_WITHIN_MS = 90_000;
+
+export interface ChaosOptions {
+  peers: number;
+  workflows: number;
+  tasks: number;
+  /** Between the begins of two disturbances. */
+  everyMs: number;
+  /** Of the disturbances; the submits are spread over it. */
+  durationMs: number;
+  seed: number;
+  faults: readonly Fault[];
+  /** Hears of each phase. */
+  note?: (line: string) => void;
+}
+
+export interface ChaosReport extends Verdict {
+  seed: number;
+  disturbances: Disturbance[];
+  /** From the kill of a peer to the next start of what it ran, in ms. Null: it ran nothing. */
+  worker_replaced_ms: Percentiles | null;
+  /** From the kill of the peer that accepted a job to the next start of one of the job's steps, in ms. */
+  owner_replaced_ms: Percentiles | null;
+  /** From the last heal until all peers had given the same terminal answer for all ids, in ms, asking included. */
+  converged_ms: number;
+  /** As often a peer had to be asked again because it did not say what the others said. */
+  asked_again: number;
+}
+
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  const { peers, seed, everyMs, durationMs, faults, note = () => {} } = options;
+  const random = new SeededRandom(seed);
+  await using cables = await Cables.lay(peers);
+  const args = ['--functions', RECORDED_FUNCTIONS, '--slots', String(SLOTS)];
+  await using mesh = await startProcesses(peers, cables.options({ args }));
+  await using client = new RoamingClient(mesh.peers, new SeededRandom(seed + 1));
+  const ledger = new RunLedger(mesh.home);
+  const all = makeJobs(options, random, ledger.path).map(toldNothing);
+  note(`${peers} peers are up; ${all.length} jobs in ${durationMs / 1_000} s`);
+
+  const disturber = new Disturber(mesh, cables, random, faults);
+  const deadline = performance.now() + durationMs + SETTLED_WITHIN_MS;
+  const clients = all.map(async (told, place) => {
+    await delay((place / all.length) * durationMs);
+    if (await submit(client, told, deadline)) await awaitOutcome(client, told, deadline);
+  });
+  await disturber.run(everyMs, durationMs);
+  const healed = performance.now();
+  note(`${disturber.done.length} disturbances are healed`);
+  await Promise.all(clients);
+  note('every client has its answer, or has given up');
+  const settled = await askEverywhere(mesh.peers, client, all, healed + SETTLED_WITHIN_MS);
+  note('every peer has been asked for every id');
+  const runs = await ledger.byKey();
+  return {
+    seed,
+    disturbances: disturber.done,
+    ...judge(all, runs),
+    ...replacements(disturber.done, all, runs),
+    converged_ms: Math.round(settled.at - healed),
+    asked_again: settled.asked_again,
+  };
+}
+
+/** How long it took until what a killed peer ran, and what it had accepted, was started again or went on. */
+function replacements(disturbances: readonly Disturbance[], all: readonly Told[], runs: Map<string, Run[]>) {
+  const workers: number[] = [];
+  const owners: number[] = [];
+  for (const { fault, peers, pid, at } of disturbances) {
+    if (fault !== 'kill') continue;
+    for (const starts of runs.values()) {
+      const wasRunning = starts.some((run) => run.pid === pid && run.started_at < at && (run.ended_at ?? at) >= at);
+      const next = starts.find((run) => run.started_at > at);
+      if (wasRunning && next !== undefined) workers.push(next.started_at - at);
+    }
+    for (const { job, accepted_by, accepted_at = at, answered_at = Number.POSITIVE_INFINITY } of all) {
+      if (accepted_by !== peers[0] || accepted_at >= at || answered_at <= at) continue;
+      const later = job.keys.flatMap((key) => runs.get(key) ?? []).filter((run) => run.started_at > at);
+      if (later.length > 0) owners.push(Math.min(...later.map((run) => run.started_at)) - at);
+    }
+  }
+  return {
+    worker_replaced_ms: workers.length > 0 ? percentilesOf(workers) : null,
+    owner_replaced_ms: owners.length > 0 ? percentilesOf(owners) : null,
+  };
+}

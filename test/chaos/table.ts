@@ -1,0 +1,32 @@
+/** A chaos report for people. */
+import Table from 'cli-table3';
+import type { Percentiles } from '../../bench/percentiles.ts';
+import type { ChaosReport } from './chaos.ts';
+import { FAULTS } from './disturbances.ts';
+import { MUST_BE_ZERO } from './verdict.ts';
+
+/** Of the sentences about broken promises. */
+const BROKEN_SHOWN_MAX = 20;
+
+export function renderReport(report: ChaosReport): string {
+  const { disturbances, broken } = report;
+  const table = new Table({ style: { head: [], border: [], compact: true } });
+  const kinds = FAULTS.map((fault) => `${fault} ${disturbances.filter((each) => each.fault === fault).length}`);
+  table.push(
+    ['disturbances', `${disturbances.length}: ${kinds.join(', ')}`],
+    ['accepted', `${report.accepted} of ${report.submitted}, ${report.submitted_again} submitted again elsewhere`],
+    ...MUST_BE_ZERO.map((field) => [field.replaceAll('_', ' '), `${report[field]}${report[field] > 0 ? '  ✗' : ''}`]),
+    ['run twice (allowed)', String(report.run_twice)],
+    ['worker killed → next start', shown(report.worker_replaced_ms)],
+    ['owner killed → next start', shown(report.owner_replaced_ms)],
+    ['last heal → one answer everywhere', `${report.converged_ms} ms, ${report.asked_again} questions repeated`],
+  );
+  const more = broken.length > BROKEN_SHOWN_MAX ? [`… and ${broken.length - BROKEN_SHOWN_MAX} more`] : [];
+  return [table.toString(), ...broken.slice(0, BROKEN_SHOWN_MAX), ...more].join('\n');
+}
+
+function shown(percentiles: Percentiles | null): string {
+  if (percentiles === null) return '–';
+  const { p50, p99 } = percentiles;
+  return `p50 ${Math.round(p50)} ms, p99 ${p99 === null ? '–' : `${Math.round(p99)} ms`}`;
+}

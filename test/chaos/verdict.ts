@@ -1,0 +1,95 @@
+/** What the answers to clients and the ledger of runs, taken together, say about the promises. */
+import { faultOf } from './load.ts';
+import type { Run } from './run-ledger.ts';
+import type { Told } from './told.ts';
+
+export interface Verdict {
+  submitted: number;
+  accepted: number;
+  /** Accepted, and at no peer with an end. */
+  lost: number;
+  /** With an end at some peers only. */
+  unsettled: number;
+  /** Jobs whose outcome changed after a client was told it, or differs between peers. */
+  committed_twice: number;
+  /** Among the tasks marked `at_most_once`. */
+  started_twice: number;
+  wrong_results: number;
+  /** Clients that got no answer to a submit, or no result, until the end. */
+  unanswered: number;
+  /** A sentence for each that was counted above: nothing may be. */
+  broken: string[];
+  /** Steps and tasks with more than one start: allowed where a worker was lost (P4). */
+  run_twice: number;
+  /** Jobs whose submit was sent again, to another peer. */
+  submitted_again: number;
+}
+
+/** The fields that must be 0. */
+export const MUST_BE_ZERO = [
+  'lost',
+  'unsettled',
+  'committed_twice',
+  'started_twice',
+  'wrong_results',
+  'unanswered',
+] as const satisfies (keyof Verdict)[];
+
+type Check = (told: Told, runs: Map<string, Run[]>) => string | undefined;
+
+const CHECKS: Record<(typeof MUST_BE_ZERO)[number], Check> = {
+  lost: (told) => (told.accepted_at !== undefined && !hasEnd(told) ? 'was accepted and has no end' : undefined),
+  unsettled(told) {
+    const without = told.everywhere.flatMap((outcome, index) => (outcome === undefined ? [index] : []));
+    return hasEnd(told) && without.length > 0 ? `has no end at peers ${without.join(', ')}` : undefined;
+  },
+  committed_twice(told) {
+    const outcomes = outcomesOf(told);
+    return outcomes.length > 1 ? `ended as ${outcomes.map(shortened).join(' and as ')}` : undefined;
+  },
+  started_twice({ job }, runs) {
+    const starts = runs.get(job.id)?.length ?? 0;
+    return job.once && starts > 1 ? `was started ${starts} times` : undefined;
+  },
+  wrong_results(told) {
+    const faults = outcomesOf(told).map((outcome) => faultOf(told.job, outcome));
+    return faults.find((fault) => fault !== undefined);
+  },
+  unanswered: ({ failure }) => failure,
+};
+
+/** @param runs by key */
+export function judge(all: readonly Told[], runs: Map<string, Run[]>): Verdict {
+  const counts = Object.fromEntries(MUST_BE_ZERO.map((field) => [field, 0])) as Record<keyof typeof CHECKS, number>;
+  const broken: string[] = [];
+  for (const told of all) {
+    for (const field of MUST_BE_ZERO) {
+      const why = CHECKS[field](told, runs);
+      if (why === undefined) continue;
+      counts[field]++;
+      broken.push(`${field}: ${told.job.id} ${why}`);
+    }
+  }
+  return {
+    submitted: all.length,
+    accepted: all.filter(({ accepted_at }) => accepted_at !== undefined).length,
+    ...counts,
+    broken,
+    run_twice: [...runs.values()].filter((starts) => starts.length > 1).length,
+    submitted_again: all.filter(({ tries }) => tries > 1).length,
+  };
+}
+
+function hasEnd({ everywhere }: Told): boolean {
+  return everywhere.some((outcome) => outcome !== undefined);
+}
+
+function outcomesOf({ outcome, everywhere }: Told): string[] {
+  return [...new Set([outcome, ...everywhere].filter((each) => each !== undefined))];
+}
+
+/** The status, and the run that gave the result. */
+function shortened(outcome: string): string {
+  const { status, code, result } = JSON.parse(outcome) as { status: string; code: string | null; result: unknown };
+  return `${status} ${code ?? (result as { run?: string } | null)?.run}`;
+}
