@@ -79,7 +79,35 @@ export interface PeerView {
   requests_served: number;
 }
 
-export interface SchedulerApi {
+/** Where a record is. */
+export type Place =
+  | { here: true; uid: string }
+  /** At its owner, or where a copy is (`copy_of`) while the owner cannot be reached; the copy may be here. */
+  | { here: false; at: Located };
+
+/** What is known of feeds beside their rows. */
+export interface FeedsNow {
+  /** P1: whether the rows of a commit may be shown. */
+  isReleased(feed_id: string, seq: number): boolean;
+  /** On how many disks everything in a feed is now; null for feeds that this peer does not write. */
+  durabilityOf(feed_id: string, wanted: number): Durability | null;
+  /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes. */
+  staleMs(feed_id: string): number | null;
+}
+
+/** The feed of new work, as readers on other loops have to know it. */
+export interface MainFeedState {
+  /** Empty while none can be written. */
+  feed_id: string;
+  /** P1: its last commit whose rows may be shown. */
+  released: number;
+  /** Disks that have everything in it. */
+  copies: number;
+  /** No other peer could keep a copy. */
+  alone: boolean;
+}
+
+export interface SchedulerApi extends FeedsNow {
   readonly self: string;
   readonly feed_id: string;
 
@@ -132,8 +160,22 @@ export interface SchedulerApi {
    */
   releasePeer(peer_id: string): Promise<{ handed_back: number }>;
 
-  /** Where a record lives: its uid when this peer owns it, the peer that does, or undefined. */
-  resolve(alias: Alias): Promise<{ here: true; uid: string } | { here: false; at: Located } | undefined>;
+  /** Resolves when the rows of a commit may be shown (P1). */
+  whenReleased(feed_id: string, seq: number): Promise<void>;
+  /**
+   * Where a record is; undefined when nobody who can be reached knows it.
+   *
+   * @param except peers that were asked already and could not answer
+   * @throws OWNER_UNREACHABLE when it is known to exist, and neither its owner nor a copy can be reached
+   */
+  resolve(alias: Alias, except?: readonly string[]): Promise<Place | undefined>;
+  /**
+   * Keeps a call for whoever owns a record next. Resolves when that is durable.
+   *
+   * @returns the status of the record as this peer knows it
+   * @throws INVALID_STATE when it has ended, OWNER_UNREACHABLE when this peer cannot be its next owner
+   */
+  keepIntent(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }>;
   /** Runs a tool at another peer; rejects with that tool's own error. */
   call(peer_id: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject>;
 }

@@ -26,6 +26,8 @@ export interface Copy {
   cursor: number;
   /** The copy is of one moment once its cursor is here. */
   wholeFrom: number;
+  /** Everything up to the cursor is on the disk. */
+  durable: Promise<void>;
 }
 
 export interface CopyHooks {
@@ -75,7 +77,7 @@ export class Copies {
     const feed = (await reader.get('feed', feedUid(feedId))) ?? null;
     const whole = await reader.get('copy', `copy/${feedId}`);
     const cursor = this.store.feeds.get(feedId)?.seq ?? 0;
-    const copy: Copy = { feed_id: feedId, feed, cursor, wholeFrom: whole?.whole_from ?? 0 };
+    const copy: Copy = { feed_id: feedId, feed, cursor, wholeFrom: whole?.whole_from ?? 0, durable: Promise.resolve() };
     this.copies.set(feedId, copy);
     return copy;
   }
@@ -106,7 +108,6 @@ export class Copies {
 
   /** An owner brings a commit. Resolves with how far this disk has come. */
   async onPush(peer: string, push: Push): Promise<{ seq: number }> {
-    this.checkOwner(peer, push);
     const { durable, seq } = await this.inOrder(push.feed_id, () => this.take(peer, push));
     await durable;
     this.probe('ack:before');
@@ -128,6 +129,7 @@ export class Copies {
 
   /** @returns once the commit is on its way to the disk; `durable` when it is there */
   private async take(peer: string, push: Push): Promise<{ durable: Promise<void>; seq: number }> {
+    this.checkOwner(peer, push);
     const { feed_id, line, prev_seq, head_seq } = push;
     const rows = rowsOf(feed_id, push.rows);
     const copy = this.copies.get(feed_id);
@@ -135,17 +137,24 @@ export class Copies {
     const order = known === null ? 1 : compareLines(line, known);
     if (order < 0) throw new StaleOwnerError(feed_id, known!.owner);
     if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {
-      const durable = head_seq > copy!.cursor ? this.keep(copy!, rows) : Promise.resolve();
+      // P1: one that came again may still be on its way to the disk.
+      const durable = head_seq > copy!.cursor ? this.keep(copy!, rows) : copy!.durable;
       return { durable, seq: copy!.cursor };
     }
     if (order > 0 || head_seq > copy!.cursor) await this.catchUp(peer, feed_id);
-    return { durable: Promise.resolve(), seq: this.copies.get(feed_id)?.cursor ?? 0 };
+    const now = this.copies.get(feed_id);
+    return { durable: now?.durable ?? Promise.resolve(), seq: now?.cursor ?? 0 };
   }
 
   /** Whole commits, the next ones of the copy, go to the disk. */
   private keep(copy: Copy, rows: Row[]): Promise<void> {
     this.probe('copy:before');
     copy.cursor = rows.at(-1)!.seq;
+    copy.durable = this.write(copy, rows);
+    return copy.durable;
+  }
+
+  private write(copy: Copy, rows: Row[]): Promise<void> {
     const before = copy.feed;
     for (const { record } of rows) if (record.kind === 'feed') copy.feed = record;
     const { feed } = copy;

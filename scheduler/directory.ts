@@ -211,11 +211,14 @@ export class Directory {
     return owner;
   }
 
-  awayOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+  /** The peer that said so last, whether it is connected or not. */
+  lastOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+    let owner: PeerEntry | undefined;
     for (const entry of this.entries.values()) {
-      if (!entry.connected && entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) return entry;
+      if (entry.peer_id === this.self || entry.heard_at <= (owner?.heard_at ?? Number.NEGATIVE_INFINITY)) continue;
+      if (entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) owner = entry;
     }
-    return undefined;
+    return owner;
   }
 
   /** Connected, and heard of since `since` (monotonic). */

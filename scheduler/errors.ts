@@ -80,12 +80,12 @@ export class NotReadyError extends FlowmeshError {
   }
 }
 
-/** The record is known, its owner is away: with one copy, nobody else can answer for it. */
+/** The record is known, and its owner is away. Nothing was done. */
 export class OwnerUnreachableError extends FlowmeshError {
   constructor(alias: Alias, owner: string) {
     super(
       'OWNER_UNREACHABLE',
-      `${alias.kind} "${alias.id}" is kept by peer ${owner}, which cannot be reached now; try again when it is back`,
+      `${alias.kind} "${alias.id}" is kept by peer ${owner}, which cannot be reached now, and no other peer has taken it over; nothing was done: try again when it is back`,
       { retryable: true, details: { kind: alias.kind, id: alias.id, peer_id: owner } },
     );
   }
@@ -103,10 +103,37 @@ export class HopsExceededError extends FlowmeshError {
   }
 }
 
+/** Nothing was sent, so nothing was done. */
 export class PeerUnreachableError extends FlowmeshError {
   constructor(peer: string, cause: unknown) {
     const why = cause instanceof Error ? `: ${cause.message}` : '';
-    super('PEER_UNREACHABLE', `peer ${peer} cannot be reached${why}`, { retryable: true, cause, details: { peer } });
+    super('PEER_UNREACHABLE', `peer ${peer} cannot be reached${why}`, {
+      retryable: true,
+      cause,
+      details: { peer, sent: false },
+    });
+  }
+}
+
+/** It was asked and gives no sign of life any more. */
+export class PeerSilentError extends FlowmeshError {
+  constructor(peer: string) {
+    super(
+      'PEER_SILENT',
+      `peer ${peer} was asked and says nothing any more; it may have done what it was asked for: look before you ask again`,
+      { retryable: true, details: { peer } },
+    );
+  }
+}
+
+/** What is here of a feed can be read and not changed: its replica set has not said who owns it. Nothing was done. */
+export class ReadOnlyError extends FlowmeshError {
+  constructor() {
+    super(
+      'READ_ONLY',
+      'this peer has come back and does not know yet whether another one has taken over what it kept; nothing was done: try again',
+      { retryable: true },
+    );
   }
 }
 
@@ -119,13 +146,17 @@ export class StaleOwnerError extends FlowmeshError {
   }
 }
 
-/** This peer wrote the feed until now, and another one does from now on: the call is to be repeated there. */
+/** This peer wrote the feed until now, and another one does from now on. What was on its way may be kept there. */
 export class NotOwnerError extends FlowmeshError {
   constructor(owner: string) {
-    super('NOT_OWNER', `peer ${owner} has taken over what this peer owned; try again`, {
-      retryable: true,
-      details: { owner },
-    });
+    super(
+      'NOT_OWNER',
+      `peer ${owner} has taken over what this peer owned; the call may have been done: look before you ask again`,
+      {
+        retryable: true,
+        details: { owner },
+      },
+    );
   }
 }
 
@@ -136,6 +167,17 @@ export class HandOverFullError extends FlowmeshError {
       'HAND_OVER_FULL',
       `what other peers hand over takes ${value} bytes, more than ARRIVING_BYTES_MAX (${maximum}); it stays where it is and is brought again`,
       { retryable: true, details: { limit: 'ARRIVING_BYTES_MAX', value, maximum } },
+    );
+  }
+}
+
+/** P7 */
+export class TooManyIntentsError extends FlowmeshError {
+  constructor(value: number) {
+    super(
+      'LIMIT_EXCEEDED',
+      `this peer keeps ${value} calls for owners that are away already (INTENTS_MAX); nothing was done: try again when they are back`,
+      { retryable: true, details: { limit: 'INTENTS_MAX', value } },
     );
   }
 }

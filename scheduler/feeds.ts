@@ -12,7 +12,7 @@
 import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
-import { NotOwnerError, NotReadyError } from './errors.ts';
+import { NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
 import { compareLines, currentLine, firstUnknownOwner, members, newFeed, withLine } from './lineage.ts';
@@ -83,9 +83,9 @@ export class Feeds {
     return row === undefined ? undefined : this.owned.get(row.feed_id);
   }
 
-  /** @throws NotReadyError for a feed that can be read and not written now */
+  /** @throws ReadOnlyError for a feed that can be read and not written now */
   mustOwn(feed: OwnedFeed | undefined): OwnedFeed {
-    if (feed === undefined) throw new NotReadyError();
+    if (feed === undefined) throw new ReadOnlyError();
     return feed;
   }
 
@@ -259,8 +259,8 @@ export class Feeds {
     const { copies, store, network, makeOwned, pool, lookUp } = this.parts;
     const { feed, cursor } = copies.find(feedId)!;
     const before = currentLine(feed!).owner;
+    await store.own(feedId, true); // after what was on its way to the disk
     const owned = makeOwned(withLine(feed!, network.self, cursor));
-    await store.own(feedId, true);
     const remembered = await readActive(store.reader, feedId, lookUp);
     copies.release(feedId);
     this.owned.set(feedId, owned);
@@ -404,6 +404,12 @@ export class Feeds {
     this.cutOffUntil = now + CUT_OFF_PATIENCE * options.takeover_ms;
   }
 
+  /** For how long nothing was heard of the owner of a feed, in ms. */
+  silenceOf(owner: string): number {
+    const { directory, clock } = this.parts;
+    return clock.now() - Math.max(directory.find(owner)?.heard_at ?? this.startedAt, this.startedAt);
+  }
+
   private get silentMs(): number {
     return this.parts.options.beat_interval_ms * BEATS_MISSED_MAX;
   }
@@ -416,7 +422,7 @@ export class Feeds {
     const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
     if (owner === network.self || !synced.includes(network.self)) return false;
     const now = clock.now();
-    const silence = now - Math.max(directory.find(owner)?.heard_at ?? this.startedAt, this.startedAt);
+    const silence = this.silenceOf(owner);
     if (silence <= options.takeover_ms || now < this.cutOffUntil) return false;
     if (directory.isHeardByOthers(owner, now - this.silentMs)) return false;
     // Those that come first in the order have their turn, one after the other.

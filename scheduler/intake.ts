@@ -17,6 +17,7 @@ import {
   ConflictError,
   ElsewhereError,
   InvalidStateError,
+  OwnerUnreachableError,
   QueueFullError,
   TooFewCopiesError,
   UnknownDependencyError,
@@ -27,8 +28,8 @@ import type { Turn } from './journal.ts';
 import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
-import type { LocalRecord, Locator } from './locator.ts';
-import type { Alias } from './messages.ts';
+import type { CopiedRecord, LocalRecord, Locator } from './locator.ts';
+import type { Alias, Located } from './messages.ts';
 import { newTask, retriedTask } from './new-task.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
@@ -47,6 +48,7 @@ interface IntakeParts {
   dependencies: Dependencies;
   log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
   /** @throws why nothing can be accepted now */
   mustBeReady(): void;
   /** Disks that a record is to be on when its submit does not say. */
@@ -342,12 +344,25 @@ export class Intake {
       if (local.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, 'on this peer');
       return local;
     }
-    const elsewhere = await this.parts.locator.reserve(alias, contentHash);
+    const elsewhere = await this.elsewhere(alias, contentHash);
     if (elsewhere === undefined) return undefined;
     if (elsewhere.content_hash !== '' && elsewhere.content_hash !== contentHash) {
       throw new ConflictError(alias.kind, alias.id, `on peer ${elsewhere.peer_id}`);
     }
     throw new ElsewhereError(alias, elsewhere);
+  }
+
+  /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */
+  private async elsewhere(alias: Alias, contentHash: string): Promise<Located | undefined> {
+    const { locator, lookUpCopy } = this.parts;
+    const copy = await lookUpCopy(alias);
+    if (copy === undefined) return await locator.reserve(alias, contentHash);
+    if (copy.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, `on peer ${copy.owner}`);
+    const place = await locator.resolve(alias);
+    if (place === undefined || place.here || place.at.peer_id === locator.self) {
+      throw new OwnerUnreachableError(alias, copy.owner);
+    }
+    return place.at;
   }
 
   private async dependenciesOf(kind: Alias['kind'], ids: readonly string[]): Promise<Wait[]> {
@@ -360,9 +375,9 @@ export class Intake {
         waits.push({ alias, remote: false, status: local.status });
         continue;
       }
-      const [found] = await this.parts.locator.locate([alias], 1);
-      if (!found) throw new UnknownDependencyError(kind, id);
-      if (found.status !== 'completed') waits.push({ alias, remote: true, status: found.status });
+      const [status] = await this.parts.locator.statusesOf([alias]);
+      if (status == null) throw new UnknownDependencyError(kind, id);
+      if (status !== 'completed') waits.push({ alias, remote: true, status });
     }
     return waits;
   }

@@ -26,13 +26,15 @@ export interface Turn {
 export interface Copier {
   /** A commit is on its way to the own disk. */
   ship(commit: { seq: number; rows: Row[] }): void;
+  /** It is there: whoever pulls gets it. */
+  landed(): void;
   /** On how many disks, this one included, a commit is that has reached this one. */
   copiesOf(seq: number): number;
   /** False when no more copies than there are can come by waiting. */
   mayGrow(): boolean;
 }
 
-const NO_COPIES: Copier = { ship: () => {}, copiesOf: () => 1, mayGrow: () => false };
+const NO_COPIES: Copier = { ship: () => {}, landed: () => {}, copiesOf: () => 1, mayGrow: () => false };
 
 interface Batch {
   records: Map<string, FlowRecord>;
@@ -49,6 +51,8 @@ interface Batch {
 export interface JournalHooks {
   /** Runs once per event-loop turn that had turns, still part of the same commit: dispatching. */
   beforeFlush?: () => void;
+  /** More may be shown than before. */
+  onReleased?: () => void;
   /** A commit failed; no further turn is accepted until `resume`. */
   onFailure: (error: unknown) => void;
 }
@@ -68,12 +72,15 @@ export class Journal implements Turn {
   private readonly held: Batch[] = [];
   private cancelDeadline: (() => void) | null = null;
   private deferred = false;
-  private frozen = false;
+  /** How many reasons there are to write nothing now. */
+  private frozen = 0;
   private refusal: unknown = null;
   /** The last commit that has a tombstone; of those before this journal, any may have. */
   private lastTombstone: number;
   /** Rows and effects of what is held and committing. */
   private waiting = 0;
+  private shown: number;
+  private readers: { seq: number; resolve(): void; reject(error: unknown): void }[] = [];
 
   /** @param feed which feed is written, in which epoch, and how far it has come */
   constructor(
@@ -89,6 +96,7 @@ export class Journal implements Turn {
     this.feed = { feed_id: feed.feed_id, epoch: feed.epoch };
     this.seq = feed.seq;
     this.lastTombstone = feed.seq;
+    this.shown = feed.seq;
   }
 
   /** Every commit from now on is brought to other disks by `copier`; it calls `copied` when one got there. */
@@ -99,6 +107,18 @@ export class Journal implements Turn {
   /** The last commit that was begun. */
   get head(): number {
     return this.seq;
+  }
+
+  /** P1: the last commit whose rows may be shown. */
+  get released(): number {
+    return this.shown;
+  }
+
+  /** Resolves when the rows of a commit may be shown (P1). @throws why they never will be by this peer */
+  whenReleased(seq: number): Promise<void> {
+    if (seq <= this.shown) return Promise.resolve();
+    if (this.refusal !== null) return Promise.reject(this.refusal);
+    return new Promise((resolve, reject) => this.readers.push({ seq, resolve, reject }));
   }
 
   /** Tombstones are in commits up to this one. */
@@ -153,7 +173,7 @@ export class Journal implements Turn {
     this.deferred = true;
     this.clock.defer(() => {
       this.deferred = false;
-      if (this.refusal !== null || this.frozen) return;
+      if (this.refusal !== null || this.isFrozen) return;
       this.hooks.beforeFlush?.();
       this.flush();
     });
@@ -166,17 +186,15 @@ export class Journal implements Turn {
 
   /** P11: while frozen nothing is written; turns wait. */
   freeze(): void {
-    this.frozen = true;
+    this.frozen++;
   }
 
   get isFrozen(): boolean {
-    return this.frozen;
+    return this.frozen > 0;
   }
 
   thaw(): void {
-    if (!this.frozen) return;
-    this.frozen = false;
-    this.schedule();
+    if (--this.frozen === 0) this.schedule();
   }
 
   /** Rejects what waits and everything after it with `error`, for good. */
@@ -190,10 +208,12 @@ export class Journal implements Turn {
     this.cancelDeadline?.();
     this.cancelDeadline = null;
     for (const batch of waiting) for (const reject of batch?.rejects ?? []) reject(error);
+    for (const { reject } of this.readers) reject(error);
+    this.readers = [];
   }
 
   private flush(): void {
-    if (this.committing !== null || this.frozen) return;
+    if (this.committing !== null || this.isFrozen) return;
     const batch = this.next;
     if (batch.records.size === 0 && batch.effects.length === 0) return;
     this.next = emptyBatch();
@@ -220,6 +240,7 @@ export class Journal implements Turn {
         if (this.committing !== batch) return; // refused meanwhile
         this.probe('commit:after');
         this.committing = null;
+        this.copier.landed();
         this.hold(batch);
         this.flush();
       },
@@ -260,6 +281,7 @@ export class Journal implements Turn {
 
   private release(batch: Batch, copies: number): void {
     this.probe('release:before');
+    this.show(batch.seq);
     for (const effect of batch.effects) {
       try {
         effect(copies);
@@ -269,6 +291,15 @@ export class Journal implements Turn {
       }
     }
     this.probe('release:after');
+  }
+
+  private show(seq: number): void {
+    this.shown = seq;
+    if (this.readers.length > 0) {
+      for (const reader of this.readers) if (reader.seq <= seq) reader.resolve();
+      this.readers = this.readers.filter((reader) => reader.seq > seq);
+    }
+    this.hooks.onReleased?.();
   }
 }
 

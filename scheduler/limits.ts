@@ -85,8 +85,18 @@ export const COPIES_DEFAULT = 2;
 export const COPIES_MAX = 8;
 /** How long an answer waits for the copies that were asked for. */
 export const COPY_WAIT_MS = 3_000;
+/** How long a call waits for an owner while nobody can write what it changes. */
+export const OWNER_WAIT_MS = 15_000;
+/** How often it looks for one. */
+export const OWNER_POLL_MS = 250;
+/** Peers that one call is tried at, one after the other, when those before it cannot answer. */
+export const PLACES_TRIED_MAX = 3;
+/** Calls kept by one peer for owners that are away. */
+export const INTENTS_MAX = 1_000;
 /** Commits on their way to one follower; it is told to catch up by itself when there are more. */
 export const PUSHES_IN_FLIGHT_MAX = 256;
+/** A follower that takes nothing for this long is replaced by another one, if there is one. */
+export const FOLLOWER_PATIENCE_MS = 10_000;
 /** Rows in one page of a pull, as JSON: at least one row. */
 export const PAGE_BYTES = 1024 * 1024;
 /** Lines remembered of a feed's history. */

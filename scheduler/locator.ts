@@ -1,12 +1,15 @@
 /**
- * Finding the owner of a record from any peer: by the feed that its id names, by asking the connected peers (and
- * through them theirs), and reserving an id that a user chose, so that two submits of it meet.
+ * Finding a record from any peer: its owner, by the feed that its id names or by asking the connected peers (and through
+ * them theirs); while the owner cannot be reached, a copy. And reserving an id that a user chose, so that two submits of
+ * it meet.
  */
 import { FlowmeshError, type JsonObject, RemoteError } from '../dag/errors.ts';
+import type { Place } from './api.ts';
 import type { Directory } from './directory.ts';
-import { HopsExceededError, OwnerUnreachableError, PeerUnreachableError } from './errors.ts';
+import { HopsExceededError, OwnerUnreachableError, PeerSilentError, PeerUnreachableError } from './errors.ts';
 import { feedHintOf, feedMatches } from './ids.ts';
 import {
+  BEATS_MISSED_MAX,
   CALL_DEADLINE_MS,
   CALL_HOPS_MAX,
   LOCATE_ASKED_MAX,
@@ -28,12 +31,25 @@ export interface LocalRecord {
   content_hash: string;
 }
 
+/** A record of another peer, of which a whole copy is here. */
+export interface CopiedRecord extends LocalRecord {
+  feed_id: string;
+  owner: string;
+}
+
+/** What this peer has itself. */
+interface Here {
+  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
+}
+
 export class Locator {
   private readonly network: Network;
   private readonly directory: Directory;
   private readonly clock: Clock;
   private readonly log: Log;
-  private readonly lookUp: (alias: Alias) => Promise<LocalRecord | undefined>;
+  private readonly here: Here;
+  private readonly options: { beat_interval_ms: number; takeover_ms: number };
   private readonly reservations = new Map<string, { peer_id: string; content_hash: string; until: number }>();
   /** Where a record was last found, and through whom; the oldest is forgotten first. */
   private readonly found = new Map<string, Located>();
@@ -41,45 +57,74 @@ export class Locator {
 
   constructor(
     components: { network: Network; directory: Directory; clock: Clock; log: Log },
-    lookUp: (alias: Alias) => Promise<LocalRecord | undefined>,
+    here: Here,
+    options: { beat_interval_ms: number; takeover_ms: number },
   ) {
     this.network = components.network;
     this.directory = components.directory;
     this.clock = components.clock;
     this.log = components.log;
-    this.lookUp = lookUp;
+    this.here = here;
+    this.options = options;
   }
 
-  /** @throws OwnerUnreachableError when the record is known to exist at a peer that is away */
-  async resolve(alias: Alias): Promise<{ here: true; uid: string } | { here: false; at: Located } | undefined> {
-    const local = await this.lookUp(alias);
+  /**
+   * @param except peers that were asked already and cannot answer for it now
+   * @throws OwnerUnreachableError when the record is known to exist, and neither its owner nor a copy can be reached
+   */
+  async resolve(alias: Alias, except: readonly string[] = []): Promise<Place | undefined> {
+    const local = await this.here.lookUp(alias);
     if (local !== undefined) return { here: true, uid: local.uid };
-    const at = this.byHint(alias) ?? this.byWorker(alias) ?? (await this.ask(alias));
-    if (at !== undefined) return { here: false, at };
+    const copy = await this.here.lookUpCopy(alias);
+    const known = this.byFeed(alias, copy?.feed_id, except) ?? this.byWorker(alias, except);
+    if (known !== undefined) return { here: false, at: known };
+    const asked = await this.ask(alias, except);
+    if (asked !== undefined && asked.copy_of === undefined) return { here: false, at: asked };
+    if (copy !== undefined) return { here: false, at: { ...this.asLocated(copy), copy_of: copy.owner } };
+    if (asked !== undefined) return { here: false, at: asked };
     const away = this.ownerAway(alias);
     if (away !== undefined) throw new OwnerUnreachableError(alias, away);
     return undefined;
   }
 
-  /** The peer that had the record when it was last seen, and is not connected now. */
-  private ownerAway(alias: Alias): string | undefined {
-    const hint = feedHintOf(alias.id);
-    if (hint !== null) return this.directory.awayOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
-    const known = this.found.get(`${alias.kind}/${alias.id}`)?.peer_id;
-    return known !== undefined && this.directory.find(known)?.connected !== true ? known : undefined;
+  get self(): string {
+    return this.network.self;
   }
 
-  private byHint(alias: Alias): Located | undefined {
+  private asLocated({ status, content_hash }: LocalRecord): Located {
+    return { peer_id: this.network.self, addresses: this.network.addresses(), status, content_hash };
+  }
+
+  /** Connected, and heard of lately. */
+  private isThere(peer: string): boolean {
+    const { beat_interval_ms } = this.options;
+    return this.directory.isThere(peer, this.clock.now() - beat_interval_ms * BEATS_MISSED_MAX);
+  }
+
+  /** The peer that had the record when it was last seen, and is not there now. */
+  private ownerAway(alias: Alias): string | undefined {
     const hint = feedHintOf(alias.id);
-    if (hint === null) return undefined;
-    const entry = this.directory.ownerOfFeed((feedId) => feedMatches(feedId, hint));
-    if (entry === undefined) return undefined;
+    const known =
+      hint === null
+        ? this.found.get(`${alias.kind}/${alias.id}`)?.peer_id
+        : this.directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
+    return known !== undefined && !this.isThere(known) ? known : undefined;
+  }
+
+  /** The peer that owns the feed of the record, if that is known by its id or by a copy of it. */
+  private byFeed(alias: Alias, feedId: string | undefined, except: readonly string[]): Located | undefined {
+    const hint = feedHintOf(alias.id);
+    if (feedId === undefined && hint === null) return undefined;
+    const matches = (each: string) => (feedId === undefined ? feedMatches(each, hint!) : each === feedId);
+    const entry = this.directory.ownerOfFeed(matches);
+    if (entry === undefined || except.includes(entry.peer_id) || !this.isThere(entry.peer_id)) return undefined;
     return { peer_id: entry.peer_id, addresses: entry.state?.addresses ?? [], status: '', content_hash: '' };
   }
 
-  private byWorker(alias: Alias): Located | undefined {
+  private byWorker(alias: Alias, except: readonly string[]): Located | undefined {
     if (alias.kind !== 'worker') return undefined;
     for (const entry of this.directory.connected()) {
+      if (except.includes(entry.peer_id)) continue;
       const worker = entry.state?.workers.find(({ worker_id }) => worker_id === alias.id);
       if (worker !== undefined) {
         return {
@@ -94,13 +139,13 @@ export class Locator {
   }
 
   /** Asks the mesh, first where the record was last time. */
-  private async ask(alias: Alias): Promise<Located | undefined> {
+  private async ask(alias: Alias, except: readonly string[]): Promise<Located | undefined> {
     const key = `${alias.kind}/${alias.id}`;
     // Whether a worker is still there is told by its peer, not remembered.
     const known = alias.kind === 'worker' ? undefined : this.found.get(key);
-    if (known !== undefined && this.directory.find(known.peer_id)?.connected === true) return known;
-    const [found] = await this.locate([alias], LOCATE_HOPS_MAX);
-    if (found) {
+    if (known !== undefined && !except.includes(known.peer_id) && this.isThere(known.peer_id)) return known;
+    const [found] = await this.locate([alias], LOCATE_HOPS_MAX, [], except);
+    if (found != null && found.copy_of === undefined) {
       this.found.delete(key);
       this.found.set(key, found);
       if (this.found.size > LOCATED_MAX) this.found.delete(this.found.keys().next().value!);
@@ -109,12 +154,20 @@ export class Locator {
   }
 
   /**
-   * Asks every connected peer that is not among `asked`; per alias the first owner that one of them names. Each is
-   * told who else is asked: without it a question would be repeated by every peer to every other, at each hop.
+   * Asks every peer that is there and not among `asked`; per alias the first owner that one of them names, else the first
+   * copy. Each is told who else is asked: without it a question would be repeated by every peer to every other, at each
+   * hop.
+   *
+   * @param except peers that are no answer
    */
-  async locate(items: Alias[], hops: number, asked: readonly string[] = []): Promise<(Located | null)[]> {
-    const known = new Set(asked);
-    const peers = [...this.directory.connected()].map(({ peer_id }) => peer_id).filter((peer) => !known.has(peer));
+  async locate(
+    items: Alias[],
+    hops: number,
+    asked: readonly string[] = [],
+    except: readonly string[] = [],
+  ): Promise<(Located | null)[]> {
+    const known = new Set([...asked, ...except]);
+    const peers = this.connected().filter((peer) => !known.has(peer) && this.isThere(peer));
     for (const peer of [this.network.self, ...peers]) known.add(peer);
     const question = { items, hops, asked: [...known].slice(0, LOCATE_ASKED_MAX) };
     const found: (Located | null)[] = items.map(() => null);
@@ -124,7 +177,9 @@ export class Locator {
           const answer = await this.network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
           const { found: named } = locateAnswerSchema.parse(answer);
           for (const [position, located] of named.slice(0, items.length).entries()) {
-            if (located === null || found[position] !== null || located.peer_id === this.network.self) continue;
+            if (located === null || except.includes(located.peer_id) || located.peer_id === this.network.self) continue;
+            const before = found[position];
+            if (before != null && (before.copy_of === undefined || located.copy_of !== undefined)) continue;
             found[position] = located;
             if (located.peer_id !== peer) this.rememberVia(located.peer_id, peer);
           }
@@ -138,7 +193,7 @@ export class Locator {
 
   /** What records are, here or at connected peers; null where nobody knows one. */
   async statusesOf(items: readonly Alias[]): Promise<(string | null)[]> {
-    const local = await Promise.all(items.map((alias) => this.lookUp(alias)));
+    const local = await Promise.all(items.map((alias) => this.here.lookUp(alias)));
     const missing = items.filter((_alias, position) => local[position] === undefined);
     const found = missing.length === 0 ? [] : await this.locate(missing, LOCATE_HOPS_MAX);
     const elsewhere = new Map(missing.map((alias, position) => [alias, found[position]?.status ?? null]));
@@ -153,15 +208,18 @@ export class Locator {
 
   /** Another peer asks where records are: here, or at a peer that this one is connected to. */
   async answerLocate(from: string, items: Alias[], hops: number, asked: readonly string[]): Promise<JsonObject> {
-    const addresses = this.network.addresses();
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
-        const local = await this.lookUp(alias);
-        if (local === undefined) return null;
-        return { peer_id: this.network.self, addresses, status: local.status, content_hash: local.content_hash };
+        const local = await this.here.lookUp(alias);
+        if (local !== undefined) return this.asLocated(local);
+        const copy = await this.here.lookUpCopy(alias);
+        return copy === undefined ? null : { ...this.asLocated(copy), copy_of: copy.owner };
       }),
     );
-    const missing = items.flatMap((alias, position) => (found[position] === null ? [{ alias, position }] : []));
+    const missing = items.flatMap((alias, position) => {
+      const located = found[position];
+      return located == null || located.copy_of !== undefined ? [{ alias, position }] : [];
+    });
     if (missing.length > 0 && hops > 0) {
       const more = await this.locate(
         missing.map(({ alias }) => alias),
@@ -170,7 +228,8 @@ export class Locator {
       );
       for (const [at, { position }] of missing.entries()) {
         const located = more[at] ?? null;
-        if (located !== null && located.peer_id !== from) found[position] = located;
+        if (located === null || located.peer_id === from) continue;
+        if (found[position] === null || located.copy_of === undefined) found[position] = located;
       }
     }
     return { found } as unknown as JsonObject;
@@ -215,6 +274,13 @@ export class Locator {
     return undefined;
   }
 
+  /** A peer that died has written what it reserved an id for, and a copy shows it, or never will. */
+  private isGone(peer: string): boolean {
+    if (peer === this.network.self) return false;
+    const entry = this.directory.find(peer);
+    return entry !== undefined && this.clock.now() - entry.heard_at > this.options.takeover_ms;
+  }
+
   /** The first peer to reserve an id holds it for RESERVATION_MS; until then its record is on its disk. */
   answerReserve(
     from: string,
@@ -224,7 +290,7 @@ export class Locator {
     return items.map(({ kind, id, content_hash }) => {
       const key = `${kind}/${id}`;
       const held = this.reservations.get(key);
-      if (held !== undefined && held.until > now && held.peer_id !== from) {
+      if (held !== undefined && held.until > now && held.peer_id !== from && !this.isGone(held.peer_id)) {
         return { peer_id: held.peer_id, content_hash: held.content_hash };
       }
       this.reservations.delete(key);
@@ -234,12 +300,17 @@ export class Locator {
     });
   }
 
-  /** Runs a tool at another peer, directly or through the peer that named it. */
+  /**
+   * Runs a tool at another peer, directly or through the peer that named it.
+   *
+   * @throws PeerUnreachableError when it was not sent: it did not run. After any other error of the way there and back,
+   *   such as PEER_SILENT or DEADLINE_EXCEEDED, it may have run.
+   */
   async call(peer: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
     if (hops > CALL_HOPS_MAX) throw new HopsExceededError(tool);
     const target = await this.reachable(peer, addresses);
-    const answer = await this.network.request(target, 'call', { tool, input, hops }, CALL_DEADLINE_MS);
-    const parsed = callAnswerSchema.safeParse(answer);
+    const request = this.network.request(target, 'call', { tool, input, hops }, CALL_DEADLINE_MS);
+    const parsed = callAnswerSchema.safeParse(await this.whileThere(target, request));
     if (!parsed.success) {
       throw new FlowmeshError('BAD_ANSWER', `peer ${target} gave an answer to ${tool} that cannot be read`, {
         retryable: false,
@@ -250,15 +321,28 @@ export class Locator {
   }
 
   private async reachable(peer: string, addresses: string[]): Promise<string> {
-    if (this.directory.find(peer)?.connected === true) return peer;
+    if (this.network.connected().includes(peer)) return peer;
     try {
       await this.network.connect(peer, addresses);
       return peer;
     } catch (error) {
       const via = this.vias.get(peer);
-      if (via !== undefined && this.directory.find(via)?.connected === true) return via;
+      if (via !== undefined && this.network.connected().includes(via)) return via;
       throw new PeerUnreachableError(peer, error);
     }
+  }
+
+  /** The answer, or PEER_SILENT when the peer gives no sign of life any more: its machine may be asleep. */
+  private whileThere<T>(peer: string, answer: Promise<T>): Promise<T> {
+    const { clock, options } = this;
+    const { promise: silent, reject } = Promise.withResolvers<never>();
+    const look = () => {
+      cancel = clock.after(options.beat_interval_ms, () => (this.isThere(peer) ? look() : reject(silence)));
+    };
+    const silence = new PeerSilentError(peer);
+    let cancel = () => {};
+    look();
+    return Promise.race([answer, silent]).finally(() => cancel());
   }
 }
 

@@ -154,11 +154,19 @@ export const locateRequestSchema = z.object({
   hops: count,
   asked: z.array(id).max(1_024),
 });
-/** Per item the owner as far as the asked peer knows, or null. `status` is the record's. */
+/** Per item the owner as far as the asked peer knows, else a peer that has a copy, or null. */
 export const locateAnswerSchema = z.object({
   found: z.array(
     z
-      .object({ peer_id: id, addresses: z.array(z.string()).max(32), status: z.string(), content_hash: z.string() })
+      .object({
+        peer_id: id,
+        addresses: z.array(z.string()).max(32),
+        /** Of the record. */
+        status: z.string(),
+        content_hash: z.string(),
+        /** Only of a peer that has a copy: the owner as far as it knows. */
+        copy_of: id.optional(),
+      })
       .nullable(),
   ),
 });

@@ -36,6 +36,8 @@ export interface OwnedFeedHooks {
   onStarved(): void;
   /** Once per event-loop turn that had turns, before they are written. */
   beforeFlush(): void;
+  /** More of it may be shown than before. */
+  onReleased(): void;
   /** The disk failed. */
   onFailure(error: unknown): void;
   /** A follower knows of an owner that comes before this one. */
@@ -72,7 +74,7 @@ export class OwnedFeed {
     this.journal = new Journal(
       { store, clock, log, probe },
       { feed_id, epoch, seq: store.feeds.get(feed_id)?.seq ?? 0 },
-      { beforeFlush: hooks.beforeFlush, onFailure: hooks.onFailure },
+      { beforeFlush: hooks.beforeFlush, onReleased: hooks.onReleased, onFailure: hooks.onFailure },
     );
     this.replicas = new Replicas({ clock, network, directory, log }, feed, options, {
       wanted: () => Math.max(options.copies, this.runs.copiesWanted),

@@ -56,11 +56,16 @@ export interface Store {
   close(): Promise<void>;
 }
 
+/** Told which commit of which feed a row is from. */
+export type RowWatcher = (feed_id: string, seq: number) => void;
+
 /**
  * Reads of what is committed. Results are private copies: the caller may keep or change them. `get` and `children`
  * read rows of any feed, because uids are unique; everything else only those of owned feeds, unless it says so.
  */
 export interface Reader {
+  /** The same rows; `onRow` is told of every one that is read. Counts and positions read none. */
+  watching(onRow: RowWatcher): Reader;
   get<K extends RecordKind>(kind: K, uid: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** The row of a uid with its place in its feed. */
   row(uid: string): Promise<Row | undefined>;

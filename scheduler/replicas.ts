@@ -10,7 +10,7 @@
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
 import type { Copier } from './journal.ts';
-import { BEATS_MISSED_MAX, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import { BEATS_MISSED_MAX, FOLLOWER_PATIENCE_MS, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine, withFollowers } from './lineage.ts';
 import { pushAnswerSchema, rowMessages } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
@@ -25,6 +25,8 @@ interface Follower {
   /** Where the feed was when it became a follower: the gap it has to close first. */
   joinedAt: number;
   inFlight: number;
+  /** Monotonic: since when it takes nothing; null while it does. */
+  refusedSince: number | null;
   /** Commits were left out: it catches up by itself when it is told how far the feed is. */
   behind: boolean;
 }
@@ -70,7 +72,14 @@ export class Replicas implements Copier {
       // What they have is asked anew, after a gap that may be as large as the feed.
       const head = hooks.head();
       const syncedAt = synced ? head : null;
-      this.followers.set(peer_id, { acked: 0, syncedAt, joinedAt: head, inFlight: 0, behind: true });
+      this.followers.set(peer_id, {
+        acked: 0,
+        syncedAt,
+        joinedAt: head,
+        inFlight: 0,
+        refusedSince: null,
+        behind: true,
+      });
     }
   }
 
@@ -113,7 +122,7 @@ export class Replicas implements Copier {
     for (const { peer_id, synced } of feed.followers) {
       const follower = this.followers.get(peer_id);
       if (follower === undefined) {
-        const joined = { acked: 0, syncedAt: null, joinedAt: seq, inFlight: 0, behind: false };
+        const joined = { acked: 0, syncedAt: null, joinedAt: seq, inFlight: 0, refusedSince: null, behind: false };
         this.followers.set(peer_id, joined);
       } else if (synced && follower.syncedAt === null) {
         follower.syncedAt = seq;
@@ -134,11 +143,15 @@ export class Replicas implements Copier {
     acknowledged.then(
       ({ seq }) => {
         follower.inFlight--;
+        follower.refusedSince = null;
         this.acknowledged(peer, follower, seq);
+        // It pulled while the last commit was on its way to this disk: `landed` or the next beat tells it again.
+        if (seq < place.head_seq) follower.behind = true;
       },
       (error: unknown) => {
         follower.inFlight--;
         follower.behind = true;
+        follower.refusedSince ??= this.clock.now();
         if (this.stopped) return;
         this.log.debug({ peer, feed_id: this.current.feed_id, err: error }, 'a commit was not acknowledged');
         const code = error instanceof FlowmeshError ? error.code : '';
@@ -163,6 +176,12 @@ export class Replicas implements Copier {
     follower.behind = false;
     const head_seq = this.hooks.head();
     this.push(peer, follower, { prev_seq: head_seq, head_seq, rows: [] });
+  }
+
+  landed(): void {
+    for (const [peer, follower] of this.followers) {
+      if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
+    }
   }
 
   copiesOf(seq: number): number {
@@ -214,16 +233,14 @@ export class Replicas implements Copier {
   /** Looks whether there are as many copies as wanted, and mends it. Called with every beat and when a peer comes. */
   mend(): void {
     if (this.stopped) return;
-    for (const [peer, follower] of this.followers) {
-      if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
-    }
+    this.landed();
     const wanted = this.hooks.wanted() - 1;
     const members = this.current.followers;
     const order = rendezvous(
       this.current.feed_id,
       members.map(({ peer_id }) => peer_id),
     );
-    const there = order.filter((peer) => this.isThere(peer));
+    const there = order.filter((peer) => this.isThere(peer) && this.takes(this.followers.get(peer)));
     const counted = there.filter((peer) => this.counts(this.followers.get(peer)));
     const candidates = there.length < wanted ? this.candidates() : [];
     const added = candidates.slice(0, wanted - there.length);
@@ -236,6 +253,12 @@ export class Replicas implements Copier {
     // Nobody who is just being made a copy of is there any more: all that count are.
     const kept = members.filter(({ peer_id }) => keep.has(peer_id));
     if (kept.length < members.length) this.write(kept);
+  }
+
+  /** One that takes no copies, for whatever reason, is no member to rely on. */
+  private takes(follower: Follower | undefined): boolean {
+    const since = follower?.refusedSince ?? null;
+    return since === null || this.clock.now() - since < FOLLOWER_PATIENCE_MS;
   }
 
   private candidates(): string[] {

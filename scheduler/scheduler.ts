@@ -13,7 +13,10 @@
  */
 import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import type {
+  Durability,
+  MainFeedState,
   PeerView,
+  Place,
   SchedulerApi,
   TaskReceipt,
   TaskSubmission,
@@ -28,11 +31,14 @@ import { Copies } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
+import { durabilityNow } from './durability.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
 import { Feeds } from './feeds.ts';
+import { ForeignRecords } from './foreign-records.ts';
 import { HandOver } from './hand-over.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
+import { Intents } from './intents.ts';
 import { Journal, type Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
@@ -45,7 +51,7 @@ import {
   TAKEOVER_MS,
 } from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
-import type { Alias, Located, PeerState } from './messages.ts';
+import type { Alias, PeerState } from './messages.ts';
 import { OwnedFeed } from './owned-feed.ts';
 import { capabilityNames } from './placement.ts';
 import type { Clock, Evaluator, Executors, Log, Network, NetworkEvents, Random, Store } from './ports.ts';
@@ -68,6 +74,8 @@ export interface SchedulerComponents {
   log: Log;
   /** Told at named points around every durable step; tests stop the process there. */
   probe?: Probe | undefined;
+  /** Told how the feed of new work is, whenever that changed: for readers on other loops. */
+  onMainFeed?: ((state: MainFeedState) => void) | undefined;
 }
 
 export interface SchedulerOptions {
@@ -109,6 +117,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly locator: Locator;
   readonly dependencies: Dependencies;
   readonly beats: Beats;
+  private readonly foreign: ForeignRecords;
+  private readonly intents: Intents;
+  private readonly onMainFeed: ((state: MainFeedState) => void) | undefined;
   private readonly store: Store;
   private readonly intake: Intake;
   private readonly changes: Changes;
@@ -131,6 +142,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.store = store;
     this.log = log;
     this.self = network.self;
+    this.onMainFeed = components.onMainFeed;
     this.options = {
       ...options,
       copies: options.copies ?? COPIES_DEFAULT,
@@ -160,7 +172,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       { clock, executors, network, log, probe },
       { name: options.name, onSlotFree: () => this.slotFree() },
     );
-    this.locator = new Locator({ network, directory, clock, log }, lookUp);
+    const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
+    this.locator = new Locator({ network, directory, clock, log }, { lookUp, lookUpCopy }, this.options);
     this.dependencies = new Dependencies({ clock, locator: this.locator, log }, (kind, dependent, id, status) =>
       this.unblock(kind, dependent, id, status),
     );
@@ -188,9 +201,18 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
           isPaused: () => this.queueState.paused || !this.ready || this.stopping,
           onStarved: () => this.beats.offerSoon(),
           beforeFlush: () => this.beforeFlush(),
+          onReleased: () => this.tellMainFeed(),
           onFailure,
           onStale: (peer, feedId) => this.feeds.look(peer, feedId),
         }),
+    });
+    this.foreign = new ForeignRecords({ self: this.self, reader, feeds: this.feeds, copies: this.copies });
+    this.intents = new Intents({
+      ...{ clock, reader, log, commit },
+      lookUp: (alias) => this.foreign.heirOf(alias),
+      hasOwner: (feedId) =>
+        this.feeds.owned.has(feedId) || directory.ownerOfFeed((each) => each === feedId) !== undefined,
+      run: (tool, input) => this.runCall(tool, input, 1, this.self),
     });
     const retention = new Retention({
       ...{ clock, store, log },
@@ -208,13 +230,15 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
       onTick: () => {
         this.feeds.tick();
+        this.intents.tick();
+        this.tellMainFeed();
         retention.tick();
       },
       onWake: () => this.feeds.wake(),
       options: this.options,
     });
     this.intake = new Intake({
-      ...{ clock, random, evaluator, reader, log, lookUp, mustBeReady },
+      ...{ clock, random, evaluator, reader, log, lookUp, lookUpCopy, mustBeReady },
       feeds: this.feeds,
       locator: this.locator,
       dependencies: this.dependencies,
@@ -355,6 +379,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   private async takeUp(): Promise<void> {
     await this.queueState.takeUp();
+    await this.intents.takeUp();
     await this.feeds.start();
     if (this.stopped) throw new StoppedError();
     // What failed again meanwhile is being recovered from anew.
@@ -463,8 +488,46 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     return record === undefined ? undefined : { uid: record.worker_id, status: record.status, content_hash: '' };
   }
 
-  resolve(alias: Alias): Promise<{ here: true; uid: string } | { here: false; at: Located } | undefined> {
-    return this.locator.resolve(alias);
+  resolve(alias: Alias, except?: readonly string[]): Promise<Place | undefined> {
+    return this.locator.resolve(alias, except);
+  }
+
+  keepIntent(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
+    this.mustBeReady();
+    return this.intents.keep(alias, tool, input);
+  }
+
+  // --- how feeds are -------------------------------------------------------------------------------------------------
+
+  isReleased(feedId: string, seq: number): boolean {
+    const feed = this.feeds.owned.get(feedId);
+    return feed === undefined || seq <= feed.journal.released;
+  }
+
+  async whenReleased(feedId: string, seq: number): Promise<void> {
+    await this.feeds.owned.get(feedId)?.journal.whenReleased(seq);
+  }
+
+  durabilityOf(feedId: string, wanted: number): Durability | null {
+    const feed = this.feeds.owned.get(feedId);
+    if (feed === undefined) return null;
+    const mesh = { byDefault: this.options.copies, alone: this.feeds.isAlone() };
+    return durabilityNow(feed.replicas.copies, wanted, mesh);
+  }
+
+  staleMs(feedId: string): number | null {
+    return this.foreign.staleMs(feedId);
+  }
+
+  private tellMainFeed(): void {
+    if (this.onMainFeed === undefined) return;
+    const { main } = this.feeds;
+    this.onMainFeed({
+      feed_id: main?.feed_id ?? '',
+      released: main?.journal.released ?? 0,
+      copies: main?.replicas.copies ?? 0,
+      alone: this.feeds.isAlone(),
+    });
   }
 
   call(peer: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject> {

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod';
 import type { JsonObject } from '../dag/errors.ts';
-import type { SchedulerApi } from '../scheduler/api.ts';
+import type { Durability, FeedsNow, SchedulerApi } from '../scheduler/api.ts';
 import type { Alias } from '../scheduler/messages.ts';
 import type { Clock, Reader } from '../scheduler/ports.ts';
 import type { PeerDirectory } from './peers.ts';
@@ -14,6 +14,19 @@ export interface ReadContext {
   reader: Reader;
   clock: Clock;
   self: string;
+  feeds: FeedsNow;
+}
+
+/** What the handler of a read gets: the record may be of this peer, or a copy. */
+export interface Reading {
+  reader: Reader;
+  clock: Clock;
+  /** The peer that owns what is read. */
+  owner: string;
+  /** The owner is another peer, which cannot be reached. */
+  isCopy: boolean;
+  /** On how many disks is now what was read until now, of how many `wanted`; null for a copy. */
+  durability(wanted: number): Durability | null;
 }
 
 /** What the other tools need: they run on the mesh loop. */
@@ -50,7 +63,7 @@ export interface ReadTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodOb
   extends ToolBase<I, O> {
   runtime: 'serve';
   /** Resolves undefined when the record is not here; the router then asks the mesh. */
-  handler(input: z.output<I>, context: ReadContext): Promise<z.input<O> | undefined>;
+  handler(input: z.output<I>, reading: Reading): Promise<z.input<O> | undefined>;
   /** True when this input needs other peers (`scope: mesh`); then `everywhere` merges. */
   merge?: { when(input: z.output<I>): boolean; handler(input: z.output<I>, context: MeshContext): Promise<z.input<O>> };
 }
@@ -58,6 +71,11 @@ export interface ReadTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodOb
 export interface MeshTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodObject = z.ZodObject>
   extends ToolBase<I, O> {
   runtime: 'mesh';
+  /**
+   * What is answered when nobody can write the record now, and the call is kept for whoever can next. Without it such a
+   * call is refused.
+   */
+  whenKept?: (input: z.output<I>, record: { status: string }) => z.input<O>;
   handler(input: z.output<I>, context: MeshContext): Promise<z.input<O>>;
 }
 

@@ -1,15 +1,18 @@
 /**
- * Where a call runs. A tool that is about one record runs at the peer that owns the record, whichever peer was
- * asked; every other tool runs where it was asked. A call is run once: an error is the answer and never a reason to
- * run it again elsewhere.
+ * Where a call runs. A tool that is about one record runs at the peer that owns the record, whichever peer was asked;
+ * every other tool runs where it was asked. While the owner cannot be reached, a read is answered from a copy, which
+ * says how old it may be, and a change waits for the next owner. A change is run once: an error is the answer and never a
+ * reason to run it again, unless it says that nothing was done.
  */
 import type { JsonObject } from '../dag/errors.ts';
-import type { SchedulerApi } from '../scheduler/api.ts';
-import { ElsewhereError, HopsExceededError } from '../scheduler/errors.ts';
+import type { Place, SchedulerApi } from '../scheduler/api.ts';
+import { ElsewhereError, HopsExceededError, OwnerUnreachableError } from '../scheduler/errors.ts';
 import { CALL_HOPS_MAX } from '../scheduler/limits.ts';
 import type { Alias, Located } from '../scheduler/messages.ts';
-import type { MeshContext, ReadContext, ReadTool, Tool } from './definition.ts';
+import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from './definition.ts';
 import { RecordNotFoundError } from './errors.ts';
+import { atRecord, cannotAnswer, didNotRun, untilOwned } from './owner.ts';
+import { isReleased, readFrom } from './reading.ts';
 import { type Failure, failure, type ParsedInput, parseInput, type Success, success } from './run.ts';
 
 /**
@@ -17,12 +20,12 @@ import { type Failure, failure, type ParsedInput, parseInput, type Success, succ
  *
  * @param input as `parseInput` gave it
  * @returns undefined when the call has to cross to the mesh loop: a tool that runs there, an input that needs other
- *   peers or live state, or a record that is not here
+ *   peers or live state, a record that is not here, or rows that must not be shown yet (P1)
  */
 export async function readLocally(tool: Tool, input: ParsedInput, context: ReadContext): Promise<Success | undefined> {
   if (tool.runtime === 'mesh' || tool.merge?.when(input)) return undefined;
-  const output = await tool.handler(input, context);
-  return output === undefined ? undefined : success(output);
+  const found = await readFrom(tool, input, context);
+  return found === undefined || !isReleased(found, context) ? undefined : success(found.output);
 }
 
 /**
@@ -31,34 +34,101 @@ export async function readLocally(tool: Tool, input: ParsedInput, context: ReadC
  * @param rawInput not checked yet
  * @param hops how often the call was handed on before it came here; handing on sends `hops + 1`
  * @returns the output with `success: true`
- * @throws INVALID_INPUT, NOT_FOUND (nobody reachable knows the record), HOPS_EXCEEDED, or the tool's own error, also
- *   when it ran at another peer
+ * @throws INVALID_INPUT, NOT_FOUND (nobody reachable knows the record), OWNER_UNREACHABLE, HOPS_EXCEEDED, or the tool's
+ *   own error, also when it ran at another peer
  */
 export async function callTool(tool: Tool, rawInput: unknown, context: MeshContext, hops: number): Promise<JsonObject> {
   const input = parseInput(tool, rawInput);
-  if (tool.runtime === 'serve') {
-    if (tool.merge?.when(input)) return success(await tool.merge.handler(input, context));
-    // Reading first saves asking where the record is for all that are here.
-    const output = await tool.handler(input, context);
-    if (output !== undefined) return success(output);
-  }
-  const forward = ({ peer_id, addresses }: Located): Promise<JsonObject> => {
-    if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(tool.name);
-    return context.scheduler.call(peer_id, addresses, tool.name, (rawInput ?? {}) as JsonObject, hops + 1);
+  const handOn = ({ peer_id, addresses }: Located, operation: string, its: JsonObject): Promise<JsonObject> => {
+    if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(operation);
+    return context.scheduler.call(peer_id, addresses, operation, its, hops + 1);
   };
-  const alias = tool.about?.(input);
-  const elsewhere = alias === undefined ? undefined : await ownerOf(alias, context);
-  if (elsewhere !== undefined) return forward(elsewhere);
-  if (tool.runtime === 'mesh') {
-    try {
-      return success(await tool.handler(input, context));
-    } catch (error) {
-      // The id of a submit is another peer's already: that one says whether it is the same submit. Nothing ran here.
-      if (error instanceof ElsewhereError) return await forward(error.at);
-      throw error;
-    }
+  const call: Call = { input, context, forward: (at) => handOn(at, tool.name, (rawInput ?? {}) as JsonObject) };
+  if (tool.runtime === 'serve') return await read(tool, call);
+  const attempt = () => runOnce(tool, call);
+  // Only the peer that was asked first waits: those it asks say at once that they cannot.
+  if (hops > 0) return await attempt();
+  try {
+    return await untilOwned(context, attempt);
+  } catch (error) {
+    const kept = didNotRun(error) ? await keepForNextOwner(tool, call, handOn) : undefined;
+    if (kept === undefined) throw error;
+    return kept;
   }
-  return success(await readAgain(tool, input, alias, context));
+}
+
+interface Call {
+  input: ParsedInput;
+  context: MeshContext;
+  forward(at: Located): Promise<JsonObject>;
+}
+
+async function read(tool: ReadTool, { input, context, forward }: Call): Promise<JsonObject> {
+  if (tool.merge?.when(input)) return success(await tool.merge.handler(input, context));
+  const alias = tool.about?.(input);
+  // Reading first saves asking where the record is for all that are here.
+  const first = await readReleased(tool, input, context);
+  if (first !== undefined) return first;
+  if (alias === undefined) throw new Error(`${tool.name} answered nothing`);
+  const readAt = async (place: Place): Promise<JsonObject> => {
+    if (!place.here && place.at.peer_id !== context.self) return await forward(place.at);
+    // It was committed between the first look and now, or accepted and is not durable yet (P1); or a copy is here.
+    const output = await readReleased(tool, input, context, place.here ? undefined : place.at.copy_of);
+    if (output === undefined) throw new RecordNotFoundError(alias);
+    return output;
+  };
+  return await atRecord(alias, context, readAt, cannotAnswer);
+}
+
+/** P1: answered when everything that was read may be shown. */
+async function readReleased(
+  tool: ReadTool,
+  input: ParsedInput,
+  context: MeshContext,
+  copyOf?: string,
+): Promise<Success | undefined> {
+  const found = await readFrom(tool, input, context, copyOf);
+  if (found === undefined) return undefined;
+  for (const [feedId, seq] of found.seqs) await context.scheduler.whenReleased(feedId, seq);
+  return success(found.output);
+}
+
+async function runOnce(tool: MeshTool, { input, context, forward }: Call): Promise<JsonObject> {
+  const alias = tool.about?.(input);
+  if (alias !== undefined) {
+    const runAt = async (place: Place): Promise<JsonObject> => {
+      if (place.here) return success(await tool.handler(input, context));
+      if (place.at.peer_id !== context.self) return await forward(place.at);
+      // Stale knowledge that names this peer for what it does not have would send the call round in a circle.
+      if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
+      throw new OwnerUnreachableError(alias, place.at.copy_of);
+    };
+    return await atRecord(alias, context, runAt, didNotRun);
+  }
+  try {
+    return success(await tool.handler(input, context));
+  } catch (error) {
+    // The id of a submit is another peer's already: that one says whether it is the same submit. Nothing ran here.
+    if (error instanceof ElsewhereError) return await forward(error.at);
+    throw error;
+  }
+}
+
+/** Nobody can write the record now: a peer that may own it next keeps the call. Undefined: none does, or may. */
+async function keepForNextOwner(
+  tool: MeshTool,
+  { input, context }: Call,
+  handOn: (at: Located, operation: string, input: JsonObject) => Promise<JsonObject>,
+): Promise<JsonObject | undefined> {
+  const alias = tool.about?.(input);
+  if (tool.whenKept === undefined || alias === undefined) return undefined;
+  const place = await context.scheduler.resolve(alias).catch(() => undefined);
+  if (place === undefined) return undefined;
+  const kept =
+    place.here || place.at.peer_id === context.self
+      ? await context.scheduler.keepIntent(alias, tool.name, input as JsonObject)
+      : await handOn(place.at, KEEP_OPERATION, { tool: tool.name, input: input as JsonObject });
+  return success(tool.whenKept(input, { status: String(kept.status) }));
 }
 
 /** `callTool` for callers that show a failure instead of throwing it: never rejects. */
@@ -80,26 +150,4 @@ export async function uidHere(scheduler: SchedulerApi, alias: Alias): Promise<st
   const found = await scheduler.resolve(alias);
   if (!found?.here) throw new RecordNotFoundError(alias);
   return found.uid;
-}
-
-/** Undefined: this peer. */
-async function ownerOf(alias: Alias, context: MeshContext): Promise<Located | undefined> {
-  const found = await context.scheduler.resolve(alias);
-  if (found === undefined) throw new RecordNotFoundError(alias);
-  if (found.here) return undefined;
-  // Stale knowledge that names this peer for what it does not have would send the call round in a circle.
-  if (found.at.peer_id === context.self) throw new RecordNotFoundError(alias);
-  return found.at;
-}
-
-/** The record was committed between the first look and now, or it is accepted but not yet durable (P1). */
-async function readAgain(
-  tool: ReadTool,
-  input: ParsedInput,
-  alias: Alias | undefined,
-  context: ReadContext,
-): Promise<object> {
-  const output = await tool.handler(input, context);
-  if (output !== undefined) return output;
-  throw alias === undefined ? new Error(`${tool.name} answered nothing`) : new RecordNotFoundError(alias);
 }

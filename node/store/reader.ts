@@ -8,7 +8,7 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import { FlowmeshError } from '../../dag/errors.ts';
-import type { ListQuery, Reader, TaskCounts } from '../../scheduler/ports.ts';
+import type { ListQuery, Reader, RowWatcher, TaskCounts } from '../../scheduler/ports.ts';
 import type { FlowRecord, RecordKind, Row, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { DataFolderCorruptError, StoreFailedError, storeError } from './errors.ts';
 import { openForReading } from './file.ts';
@@ -17,6 +17,8 @@ import { filterTerms } from './row-values.ts';
 
 type Of<K extends RecordKind> = Extract<FlowRecord, { kind: K }>;
 type Found = Record<string, unknown>;
+type FoundRow = { uid: string; crc: number; data: string; feed_id: string; seq: number };
+type Statements = Record<keyof typeof STATEMENTS, StatementSync>;
 
 /**
  * Opens a reader of a data file that a store of this or another thread has made.
@@ -30,8 +32,7 @@ export function openSqliteReader(path: string): Reader & { close(): void } {
 const JSON_BRACKETS_BYTES = 2;
 const JSON_COMMA_BYTES = 1;
 
-const ENTRY = 'uid, kind, crc, data';
-const PLACED_ENTRY = `${ENTRY}, feed_id, epoch, seq`;
+const ENTRY = 'uid, kind, crc, data, feed_id, epoch, seq';
 const OWNED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 1)';
 const COPIED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 0)';
 const QUEUED = `FROM rows INDEXED BY active WHERE active = 1 AND ${OWNED} AND kind = 'task' AND status = 'queued'`;
@@ -40,15 +41,15 @@ const LISTED = `FROM rows INDEXED BY listed WHERE created_at IS NOT NULL AND ${O
 const NEWEST_FIRST = 'ORDER BY created_at DESC, uid DESC';
 const STATEMENTS = {
   get: `SELECT ${ENTRY} FROM rows WHERE uid = ? AND kind = ?`,
-  row: `SELECT ${PLACED_ENTRY} FROM rows WHERE uid = ?`,
+  row: `SELECT ${ENTRY} FROM rows WHERE uid = ?`,
   byAlias: `SELECT ${ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${OWNED}
     ${NEWEST_FIRST} LIMIT 1`,
-  copyByAlias: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${COPIED}
+  copyByAlias: `SELECT ${ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${COPIED}
     ${NEWEST_FIRST} LIMIT 1`,
   children: `SELECT ${ENTRY} FROM rows WHERE parent = ? AND kind = ? ORDER BY seq, uid LIMIT ${READ_ROWS_MAX + 1}`,
   active: `SELECT ${ENTRY} FROM rows INDEXED BY active WHERE active = 1 AND feed_id = ? AND kind = ?
     ORDER BY created_at, iif(created_at IS NULL, seq, 0), uid LIMIT ${READ_ROWS_MAX + 1}`,
-  changes: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_seq WHERE feed_id = ? AND (seq, uid) > (?, ?)
+  changes: `SELECT ${ENTRY} FROM rows INDEXED BY by_seq WHERE feed_id = ? AND (seq, uid) > (?, ?)
     ORDER BY seq, uid LIMIT ${READ_ROWS_MAX}`,
   oldest: `SELECT uid FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL AND feed_id = ? AND kind = ?
     AND created_at < ? ORDER BY created_at, uid LIMIT ?`,
@@ -72,15 +73,22 @@ const STATEMENTS = {
 class SqliteReader implements Reader {
   readonly #path: string;
   readonly #database: DatabaseSync;
-  readonly #statements: Record<keyof typeof STATEMENTS, StatementSync>;
+  readonly #statements: Statements;
   /** A list's statements depend on which filters it has; oldest first. */
-  readonly #lists = new Map<string, { page: StatementSync; count: StatementSync }>();
+  readonly #lists: Map<string, { page: StatementSync; count: StatementSync }>;
+  readonly #onRow: RowWatcher | undefined;
 
-  constructor(path: string, database: DatabaseSync) {
+  /** @param of another reader of the database: the prepared statements of both are the same */
+  constructor(path: string, database: DatabaseSync, of?: SqliteReader, onRow?: RowWatcher) {
     this.#path = path;
     this.#database = database;
-    const prepared = Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)]);
-    this.#statements = Object.fromEntries(prepared);
+    this.#statements = of?.#statements ?? prepareAll(database);
+    this.#lists = of?.#lists ?? new Map();
+    this.#onRow = onRow;
+  }
+
+  watching(onRow: RowWatcher): Reader {
+    return new SqliteReader(this.#path, this.#database, this, onRow);
   }
 
   close(): void {
@@ -249,7 +257,8 @@ class SqliteReader implements Reader {
   }
 
   #record<K extends RecordKind>(kind: K, row: Found): Of<K> {
-    const { uid, crc, data } = row as { uid: string; crc: number; data: string };
+    const { uid, crc, data, feed_id, seq } = row as FoundRow;
+    this.#onRow?.(feed_id, seq);
     const damaged = (problem: string, cause?: unknown) =>
       new DataFolderCorruptError(this.#path, `the record ${uid} ${problem}`, { uid, cause });
     if (crc32(data) !== crc) throw damaged('is not what was written');
@@ -271,6 +280,11 @@ class SqliteReader implements Reader {
       throw storeError(error, this.#path, 'reading');
     }
   }
+}
+
+function prepareAll(database: DatabaseSync): Statements {
+  const prepared = Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)]);
+  return Object.fromEntries(prepared);
 }
 
 /** In UTF-8, of a found row as a `Row`. */

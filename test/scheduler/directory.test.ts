@@ -191,9 +191,9 @@ describe('how many peers are remembered', () => {
     const directory = open();
     const mine = (feedId: string) => feedId === 'feed-of-p';
     expect(directory.ownerOfFeed(mine)?.peer_id).toBe('p');
-    expect(directory.awayOwnerOfFeed(mine)).toBeUndefined();
+    expect(directory.lastOwnerOfFeed(mine)?.peer_id).toBe('p');
     directory.find('p')!.connected = false;
     expect(directory.ownerOfFeed(mine)).toBeUndefined();
-    expect(directory.awayOwnerOfFeed(mine)?.peer_id).toBe('p');
+    expect(directory.lastOwnerOfFeed(mine)?.peer_id).toBe('p');
   });
 });

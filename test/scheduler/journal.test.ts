@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError } from '../../dag/errors.ts';
-import { Journal } from '../../scheduler/journal.ts';
+import { type Copier, Journal } from '../../scheduler/journal.ts';
+import { COPY_WAIT_MS } from '../../scheduler/limits.ts';
 import type { QueueRecord, Row } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
 import { quiet, SimulatedClock, World } from '../simulation/world.ts';
+import { taskRecord } from './records.ts';
 import { type Gate, gate } from './scene.ts';
 
 const DISK_FULL = new FlowmeshError('DISK_FULL', 'the simulated disk is full', { retryable: true });
@@ -55,6 +57,30 @@ function open(options: { beforeFlush?: (journal: Journal) => void } = {}) {
       );
   const settle = () => world.run(world.now + LONG_MS);
   return { world, store, journal, begin, commits, failures, seen, write, writeTo, settle };
+}
+
+/** Copies as the test says: how many disks have each commit, and whether more can come. */
+class HandCopier implements Copier {
+  readonly shipped: { seq: number; uids: string[] }[] = [];
+  readonly landings: number[] = [];
+  readonly disks = new Map<number, number>();
+  growing = true;
+
+  ship({ seq, rows }: { seq: number; rows: Row[] }): void {
+    this.shipped.push({ seq, uids: uidsOf(rows) });
+  }
+
+  landed(): void {
+    this.landings.push(this.shipped.length);
+  }
+
+  copiesOf(seq: number): number {
+    return this.disks.get(seq) ?? 1;
+  }
+
+  mayGrow(): boolean {
+    return this.growing;
+  }
 }
 
 const uidsOf = (rows: readonly Row[]) => rows.map(({ uid }) => uid);
@@ -219,5 +245,170 @@ describe('a commit that fails', () => {
     commits[0]!.gate.open();
     await settle();
     expect(seen).toEqual(['refusal of one']);
+  });
+});
+
+describe('copies', () => {
+  /** A journal whose disk writes at once and whose copies are the test's. */
+  function openWithCopies() {
+    const scene = open();
+    const copier = new HandCopier();
+    scene.journal.copyBy(copier);
+    /** A turn that wants its record on two disks, and notes on how many it is. */
+    const writeTwice = (uid: string) => {
+      void scene.journal
+        .durably((turn) => turn.put(taskRecord(uid, { copies: 2 })))
+        .then(
+          ({ copies }) => scene.seen.push(`${uid} on ${copies}`),
+          () => scene.seen.push(`${uid} refused`),
+        );
+    };
+    /** The commits so far get to the own disk. */
+    const land = async () => {
+      await scene.world.run(scene.world.now + 1);
+      for (const commit of scene.commits) commit.gate.open();
+      await scene.world.run(scene.world.now + 1);
+    };
+    const copied = async (seq: number, disks: number) => {
+      copier.disks.set(seq, disks);
+      scene.journal.copied();
+      await scene.world.run(scene.world.now + 1);
+    };
+    return { ...scene, copier, writeTwice, land, copied };
+  }
+
+  test('are on their way while the own disk writes, and it says when it has', async () => {
+    const { copier, writeTwice, land, world } = openWithCopies();
+    writeTwice('a');
+    await world.run(world.now + 1);
+    expect(copier.shipped).toEqual([{ seq: 1, uids: ['a'] }]);
+    expect(copier.landings).toEqual([]);
+    await land();
+    expect(copier.landings).toEqual([1]);
+  });
+
+  test('are waited for, but not before the own disk has it (P1)', async () => {
+    const { seen, writeTwice, land, copied, world } = openWithCopies();
+    writeTwice('a');
+    await world.run(world.now + 1);
+    await copied(1, 2);
+    expect(seen).toEqual([]);
+    await land();
+    expect(seen).toEqual(['a on 2']);
+    writeTwice('b');
+    await land();
+    expect(seen).toEqual(['a on 2']);
+    await copied(2, 2);
+    expect(seen).toEqual(['a on 2', 'b on 2']);
+  });
+
+  test('of a later commit release nothing before the earlier ones', async () => {
+    const { seen, writeTwice, land, copied } = openWithCopies();
+    writeTwice('a');
+    await land();
+    writeTwice('b');
+    await land();
+    await copied(2, 2);
+    expect(seen).toEqual([]);
+    await copied(1, 2);
+    expect(seen).toEqual(['a on 2', 'b on 2']);
+  });
+
+  test('that are not asked for are not waited for, but for those of the commits before', async () => {
+    const { seen, write, writeTwice, land, copied } = openWithCopies();
+    void write('alone', 'x');
+    await land();
+    expect(seen).toEqual(['effect of alone', 'answer of alone']);
+    writeTwice('a');
+    await land();
+    void write('behind', 'y');
+    void write('reads');
+    await land();
+    expect(seen).toHaveLength(2);
+    await copied(1, 1);
+    expect(seen).toHaveLength(2);
+    await copied(2, 2);
+    expect(seen.slice(2)).toEqual(expect.arrayContaining(['a on 2', 'answer of behind', 'answer of reads']));
+  });
+
+  test('are waited for no longer than COPY_WAIT_MS from the own disk on, each commit for itself', async () => {
+    const { seen, writeTwice, land, world } = openWithCopies();
+    writeTwice('a');
+    await land();
+    await world.run(world.now + COPY_WAIT_MS / 2);
+    writeTwice('b');
+    await land();
+    await world.run(world.now + COPY_WAIT_MS / 2 - 10);
+    expect(seen).toEqual([]);
+    await world.run(world.now + 20);
+    expect(seen).toEqual(['a on 1']);
+    await world.run(world.now + COPY_WAIT_MS / 2);
+    expect(seen).toEqual(['a on 1', 'b on 1']);
+  });
+
+  test('are not waited for when no more can come, also when that becomes so meanwhile', async () => {
+    const { seen, copier, journal, writeTwice, land, world } = openWithCopies();
+    writeTwice('a');
+    await land();
+    expect(seen).toEqual([]);
+    copier.growing = false;
+    journal.copied();
+    await world.run(world.now + 1);
+    expect(seen).toEqual(['a on 1']);
+    writeTwice('b');
+    await land();
+    expect(seen).toEqual(['a on 1', 'b on 1']);
+  });
+
+  test('that come after a refusal release nothing', async () => {
+    const { seen, journal, writeTwice, land, copied, settle } = openWithCopies();
+    writeTwice('a');
+    await land();
+    journal.refuse(new FlowmeshError('NOT_OWNER', 'another one has it'));
+    await copied(1, 2);
+    await settle();
+    expect(seen).toEqual(['a refused']);
+  });
+});
+
+describe('while it is frozen (P11)', () => {
+  test('a journal writes nothing; what waited is written when it is not', async () => {
+    const { journal, commits, seen, write, settle } = open();
+    journal.freeze();
+    void write('one', 'a');
+    void write('reads');
+    await settle();
+    expect(commits).toEqual([]);
+    expect(seen).toEqual([]);
+    journal.thaw();
+    await settle();
+    commits[0]!.gate.open();
+    await settle();
+    expect(seen.filter((line) => line.startsWith('answer'))).toEqual(['answer of one', 'answer of reads']);
+  });
+
+  test('what is on its way to the disk is the last that is written', async () => {
+    const { journal, commits, write, settle } = open();
+    void write('one', 'a');
+    await settle();
+    void write('two', 'b');
+    journal.freeze();
+    commits[0]!.gate.open();
+    await settle();
+    expect(commits).toHaveLength(1);
+    journal.thaw();
+    await settle();
+    expect(commits).toHaveLength(2);
+  });
+
+  test('what waits is refused when another one has taken over', async () => {
+    const { journal, commits, seen, write, settle } = open();
+    journal.freeze();
+    void write('one', 'a');
+    journal.refuse(new FlowmeshError('NOT_OWNER', 'another one has it'));
+    journal.thaw();
+    await settle();
+    expect(seen).toEqual(['refusal of one']);
+    expect(commits).toEqual([]);
   });
 });

@@ -66,7 +66,6 @@ describe('what has ended', () => {
       name: 'outer',
       input: { items: [1, 2, 3] },
       steps: [
-        // biome-ignore lint/suspicious/noTemplateCurlyInString: an expression of the workflow
         { step_id: 'each', action: 'fn:talk', foreach: '${ input.items }', inputs: { item: '${ item }' } },
         { step_id: 'cached', action: 'fn:talk', cache: true, depends_on: ['each'] },
         { step_id: 'nested', action: 'workflow', inputs: { workflow: NESTED }, depends_on: ['each'] },
@@ -80,7 +79,7 @@ describe('what has ended', () => {
     for (const name of ['a', 'b']) expect(kinds(await rows(scene, 'a', name))).toEqual(whole);
     await scene.pass(10 * LOOKED_MS);
     const left = await rows(scene, 'a');
-    expect(kinds(left).difference(new Set(['tombstone']))).toEqual(new Set());
+    expect(left.filter(({ record }) => record.kind !== 'tombstone')).toEqual([]);
     expect(await rows(scene, 'a', 'b')).toEqual(left);
   });
 
@@ -128,11 +127,10 @@ describe('what is open', () => {
 });
 
 describe('a large workflow', () => {
-  const ITEMS = 2 * PRUNED_ROWS_MAX;
+  const ITEMS = 4 * PRUNED_ROWS_MAX;
   const large = {
     name: 'large',
     input: { items: Array.from({ length: ITEMS }, (_, item) => item) },
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: an expression of the workflow
     steps: [{ step_id: 'each', action: 'echo', foreach: '${ input.items }' }],
   };
 
@@ -140,7 +138,9 @@ describe('a large workflow', () => {
     const scene = await keeping(AT_ONCE);
     const { uid } = await scene.submitWorkflow('a', large);
     await scene.endedWorkflow('a', uid);
-    await scene.until('some of it is forgotten', async () => kinds(await rows(scene, 'a')).has('tombstone'));
+    const { journal } = scene.feed('a');
+    const commits = new Set([journal.tombstones]);
+    await scene.until('some of it is forgotten', () => commits.add(journal.tombstones).size > 1);
     const disk = scene.mesh.kill('a');
     expect((await disk.reader.get('workflow', uid))?.status).toBe('completed');
     expect((await disk.reader.parts(uid, '', ALL_BYTES)).length).toBeGreaterThan(0);
@@ -149,8 +149,8 @@ describe('a large workflow', () => {
     await scene.pass(LOOKED_MS);
     const left = await rows(scene, 'a');
     expect(kinds(left)).toEqual(new Set(['tombstone']));
-    const commits = Map.groupBy(left, ({ seq }) => seq);
-    for (const commit of commits.values()) expect(commit.length).toBeLessThanOrEqual(PRUNED_ROWS_MAX);
+    for (const commit of Map.groupBy(left, ({ seq }) => seq).values())
+      expect(commit.length).toBeLessThanOrEqual(PRUNED_ROWS_MAX);
     expect(left.length).toBeGreaterThan(ITEMS);
   });
 });
@@ -158,19 +158,16 @@ describe('a large workflow', () => {
 describe('tombstones', () => {
   test('are forgotten once every copy has them', async () => {
     const scene = await keeping(AT_ONCE, ['a', 'b']);
-    await echoes(scene, 3);
-    await scene.pass(LOOKED_MS);
-    expect(kinds(await rows(scene, 'a', 'b'))).toEqual(new Set(['tombstone']));
+    await echoes(scene, 1);
     const disk = scene.mesh.kill('b');
-    await scene.pass(2 * TOMBSTONES_KEPT_MS);
-    const kept = await rows(scene, 'a');
+    await scene.pass(LOOKED_MS + 2 * TOMBSTONES_KEPT_MS);
+    expect(kinds(await rows(scene, 'a'))).toEqual(new Set(['tombstone']));
     await scene.run(scene.mesh.restart('b', disk));
-    await scene.pass(2 * TOMBSTONES_KEPT_MS);
-    expect(kept.length).toBeGreaterThan(0);
-    expect(await rows(scene, 'a')).toEqual([]);
-    expect(await rows(scene, 'a', 'b')).toEqual([]);
-    expect(scene.feed('a').feed.pruned_to_seq).toBeGreaterThan(0);
-    expect(scene.feed('a').replicas.copies).toBe(2);
+    await scene.pass(TOMBSTONES_KEPT_MS);
+    for (const name of ['a', 'b']) expect(await rows(scene, 'a', name)).toEqual([]);
+    const { feed, replicas } = scene.feed('a');
+    expect(feed.pruned_to_seq).toBeGreaterThan(0);
+    expect(replicas.copies).toBe(2);
   });
 
   test('that a copy has missed make it begin anew: nothing that was forgotten is left there', async () => {

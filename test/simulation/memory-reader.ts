@@ -1,6 +1,6 @@
 /** The Reader port over rows in memory. Plain scans: a simulated peer keeps thousands of rows, not millions. */
 import { changeHead, type FeedHeads, type HeadChange } from '../../node/store/feed-heads.ts';
-import type { ListQuery, Reader, TaskCounts } from '../../scheduler/ports.ts';
+import type { ListQuery, Reader, RowWatcher, TaskCounts } from '../../scheduler/ports.ts';
 import {
   type FlowRecord,
   indexOf,
@@ -56,6 +56,33 @@ export class MemoryReader implements Reader {
       for (const { row } of this.#of(change.feed_id).filter(swept)) this.#forget(row.uid);
     }
     changeHead(this.feeds, change);
+  }
+
+  watching(onRow: RowWatcher): Reader {
+    const tell = (read: unknown) => {
+      const found = read as { records?: { uid: string }[] } | { uid: string } | { uid: string }[] | undefined;
+      const rows = found !== undefined && 'records' in found ? (found.records ?? []) : [found ?? []].flat();
+      for (const { uid } of rows as { uid: string }[]) {
+        const kept = this.#kept.get(uid);
+        if (kept !== undefined) onRow(kept.row.feed_id, kept.row.seq);
+      }
+    };
+    const reads = ['get', 'row', 'byAlias', 'copyByAlias', 'children', 'active', 'list'] as const;
+    const watched = reads.map((name) => {
+      const read = this[name].bind(this) as (...args: unknown[]) => Promise<unknown>;
+      const tells = async (...args: unknown[]) => {
+        const result = await read(...args);
+        tell(result);
+        return result;
+      };
+      return [name, tells];
+    });
+    return new Proxy(this, {
+      get: (reader, name) => {
+        const value = new Map(watched as [PropertyKey, unknown][]).get(name) ?? Reflect.get(reader, name);
+        return typeof value === 'function' ? value.bind(reader) : value;
+      },
+    });
   }
 
   copy(): MemoryReader {

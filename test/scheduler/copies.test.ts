@@ -1,0 +1,241 @@
+import { describe, expect, test } from 'vitest';
+import { currentLine, feedUid, withFollowers } from '../../scheduler/lineage.ts';
+import type { FeedRecord } from '../../scheduler/records.ts';
+import { filling, HandFeed } from './hand-feed.ts';
+import { HandPeer } from './hand-peer.ts';
+import { HeldDisk } from './held-disk.ts';
+import { Scene } from './scene.ts';
+
+const FEED = 'feedfeedfeedfeedfeed';
+
+/** A real peer that follows a feed of a peer by hand. */
+async function open(): Promise<{ scene: Scene; disk: HeldDisk; owner: HandPeer; feed: HandFeed }> {
+  const scene = new Scene();
+  const disk = new HeldDisk();
+  await scene.run(scene.mesh.start('f', { store: disk }));
+  const owner = await HandPeer.joins(scene, 'o', ['f']);
+  const feed = new HandFeed(owner, FEED, ['f']);
+  await scene.run(feed.push('f', []));
+  await scene.pass(100);
+  feed.pulls.length = 0;
+  return { scene, disk, owner, feed };
+}
+
+const copyOf = (scene: Scene) => scene.scheduler('f').copies.find(FEED);
+const headOf = (scene: Scene) => scene.peer('f').store.feeds.get(FEED)?.seq ?? 0;
+const settledOf = (promise: Promise<unknown>) => {
+  const state = { settled: false };
+  const note = () => {
+    state.settled = true;
+  };
+  promise.then(note, note);
+  return state;
+};
+
+describe('a commit that comes', () => {
+  test('next in order is kept as it is, without a question', async () => {
+    const { scene, feed } = await open();
+    const rows = feed.commit(filling('a'), filling('b'));
+    expect(await scene.run(feed.push('f', rows))).toEqual({ seq: 2 });
+    expect(headOf(scene)).toBe(2);
+    const { reader } = scene.peer('f').store;
+    expect(await reader.row('a')).toMatchObject({ feed_id: FEED, epoch: 1, seq: 2 });
+    expect(feed.pulls).toEqual([]);
+  });
+
+  test('is acknowledged when it is on the disk, and not before (P1)', async () => {
+    const { scene, disk, feed } = await open();
+    disk.hold();
+    const pushed = feed.push('f', feed.commit(filling('a')));
+    const state = settledOf(pushed);
+    await scene.pass(1_000);
+    expect(state.settled).toBe(false);
+    disk.release();
+    expect(await scene.run(pushed)).toEqual({ seq: 2 });
+  });
+
+  test('again, or a question how far it is, is answered when it is on the disk, and not before (P1)', async () => {
+    const { scene, disk, feed } = await open();
+    disk.hold();
+    const rows = feed.commit(filling('a'));
+    const states = [feed.push('f', rows), feed.push('f', rows), feed.push('f', [])].map(settledOf);
+    await scene.pass(1_000);
+    expect(states.map(({ settled }) => settled)).toEqual([false, false, false]);
+    disk.release();
+    await scene.pass(100);
+    expect(states.map(({ settled }) => settled)).toEqual([true, true, true]);
+  });
+
+  test('with a gap before it makes the follower pull what it lacks', async () => {
+    const { scene, feed } = await open();
+    feed.commit(filling('a'));
+    feed.commit(filling('b'));
+    const rows = feed.commit(filling('c'));
+    expect(await scene.run(feed.push('f', rows))).toEqual({ seq: 4 });
+    expect(feed.pulls.length).toBeGreaterThan(0);
+    const { reader } = scene.peer('f').store;
+    for (const uid of ['a', 'b', 'c']) expect(await reader.get('task', uid)).toBeDefined();
+  });
+
+  test('of somebody who is not its owner is refused (P9)', async () => {
+    const { scene, feed } = await open();
+    const rows = feed.commit(filling('a'));
+    const other = await HandPeer.joins(scene, 'x', ['f']);
+    await expect(other.ask('f', 'push', feed.message(rows))).rejects.toMatchObject({ code: 'INVALID_MESSAGE' });
+    expect(headOf(scene)).toBe(1);
+  });
+
+  test('of a line that comes after the known one is refused (P2)', async () => {
+    const { scene, feed } = await open();
+    feed.commit({ ...feed.feed, lines: [...feed.feed.lines, { epoch: 2, base_seq: 1, owner: 'o' }] });
+    await scene.run(feed.push('f', []));
+    const before = headOf(scene);
+    const stale = feed.message(feed.commit(filling('a')), { line: { epoch: 1, base_seq: 0, owner: 'o' } });
+    await expect(feed.peer.ask('f', 'push', stale)).rejects.toMatchObject({ code: 'STALE_OWNER' });
+    expect(headOf(scene)).toBe(before);
+  });
+});
+
+describe('a pull', () => {
+  test.each([1, 2, 3, 5])('whose pages have %i rows never keeps a part of a commit', async (pageRows) => {
+    const { scene, disk, feed } = await open();
+    feed.pageRows = pageRows;
+    for (let commit = 0; commit < 4; commit++) {
+      feed.commit(...Array.from({ length: 3 }, (_, row) => filling(`${commit}-${row}`)));
+    }
+    const earlier = disk.commits.length;
+    expect(await scene.run(feed.push('f', []))).toEqual({ seq: feed.head });
+    const kept = disk.commits
+      .slice(earlier)
+      .flat()
+      .filter(({ feed_id }) => feed_id === FEED);
+    expect(kept.map(({ seq }) => seq)).toEqual([2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]);
+    for (const page of disk.commits.slice(earlier)) {
+      for (const [seq, rows] of Map.groupBy(page, (row) => row.seq)) {
+        if (page[0]!.feed_id === FEED) expect([seq, rows.length]).toEqual([seq, 3]);
+      }
+    }
+  });
+
+  test('in pages is a copy of one moment only when it has come to the head of its first page', async () => {
+    const { scene, feed } = await open();
+    feed.pageRows = 1;
+    for (let commit = 0; commit < 3; commit++) feed.commit(filling(`${commit}`));
+    let asked = 0;
+    const answer = feed.peer.answers.get('pull')!;
+    const seen: boolean[] = [];
+    feed.peer.answers.set('pull', (params, from) => {
+      const copy = copyOf(scene)!;
+      if (asked++ > 0) seen.push(scene.scheduler('f').copies.isComplete(copy));
+      return answer(params, from);
+    });
+    await scene.run(feed.push('f', []));
+    expect(seen).toEqual([false, false]);
+    expect(scene.scheduler('f').copies.isComplete(copyOf(scene)!)).toBe(true);
+  });
+
+  test('cut short goes on where it was, also after a restart', async () => {
+    const { scene, feed } = await open();
+    feed.pageRows = 1;
+    for (let commit = 0; commit < 4; commit++) feed.commit(filling(`${commit}`));
+    const answer = feed.peer.answers.get('pull')!;
+    let asked = 0;
+    feed.peer.answers.set('pull', (params, from) => {
+      if (asked++ >= 2) throw new Error('enough for now');
+      return answer(params, from);
+    });
+    await expect(scene.run(feed.push('f', []))).rejects.toThrow();
+    expect(headOf(scene)).toBe(3);
+    await scene.restart('f');
+    expect(scene.scheduler('f').copies.isComplete(copyOf(scene)!)).toBe(false);
+    feed.peer.answers.set('pull', answer);
+    feed.pulls.length = 0;
+    await scene.run(feed.peer.network.connect('f'));
+    expect(await scene.run(feed.push('f', []))).toEqual({ seq: 5 });
+    const first = feed.pulls.find(({ seq }) => seq < Number.MAX_SAFE_INTEGER); // without questions how far it is
+    expect(first!.seq).toBe(4);
+    expect(scene.scheduler('f').copies.isComplete(copyOf(scene)!)).toBe(true);
+  });
+
+  test('of a feed that was pruned beyond the copy makes it anew', async () => {
+    const { scene, feed } = await open();
+    await scene.run(feed.push('f', feed.commit(filling('gone'), filling('stays'))));
+    feed.rows.delete('gone');
+    feed.commit(filling('later'));
+    feed.commit({ ...feed.feed, pruned_to_seq: 3 });
+    await scene.run(feed.push('f', []));
+    const { reader } = scene.peer('f').store;
+    expect(await reader.get('task', 'gone')).toBeUndefined();
+    expect(await reader.get('task', 'stays')).toBeDefined();
+    expect(headOf(scene)).toBe(4);
+  });
+
+  test('whose owner names nothing of this peer is refused: nobody makes it keep what it was not asked to', async () => {
+    const scene = await Scene.of(['f']);
+    const owner = await HandPeer.joins(scene, 'o', ['f']);
+    const feed = new HandFeed(owner, FEED, ['somebody']);
+    await expect(scene.run(feed.push('f', []))).rejects.toMatchObject({ code: 'NO_COPY' });
+    expect(copyOf(scene)).toBeUndefined();
+    expect(headOf(scene)).toBe(0);
+  });
+});
+
+describe('a follower that is asked no more', () => {
+  test('forgets its copy', async () => {
+    const { scene, feed } = await open();
+    await scene.run(feed.push('f', feed.commit(filling('a'))));
+    const rows = feed.commit(withFollowers(feed.feed, []));
+    await scene.run(feed.push('f', rows));
+    expect(copyOf(scene)).toBeUndefined();
+    const { reader, feeds } = scene.peer('f').store;
+    expect(feeds.has(FEED)).toBe(false);
+    expect(await reader.row('a')).toBeUndefined();
+  });
+});
+
+describe('a line that leaves the known history', () => {
+  /** `o` and `h` both went on after seq 2; the copy has what `o` wrote there, `h` comes first (P2). */
+  async function forked(heir: 'follower' | 'stranger') {
+    const { scene, owner, feed } = await open();
+    const peer = await HandPeer.joins(scene, 'h', ['f']);
+    const set = heir === 'follower' ? ['f', 'h'] : ['f'];
+    const record: FeedRecord = withFollowers(
+      feed.feed,
+      set.map((peer_id) => ({ peer_id, synced: true })),
+    );
+    await scene.run(feed.push('f', feed.commit(record)));
+    await scene.run(feed.push('f', feed.commit(filling('mine'))));
+    const theirs = feed.goneOnBy(peer, 2);
+    return { scene, owner, feed, peer, theirs };
+  }
+
+  test('is followed after what is here beyond the fork was handed over (P5)', async () => {
+    const { scene, peer, theirs } = await forked('follower');
+    const order: string[] = [];
+    peer.answers.set('handover', async (params) => {
+      const here = await scene.peer('f').store.reader.row('mine');
+      order.push(`${params['root_uid']} ${here === undefined ? 'is gone' : 'is here'}`);
+      return {};
+    });
+    await scene.run(theirs.push('f', []));
+    expect(order).toEqual(['mine is here']);
+    expect(await scene.peer('f').store.reader.row('mine')).toBeUndefined();
+    const copy = copyOf(scene)!;
+    expect([copy.cursor, currentLine(copy.feed!)]).toEqual([3, { epoch: 2, base_seq: 2, owner: 'h' }]);
+  });
+
+  test('is not followed while its owner cannot take what is here', async () => {
+    const { scene, peer, theirs } = await forked('follower');
+    peer.answers.set('handover', () => Promise.reject(new Error('not now')));
+    await expect(scene.run(theirs.push('f', []))).rejects.toThrow();
+    expect(await scene.peer('f').store.reader.row('mine')).toBeDefined();
+    expect(currentLine(copyOf(scene)!.feed!).owner).toBe('o');
+  });
+
+  test('of a peer that was no member of the replica set is refused (P9)', async () => {
+    const { scene, theirs } = await forked('stranger');
+    await expect(scene.run(theirs.push('f', []))).rejects.toMatchObject({ code: 'NO_COPY' });
+    expect(await scene.peer('f').store.reader.row('mine')).toBeDefined();
+    expect((await scene.peer('f').store.reader.get('feed', feedUid(FEED)))!.lines).toHaveLength(1);
+  });
+});

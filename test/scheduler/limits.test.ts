@@ -1,0 +1,188 @@
+/** P7: what has no room is refused with a sentence that names the limit, or held back; nothing grows. */
+import { describe, expect, test } from 'vitest';
+import { KeptResults } from '../../scheduler/kept-results.ts';
+import {
+  ACTIVE_WORKFLOWS_MAX,
+  ARRIVING_BYTES_MAX,
+  COPIED_FEEDS_MAX,
+  JOURNAL_BACKLOG_MAX,
+  KEPT_RESULTS_BYTES,
+  KEPT_RESULTS_MAX,
+  PUSHES_IN_FLIGHT_MAX,
+} from '../../scheduler/limits.ts';
+import { currentLine } from '../../scheduler/lineage.ts';
+import type { Lease } from '../../scheduler/messages.ts';
+import { SimulatedNetwork } from '../simulation/simulated-network.ts';
+import { quiet } from '../simulation/world.ts';
+import { HandFeed } from './hand-feed.ts';
+import { HandPeer, resultOf } from './hand-peer.ts';
+import { taskRecord } from './records.ts';
+import { gate, Scene, task, workflow } from './scene.ts';
+
+const APPROVAL = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
+const MIB = 1024 * 1024;
+
+describe('a submit is refused', () => {
+  test('when ACTIVE_WORKFLOWS_MAX workflows are open', async () => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', APPROVAL);
+    const { live } = scene.feed('a').runs;
+    const open = live.get(uid)!;
+    for (let at = 1; at < ACTIVE_WORKFLOWS_MAX; at++) live.set(`other-${at}`, open);
+    await expect(scene.submitWorkflow('a', APPROVAL)).rejects.toMatchObject({
+      code: 'QUEUE_FULL',
+      retryable: true,
+      message: expect.stringContaining('too many workflows'),
+      details: { limit: 'ACTIVE_WORKFLOWS_MAX', value: ACTIVE_WORKFLOWS_MAX },
+    });
+  });
+
+  test('while too much waits for the disk or for copies; it is taken when that is done', async () => {
+    const scene = await Scene.of(['a']);
+    const { journal } = scene.feed('a');
+    journal.freeze();
+    const waiting = journal.turn((turn) => {
+      for (let at = 0; at < JOURNAL_BACKLOG_MAX; at++) turn.after(() => {});
+    });
+    const refusal = { code: 'QUEUE_FULL', retryable: true, details: { limit: 'JOURNAL_BACKLOG_MAX' } };
+    await expect(scene.submit('a', task())).rejects.toMatchObject(refusal);
+    await expect(scene.submitWorkflow('a', APPROVAL)).rejects.toMatchObject(refusal);
+    journal.thaw();
+    await scene.run(waiting);
+    expect(journal.backlog).toBe(0);
+    await scene.ended('a', (await scene.submit('a', task())).uid);
+    expect(journal.backlog).toBe(0);
+  });
+
+  test('what waits for copies counts as what waits for the disk', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    const { journal, replicas } = scene.feed('a');
+    await scene.until('h counts', () => replicas.copies === 2);
+    const held = gate();
+    peer.answers.set('push', async (params) => {
+      await held.opened;
+      return { seq: params['head_seq']! };
+    });
+    const submitted = scene.scheduler('a').submitTask(task({ delay_ms: 3_600_000 }));
+    await scene.pass(100);
+    expect(journal.backlog).toBeGreaterThan(0);
+    held.open();
+    await scene.run(submitted);
+    expect(journal.backlog).toBe(0);
+  });
+});
+
+test('a result of a workflow over RESULT_BYTES_MAX is left out, and the workflow says so', async () => {
+  const scene = await Scene.of(['a'], { actions: { 'fn:large': async () => 'x'.repeat(3.9 * MIB) } });
+  const steps = ['a', 'b', 'c'].map((step_id) => ({ step_id, action: 'fn:large' }));
+  const { uid } = await scene.submitWorkflow('a', { name: 'w', steps });
+  expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+    status: 'completed',
+    result: null,
+    error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RESULT_BYTES_MAX') },
+  });
+});
+
+describe('a worker with KEPT_RESULTS_MAX results, or KEPT_RESULTS_BYTES of them, that no owner has taken', () => {
+  const lease = (attempt: number): Lease => ({
+    ...{ uid: 't', feed_id: 'f', epoch: 1, attempt, worker_id: 'w', action: 'echo', payload: {}, timeout_ms: null },
+    requires: { labels: [], peers: [] },
+  });
+
+  async function keeper(): Promise<{
+    kept: KeptResults;
+    keep: (attempt: number, owner: string, bytes: number) => void;
+  }> {
+    const scene = await Scene.of(['a']);
+    const network = new SimulatedNetwork('w', scene.mesh.board);
+    const kept = new KeptResults({ clock: scene.peer('a').clock, network, log: quiet, probe: () => {} });
+    return {
+      kept,
+      keep: (attempt, owner, bytes) =>
+        kept.keep(lease(attempt), { granted_by: owner, owner }, resultOf(lease(attempt)), bytes),
+    };
+  }
+
+  test('begins nothing more for owners that are there', async () => {
+    const { kept, keep } = await keeper();
+    for (let at = 0; at < KEPT_RESULTS_MAX; at++) {
+      expect(kept.hasRoom()).toBe(true);
+      keep(at, 'w', 1);
+    }
+    expect(kept.hasRoom()).toBe(false);
+    const byBytes = await keeper();
+    byBytes.keep(1, 'w', KEPT_RESULTS_BYTES);
+    expect(byBytes.kept.hasRoom()).toBe(false);
+  });
+
+  test('forgets the oldest of owners that are away', async () => {
+    const { kept, keep } = await keeper();
+    for (let at = 0; at < KEPT_RESULTS_MAX; at++) keep(at, at < 2 ? 'away' : 'w', 1);
+    expect(kept.hasRoom()).toBe(true);
+    expect([...kept.of('away')].map(({ attempt }) => attempt)).toEqual([1]);
+    expect([...kept.of('w')]).toHaveLength(KEPT_RESULTS_MAX - 2);
+  });
+});
+
+test('a follower that acknowledges nothing has at most PUSHES_IN_FLIGHT_MAX commits on their way, then catches up', async () => {
+  const scene = await Scene.of(['a']);
+  const peer = await HandPeer.joins(scene, 'h', ['a']);
+  const { journal, replicas } = scene.feed('a');
+  await scene.until('h counts', () => replicas.copies === 2);
+  const held = gate();
+  let open = 0;
+  let most = 0;
+  peer.answers.set('push', async (params) => {
+    most = Math.max(most, ++open);
+    await held.opened;
+    open--;
+    return { seq: params['head_seq']! };
+  });
+  const commits = PUSHES_IN_FLIGHT_MAX + 50;
+  for (let at = 0; at < commits; at++) {
+    const before = journal.head;
+    void journal.turn((turn) => turn.put(taskRecord(`t-${at}`)));
+    await scene.until('it is a commit', () => journal.head > before);
+  }
+  await scene.pass(100);
+  expect(most).toBe(PUSHES_IN_FLIGHT_MAX);
+  peer.messages.length = 0;
+  held.open();
+  await scene.until('it is told to catch up', () =>
+    peer.messages.some(({ method, params }) => method === 'push' && params['head_seq'] === journal.head),
+  );
+  await scene.until('it has everything', () => replicas.copiesOf(journal.head) === 2);
+});
+
+test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', async () => {
+  const scene = await Scene.of(['a']);
+  const peer = await HandPeer.joins(scene, 'h', ['a']);
+  const { copies } = scene.scheduler('a');
+  for (let at = [...copies.all()].length; at < COPIED_FEEDS_MAX; at++) await copies.takeUp(`feed-${at}`);
+  const feed = new HandFeed(peer, 'one-too-many', ['a']);
+  const refused = scene.run(feed.push('a', []));
+  await expect(refused).rejects.toMatchObject({
+    code: 'NO_COPY',
+    message: expect.stringContaining('COPIED_FEEDS_MAX'),
+  });
+  expect(copies.find('one-too-many')).toBeUndefined();
+});
+
+test('what is handed over is refused while ARRIVING_BYTES_MAX wait for their last part, and taken later', async () => {
+  const scene = await Scene.of(['a']);
+  const feed = scene.feed('a');
+  const { handOver } = scene.scheduler('a');
+  const records = [taskRecord('t', { output: 'x'.repeat(ARRIVING_BYTES_MAX / 4) })];
+  const part = (root_uid: string) => ({ line: currentLine(feed.feed), root_uid, records, last: false });
+  for (let at = 0; at < 3; at++) await handOver.receive('h', feed, part('root'));
+  await expect(handOver.receive('i', feed, part('other'))).rejects.toMatchObject({
+    code: 'HAND_OVER_FULL',
+    retryable: true,
+    details: { limit: 'ARRIVING_BYTES_MAX', maximum: ARRIVING_BYTES_MAX },
+  });
+  handOver.forget('h');
+  await handOver.receive('i', feed, part('other'));
+  // Of one peer and feed the parts come one root after the other: those of a root that was given up are dropped.
+  for (let at = 0; at < 5; at++) await handOver.receive('i', feed, part(`root-${at}`));
+});
