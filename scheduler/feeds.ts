@@ -12,12 +12,13 @@
 import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
+import { duplicatesOf } from './duplicates.ts';
 import { NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
 import { compareLines, currentLine, firstUnknownOwner, members, newFeed, withLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
-import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
+import { type Alias, type Located, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
@@ -42,6 +43,8 @@ interface FeedsParts {
   local(): Journal;
   makeOwned(feed: FeedRecord): OwnedFeed;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** Where records of these ids are at other peers, as far as they say so soon. */
+  locate(items: Alias[]): Promise<(Located | null)[]>;
   /** Dials a peer, now and then. */
   reach(peer: string): void;
   options: { takeover_ms: number; beat_interval_ms: number };
@@ -262,11 +265,13 @@ export class Feeds {
     await store.own(feedId, true); // after what was on its way to the disk
     const owned = makeOwned(withLine(feed!, network.self, cursor));
     const remembered = await readActive(store.reader, feedId, lookUp);
+    const duplicates = await duplicatesOf(remembered, (items) => this.parts.locate(items));
     copies.release(feedId);
     this.owned.set(feedId, owned);
     await owned.takeUp(remembered, (turn) => {
       owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
       if (before !== network.self) owned.tasks.loseLeasesBut(turn, before, []);
+      for (const duplicate of duplicates) owned.giveWay(turn, duplicate);
     });
     pool.reassign(feedId, network.self);
     owned.replicas.mend();

@@ -133,9 +133,9 @@ export const PRUNED_ROOTS_PAGE = 64;
 export const PRUNED_ROWS_MAX = 500;
 /** The turn that others get then. */
 export const PRUNE_PAUSE_MS = 10;
-/** What is left of a forgotten row is kept for this long, and longer until every copy has it, */
+/** What is left of a forgotten row is kept for this long, and then until every copy has it. */
 export const TOMBSTONES_KEPT_MS = 600_000;
-/** but no longer than this. */
+/** The same, when a copy does not come: it is made anew later. */
 export const TOMBSTONES_KEPT_MS_MAX = 24 * 3_600_000;
 /** Unregistered workers that a peer remembers. */
 export const OFFLINE_WORKERS_MAX = 256;

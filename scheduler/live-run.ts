@@ -87,7 +87,9 @@ export function replay(live: LiveRun, steps: readonly StepRecord[], tasks: reado
     if (step.started_at !== null) live.started_at.set(stepId, step.started_at);
     for (const event of eventsOf(step, tasksOf.get(stepId) ?? [])) stopping = run.apply(event).stopping || stopping;
     for (const task of tasksOf.get(stepId) ?? []) {
-      run.markIssued(stepId, task.index ?? 0);
+      const index = task.index ?? 0;
+      run.markIssued(stepId, index);
+      if (task.status === 'input_required') run.apply({ type: 'task_waiting', step_id: stepId, index, waiting: true });
       if (task.ended_at === null) live.tasks.add(task.uid);
     }
   }
@@ -108,11 +110,7 @@ function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<Run
   }
   if (step.started_at === null) return; // cancelled with its run before it began
   yield { type: 'step_started', step_id, items: step.items };
-  for (const task of tasks) {
-    if (task.status === 'input_required')
-      yield { type: 'task_waiting', step_id, index: task.index ?? 0, waiting: true };
-    if (task.ended_at !== null) yield taskEnded(task);
-  }
+  for (const task of tasks) if (task.ended_at !== null) yield taskEnded(task);
   if (step.ended_at === null || step.status === 'cancelled') return;
   // An item without a row: its inputs could not be made, which counted as its failure.
   const made = new Set(tasks.map((task) => task.index ?? 0));

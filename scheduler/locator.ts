@@ -12,6 +12,7 @@ import {
   BEATS_MISSED_MAX,
   CALL_DEADLINE_MS,
   CALL_HOPS_MAX,
+  INQUIRY_DEADLINE_MS,
   LOCATE_ASKED_MAX,
   LOCATE_HOPS_MAX,
   LOCATED_MAX,
@@ -91,8 +92,8 @@ export class Locator {
     return this.network.self;
   }
 
-  private asLocated({ status, content_hash }: LocalRecord): Located {
-    return { peer_id: this.network.self, addresses: this.network.addresses(), status, content_hash };
+  private asLocated({ uid, status, content_hash }: LocalRecord): Located {
+    return { peer_id: this.network.self, addresses: this.network.addresses(), uid, status, content_hash };
   }
 
   /** Connected, and heard of lately. */
@@ -191,12 +192,22 @@ export class Locator {
     return found;
   }
 
-  /** What records are, here or at connected peers; null where nobody knows one. */
+  /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. */
+  async locateSoon(items: Alias[]): Promise<(Located | null)[]> {
+    const { promise: tooLate, resolve } = Promise.withResolvers<(Located | null)[]>();
+    const cancel = this.clock.after(INQUIRY_DEADLINE_MS, () => resolve(items.map(() => null)));
+    const found = await Promise.race([this.locate(items, LOCATE_HOPS_MAX), tooLate]);
+    cancel();
+    return found;
+  }
+
+  /** The statuses of records, here or at connected peers, of copies too; null where nobody knows one. */
   async statusesOf(items: readonly Alias[]): Promise<(string | null)[]> {
     const local = await Promise.all(items.map((alias) => this.here.lookUp(alias)));
     const missing = items.filter((_alias, position) => local[position] === undefined);
     const found = missing.length === 0 ? [] : await this.locate(missing, LOCATE_HOPS_MAX);
-    const elsewhere = new Map(missing.map((alias, position) => [alias, found[position]?.status ?? null]));
+    const copies = await Promise.all(missing.map((alias) => this.here.lookUpCopy(alias)));
+    const elsewhere = new Map(missing.map((alias, at) => [alias, found[at]?.status ?? copies[at]?.status ?? null]));
     return items.map((alias, position) => local[position]?.status ?? elsewhere.get(alias) ?? null);
   }
 

@@ -161,7 +161,8 @@ export const locateAnswerSchema = z.object({
       .object({
         peer_id: id,
         addresses: z.array(z.string()).max(32),
-        /** Of the record. */
+        /** Of the record, from the peer that has it. */
+        uid: id.optional(),
         status: z.string(),
         content_hash: z.string(),
         /** Only of a peer that has a copy: the owner as far as it knows. */

@@ -6,6 +6,7 @@ import type { Probe } from './crash-points.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
+import type { Duplicate } from './duplicates.ts';
 import { NotOwnerError } from './errors.ts';
 import { Journal, type Turn } from './journal.ts';
 import { currentLine } from './lineage.ts';
@@ -162,6 +163,18 @@ export class OwnedFeed {
     this.tasks.clear();
     this.runs.clear();
     this.dependencies.doubt();
+  }
+
+  /** The same was accepted by another peer, later: that one does it. */
+  giveWay(turn: Turn, { uid, peer_id }: Duplicate): void {
+    const error = {
+      code: 'SUPERSEDED',
+      message: `its owner was away before it had answered; peer ${peer_id} has accepted the same under the same id, and does it`,
+      retryable: false,
+    };
+    const task = this.tasks.live.get(uid);
+    if (task !== undefined) this.tasks.giveUp(turn, task, error);
+    else this.runs.cancel(turn, this.runs.live.get(uid), error);
   }
 
   /** A record that has ended elsewhere is one of this feed now: whoever waits for it hears of it. */

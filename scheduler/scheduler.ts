@@ -194,6 +194,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       pool: this.pool,
       copies: this.copies,
       local: () => this.local,
+      locate: (items) => this.locator.locateSoon(items),
       reach: (peer) => this.beats.meet(peer, []),
       options: this.options,
       makeOwned: (feed) =>

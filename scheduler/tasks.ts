@@ -465,10 +465,15 @@ export class Tasks {
   /** Ends a task for a client. Its worker is told once the cancel is durable. */
   cancel(turn: Turn, task: LiveTask, reason: string | undefined, force: boolean): boolean {
     const wasRunning = task.lease !== null;
-    this.leases.callBack(turn, task, force, reason ?? 'cancelled');
     const message = reason === undefined ? 'cancelled by a client' : `cancelled: ${reason}`;
-    this.finish(turn, task, { status: 'cancelled', error: { code: 'CANCELLED', message, retryable: false } });
+    this.giveUp(turn, task, { code: 'CANCELLED', message, retryable: false }, force);
     return wasRunning;
+  }
+
+  /** It is not wanted any more. */
+  giveUp(turn: Turn, task: LiveTask, error: ErrorShape, force = false): void {
+    this.leases.callBack(turn, task, force, error.message);
+    this.finish(turn, task, { status: 'cancelled', error });
   }
 
   progress(

@@ -7,6 +7,7 @@ import type { JsonObject } from '../dag/errors.ts';
 import type { Durability, FeedsNow, SchedulerApi } from '../scheduler/api.ts';
 import type { Alias } from '../scheduler/messages.ts';
 import type { Clock, Reader } from '../scheduler/ports.ts';
+import type { FlowRecord } from '../scheduler/records.ts';
 import type { PeerDirectory } from './peers.ts';
 
 /** What a tool that only reads this peer's committed records needs: it runs on the serve loop (`runtime: 'serve'`). */
@@ -21,10 +22,13 @@ export interface ReadContext {
 export interface Reading {
   reader: Reader;
   clock: Clock;
+  self: string;
   /** The peer that owns what is read. */
   owner: string;
   /** The owner is another peer, which cannot be reached. */
   isCopy: boolean;
+  /** The record that has this id. */
+  record<K extends 'workflow' | 'task'>(kind: K, id: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** On how many disks is now what was read until now, of how many `wanted`; null for a copy. */
   durability(wanted: number): Durability | null;
 }

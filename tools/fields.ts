@@ -80,12 +80,24 @@ export const missingOut = z
 export const durabilityOut = z
   .object({ copies: countOut, wanted: countOut })
   .describe('On how many disks the record is now, of how many wanted.');
+export const staleOut = z
+  .number()
+  .optional()
+  .describe(
+    'Only when a copy answered because the owner could not be reached: for how long that one has been silent. What happened meanwhile is not in the answer.',
+  );
 export const pageOut = {
   total_count: countOut.describe('How many match, on all pages.'),
   returned_count: countOut.describe('How many are in this answer.'),
   has_more: z.boolean().describe('True when a larger offset shows more.'),
   missing: missingOut,
 };
+export const pendingOut = z
+  .boolean()
+  .optional()
+  .describe(
+    'True when nobody can change it now, because the peer that owns it cannot be reached: the call is kept, and done by its next owner, or when that one is back.',
+  );
 export const duplicateOut = z
   .boolean()
   .optional()

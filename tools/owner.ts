@@ -9,10 +9,20 @@ import type { Alias } from '../scheduler/messages.ts';
 import type { MeshContext } from './definition.ts';
 import { RecordNotFoundError } from './errors.ts';
 
+/** The operation of `keep.ts`. */
+export const KEEP_OPERATION = 'call_keep';
+
 /** Nothing was done, and somebody else, or the same peer a little later, may do it. */
 const DID_NOT_RUN = new Set(['OWNER_UNREACHABLE', 'READ_ONLY', 'NO_COPY', 'STALE_OWNER']);
 /** A read that ended so may be tried elsewhere: it changes nothing, however often it runs. */
-const NO_ANSWER = new Set(['PEER_UNREACHABLE', 'PEER_SILENT', 'DEADLINE_EXCEEDED', 'NOT_OWNER', 'NOT_READY', 'PEER_STOPPED']);
+const NO_ANSWER = new Set([
+  'PEER_UNREACHABLE',
+  'PEER_SILENT',
+  'DEADLINE_EXCEEDED',
+  'NOT_OWNER',
+  'NOT_READY',
+  'PEER_STOPPED',
+]);
 
 /** The call changed nothing, because nobody who can was reached. */
 export function didNotRun(error: unknown): boolean {

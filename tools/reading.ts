@@ -1,16 +1,28 @@
 /**
- * Reads from this peer's own disk. P1: rows that are not on as many disks as they have to be yet are not shown; and what
+ * Reads from this peer's own disk. P1: rows that are not yet on as many disks as they have to be are not shown; and what
  * is shown of a feed that another peer writes says how old it may be.
  */
-import type { Row } from '../scheduler/records.ts';
-import type { ReadContext, Reading, ReadTool } from './definition.ts';
+import type { Reader } from '../scheduler/ports.ts';
+import type { FlowRecord } from '../scheduler/records.ts';
+import type { MeshContext, ReadContext, Reading, ReadTool } from './definition.ts';
 import type { ParsedInput } from './run.ts';
 
-/** What a read found, and the commits that its rows are from. */
+/** What a read found, and what it was read from. */
 export interface Found {
   output: object;
-  /** Per feed the last commit among them. */
-  seqs: Map<string, number>;
+  commits: Commits;
+}
+
+/** Per feed the last commit that a row was read of. */
+type Commits = ReadonlyMap<string, number>;
+
+/** A reader, and the commits that it has read of so far. */
+function watched(reader: Reader): { reader: Reader; commits: Commits } {
+  const commits = new Map<string, number>();
+  const onRow = (feedId: string, seq: number) => {
+    if (seq > (commits.get(feedId) ?? 0)) commits.set(feedId, seq);
+  };
+  return { reader: reader.watching(onRow), commits };
 }
 
 /**
@@ -20,21 +32,22 @@ export interface Found {
 export async function readFrom(
   tool: ReadTool,
   input: ParsedInput,
-  { reader, clock, self, feeds }: ReadContext,
+  { reader: all, clock, self, feeds }: ReadContext,
   copyOf?: string,
 ): Promise<Found | undefined> {
-  const seqs = new Map<string, number>();
-  const watching = reader.watching((feedId, seq) => {
-    if (seq > (seqs.get(feedId) ?? 0)) seqs.set(feedId, seq);
-  });
-  // A tool that is about one record has read it by then: its feed is the first one.
-  const feedRead = () => seqs.keys().next().value;
+  const { reader, commits } = watched(all);
+  // A tool that is about a record has read it by then: its feed is the only one.
+  const feedRead = () => (tool.about === undefined ? undefined : commits.keys().next().value);
   const reading: Reading = {
-    reader: copyOf === undefined ? watching : copiesFirst(watching),
+    reader,
     clock,
     self,
     owner: copyOf ?? self,
     isCopy: copyOf !== undefined,
+    async record(kind, id) {
+      if (copyOf === undefined) return await reader.byAlias(kind, id);
+      return (await reader.copyByAlias(kind, id))?.record as Extract<FlowRecord, { kind: typeof kind }> | undefined;
+    },
     durability(wanted) {
       const feedId = feedRead();
       return feedId === undefined ? null : feeds.durabilityOf(feedId, wanted);
@@ -42,20 +55,41 @@ export async function readFrom(
   };
   const output = await tool.handler(input, reading);
   if (output === undefined) return undefined;
-  const feedId = tool.about === undefined ? undefined : feedRead();
+  const feedId = feedRead();
   const staleMs = feedId === undefined ? null : feeds.staleMs(feedId);
-  return { output: staleMs === null ? output : { ...output, stale_ms: Math.round(staleMs) }, seqs };
+  return { output: staleMs === null ? output : { ...output, stale_ms: Math.round(staleMs) }, commits };
 }
 
 /** P1: whether everything that was read may be shown now. */
-export function isReleased({ seqs }: Found, { feeds }: ReadContext): boolean {
-  for (const [feedId, seq] of seqs) if (!feeds.isReleased(feedId, seq)) return false;
+export function mayBeShown({ commits }: Found, { feeds }: ReadContext): boolean {
+  for (const [feedId, seq] of commits) if (!feeds.isReleased(feedId, seq)) return false;
   return true;
 }
 
-/** The same reader, to which ids name the records of other peers. */
-function copiesFirst(reader: Reading['reader']): Reading['reader'] {
-  const byAlias = async (kind: Row['record']['kind'], alias: string) =>
-    kind === 'workflow' || kind === 'task' ? (await reader.copyByAlias(kind, alias))?.record : undefined;
-  return Object.assign(Object.create(reader) as Reading['reader'], { byAlias });
+/** The output of a read, once everything that was read may be shown (P1). */
+export async function readReleased(
+  tool: ReadTool,
+  input: ParsedInput,
+  context: MeshContext,
+  copyOf?: string,
+): Promise<object | undefined> {
+  const found = await readFrom(tool, input, context, copyOf);
+  if (found !== undefined) await released(found.commits, context);
+  return found?.output;
+}
+
+/** The same for answers of several peers put together. */
+export async function mergeReleased(
+  merge: NonNullable<ReadTool['merge']>,
+  input: ParsedInput,
+  context: MeshContext,
+): Promise<object> {
+  const { reader, commits } = watched(context.reader);
+  const output = await merge.handler(input, { ...context, reader });
+  await released(commits, context);
+  return output;
+}
+
+async function released(commits: Commits, { scheduler }: MeshContext): Promise<void> {
+  for (const [feedId, seq] of commits) await scheduler.whenReleased(feedId, seq);
 }

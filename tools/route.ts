@@ -11,8 +11,8 @@ import { CALL_HOPS_MAX } from '../scheduler/limits.ts';
 import type { Alias, Located } from '../scheduler/messages.ts';
 import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from './definition.ts';
 import { RecordNotFoundError } from './errors.ts';
-import { atRecord, cannotAnswer, didNotRun, untilOwned } from './owner.ts';
-import { isReleased, readFrom } from './reading.ts';
+import { atRecord, cannotAnswer, didNotRun, KEEP_OPERATION, untilOwned } from './owner.ts';
+import { mayBeShown, mergeReleased, readFrom, readReleased } from './reading.ts';
 import { type Failure, failure, type ParsedInput, parseInput, type Success, success } from './run.ts';
 
 /**
@@ -25,7 +25,7 @@ import { type Failure, failure, type ParsedInput, parseInput, type Success, succ
 export async function readLocally(tool: Tool, input: ParsedInput, context: ReadContext): Promise<Success | undefined> {
   if (tool.runtime === 'mesh' || tool.merge?.when(input)) return undefined;
   const found = await readFrom(tool, input, context);
-  return found === undefined || !isReleased(found, context) ? undefined : success(found.output);
+  return found === undefined || !mayBeShown(found, context) ? undefined : success(found.output);
 }
 
 /**
@@ -64,33 +64,20 @@ interface Call {
 }
 
 async function read(tool: ReadTool, { input, context, forward }: Call): Promise<JsonObject> {
-  if (tool.merge?.when(input)) return success(await tool.merge.handler(input, context));
+  if (tool.merge?.when(input)) return success(await mergeReleased(tool.merge, input, context));
   const alias = tool.about?.(input);
   // Reading first saves asking where the record is for all that are here.
   const first = await readReleased(tool, input, context);
-  if (first !== undefined) return first;
+  if (first !== undefined) return success(first);
   if (alias === undefined) throw new Error(`${tool.name} answered nothing`);
   const readAt = async (place: Place): Promise<JsonObject> => {
     if (!place.here && place.at.peer_id !== context.self) return await forward(place.at);
     // It was committed between the first look and now, or accepted and is not durable yet (P1); or a copy is here.
     const output = await readReleased(tool, input, context, place.here ? undefined : place.at.copy_of);
     if (output === undefined) throw new RecordNotFoundError(alias);
-    return output;
+    return success(output);
   };
   return await atRecord(alias, context, readAt, cannotAnswer);
-}
-
-/** P1: answered when everything that was read may be shown. */
-async function readReleased(
-  tool: ReadTool,
-  input: ParsedInput,
-  context: MeshContext,
-  copyOf?: string,
-): Promise<Success | undefined> {
-  const found = await readFrom(tool, input, context, copyOf);
-  if (found === undefined) return undefined;
-  for (const [feedId, seq] of found.seqs) await context.scheduler.whenReleased(feedId, seq);
-  return success(found.output);
 }
 
 async function runOnce(tool: MeshTool, { input, context, forward }: Call): Promise<JsonObject> {

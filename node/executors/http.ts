@@ -7,7 +7,8 @@
  * - `body` of the answer is parsed when it is JSON, text when it is UTF-8, else base64 with `body_encoding: "base64"`.
  * - Expected is any 2xx, or what `expect_status` says (a number or a list).
  * - Retryable: no answer, a broken answer, a timeout, and the statuses 408, 425, 429 and 5xx. Others are not.
- * - `Idempotency-Key` is the task's uid, the same at every attempt, unless the step sets its own.
+ * - `Idempotency-Key` is the task's uid, the same at every attempt, unless the step sets its own; `Flowmesh-Attempt` is
+ *   the number of the attempt.
  * - Redirects are followed, each within the peer's policy (`address-policy.ts`).
  */
 import { Agent, fetch, Headers, type Response } from 'undici';
@@ -165,6 +166,7 @@ function urlProblem(text: string): string | null {
 function headersOf(payload: HttpPayload, request: ExecutionRequest): Headers {
   const headers = new Headers(payload.headers);
   if (!headers.has('idempotency-key')) headers.set('idempotency-key', request.uid);
+  headers.set('flowmesh-attempt', String(request.attempt));
   if (payload.body !== undefined && !headers.has('content-type')) {
     headers.set('content-type', typeof payload.body === 'string' ? 'text/plain; charset=utf-8' : 'application/json');
   }

@@ -7,6 +7,7 @@ import type { SchedulerApi } from '../../scheduler/api.ts';
 import { CALL_DEADLINE_MS } from '../../scheduler/limits.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import type { MeshContext, Tool } from '../../tools/definition.ts';
+import { keepOperation } from '../../tools/keep.ts';
 import type { PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool } from '../../tools/route.ts';
@@ -91,13 +92,16 @@ export class MeshCalls {
   private context(signal: AbortSignal): MeshContext {
     const { scheduler, peers, reader, clock, log } = this.components;
     const everywhere = createEverywhere(scheduler, signal, log);
-    return { scheduler, peers, reader, clock, self: scheduler.self, signal, everywhere };
+    return { scheduler, peers, reader, clock, self: scheduler.self, feeds: scheduler, signal, everywhere };
   }
 }
 
-/** One of the 26 tools, or the answer to a task that waits for a person. */
+/** What peers do for each other and for people beside the tools. */
+const OPERATIONS = new Map([answerOperation, keepOperation].map((operation) => [operation.name, operation]));
+
+/** One of the 26 tools, or one of the operations beside them. */
 export function operationNamed(name: string): Tool {
-  const tool = tools.get(name) ?? (name === answerOperation.name ? answerOperation : undefined);
+  const tool = tools.get(name) ?? OPERATIONS.get(name);
   if (tool === undefined) throw new UnknownToolError(name);
   return tool;
 }

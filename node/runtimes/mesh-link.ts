@@ -11,6 +11,8 @@ export interface MeshInfo {
   addresses: string[];
   /** The SQLite file, for read-only connections on other loops. */
   store_path: string;
+  /** How its feed of new work is (`main-feed.ts`), for readers on other loops. */
+  main_feed: SharedArrayBuffer;
 }
 
 /** How the mesh side is, now. */

@@ -24,6 +24,7 @@ import { createRandom } from '../random.ts';
 import { openSqliteStore } from '../store/store.ts';
 import { type Closing, closeAll } from './closing.ts';
 import { CRASH_AT_VARIABLE, crashAt } from './crash-at.ts';
+import { mainFeedWriter, newMainFeedMemory } from './main-feed.ts';
 import { MeshCalls } from './mesh-calls.ts';
 import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
 
@@ -68,8 +69,10 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     opened.push({ part: 'expressions', close: () => evaluator.close() });
     const network = await createP2PNetwork({ ...config, version: packageVersion(), log, denied: seams.denied });
     opened.push({ part: 'network', close: () => network.stop() });
+    const mainFeed = newMainFeedMemory();
+    const onMainFeed = mainFeedWriter(mainFeed);
     const scheduler = new Scheduler(
-      { clock, random: createRandom(), network, store, executors, evaluator, log, probe },
+      { clock, random: createRandom(), network, store, executors, evaluator, log, probe, onMainFeed },
       { ...config, version: packageVersion() },
     );
     const calls = new MeshCalls({ scheduler, peers: network, reader: store.reader, clock, log });
@@ -82,7 +85,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
 
     let stopped: Promise<void> | undefined;
     return {
-      info: { peer_id: network.self, addresses: network.addresses(), store_path: storePath },
+      info: { peer_id: network.self, addresses: network.addresses(), store_path: storePath, main_feed: mainFeed },
       scheduler,
       network,
       store,

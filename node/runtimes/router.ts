@@ -21,6 +21,7 @@ import { CallLatencies } from './call-figures.ts';
 import { type BoundedSignal, boundedSignal, orAborted } from './deadline.ts';
 import { CallStoppedError, TooBusyError } from './errors.ts';
 import { CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS, CALLS_GRACE_MS, CALLS_IN_FLIGHT_MAX } from './limits.ts';
+import { MainFeedReader } from './main-feed.ts';
 import { operationNamed } from './mesh-calls.ts';
 import type { CallFigures, MeshLink, MeshState } from './mesh-link.ts';
 
@@ -73,7 +74,7 @@ export interface RouterComponents {
   /** Reads committed rows on this loop. */
   reader: Reader;
   clock: Clock;
-  config: Pick<Config, 'name' | 'mesh' | 'runtime'>;
+  config: Pick<Config, 'name' | 'mesh' | 'runtime' | 'copies'>;
   log: Log;
 }
 
@@ -83,6 +84,7 @@ export class LoopRouter implements ToolRouter {
   private readonly onServe = new CallLatencies();
   private readonly onMesh = new CallLatencies();
   private readonly since: EventLoopUtilization = performance.eventLoopUtilization();
+  private mainFeed: MainFeedReader | undefined;
   private inFlight = 0;
   /** Calls whose caller still waits, by tool. */
   private readonly awaited = new Map<BoundedSignal, string>();
@@ -110,7 +112,7 @@ export class LoopRouter implements ToolRouter {
       bound.signal.throwIfAborted();
       if (definition.runtime === 'serve') {
         const { reader, clock, link } = this.components;
-        const context = { reader, clock, self: link.info.peer_id };
+        const context = { reader, clock, self: link.info.peer_id, feeds: this.feeds() };
         const read = await orAborted(bound.signal, readLocally(definition, parseInput(definition, input), context));
         if (read !== undefined) {
           ok = true;
@@ -179,6 +181,14 @@ export class LoopRouter implements ToolRouter {
     }, CALLS_GRACE_MS);
     await none.promise;
     clearTimeout(tooLate);
+  }
+
+  private feeds(): MainFeedReader {
+    const { link, config } = this.components;
+    const { main_feed } = link.info;
+    // A mesh loop that was started again has memory of its own.
+    if (this.mainFeed?.memory !== main_feed) this.mainFeed = new MainFeedReader(main_feed, config.copies);
+    return this.mainFeed;
   }
 
   /** Takes a place in flight, freed once: now, or when `work` has settled if there is some. */

@@ -82,8 +82,8 @@ class SqliteReader implements Reader {
   constructor(path: string, database: DatabaseSync, of?: SqliteReader, onRow?: RowWatcher) {
     this.#path = path;
     this.#database = database;
-    this.#statements = of?.#statements ?? prepareAll(database);
-    this.#lists = of?.#lists ?? new Map();
+    this.#statements = of === undefined ? prepareAll(database) : of.#statements;
+    this.#lists = of === undefined ? new Map() : of.#lists;
     this.#onRow = onRow;
   }
 

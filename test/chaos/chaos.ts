@@ -37,8 +37,11 @@ export interface ChaosOptions {
 export interface ChaosReport extends Verdict {
   seed: number;
   disturbances: Disturbance[];
-  /** From the kill of a peer to the next start of what it ran, in ms. Null: it ran nothing. */
-  worker_replaced_ms: Percentiles | null;
+  /**
+   * From the kill or stop of a peer to the next start of a step that ran there, or that it owned and that ran anywhere,
+   * in ms. Null: nothing had to be started again.
+   */
+  replaced_ms: Percentiles | null;
   /** From the kill of the peer that accepted a job to the next start of one of the job's steps, in ms. */
   owner_replaced_ms: Percentiles | null;
   /** From the last heal until all peers had given the same terminal answer for all ids, in ms, asking included. */
@@ -82,25 +85,27 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   };
 }
 
-/** How long it took until what a killed peer ran, and what it had accepted, was started again or went on. */
+/** How long it took until what a lost peer ran was started again, and what it had accepted went on. */
 function replacements(disturbances: readonly Disturbance[], all: readonly Told[], runs: Map<string, Run[]>) {
-  const workers: number[] = [];
+  const replaced: number[] = [];
   const owners: number[] = [];
   for (const { fault, peers, pid, at } of disturbances) {
-    if (fault !== 'kill') continue;
-    for (const starts of runs.values()) {
-      const wasRunning = starts.some((run) => run.pid === pid && run.started_at < at && (run.ended_at ?? at) >= at);
-      const next = starts.find((run) => run.started_at > at);
-      if (wasRunning && next !== undefined) workers.push(next.started_at - at);
-    }
+    if (fault !== 'kill' && fault !== 'pause') continue;
     for (const { job, accepted_by, accepted_at = at, answered_at = Number.POSITIVE_INFINITY } of all) {
-      if (accepted_by !== peers[0] || accepted_at >= at || answered_at <= at) continue;
-      const later = job.keys.flatMap((key) => runs.get(key) ?? []).filter((run) => run.started_at > at);
-      if (later.length > 0) owners.push(Math.min(...later.map((run) => run.started_at)) - at);
+      const isOwned = accepted_by === peers[0] && accepted_at < at;
+      const starts = job.keys.flatMap((key) => runs.get(key) ?? []);
+      for (const { uid, pid: ranAt, started_at, ended_at = Number.POSITIVE_INFINITY } of starts) {
+        if (!(isOwned || ranAt === pid) || started_at >= at || ended_at <= at) continue;
+        const next = starts.find((run) => run.uid === uid && run.started_at > at);
+        if (next !== undefined) replaced.push(next.started_at - at);
+      }
+      const later = starts.filter((run) => run.started_at > at);
+      if (fault !== 'kill' || !isOwned || answered_at <= at || later.length === 0) continue;
+      owners.push(Math.min(...later.map((run) => run.started_at)) - at);
     }
   }
   return {
-    worker_replaced_ms: workers.length > 0 ? percentilesOf(workers) : null,
+    replaced_ms: replaced.length > 0 ? percentilesOf(replaced) : null,
     owner_replaced_ms: owners.length > 0 ? percentilesOf(owners) : null,
   };
 }

@@ -17,8 +17,9 @@ export function renderReport(report: ChaosReport): string {
     ['accepted', `${report.accepted} of ${report.submitted}, ${report.submitted_again} submitted again elsewhere`],
     ...MUST_BE_ZERO.map((field) => [field.replaceAll('_', ' '), `${report[field]}${report[field] > 0 ? '  ✗' : ''}`]),
     ['run twice (allowed)', String(report.run_twice)],
-    ['worker killed → next start', shown(report.worker_replaced_ms)],
-    ['owner killed → next start', shown(report.owner_replaced_ms)],
+    ['superseded (allowed)', String(report.superseded)],
+    ['peer killed or stopped → its step starts again', shown(report.replaced_ms)],
+    ['owner killed → its job goes on', shown(report.owner_replaced_ms)],
     ['last heal → one answer everywhere', `${report.converged_ms} ms, ${report.asked_again} questions repeated`],
   );
   const more = broken.length > BROKEN_SHOWN_MAX ? [`… and ${broken.length - BROKEN_SHOWN_MAX} more`] : [];

@@ -23,6 +23,8 @@ export interface Verdict {
   run_twice: number;
   /** Jobs whose submit was sent again, to another peer. */
   submitted_again: number;
+  /** Jobs that a peer told of as given up for another record of their id: allowed while two sides were apart (P5). */
+  superseded: number;
 }
 
 /** The fields that must be 0. */
@@ -43,16 +45,20 @@ const CHECKS: Record<(typeof MUST_BE_ZERO)[number], Check> = {
     const without = told.everywhere.flatMap((outcome, index) => (outcome === undefined ? [index] : []));
     return hasEnd(told) && without.length > 0 ? `has no end at peers ${without.join(', ')}` : undefined;
   },
-  committed_twice(told) {
-    const outcomes = outcomesOf(told);
-    return outcomes.length > 1 ? `ended as ${outcomes.map(shortened).join(' and as ')}` : undefined;
+  committed_twice(told, runs) {
+    const outcomes = outcomesOf(told).filter((outcome) => !isSuperseded(outcome));
+    if (outcomes.length < 2) return undefined;
+    const uids = new Set(told.job.keys.flatMap((key) => (runs.get(key) ?? []).map(({ uid }) => uid)));
+    return `ended as ${outcomes.map(shortened).join(' and as ')}; records: ${[...uids].join(', ')}`;
   },
   started_twice({ job }, runs) {
     const starts = runs.get(job.id)?.length ?? 0;
     return job.once && starts > 1 ? `was started ${starts} times` : undefined;
   },
   wrong_results(told) {
-    const faults = outcomesOf(told).map((outcome) => faultOf(told.job, outcome));
+    const faults = outcomesOf(told)
+      .filter((outcome) => !isSuperseded(outcome))
+      .map((outcome) => faultOf(told.job, outcome));
     return faults.find((fault) => fault !== undefined);
   },
   unanswered: ({ failure }) => failure,
@@ -77,15 +83,20 @@ export function judge(all: readonly Told[], runs: Map<string, Run[]>): Verdict {
     broken,
     run_twice: [...runs.values()].filter((starts) => starts.length > 1).length,
     submitted_again: all.filter(({ tries }) => tries > 1).length,
+    superseded: all.filter((told) => outcomesOf(told).some(isSuperseded)).length,
   };
 }
 
 function hasEnd({ everywhere }: Told): boolean {
-  return everywhere.some((outcome) => outcome !== undefined);
+  return everywhere.some((outcome) => outcome !== undefined && !isSuperseded(outcome));
 }
 
 function outcomesOf({ outcome, everywhere }: Told): string[] {
   return [...new Set([outcome, ...everywhere].filter((each) => each !== undefined))];
+}
+
+function isSuperseded(outcome: string): boolean {
+  return (JSON.parse(outcome) as { code: string | null }).code === 'SUPERSEDED';
 }
 
 /** The status, and the run that gave the result. */

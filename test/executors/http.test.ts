@@ -85,7 +85,7 @@ describe('a request', () => {
     expect(await request({ url: local('/broken-json') })).toMatchObject({ body: '{"a":' });
   });
 
-  it('sends method, headers, a JSON body and the idempotency key', async () => {
+  it('sends method, headers, a JSON body, the idempotency key and the attempt', async () => {
     const url = local('/mirror');
     const { body } = await request({ url, method: 'post', headers: { 'X-Count': 3 }, body: { a: 1 } });
     expect(body).toMatchObject({
@@ -93,6 +93,7 @@ describe('a request', () => {
       body: '{"a":1}',
       headers: { 'x-count': '3', 'content-type': 'application/json', 'idempotency-key': 'w1/step/0' },
     });
+    expect(body).toMatchObject({ headers: { 'flowmesh-attempt': String(requestOf('http', {}).attempt) } });
     const own = await request({ url, method: 'PUT', headers: { 'Idempotency-Key': 'mine' }, body: 'plain' });
     expect(own['body']).toMatchObject({ body: 'plain', headers: { 'idempotency-key': 'mine' } });
   });

@@ -26,7 +26,11 @@ coverTools(TOOLS.task, mesh, {
         metadata: { n: 1 },
       };
       const accepted = await a.call('task_submit', task);
-      expect(accepted).toMatchObject({ task_id: 'submitted', owner_peer_id: a.peer_id, durability: { copies: 1 } });
+      expect(accepted).toMatchObject({
+        task_id: 'submitted',
+        owner_peer_id: a.peer_id,
+        durability: { copies: 2, wanted: 2 },
+      });
       expect(accepted).not.toHaveProperty('duplicate');
       expect(await c.taskEnds('submitted')).toMatchObject({
         ...{ status: 'completed', peer_id: b.peer_id, owner_peer_id: a.peer_id, attempt: 1 },

@@ -41,7 +41,7 @@ coverTools(TOOLS.workflow, mesh, {
       };
       const accepted = await a.call('workflow_submit', workflow);
       expect(accepted).toMatchObject({ workflow_id: 'wf-submitted', peer_assigned: a.peer_id });
-      expect(accepted['durability']).toEqual({ copies: 1, wanted: 1 });
+      expect(accepted['durability']).toEqual({ copies: 2, wanted: 2 });
       expect(accepted).not.toHaveProperty('duplicate');
       expect(await c.workflowEnds('wf-submitted')).toMatchObject({ status: 'completed', peer_id: a.peer_id });
       expect(await b.call('workflow_result', { workflow_id: 'wf-submitted' })).toMatchObject({

@@ -2,8 +2,10 @@
  * A mesh thread whose tools do what a call's input says: the crashes, hangs and refusals to stop that the real mesh
  * side cannot be asked for. Only the mesh side is scripted; port, batching and thread are the real ones.
  */
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { newMainFeedMemory } from '../../node/runtimes/main-feed.ts';
 import type { CallOptions } from '../../node/runtimes/mesh-link.ts';
 import { serveMeshPort } from '../../node/runtimes/mesh-port.ts';
 import type { MeshThreadData } from '../../node/runtimes/port-messages.ts';
@@ -65,7 +67,12 @@ async function call(_tool: string, input: unknown, { signal, deadlineMs }: CallO
 await serveMeshPort(port, async () => {
   if (config.name === 'cannot-start') throw new FlowmeshError('SCRIPTED_START', 'this one never starts');
   return {
-    info: { peer_id: 'scripted', addresses: ['/ip4/127.0.0.1/tcp/45678/p2p/scripted'], store_path: '' },
+    info: {
+      peer_id: 'scripted',
+      addresses: ['/ip4/127.0.0.1/tcp/45678/p2p/scripted'],
+      store_path: '',
+      main_feed: newMainFeedMemory(),
+    },
     call,
     state: () => ({ connected_peers: 0, addresses: [], running_calls: stubborn.length, inbound: {}, utilization: 0 }),
     stop: async () => {},

@@ -412,3 +412,27 @@ describe('while it is frozen (P11)', () => {
     expect(commits).toEqual([]);
   });
 });
+
+describe('reads of what was written', () => {
+  test('wait until it is released, and no longer (P1)', async () => {
+    const { world, journal, commits, seen, write, settle } = open();
+    void write('one', 'a');
+    await world.run(world.now + 1);
+    const note = (seq: number) => journal.whenReleased(seq).then(() => seen.push(`${seq} may be read`));
+    await Promise.all([note(0), settle()]);
+    expect(journal.released).toBe(0);
+    void note(1);
+    void write('two', 'b');
+    await settle();
+    expect(seen).toEqual(['0 may be read']);
+    commits[0]!.gate.open();
+    await settle();
+    expect(new Set(seen.slice(1))).toEqual(new Set(['effect of one', 'answer of one', '1 may be read']));
+    expect(journal.released).toBe(1);
+    const second = expect(journal.whenReleased(2)).rejects.toMatchObject({ code: 'NOT_OWNER' });
+    journal.refuse(new FlowmeshError('NOT_OWNER', 'another one has it'));
+    await second;
+    await expect(journal.whenReleased(2)).rejects.toMatchObject({ code: 'NOT_OWNER' });
+    await journal.whenReleased(1);
+  });
+});

@@ -17,7 +17,7 @@ import { quiet } from '../simulation/world.ts';
 import { HandFeed } from './hand-feed.ts';
 import { HandPeer, resultOf } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
-import { gate, Scene, task, workflow } from './scene.ts';
+import { gate, Scene, task } from './scene.ts';
 
 const APPROVAL = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
 const MIB = 1024 * 1024;

@@ -109,6 +109,46 @@ describe('where a record is', () => {
   });
 });
 
+describe('while the owner cannot be reached', () => {
+  const asCopy = (peer_id: string) => found(peer_id, { copy_of: 'owner' });
+  const where = (scene: Scene, ...except: string[]) => scene.run(scene.scheduler('a').resolve(alias('theirs'), except));
+
+  test('a record is where a copy is; an owner that somebody names comes first', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    h.answers.set('locate', () => ({ found: [asCopy('h')] }));
+    expect(await where(scene)).toMatchObject({ here: false, at: { peer_id: 'h', copy_of: 'owner' } });
+    i.answers.set('locate', () => ({ found: [found('i')] }));
+    expect(await where(scene)).toMatchObject({ at: { peer_id: 'i' } });
+    expect(await where(scene, 'i')).toMatchObject({ at: { peer_id: 'h' } });
+    expect(await where(scene, 'i', 'h')).toBeUndefined();
+  });
+
+  test('an owner that says nothing any more is not asked, and neither is it asked where things are', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    h.answers.set('locate', () => ({ found: [found('h')] }));
+    expect(await where(scene)).toMatchObject({ at: { peer_id: 'h' } });
+    h.beating = false;
+    await scene.pass(5_000);
+    const questions = asked(h, 'locate').length;
+    await expect(where(scene)).rejects.toMatchObject({ code: 'OWNER_UNREACHABLE' });
+    expect(asked(h, 'locate')).toHaveLength(questions);
+  });
+
+  test('others are told of a copy, and of its owner', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.submit('a', task({ task_id: 'wanted', delay_ms: 600_000 }));
+    const h = await HandPeer.joins(scene, 'h', ['b']);
+    const question = { items: [alias('wanted')], hops: 0, asked: [] };
+    expect(await h.ask('b', 'locate', question)).toMatchObject({
+      found: [{ peer_id: 'b', copy_of: 'a', status: 'queued' }],
+    });
+    expect(await h.ask('b', 'locate', { ...question, hops: 1 })).toMatchObject({ found: [{ peer_id: 'a' }] });
+  });
+});
+
 describe('a call', () => {
   test('goes to the peer itself, else through the one that named it', async () => {
     const scene = await Scene.of(['a']);
@@ -139,6 +179,18 @@ describe('a call', () => {
     await expect(scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0))).rejects.toMatchObject({ code });
   });
 
+  test('that a silent peer does not answer is given up, long before its deadline', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.answers.set('call', () => new Promise(() => {}));
+    const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0));
+    await expect(call()).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+    peer.beating = false;
+    const before = scene.world.now;
+    await expect(call()).rejects.toMatchObject({ code: 'PEER_SILENT' });
+    expect(scene.world.now - before).toBeLessThan(5_000);
+  });
+
   test('is not handed on for ever', async () => {
     const scene = await Scene.of(['a']);
     const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 4));
@@ -160,6 +212,18 @@ describe('reservations', () => {
     expect(await reserve(h, 'z')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'z' }] });
     await scene.pass(RESERVATION_MS + 1_000 + RESERVATION_MS * 0.1);
     expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'i', content_hash: 'y' }] });
+  });
+
+  test('of a peer that is gone are void: what it wrote is in a copy, or nowhere', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    await reserve(h, 'x');
+    scene.mesh.board.cut('a', 'h');
+    await scene.pass(4_000);
+    expect(await reserve(i, 'y')).toMatchObject({ holders: [{ peer_id: 'h' }] });
+    await scene.pass(4_000);
+    expect(await reserve(i, 'y')).toMatchObject({ holders: [{ peer_id: 'i' }] });
   });
 
   test('make submits of one id at several peers at once meet', async () => {

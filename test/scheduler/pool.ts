@@ -5,7 +5,8 @@ import type { AttemptResult, Lease } from '../../scheduler/messages.ts';
 import type { WorkerRecord } from '../../scheduler/records.ts';
 import { WorkerPool } from '../../scheduler/worker.ts';
 import { type Behaviour, MemoryExecutors } from '../simulation/memory-executors.ts';
-import { SimulatedNetwork, Switchboard } from '../simulation/simulated-network.ts';
+import { SimulatedNetwork } from '../simulation/simulated-network.ts';
+import { Switchboard } from '../simulation/switchboard.ts';
 import { quiet, SimulatedClock, World } from '../simulation/world.ts';
 import { type Gate, gate } from './scene.ts';
 

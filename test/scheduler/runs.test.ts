@@ -284,6 +284,20 @@ describe('a nested workflow', () => {
   });
 });
 
+describe('a workflow that waits for a person', () => {
+  test('says so after a restart, too, and goes on when it has the answer', async () => {
+    const scene = await Scene.of(['a']);
+    const steps = [{ step_id: 's', action: 'approve' }];
+    const { uid } = await scene.submitWorkflow('a', { name: 'w', steps });
+    await scene.until('it waits', async () => (await scene.workflow('a', uid)).status === 'input_required');
+    await scene.restart('a');
+    await scene.pass(1_000);
+    expect((await scene.workflow('a', uid)).status).toBe('input_required');
+    await scene.run(scene.scheduler('a').answerTask(`${uid}/s/0`, { approve: true, data: null }));
+    expect((await scene.endedWorkflow('a', uid)).status).toBe('completed');
+  });
+});
+
 describe('a stopping run', () => {
   test('ends its tasks everywhere: running, queued, sleeping and waiting ones', async () => {
     const scene = await Scene.of(['a'], { slots: 1 });

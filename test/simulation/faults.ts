@@ -1,102 +1,293 @@
-/** What happens to a simulated mesh while it works: crashes, cuts, full disks, stops, sleep, and its users. */
-import type { Accepted } from './load.ts';
+/** What goes wrong in a simulated mesh. */
+import { currentLine } from '../../scheduler/lineage.ts';
+import type { FeedRecord } from '../../scheduler/records.ts';
+import { FAVOUR, type FaultKind, type FaultPlan } from './fault-plan.ts';
 import type { SimulatedMesh } from './mesh.ts';
+import type { Oracle } from './oracle.ts';
+import type { SeededRandom } from './world.ts';
 
-/** What was asked of the mesh beside submits. */
-export interface Cancels {
-  asked: Set<string>;
-  confirmed: Set<string>;
-}
+/** How often each kind struck. */
+export type FaultCounts = Partial<Record<FaultKind, number>>;
 
-const ANSWERED_MS = 200;
+export class Faults {
+  readonly #mesh: SimulatedMesh;
+  readonly #oracle: Oracle;
+  readonly #plan: FaultPlan;
+  readonly #random: SeededRandom;
+  readonly counts: FaultCounts = {};
+  #joined = 0;
+  readonly #gone = new Set<string>();
+  #healed = false;
 
-/** A process that is gone and comes back on its disk. */
-export function crashOne(mesh: SimulatedMesh, names: readonly string[]): boolean {
-  const { random } = mesh.world;
-  const victim = random.pick(names);
-  if (!mesh.peers.get(victim)!.alive) return false;
-  const disk = mesh.kill(victim);
-  mesh.world.at(random.between(10, 3_000), () => void mesh.restart(victim, disk));
-  return true;
-}
-
-/** A process that stops in peace and starts again. */
-export function stopOne(mesh: SimulatedMesh, names: readonly string[]): void {
-  const { random } = mesh.world;
-  const name = random.pick(names);
-  const peer = mesh.peers.get(name)!;
-  if (!peer.alive) return;
-  mesh.world.note(`stop ${name}`);
-  const away = random.between(10, 3_000);
-  void peer.scheduler.stop().then(() => {
-    if (mesh.peers.get(name) !== peer || !peer.alive) return; // it crashed while it stopped
-    const disk = mesh.kill(name);
-    mesh.world.at(away, () => void mesh.restart(name, disk));
-  });
-}
-
-/** A process that is held for a while, as by a debugger or a machine that sleeps (P11). */
-export function holdOne(mesh: SimulatedMesh, names: readonly string[]): void {
-  const { random } = mesh.world;
-  const name = random.pick(names);
-  mesh.world.note(`hold ${name}`);
-  mesh.peers.get(name)!.clock.sleep(random.between(100, 12_000));
-}
-
-/** Two peers cannot reach each other for a while. */
-export function cutOne(mesh: SimulatedMesh, names: readonly string[]): void {
-  const { random } = mesh.world;
-  const [a, b] = [random.pick(names), random.pick(names)];
-  if (a === b) return;
-  mesh.world.note(`cut ${a} ${b}`);
-  mesh.board.cut(a, b);
-  mesh.world.at(random.between(50, 8_000), () => {
-    mesh.world.note(`heal ${a} ${b}`);
-    mesh.board.heal(a, b);
-  });
-}
-
-/** A cancel that was confirmed holds, whatever happens to the peers after it. */
-export function cancelOne(mesh: SimulatedMesh, accepted: readonly Accepted[], { asked, confirmed }: Cancels): void {
-  if (accepted.length === 0) return;
-  const { owner, kind, uid } = mesh.world.random.pick(accepted);
-  const peer = mesh.peers.get(owner)!;
-  if (!peer.alive) return;
-  const { scheduler } = peer;
-  const options = { reason: 'simulated', force: mesh.world.random.chance(0.5) };
-  const done = kind === 'task' ? scheduler.cancelTask(uid, options) : scheduler.cancelWorkflow(uid, options);
-  asked.add(uid);
-  done.then(
-    () => confirmed.add(uid),
-    () => {}, // it has ended, or its owner is going down: then it may hold or not
-  );
-}
-
-/** Somebody pauses a queue for a moment, and puts a task before the others. */
-export function pauseOne(mesh: SimulatedMesh, names: readonly string[], accepted: readonly Accepted[]): void {
-  const { random } = mesh.world;
-  const name = random.pick(names);
-  const { scheduler, alive } = mesh.peers.get(name)!;
-  if (!alive) return;
-  const ignored = () => {}; // the peer goes down, or the task has ended
-  scheduler.pauseQueue('simulated').catch(ignored);
-  const mine = accepted.filter(({ owner, kind }) => owner === name && kind === 'task');
-  if (mine.length > 0) {
-    const { uid } = random.pick(mine);
-    scheduler.setPriority(uid, { boost: 5 }, { requeue: random.chance(0.5) }).catch(ignored);
+  constructor(mesh: SimulatedMesh, oracle: Oracle, plan: FaultPlan) {
+    this.#mesh = mesh;
+    this.#oracle = oracle;
+    this.#plan = plan;
+    this.#random = mesh.world.random;
   }
-}
 
-/** A person who looks at every peer now and then, agrees to all that is asked, and resumes what is paused. */
-export function answerAll(mesh: SimulatedMesh, resumes: boolean): void {
-  const ignored = () => {}; // the peer goes down, or somebody else was quicker
-  for (const { scheduler, alive } of mesh.peers.values()) {
-    if (!alive) continue;
-    for (const { record } of [...scheduler.feeds.owned.values()].flatMap(({ tasks }) => [...tasks.live.values()])) {
-      if (record.status !== 'input_required') continue;
-      scheduler.answerTask(record.uid, { approve: true, data: null }).catch(ignored);
+  /** @param endMs simulated: nothing strikes after this */
+  schedule(endMs: number): void {
+    const { world, board } = this.#mesh;
+    const has = (kind: FaultKind) => this.#plan.kinds.has(kind);
+    board.faults = {
+      loss: has('loss') ? this.#random.pick([0.01, 0.03, 0.05]) : 0,
+      delayMs: [0.1, has('delay') ? this.#random.pick([20, 300]) : 1],
+      duplication: has('duplication') ? 0.05 : 0,
+      reordering: has('reordering') ? 0.2 : 0,
+    };
+    for (const [kind, most, strike] of this.#strikes()) {
+      if (!has(kind)) continue;
+      const factor = this.#plan.favoured.has(kind) ? FAVOUR : 1;
+      for (let count = (1 + this.#random.below(most)) * factor; count > 0; count--) {
+        world.at(this.#random.between(100, endMs), () => {
+          if (this.#healed) return;
+          strike();
+        });
+      }
     }
-    if (resumes && scheduler.queue().paused) scheduler.resumeQueue().catch(ignored);
   }
-  mesh.world.at(ANSWERED_MS, () => answerAll(mesh, mesh.world.random.chance(0.3)));
+
+  /** Kinds that strike at moments, and how often at most in a run. */
+  #strikes(): [FaultKind, number, () => void][] {
+    return [
+      ['crash', 4, () => this.#crash()],
+      ['stop', 2, () => this.#stop()],
+      ['hold', 3, () => this.#hold()],
+      ['cut', 4, () => this.#cut()],
+      ['mute', 3, () => this.#mute()],
+      ['full disk', 2, () => this.#fillDisk()],
+      ['failed fsync', 3, () => this.#failFsync()],
+      ['slow peer', 2, () => this.#slowDown()],
+      ['join', 1, () => this.#join([])],
+      ['leave', 1, () => this.#leave()],
+      ['lost disk', 2, () => this.#whenBearable('lost disk', (name) => this.#loseDisk(name))],
+      ['old disk', 2, () => this.#bringBackOldDisk()],
+    ];
+  }
+
+  /** Everything works again: links, disks, and every peer that is down comes back. */
+  heal(): void {
+    this.#healed = true;
+    this.#mesh.world.note('heal');
+    this.#mesh.board.healAll();
+    for (const { peer_id, alive, disk } of [...this.#mesh.peers.values()]) {
+      disk.heal();
+      if (!alive) void this.#mesh.restart(peer_id);
+    }
+  }
+
+  #count(kind: FaultKind, what: string): void {
+    this.counts[kind] = (this.counts[kind] ?? 0) + 1;
+    this.#mesh.world.note(`FAULT ${kind}: ${what}`);
+  }
+
+  #alive(): string[] {
+    return [...this.#mesh.peers.values()].filter(({ alive }) => alive).map(({ peer_id }) => peer_id);
+  }
+
+  /** A peer that runs, for a fault that strikes one. */
+  #victim(names = this.#alive()): string | undefined {
+    return names.length === 0 ? undefined : this.#random.pick(names);
+  }
+
+  /** One for a fault after which it reads its disk anew. */
+  #restartable(): string | undefined {
+    return this.#victim(this.#alive().filter((name) => !this.#counts(name, this.#gone)));
+  }
+
+  /**
+   * Whether an owner counts on one of these peers to hear, after a restart, whose its feed is: while it has no answer
+   * it only reads it, for ever if all that could answer are gone.
+   */
+  #counts(owner: string, on: ReadonlySet<string>): boolean {
+    return feedsOn(this.#mesh, owner).some((feed) => feed.followers.some(({ peer_id }) => on.has(peer_id)));
+  }
+
+  #isAskedByNobody(name: string): boolean {
+    const ofIt = new Set([name]);
+    for (const { peer_id, alive, scheduler } of this.#mesh.peers.values()) {
+      const asks = feedsOn(this.#mesh, peer_id).some(({ feed_id }) => !alive || !scheduler.feeds.owned.has(feed_id));
+      if (asks && this.#counts(peer_id, ofIt)) return false;
+    }
+    return true;
+  }
+
+  #mayLose(name: string): boolean {
+    return this.#isAskedByNobody(name) && this.#oracle.mayLose(name);
+  }
+
+  #forget(name: string): void {
+    this.#gone.add(name);
+    this.#oracle.lost();
+    this.#mesh.forget(name);
+  }
+
+  #later(fromMs: number, toMs: number, then: () => void): void {
+    this.#mesh.world.at(this.#random.between(fromMs, toMs), then);
+  }
+
+  /** Long enough for another peer to take over, or not. */
+  #comesBackLater(name: string): void {
+    const [from, to] = this.#random.pick([
+      [10, 1_000],
+      [1_000, 12_000],
+    ]) as [number, number];
+    this.#later(from, to, () => void this.#mesh.restart(name));
+  }
+
+  #crash(): void {
+    const name = this.#restartable();
+    if (name === undefined) return;
+    this.#count('crash', name);
+    this.#mesh.kill(name);
+    this.#comesBackLater(name);
+  }
+
+  #stop(): void {
+    const name = this.#restartable();
+    if (name === undefined) return;
+    this.#count('stop', name);
+    this.#afterStop(name, () => {
+      this.#mesh.kill(name);
+      this.#comesBackLater(name);
+    });
+  }
+
+  /** Runs once a peer has stopped in peace, unless it has crashed meanwhile. */
+  #afterStop(name: string, then: () => void): void {
+    const peer = this.#mesh.peers.get(name)!;
+    peer.clock.whenAwake(() => {
+      void peer.scheduler.stop().then(() => {
+        if (this.#mesh.peers.get(name) === peer && peer.alive) then();
+      });
+    });
+  }
+
+  #hold(): void {
+    const name = this.#victim();
+    if (name === undefined) return;
+    this.#count('hold', name);
+    const heldMs = this.#random.between(100, 12_000);
+    this.#oracle.held(name, heldMs);
+    this.#mesh.peers.get(name)!.clock.sleep(heldMs, this.#random.chance(0.5));
+  }
+
+  #pair(): [string, string] | undefined {
+    const [a, b] = [this.#victim(), this.#victim()];
+    return a === undefined || b === undefined || a === b ? undefined : [a, b];
+  }
+
+  #cut(): void {
+    const pair = this.#pair();
+    if (pair === undefined) return;
+    const { board } = this.#mesh;
+    // One link, or all links of a peer.
+    const alone = this.#random.chance(0.4);
+    const others = alone ? this.#alive().filter((name) => name !== pair[0]) : [pair[1]];
+    this.#count('cut', `${pair[0]} from ${others}`);
+    for (const other of others) board.cut(pair[0], other);
+    this.#later(50, 12_000, () => {
+      for (const other of others) board.heal(pair[0], other);
+    });
+  }
+
+  #mute(): void {
+    const pair = this.#pair();
+    if (pair === undefined) return;
+    this.#count('mute', `${pair[0]} to ${pair[1]}`);
+    this.#mesh.board.mute(...pair);
+    this.#later(50, 12_000, () => this.#mesh.board.unmute(...pair));
+  }
+
+  #fillDisk(): void {
+    const name = this.#restartable();
+    if (name === undefined) return;
+    this.#count('full disk', name);
+    const { disk } = this.#mesh.peers.get(name)!;
+    disk.fillUp();
+    this.#later(100, 6_000, () => disk.heal());
+  }
+
+  #failFsync(): void {
+    const name = this.#restartable();
+    if (name === undefined) return;
+    const how = this.#random.pick(['full', 'lost', 'landed'] as const);
+    this.#count('failed fsync', `${how} at ${name}`);
+    this.#mesh.peers.get(name)!.disk.failNext(how);
+  }
+
+  #slowDown(): void {
+    const name = this.#victim();
+    if (name === undefined) return;
+    this.#count('slow peer', name);
+    const { disk } = this.#mesh.peers.get(name)!;
+    disk.delayMs = [20, this.#random.pick([100, 600])];
+    this.#mesh.board.slow(name, this.#random.pick([0, 30, 150]));
+    this.#later(1_000, 12_000, () => {
+      disk.heal();
+      this.#mesh.board.slow(name, 0);
+    });
+  }
+
+  #join(labels: readonly string[]): void {
+    const name = `late-${++this.#joined}`;
+    this.#count('join', name);
+    void this.#mesh.join(name, { slots: 1 + this.#random.below(4), labels });
+  }
+
+  /** For good, when nothing that was answered is on its disk alone; else it is back at the latest when all heals. */
+  #leave(): void {
+    const name = this.#victim();
+    if (name === undefined || this.#mesh.labelsOf(name).length > 0) return;
+    this.#count('leave', name);
+    this.#afterStop(name, () => {
+      if (this.#mayLose(name)) this.#forget(name);
+      else {
+        this.#mesh.kill(name);
+        if (this.#healed) void this.#mesh.restart(name);
+      }
+    });
+  }
+
+  /** Waits for a moment at which no answer is lost with a peer's disk. */
+  #whenBearable(kind: FaultKind, strike: (name: string) => void, name = this.#victim(), triesLeft = 40): void {
+    if (name === undefined || triesLeft === 0 || this.#healed) return;
+    if (this.#mesh.peers.get(name)?.alive === true && this.#mayLose(name)) {
+      this.#count(kind, name);
+      strike(name);
+    } else this.#later(50, 200, () => this.#whenBearable(kind, strike, name, triesLeft - 1));
+  }
+
+  /** The machine is gone with its disk; a new one takes its place, as another peer. */
+  #loseDisk(name: string): void {
+    const labels = this.#mesh.labelsOf(name);
+    this.#forget(name);
+    this.#later(10, 4_000, () => this.#join(labels));
+  }
+
+  /** A peer comes back on a backup of its disk. */
+  #bringBackOldDisk(): void {
+    const name = this.#victim();
+    if (name === undefined) return;
+    const image = this.#mesh.peers.get(name)!.disk.image();
+    this.#later(500, 6_000, () => {
+      const restore = () => {
+        this.#mesh.kill(name);
+        this.#oracle.lost();
+        this.#mesh.peers.get(name)!.disk.restore(image);
+        this.#comesBackLater(name);
+      };
+      this.#whenBearable('old disk', restore, name);
+    });
+  }
+}
+
+/** The feeds that a peer owns, by its disk. */
+function feedsOn(mesh: SimulatedMesh, owner: string): FeedRecord[] {
+  const found: FeedRecord[] = [];
+  for (const { record } of mesh.peers.get(owner)!.disk.rows.values()) {
+    if (record.kind === 'feed' && currentLine(record).owner === owner) found.push(record);
+  }
+  return found;
 }

@@ -1,77 +1,95 @@
-/** What the clients of a simulated mesh submit, and what must come of it. */
+/** What the clients of a simulated mesh ask for, and what must come of it. */
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { parseWorkflow, requiresSchema, retrySchema } from '../../dag/schema.ts';
-import type { TaskSubmission } from '../../scheduler/api.ts';
-import type { SimulatedMesh } from './mesh.ts';
 import type { SeededRandom } from './world.ts';
 
-export interface Accepted {
-  owner: string;
+export interface Work {
   kind: 'task' | 'workflow';
-  uid: string;
+  /** Chosen by the client; undefined: the mesh makes one. */
+  id: string | undefined;
+  input: JsonObject;
   /** The output or result when it completes. */
   expected: JsonValue;
-  /** Codes of the errors it may fail with; none: it must complete, unless it is cancelled. */
+  /** Codes of the errors it may fail with, because of itself or, with `lost`, because a peer was lost. */
   mayFail: readonly string[];
+  /** It may fail because a peer was lost: it, or a part of it, is never started twice. */
+  atMostOnce: boolean;
 }
 
-/** Submits something at a peer. @param known ids of tasks that were submitted before, which may be waited for */
-export async function submitTask(
-  mesh: SimulatedMesh,
-  owner: string,
-  index: number,
-  known: readonly string[],
-): Promise<Accepted> {
-  const { random } = mesh.world;
-  const { scheduler } = mesh.peers.get(owner)!;
-  const once = random.chance(0.1);
-  const payload: JsonObject = { index, ms: random.below(800), failures: random.chance(0.1) ? 1 : 0, once };
+export const LOST_CODES: readonly string[] = ['WORKER_LOST', 'OWNER_LOST'];
+
+/** @param known ids of tasks that may be waited for */
+export function someTask(random: SeededRandom, piece: number, known: readonly string[]): Work {
+  const atMostOnce = random.chance(0.15);
+  const failures = random.chance(0.15) ? 1 : 0;
+  const triesAgain = random.chance(0.7);
+  const ms = random.below(random.chance(0.1) ? 6_000 : 800);
+  const payload: JsonObject = { piece, ms, failures, once: atMostOnce };
   const depends_on = known.length > 0 && random.chance(0.15) ? [random.pick(known)] : [];
-  const submission: TaskSubmission = {
-    task_id: random.chance(0.5) ? `task-of-${index}` : undefined,
-    task_type: payload['failures'] === 1 ? 'fn:flaky' : 'fn:work',
-    payload,
-    priority: random.below(3),
-    tags: [],
-    timeout_ms: undefined,
-    retry: retrySchema.parse({ max_retries: 5, initial_delay_ms: 50 }),
-    delay_ms: random.chance(0.1) ? 500 : undefined,
-    deadline: undefined,
-    requires: requiresSchema.parse(random.chance(0.1) ? { labels: ['gpu'] } : {}),
-    depends_on,
-    at_most_once: once,
-    metadata: {},
+  const id = random.chance(0.7) ? `task-of-${piece}` : undefined;
+  const fails = failures > 0 && (atMostOnce || !triesAgain);
+  return {
+    kind: 'task',
+    id,
+    input: {
+      ...(id !== undefined && { task_id: id }),
+      task_type: failures > 0 ? 'fn:flaky' : 'fn:work',
+      payload,
+      priority: random.below(3),
+      retry_policy: { max_retries: triesAgain ? 5 : 0, initial_delay_ms: 50 },
+      ...(random.chance(0.1) && { delay_ms: 500 }),
+      ...(random.chance(0.1) && { requires: { labels: ['gpu'] } }),
+      depends_on,
+      at_most_once: atMostOnce,
+    },
+    expected: payload,
+    mayFail: [...(fails ? ['FLAKY'] : []), ...(depends_on.length > 0 ? ['DEPENDENCY_FAILED'] : [])],
+    atMostOnce,
   };
-  const { record } = await scheduler.submitTask(submission);
-  await mustBeStored(mesh, owner, 'task', record.uid);
-  const mayFail = [...(once ? ['WORKER_LOST', 'OWNER_LOST', 'FLAKY'] : []), ...(depends_on.length > 0 ? ['DEPENDENCY_FAILED'] : [])];
-  return { owner, kind: 'task', uid: record.uid, expected: payload, mayFail };
 }
 
-export async function submitWorkflow(mesh: SimulatedMesh, owner: string): Promise<Accepted> {
-  const { random } = mesh.world;
-  const { scheduler } = mesh.peers.get(owner)!;
-  const { value, expected, mayFail = [] } = random.pick([diamond, diamond, nested, asking, forgiving])(random);
-  const submission = { workflow: parseWorkflow(value), copies: undefined, require_copies: false };
-  const { record } = await scheduler.submitWorkflow(submission);
-  await mustBeStored(mesh, owner, 'workflow', record.uid);
-  return { owner, kind: 'workflow', uid: record.uid, expected, mayFail };
+/** @param known ids of workflows that may be waited for */
+export function someWorkflow(random: SeededRandom, piece: number, known: readonly string[]): Work {
+  const { value, expected, atMostOnce = false } = random.pick(SHAPES)(random, piece);
+  const id = random.chance(0.7) ? `workflow-of-${piece}` : undefined;
+  const dependencies = known.length > 0 && random.chance(0.1) ? [random.pick(known)] : [];
+  return {
+    kind: 'workflow',
+    id,
+    input: { ...(id !== undefined && { workflow_id: id }), ...value, priority: random.below(3), dependencies },
+    expected,
+    mayFail: dependencies.length > 0 ? ['DEPENDENCY_FAILED'] : [],
+    atMostOnce,
+  };
 }
 
-/** P1: what was answered is on the disk. */
-async function mustBeStored(mesh: SimulatedMesh, owner: string, kind: 'task' | 'workflow', uid: string): Promise<void> {
-  const record = await mesh.peers.get(owner)!.store.reader.get(kind, uid);
-  if (record === undefined) mesh.broken(`P1: ${kind} ${uid} was answered for and is not on the disk`);
-}
-
-interface Submitted {
+interface Shape {
   value: JsonObject;
   expected: JsonValue;
-  mayFail?: string[];
+  atMostOnce?: boolean;
+}
+
+const SHAPES: readonly ((random: SeededRandom, piece: number) => Shape)[] = [
+  chain,
+  chain,
+  diamond,
+  nested,
+  asking,
+  forgiving,
+  once,
+];
+
+/** Two steps, the plainest run there is. */
+function chain(random: SeededRandom, piece: number): Shape {
+  const ms = random.below(400);
+  const steps: JsonObject[] = [
+    { step_id: 'first', action: 'fn:work', inputs: { ms, value: piece } },
+    { step_id: 'second', action: 'echo', depends_on: ['first'], inputs: { got: '${ steps.first.output.value }' } },
+  ];
+  return { value: { name: 'chain', steps, output: '${ steps.second.output.got }' }, expected: piece };
 }
 
 /** `foreach`, and expressions of every kind. */
-function diamond(random: SeededRandom): Submitted {
+function diamond(random: SeededRandom): Shape {
   const n = random.below(5);
   const step = (step_id: string, depends_on: string[], inputs: JsonObject) => ({
     step_id,
@@ -93,8 +111,9 @@ function diamond(random: SeededRandom): Submitted {
 }
 
 /** A workflow in a workflow, beside a sleep. */
-function nested(random: SeededRandom): Submitted {
-  const { value: inner, expected } = diamond(random);
+function nested(random: SeededRandom, piece: number): Shape {
+  const { value, expected } = chain(random, piece);
+  const inner = JSON.parse(JSON.stringify(value).replaceAll('${', '$$${')); // its expressions are left for its own run
   const steps: JsonObject[] = [
     { step_id: 'inner', action: 'workflow', inputs: { workflow: inner } },
     { step_id: 'rest', action: 'sleep', inputs: { duration_ms: random.below(2_000) } },
@@ -103,8 +122,8 @@ function nested(random: SeededRandom): Submitted {
   return { value: { name: 'nested', steps, output: '${ steps.last.output.got }' }, expected };
 }
 
-/** Waits for a person: `faults.ts` has one, who always agrees. */
-function asking(random: SeededRandom): Submitted {
+/** Waits for a person, who always agrees (`clients.ts`). */
+function asking(random: SeededRandom): Shape {
   const ms = random.below(300);
   const steps: JsonObject[] = [
     { step_id: 'work', action: 'fn:work', inputs: { ms } },
@@ -114,7 +133,7 @@ function asking(random: SeededRandom): Submitted {
 }
 
 /** Items that fail, in their action and in their inputs, and go on all the same. */
-function forgiving(random: SeededRandom): Submitted {
+function forgiving(random: SeededRandom): Shape {
   const value = {
     name: 'forgiving',
     input: { list: [1, 2, 3, 4] },
@@ -131,4 +150,15 @@ function forgiving(random: SeededRandom): Submitted {
     output: '${ steps.some.output.value }',
   };
   return { value, expected: [10, 30, 40] };
+}
+
+/** A step that is never started twice. */
+function once(random: SeededRandom, piece: number): Shape {
+  const inputs = { ms: random.below(500), piece: `step of ${piece}`, once: true, value: piece };
+  const steps: JsonObject[] = [{ step_id: 'only', action: 'fn:work', at_most_once: true, inputs }];
+  return {
+    value: { name: 'once', steps, output: '${ steps.only.output.value }' },
+    expected: piece,
+    atMostOnce: true,
+  };
 }

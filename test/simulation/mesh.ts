@@ -1,28 +1,29 @@
 /**
- * A simulated mesh: the real scheduler and dag code of several peers, on simulated time, network, disks and actions.
- * The ledger is what the actions themselves saw; the invariants are checked against it and against the disks.
+ * A simulated mesh: the real scheduler, tools and dag code of several peers, on simulated time, network, disks and
+ * actions. Whatever reaches a process goes through its clock, which can hold the process for a while.
  */
-import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
-import type { Evaluator, ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
+import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
+import type { Evaluator } from '../../scheduler/ports.ts';
 import { isTerminal, type Row, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
-import { Scheduler } from '../../scheduler/scheduler.ts';
+import { callTool } from '../../tools/route.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
-import { MemoryStore } from './memory-store.ts';
-import { type NetworkFaults, SimulatedNetwork, Switchboard } from './simulated-network.ts';
-import { SeededRandom, SimulatedClock, tracing, World } from './world.ts';
+import type { MemoryStore, StoreOperation } from './memory-store.ts';
+import { type LedgerEntry, type SimulatedAction, SimulatedActions } from './simulated-actions.ts';
+import { SimulatedDisk } from './simulated-disk.ts';
+import { type Machine, newPeer, type SimulatedPeer } from './simulated-peer.ts';
+import { type NetworkFaults, Switchboard } from './switchboard.ts';
+import { World } from './world.ts';
 
-export class BrokenPromise extends Error {}
+export type { SimulatedPeer } from './simulated-peer.ts';
 
-/** One start of an action. */
-export interface LedgerEntry {
-  uid: string;
-  attempt: number;
-  peer: string;
-  at: number;
+/** Who looks at everything that happens, to judge it. */
+export interface MeshWatch {
+  /** A process hands rows to its store. */
+  committing(peer: string, rows: readonly Row[]): void;
+  /** An operation is on a disk. */
+  synced(peer: string, operation: StoreOperation): void;
 }
-
-/** What an action of a test does, on the peer that runs it. */
-export type SimulatedAction = (request: ExecutionRequest, io: ExecutionIO, peer: string) => Promise<JsonValue>;
 
 export interface SimulatedMeshOptions {
   faults?: NetworkFaults;
@@ -31,103 +32,121 @@ export interface SimulatedMeshOptions {
   actions?: Record<string, SimulatedAction>;
   /** Evaluates expressions for every peer; by default at once. */
   evaluator?: Evaluator;
+  /** Between which the rates of the peers' clocks are. Default 0.95 to 1.05. */
+  clockRates?: [number, number];
+  watch?: MeshWatch;
+  /** Peers run tools for each other, as `node/` has it. Default false: a test of the scheduler alone. */
+  servesTools?: boolean;
 }
 
-export interface SimulatedPeer {
-  peer_id: string;
-  scheduler: Scheduler;
-  network: SimulatedNetwork;
-  store: MemoryStore;
-  clock: SimulatedClock;
-  alive: boolean;
-}
+const REDIAL_MS = 500;
+const NOTICED_AFTER_MS: [number, number] = [200, 3_000];
+const START_LIMIT_MS = 60_000;
 
 export class SimulatedMesh {
   readonly world: World;
   readonly board: Switchboard;
+  /** Those that run, and those that are down and come back. */
   readonly peers = new Map<string, SimulatedPeer>();
-  readonly ledger: LedgerEntry[] = [];
-  /** Uids that were handed to an action of a task marked at_most_once. */
-  readonly startedOnce = new Map<string, number>();
-  readonly #rates = new Map<string, number>();
-  readonly #failing = new Set<string>();
-  readonly #slots = new Map<string, { slots: number; labels: string[] }>();
-
-  readonly #actions: Record<string, SimulatedAction>;
-  readonly #evaluator: Evaluator | undefined;
+  readonly failures: string[] = [];
+  readonly #machines = new Map<string, Machine>();
+  readonly actions: SimulatedActions;
+  readonly #evaluator: Evaluator;
+  readonly #clockRates: [number, number];
+  readonly #watch: MeshWatch | undefined;
+  readonly #servesTools: boolean;
 
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
-    this.#actions = options.actions ?? {};
-    this.#evaluator = options.evaluator;
     this.world = new World(seed, { trace: options.trace ?? false });
     this.board = new Switchboard(this.world, options.faults);
+    this.actions = new SimulatedActions(this.world, options.actions ?? {}, (message) => this.broken(message));
+    this.#evaluator = options.evaluator ?? new MemoryEvaluator();
+    this.#clockRates = options.clockRates ?? [0.95, 1.05];
+    this.#watch = options.watch;
+    this.#servesTools = options.servesTools ?? false;
   }
 
-  /** What a scheduler cannot explain is a broken promise. */
-  #log(peer_id: string): Log {
-    const log = tracing(this.world, peer_id);
-    return {
-      ...log,
-      error: (fields, message) => {
-        log.error(fields, message);
-        if (message.startsWith('a commit failed')) return; // the disks of some peers do fail
-        this.broken(`${peer_id}: ${message}: ${(fields as { err?: Error }).err?.stack}`);
-      },
-    };
+  get ledger(): readonly LedgerEntry[] {
+    return this.actions.ledger;
   }
 
-  /** Starts a peer on its disk, new or kept, and dials the others. */
+  broken(message: string): void {
+    this.world.note(`BROKEN ${message}`);
+    this.failures.push(message);
+  }
+
+  /** Starts a peer on its disk, new or kept, and dials the others. A test may hand in a store of its own. */
   async start(
     peer_id: string,
     options: { slots?: number; labels?: string[]; store?: MemoryStore } = {},
   ): Promise<SimulatedPeer> {
-    const { world } = this;
-    const rate = this.#rates.get(peer_id) ?? world.random.between(0.95, 1.05);
-    this.#rates.set(peer_id, rate);
-    const clock = new SimulatedClock(world, rate);
-    const network = new SimulatedNetwork(peer_id, this.board);
-    const store =
-      options.store ??
-      new MemoryStore({ sync: (operation) => this.#sync(peer_id, operation.type === 'commit' ? operation.rows : []) });
-    const scheduler = new Scheduler(
-      {
-        clock,
-        random: new SeededRandom(world.random.below(2 ** 31)),
-        network,
-        store,
-        executors: this.#executors(peer_id),
-        evaluator: this.#evaluator ?? new MemoryEvaluator(),
-        log: this.#log(peer_id),
-      },
-      {
-        name: peer_id,
-        version: '0.0.0',
-        worker: { slots: options.slots ?? 4, labels: options.labels ?? [], cpu_cores: 8, memory_gb: 8 },
-      },
-    );
-    network.attach(scheduler, () => scheduler.describe());
-    const peer: SimulatedPeer = { peer_id, scheduler, network, store, clock, alive: true };
-    this.peers.set(peer_id, peer);
-    this.#slots.set(peer_id, { slots: options.slots ?? 4, labels: options.labels ?? [] });
-    const started = scheduler.start();
+    const machine = this.#machine(peer_id, options.slots ?? 4, options.labels ?? []);
+    const starting = this.#open(peer_id, machine, options.store);
     // A restart happens within an event, where time must not be moved.
-    if (options.store === undefined) await this.#finish(started);
-    else await started;
-    this.#redial(peer);
-    return peer;
+    return options.store === undefined ? await this.#finish(starting) : await starting;
   }
 
-  /** The process starts again on what the disk has. */
-  async restart(peer_id: string, store: MemoryStore): Promise<void> {
+  /** The process starts again, on what the disk has or on `store`. */
+  async restart(peer_id: string, store?: MemoryStore): Promise<void> {
+    const machine = this.#machines.get(peer_id);
+    if (machine === undefined || this.peers.get(peer_id)?.alive === true) return; // it is gone for good, or back already
     this.world.note(`restart ${peer_id}`);
     try {
-      await this.start(peer_id, { ...this.#slots.get(peer_id)!, store });
+      await this.#open(peer_id, machine, store);
     } catch (error) {
       // Its disk failed while it started: the process ends, and whoever watches it starts it again.
       this.world.note(`${peer_id} could not start: ${error}`);
-      const disk = this.kill(peer_id);
-      this.world.at(500, () => void this.restart(peer_id, disk));
+      this.kill(peer_id);
+      this.world.at(REDIAL_MS, () => void this.restart(peer_id));
     }
+  }
+
+  /** A peer that joins a mesh at work: as `start`, within an event. */
+  async join(peer_id: string, options: { slots: number; labels: readonly string[] }): Promise<void> {
+    this.#machine(peer_id, options.slots, options.labels);
+    await this.restart(peer_id);
+  }
+
+  #machine(peer_id: string, slots: number, labels: readonly string[]): Machine {
+    const known = this.#machines.get(peer_id);
+    const rate = known?.rate ?? this.world.random.between(...this.#clockRates);
+    const disk = known?.disk ?? this.#newDisk(peer_id);
+    const machine = { disk, rate, slots, labels };
+    this.#machines.set(peer_id, machine);
+    return machine;
+  }
+
+  #newDisk(peer_id: string): SimulatedDisk {
+    return new SimulatedDisk(this.world, {
+      onSynced: (operation) => this.#watch?.synced(peer_id, operation),
+      onStuck: () => this.#startAnewLater(this.peers.get(peer_id)!),
+    });
+  }
+
+  /** Whoever watches the process sees that it cannot go on. */
+  #startAnewLater(peer: SimulatedPeer): void {
+    this.world.at(this.world.random.between(...NOTICED_AFTER_MS), () => {
+      if (this.peers.get(peer.peer_id) !== peer || !peer.alive) return;
+      this.kill(peer.peer_id);
+      void this.restart(peer.peer_id);
+    });
+  }
+
+  async #open(peer_id: string, machine: Machine, ownStore: MemoryStore | undefined): Promise<SimulatedPeer> {
+    if (ownStore !== undefined) machine.disk.adopt(ownStore);
+    const peer = await newPeer(peer_id, machine, {
+      world: this.world,
+      board: this.board,
+      actions: this.actions,
+      evaluator: this.#evaluator,
+      servesTools: this.#servesTools,
+      onCommit: (name, rows) => this.#watch?.committing(name, rows),
+      broken: (message) => this.broken(message),
+    });
+    this.peers.set(peer_id, peer);
+    await peer.scheduler.start();
+    this.#redial(peer);
+    return peer;
   }
 
   /** Peers dial each other again and again, as the real ones do. */
@@ -136,17 +155,55 @@ export class SimulatedMesh {
     for (const other of this.peers.values()) {
       if (other.peer_id !== peer.peer_id && other.alive) peer.network.connect(other.peer_id).catch(() => {});
     }
-    this.world.at(500, () => this.#redial(peer));
+    peer.clock.after(REDIAL_MS, () => this.#redial(peer));
   }
 
-  /** The process is gone, with what was not fsynced: some of the commits on their way may have reached the disk. */
+  /** The process is gone, with what was not fsynced: some of what was on its way may have reached the disk. */
   kill(peer_id: string): MemoryStore {
     const peer = this.peers.get(peer_id)!;
     this.world.note(`kill ${peer_id}`);
     peer.alive = false;
     peer.clock.kill();
     peer.network.kill();
-    return peer.store.crash(this.world.random.below(2));
+    const gone = new FlowmeshError('CONNECTION_LOST', `the process of ${peer_id} is gone`, { retryable: true });
+    for (const reject of peer.calls) reject(gone);
+    return peer.disk.crash(this.world.random.chance(0.5));
+  }
+
+  /** The peer is no part of the mesh any more: nobody starts it again. */
+  forget(peer_id: string): void {
+    if (this.peers.get(peer_id)!.alive) this.kill(peer_id);
+    this.peers.delete(peer_id);
+    this.board.networks.delete(peer_id);
+    this.#machines.delete(peer_id);
+  }
+
+  labelsOf(peer_id: string): readonly string[] {
+    return this.#machines.get(peer_id)!.labels;
+  }
+
+  /** The next write of a peer fails. */
+  failNextSync(peer_id: string): void {
+    this.peers.get(peer_id)!.disk.failNext('full');
+  }
+
+  /**
+   * A tool call of a client of this peer.
+   *
+   * @throws CONNECTION_LOST when the process ends meanwhile: what was asked may have happened. Else the tool's own error
+   */
+  call(peer_id: string, tool: string, input: JsonObject): Promise<JsonObject> {
+    const peer = this.peers.get(peer_id);
+    if (peer?.alive !== true) {
+      const refused = new FlowmeshError('CONNECTION_REFUSED', `nobody listens at ${peer_id}`, { retryable: true });
+      return Promise.reject(refused);
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<JsonObject>();
+    peer.calls.add(reject);
+    peer.clock.whenAwake(() => {
+      callTool(operationNamed(tool), input, peer.context, 0).then(resolve, reject);
+    });
+    return promise.finally(() => peer.calls.delete(reject));
   }
 
   async #finish<T>(promise: Promise<T>): Promise<T> {
@@ -155,71 +212,8 @@ export class SimulatedMesh {
       done = true;
     });
     settled.catch(() => {});
-    await this.world.run(this.world.now + 60_000, () => done);
+    await this.world.run(this.world.now + START_LIMIT_MS, () => done);
     return await settled;
-  }
-
-  /** P5 on disk: a terminal record keeps its status. */
-  async #sync(peer_id: string, rows: Row[]): Promise<void> {
-    await new Promise<void>((resolve) => this.world.at(this.world.random.between(0.1, 4), resolve));
-    if (this.#failing.delete(peer_id)) {
-      this.world.note(`the disk of ${peer_id} fails`);
-      throw new FlowmeshError('DISK_FULL', 'the simulated disk is full', { retryable: true });
-    }
-    const reader = this.peers.get(peer_id)?.store.reader;
-    for (const { record } of rows) {
-      if (record.kind !== 'task' && record.kind !== 'workflow') continue;
-      const before = await reader?.get(record.kind, record.uid);
-      if (before !== undefined && isTerminal(before.status) && before.status !== record.status) {
-        throw this.broken(`P5: ${record.kind} ${record.uid} was ${before.status} and becomes ${record.status}`);
-      }
-    }
-  }
-
-  /** The next commit of a peer fails. */
-  failNextSync(peer_id: string): void {
-    this.#failing.add(peer_id);
-  }
-
-  readonly failures: BrokenPromise[] = [];
-
-  broken(message: string): BrokenPromise {
-    const failure = new BrokenPromise(message);
-    this.failures.push(failure);
-    return failure;
-  }
-
-  #executors(peer_id: string): Executors {
-    return {
-      actions: () => ['echo', 'fn:work', 'fn:flaky', ...Object.keys(this.#actions)],
-      run: (request, io) => this.#execute(peer_id, request, io),
-    };
-  }
-
-  /** `echo` answers at once; `fn:work` takes `ms`; `fn:flaky` fails its first `failures` attempts. */
-  async #execute(peer_id: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
-    const { world } = this;
-    world.note(`run ${request.uid} attempt ${request.attempt} at ${peer_id}`);
-    this.ledger.push({ uid: request.uid, attempt: request.attempt, peer: peer_id, at: world.now });
-    if (request.payload['once'] === true) {
-      const starts = (this.startedOnce.get(request.uid) ?? 0) + 1;
-      this.startedOnce.set(request.uid, starts);
-      if (starts > 1) this.broken(`P4: ${request.uid} is at_most_once and was started ${starts} times`);
-    }
-    const own = this.#actions[request.action];
-    if (own !== undefined) return await own(request, io, peer_id);
-    const ms = Number(request.payload['ms'] ?? 0);
-    await new Promise<void>((resolve, reject) => {
-      const cancel = world.at(ms, resolve);
-      io.signal.addEventListener('abort', () => {
-        cancel();
-        reject(new FlowmeshError('ABORTED', 'ended before its time', { retryable: true }));
-      });
-    });
-    const failures = Number(request.payload['failures'] ?? 0);
-    const earlier = this.ledger.filter(({ uid }) => uid === request.uid).length;
-    if (earlier <= failures) throw new FlowmeshError('FLAKY', 'fails at first', { retryable: true });
-    return request.payload;
   }
 
   /** Waits until all given records are terminal at their owners. */

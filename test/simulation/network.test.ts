@@ -1,7 +1,8 @@
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { NetworkEvents } from '../../scheduler/ports.ts';
 import { type NetworkWorld, networkCompliance } from '../compliance/network.ts';
-import { SimulatedNetwork, Switchboard } from './simulated-network.ts';
+import { SimulatedNetwork } from './simulated-network.ts';
+import { Switchboard } from './switchboard.ts';
 import { World } from './world.ts';
 
 const SEED = 1;

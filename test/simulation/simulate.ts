@@ -1,20 +1,28 @@
 /**
- * One run of a simulated mesh from one seed: peers, a load, faults, and the promises checked at the end.
+ * One run of a simulated mesh from one seed: peers, clients, faults, and the promises looked after all along and
+ * judged at the end.
  *
  *   npm run simulate -- --seeds 1000
  *   npm run simulate -- --seed 17        replays one run and prints its trace
  */
-
-import { isTerminal } from '../../scheduler/records.ts';
-import { answerAll, type Cancels, cancelOne, crashOne, cutOne, holdOne, pauseOne, stopOne } from './faults.ts';
-import { type Accepted, submitTask, submitWorkflow } from './load.ts';
+import { Clients, type Handle } from './clients.ts';
+import { type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
+import { type FaultCounts, Faults } from './faults.ts';
+import { leftBehind } from './left-behind.ts';
 import { SimulatedMesh } from './mesh.ts';
+import { Oracle } from './oracle.ts';
 import { SlowEvaluator } from './slow-evaluator.ts';
+import { SeededRandom } from './world.ts';
 
 export interface SimulationOptions {
+  /** Default 5. */
   peers?: number;
-  tasks?: number;
+  /** Default 50. */
   workflows?: number;
+  /** Default 30. */
+  tasks?: number;
+  /** Kinds of faults that are always there, and strike more often. */
+  favoured?: readonly FaultKind[];
   trace?: boolean;
 }
 
@@ -22,150 +30,122 @@ export interface SimulationResult {
   seed: number;
   accepted: number;
   refused: number;
-  crashes: number;
+  faults: FaultCounts;
   /** Starts of actions beyond the first of each task. */
   reruns: number;
   steps: number;
   /** A digest of everything that ran where and when: the same for the same seed. */
   digest: string;
+  /** Broken promises, the first one first; each begins with its number. */
   failures: string[];
   trace: string[] | null;
 }
 
+/** Clients submit until then, and faults strike a little longer. Simulated, as all times here. */
+const SUBMITS_MS = 8_000;
+const FAULTS_MS = 12_000;
+const SETTLE_LIMIT_MS = 240_000;
+/** After everything has ended: beats, acknowledgements and copies that are still on their way. */
+const QUIET_MS = 10_000;
+const MEETING_MS = 200;
+
 /** Runs one seed. Broken promises are returned, not thrown. */
 export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationResult> {
+  const plan = planFaults(new SeededRandom(seed ^ 0x5eed), options.favoured);
   const evaluator = new SlowEvaluator();
-  const mesh = new SimulatedMesh(seed, { trace: options.trace ?? false, evaluator });
+  const oracle = new Oracle({
+    withoutFaults: plan.kinds.size === 0,
+    broken: (message) => mesh.broken(message),
+  });
+  const mesh: SimulatedMesh = new SimulatedMesh(seed, {
+    trace: options.trace ?? false,
+    evaluator,
+    clockRates: plan.kinds.has('clocks') ? [0.95, 1.05] : [1, 1],
+    watch: oracle,
+    servesTools: true,
+  });
+  oracle.watch(mesh);
+  if (!losesPeers(plan)) {
+    // The worker keeps the result of what has succeeded, and says so: only what seems lost is run again.
+    mesh.actions.onRepeated = (uid, peer) => mesh.broken(`P3: ${uid} had succeeded and is started again, at ${peer}`);
+  }
   const { world } = mesh;
   const { random } = world;
-  const evaluationMs = random.pick([0, 5, 200]);
+  world.note(`faults: ${[...plan.kinds].join(', ')}`);
+  const evaluationMs = random.pick([0, 5, 100]);
   evaluator.pause = () => new Promise((resolve) => world.at(random.between(0, evaluationMs), resolve));
-  const names = Array.from({ length: options.peers ?? 3 }, (_, index) => `peer-${index}`);
-  for (const name of names)
-    await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
-  await world.run(world.now + 200);
-  mesh.board.faults = { loss: random.pick([0, 0.01, 0.1]), delayMs: [0.1, random.pick([1, 20, 300])] };
 
-  const accepted: Accepted[] = [];
-  const known: string[] = [];
-  let refused = 0;
-  let waitingFor = 0;
-  const submit = (index: number) => {
-    const owner = random.pick(names);
-    const peer = mesh.peers.get(owner)!;
-    if (!peer.alive) return;
-    waitingFor++;
-    (index < 0 ? submitWorkflow(mesh, owner) : submitTask(mesh, owner, index, known))
-      .then(
-        (done) => {
-          accepted.push(done);
-          if (index >= 0) known.push(`task-of-${index}`); // where that is not its id, waiting for it is refused
-        },
-        () => refused++,
-      )
-      .finally(() => waitingFor--);
-  };
-  const total = (options.tasks ?? 40) + (options.workflows ?? 10);
-  for (let index = 0; index < total; index++) {
-    world.at(random.between(0, 4_000), () => submit(index < (options.tasks ?? 40) ? index : -1 - index));
+  const names = Array.from({ length: options.peers ?? 5 }, (_, index) => `peer-${index}`);
+  for (const name of names) {
+    await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
   }
-  let crashes = 0;
-  for (let count = random.below(4); count > 0; count--) {
-    world.at(random.between(200, 5_000), () => {
-      if (crashOne(mesh, names)) crashes++;
-    });
-  }
-  const cancels: Cancels = { asked: new Set(), confirmed: new Set() };
-  for (let count = random.below(8); count > 0; count--) {
-    world.at(random.between(500, 6_000), () => cancelOne(mesh, accepted, cancels));
-  }
-  for (let count = random.below(4); count > 0; count--) {
-    world.at(random.between(100, 5_000), () => cutOne(mesh, names));
-  }
-  for (let count = random.below(3); count > 0; count--) {
-    world.at(random.between(100, 6_000), () => {
-      mesh.failNextSync(random.pick(names));
-    });
-  }
-  for (let count = random.below(2); count > 0; count--) {
-    world.at(random.between(500, 5_000), () => stopOne(mesh, names));
-  }
-  for (let count = random.below(2); count > 0; count--) {
-    world.at(random.between(500, 5_000), () => holdOne(mesh, names));
-  }
-  for (let count = random.below(3); count > 0; count--) {
-    world.at(random.between(500, 6_000), () => pauseOne(mesh, names, accepted));
-  }
-  answerAll(mesh, true);
-  await world.run(world.now + 9_000);
-  mesh.board.faults = { loss: 0, delayMs: [0.1, 1] };
-  await world.run(world.now + 40_000, () => waitingFor === 0);
-  await world.run(world.now + 1_000);
-  const finished = await mesh.settle(accepted, 180_000);
-  const failures = mesh.failures.map(({ message }) => message);
-  if (!finished) failures.push('liveness: an accepted record is not terminal');
-  failures.push(...(await checkOutcomes(mesh, accepted, cancels)));
-  await world.run(world.now + 10_000);
-  if (failures.length === 0) failures.push(...leftBehind(mesh));
+  await world.run(world.now + MEETING_MS);
+  const clients = new Clients(mesh, oracle);
+  const faults = new Faults(mesh, oracle, plan);
+  faults.schedule(FAULTS_MS);
+  scheduleClients(mesh, clients, options);
+  await world.run(world.now + FAULTS_MS);
+
+  faults.heal();
+  clients.stopPausing();
+  const end = world.now + SETTLE_LIMIT_MS;
+  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles);
+  while (world.now < end && mesh.failures.length === 0 && !isOver()) await world.run(world.now + 250);
+  await world.run(world.now + QUIET_MS);
+  if (mesh.failures.length === 0) oracle.judge(clients.handles);
+  if (mesh.failures.length === 0) await askEveryone(mesh, clients, oracle);
+  if (mesh.failures.length === 0) for (const left of leftBehind(mesh)) mesh.broken(left);
   const starts = new Set(mesh.ledger.map(({ uid }) => uid)).size;
   return {
     seed,
-    accepted: accepted.length,
-    refused,
-    crashes,
+    accepted: clients.handles.length,
+    refused: clients.refused,
+    faults: faults.counts,
     reruns: mesh.ledger.length - starts,
     steps: world.steps,
     digest: digestOf(mesh),
-    failures,
+    failures: mesh.failures,
     trace: world.trace,
   };
 }
 
-/** Every accepted record has the right result, or failed with what it may fail with. */
-async function checkOutcomes(mesh: SimulatedMesh, accepted: readonly Accepted[], cancels: Cancels): Promise<string[]> {
-  const failures: string[] = [];
-  for (const { owner, kind, uid, expected, mayFail } of accepted) {
-    const record = await mesh.owned(kind, uid);
-    if (record === undefined) {
-      failures.push(`P1: ${kind} ${uid} was accepted by ${owner} and is gone`);
-      continue;
-    }
-    // A cancel may be durable although its owner went down before it could say so; not the other way round.
-    if (record.status === 'cancelled' && cancels.asked.has(uid)) continue;
-    if (cancels.confirmed.has(uid)) {
-      failures.push(`P1: the cancel of ${kind} ${uid} was confirmed; it is ${record.status}`);
-    } else if (!isTerminal(record.status)) failures.push(`liveness: ${kind} ${uid} is ${record.status}`);
-    else if (record.status === 'completed') {
-      const result = record.kind === 'task' ? record.output : record.result;
-      if (JSON.stringify(result) !== JSON.stringify(expected)) {
-        failures.push(`result: ${kind} ${uid} gave ${JSON.stringify(result)}, not ${JSON.stringify(expected)}`);
-      }
-    } else if (!mayFail.includes(record.error?.code ?? '')) {
-      failures.push(`P4: ${kind} ${uid} is ${record.status}: ${record.error?.message}`);
-    }
+/** Who does what when. */
+function scheduleClients({ world }: SimulatedMesh, clients: Clients, options: SimulationOptions): void {
+  const { random } = world;
+  const { workflows = 50, tasks = 30 } = options;
+  const often = (times: number, fromMs: number, toMs: number, what: () => Promise<void>) => {
+    for (let count = 0; count < times; count++) world.at(random.between(fromMs, toMs), () => void what());
+  };
+  for (let piece = 0; piece < workflows + tasks; piece++) {
+    world.at(random.between(0, SUBMITS_MS), () => void clients.submit(piece < tasks ? 'task' : 'workflow', piece));
   }
-  return failures;
+  often(random.below(10), 500, FAULTS_MS, () => clients.cancel());
+  often(random.below(4), 100, SUBMITS_MS, () => clients.pause());
+  often(30, 500, FAULTS_MS, () => clients.look());
+  clients.attend();
 }
 
-/** P7: what has ended is in nobody's memory. */
-function leftBehind(mesh: SimulatedMesh): string[] {
-  const failures: string[] = [];
-  for (const { peer_id, scheduler } of mesh.peers.values()) {
-    const { feeds, dependencies, pool, directory } = scheduler;
-    const owned = [...feeds.owned.values()];
-    const left = {
-      tasks: owned.reduce((sum, { tasks }) => sum + tasks.live.size, 0),
-      queued: owned.reduce((sum, { tasks }) => sum + tasks.queue.size, 0),
-      leases: owned.reduce((sum, { tasks }) => sum + tasks.leases.size, 0),
-      workflows: owned.reduce((sum, { runs }) => sum + runs.live.size, 0),
-      dependencies: dependencies.size,
-      running: pool.running,
-      kept: [...mesh.peers.keys()].flatMap((owner) => pool.holding(owner)).length,
-      believed: directory.workers().filter((worker) => worker.tasks.length > 0).length,
-    };
-    if (Object.values(left).some((count) => count > 0)) failures.push(`P7: ${peer_id} keeps ${JSON.stringify(left)}`);
-  }
-  return failures;
+const ASKED_EVERYWHERE = 8;
+
+/** Each record is asked for at one peer, and some at all of them. */
+async function askEveryone(mesh: SimulatedMesh, clients: Clients, oracle: Oracle): Promise<void> {
+  const { world } = mesh;
+  const peers = [...mesh.peers.keys()];
+  const ask = async (handle: Handle, peer: string) => {
+    const { kind } = handle.work;
+    const answer = await mesh.call(peer, `${kind}_result`, { [`${kind}_id`]: handle.id }).catch((error) => error);
+    oracle.answered(handle, peer, answer);
+    open--;
+  };
+  const questions = clients.handles.flatMap((handle, index) => {
+    const asked =
+      index % Math.ceil(clients.handles.length / ASKED_EVERYWHERE) === 0 ? peers : [world.random.pick(peers)];
+    return asked.map((peer) => ({ handle, peer }));
+  });
+  let open = questions.length;
+  for (const { handle, peer } of questions) void ask(handle, peer);
+  await world.run(world.now + QUIET_MS, () => open === 0);
+  if (open > 0) mesh.broken(`liveness: ${open} questions have no answer`);
 }
 
 function digestOf(mesh: SimulatedMesh): string {

@@ -1,59 +1,21 @@
 /**
- * The Network port in memory: messages take simulated time, get lost with a probability, and whole links are cut.
- * Those of one connection arrive in the order they were sent, or not at all. A request whose message or answer is
- * lost ends with DEADLINE_EXCEEDED, one whose connection breaks with PEER_UNREACHABLE, as on a real network.
+ * The Network port in memory: messages take simulated time, and the switchboard says what goes wrong with them. Unless
+ * it does, those of one connection arrive in the order they were sent, or not at all. A request whose message or answer
+ * is lost ends with DEADLINE_EXCEEDED, one whose connection breaks with PEER_UNREACHABLE, as on a real network.
  */
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Network, NetworkEvents } from '../../scheduler/ports.ts';
+import type { Switchboard } from './switchboard.ts';
 import type { World } from './world.ts';
 
-export interface NetworkFaults {
-  /** Probability that a message is lost. */
-  loss: number;
-  /** Delay of a message, uniform between these. */
-  delayMs: [number, number];
+/** The process behind a network: it may be held for a while. */
+interface Process {
+  readonly isHeld: boolean;
+  whenAwake(arrive: () => void): void;
 }
 
-/** All links of a simulated mesh. */
-export class Switchboard {
-  readonly world: World;
-  faults: NetworkFaults;
-  readonly networks = new Map<string, SimulatedNetwork>();
-  readonly #cut = new Set<string>();
-
-  constructor(world: World, faults: NetworkFaults = { loss: 0, delayMs: [0.1, 1] }) {
-    this.world = world;
-    this.faults = faults;
-  }
-
-  isCut(a: string, b: string): boolean {
-    return this.#cut.has(linkOf(a, b));
-  }
-
-  cut(a: string, b: string): void {
-    this.#cut.add(linkOf(a, b));
-    this.networks.get(a)?.drop(b);
-    this.networks.get(b)?.drop(a);
-  }
-
-  heal(a: string, b: string): void {
-    this.#cut.delete(linkOf(a, b));
-  }
-
-  delay(): number {
-    const [from, to] = this.faults.delayMs;
-    return this.world.random.between(from, to);
-  }
-
-  loses(): boolean {
-    return this.faults.loss > 0 && this.world.random.chance(this.faults.loss);
-  }
-}
-
-function linkOf(a: string, b: string): string {
-  return a < b ? `${a} ${b}` : `${b} ${a}`;
-}
+const AWAKE: Process = { isHeld: false, whenAwake: (arrive) => arrive() };
 
 /** What one side sends over a connection. */
 interface Line {
@@ -73,6 +35,7 @@ export class SimulatedNetwork implements Network {
   readonly #world: World;
   readonly #lines = new Map<string, Line>();
   readonly capabilities = new Set<string>();
+  #process: Process = AWAKE;
   #events: NetworkEvents | null = null;
   #describe: (() => PeerState) | null = null;
   #alive = true;
@@ -84,9 +47,10 @@ export class SimulatedNetwork implements Network {
     board.networks.set(self, this);
   }
 
-  attach(events: NetworkEvents, describe: () => PeerState): void {
+  attach(events: NetworkEvents, describe: () => PeerState, process: Process = AWAKE): void {
     this.#events = events;
     this.#describe = describe;
+    this.#process = process;
   }
 
   get isAlive(): boolean {
@@ -109,10 +73,14 @@ export class SimulatedNetwork implements Network {
     if (line === undefined) return;
     this.#lines.delete(peer);
     line.connection.open = false;
-    for (const reject of line.waiting) reject(unreachable(peer, 'its connection broke'));
-    this.#world.at(this.#board.delay(), () => {
-      if (this.#alive && !this.#lines.has(peer)) this.#events?.onDisconnected(peer);
-    });
+    for (const reject of line.waiting) {
+      this.#process.whenAwake(() => reject(unreachable(peer, 'its connection broke')));
+    }
+    this.#world.at(this.#board.delay(this.self, peer), () =>
+      this.#process.whenAwake(() => {
+        if (this.#alive && !this.#lines.has(peer)) this.#events?.onDisconnected(peer);
+      }),
+    );
   }
 
   addresses(): string[] {
@@ -131,11 +99,13 @@ export class SimulatedNetwork implements Network {
     const waiting = this.#lines.get(peer)?.waiting;
     waiting?.add(reject);
     const expire = this.#world.at(deadlineMs, () =>
-      reject(new FlowmeshError('DEADLINE_EXCEEDED', `${peer} did not answer ${method}`, { retryable: true })),
+      this.#process.whenAwake(() =>
+        reject(new FlowmeshError('DEADLINE_EXCEEDED', `${peer} did not answer ${method}`, { retryable: true })),
+      ),
     );
     const answer = (settle: () => void) => receiver.#send(this.self, method, settle);
     this.#send(peer, method, () => {
-      receiver.#receive(this.self, method, sent).then(
+      receiver.#receive(this.self, method, copy(sent)).then(
         (value) => {
           const back = copy(value ?? null);
           answer(() => resolve(back));
@@ -158,7 +128,7 @@ export class SimulatedNetwork implements Network {
     this.#send(peer, method, () => {
       // Nobody waits for what becomes of a notification.
       receiver
-        .#receive(this.self, method, message)
+        .#receive(this.self, method, copy(message))
         .catch((error: unknown) => this.#world.note(`${peer} did not handle ${method}: ${error}`));
     });
   }
@@ -174,23 +144,40 @@ export class SimulatedNetwork implements Network {
     const world = this.#world;
     if (peer === this.self) {
       world.at(0, () => {
-        if (this.#alive) arrive();
+        if (this.#alive) this.#process.whenAwake(arrive);
       });
       return;
     }
     const line = this.#lines.get(peer);
     if (line === undefined) return;
-    if (this.#board.loses()) {
+    if (this.#board.loses(this.self, peer)) {
       world.note(`lost ${this.self} ~ ${peer} ${what}`);
       return;
     }
-    line.messages.push(arrive);
-    line.lastAt = Math.max(line.lastAt, world.now + this.#board.delay());
-    world.at(line.lastAt - world.now, () => {
-      // The first one sent, not the one this event was made for: times that differ by a rounding keep the order too.
-      const first = line.messages.shift()!;
-      if (line.connection.open) first();
-    });
+    const deliver = this.#delivery(peer, line.connection, arrive);
+    if (this.#board.doubles()) world.at(this.#board.delay(this.self, peer) * 2, deliver);
+    const delay = this.#board.delay(this.self, peer);
+    if (this.#board.overtakes()) {
+      world.at(delay, deliver);
+      return;
+    }
+    line.messages.push(deliver);
+    line.lastAt = Math.max(line.lastAt, world.now + delay);
+    // The first one sent, not the one this event was made for: times that differ by a rounding keep the order too.
+    world.at(line.lastAt - world.now, () => line.messages.shift()!());
+  }
+
+  /** What happens when a message has come to the other side. */
+  #delivery(peer: string, connection: Line['connection'], arrive: () => void): () => void {
+    const sentAt = this.#world.now;
+    const process = this.#board.networks.get(peer)!.#process;
+    return () => {
+      if (!connection.open) return;
+      process.whenAwake(() => {
+        this.#board.arrived(this.self, peer, sentAt);
+        arrive();
+      });
+    };
   }
 
   async #receive(from: string, method: string, params: unknown): Promise<JsonValue | undefined> {
@@ -204,13 +191,14 @@ export class SimulatedNetwork implements Network {
   publish(offer: JsonObject): void {
     for (const [peer, network] of this.#board.networks) {
       if (peer === this.self) continue;
-      if (this.#board.loses()) {
+      if (this.#board.loses(this.self, peer)) {
         this.#world.note(`lost ${this.self} ~ ${peer} offer`);
         continue;
       }
       const message = copy(offer);
-      this.#world.at(this.#board.delay(), () => {
-        if (this.#alive && network.#alive && !this.#board.isCut(this.self, peer)) network.#hear(this.self, message);
+      this.#world.at(this.#board.delay(this.self, peer), () => {
+        if (!this.#alive || !network.#alive || this.#board.isCut(this.self, peer)) return;
+        network.#process.whenAwake(() => network.#hear(this.self, message));
       });
     }
   }
@@ -235,9 +223,10 @@ export class SimulatedNetwork implements Network {
 
   async connect(peer: string): Promise<void> {
     if (peer === this.self || this.#lines.has(peer)) return;
-    await this.#pause(this.#board.delay());
+    await this.#pause(this.#board.delay(this.self, peer));
     const other = this.#board.networks.get(peer);
-    if (!this.#alive || other?.isAlive !== true || this.#board.isCut(this.self, peer)) {
+    const answers = other?.isAlive === true && !other.#process.isHeld;
+    if (!this.#alive || !answers || this.#board.isClosed(this.self, peer)) {
       throw unreachable(peer, 'it cannot be dialled');
     }
     if (this.#lines.has(peer)) return; // the other side dialled too, and was first
@@ -262,7 +251,7 @@ export class SimulatedNetwork implements Network {
   }
 
   #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => this.#world.at(ms, resolve));
+    return new Promise((resolve) => this.#world.at(ms, () => this.#process.whenAwake(resolve)));
   }
 }
 
@@ -270,6 +259,11 @@ function unreachable(peer: string, why: string): FlowmeshError {
   return new FlowmeshError('PEER_UNREACHABLE', `${peer} cannot be reached: ${why}`, { retryable: true });
 }
 
+/** Private to whoever gets it, as after a wire. Messages are plain data. */
 function copy<T>(value: T): T {
-  return structuredClone(value);
+  if (value === null || typeof value !== 'object') return value;
+  if (Array.isArray(value)) return value.map(copy) as T;
+  const copied: Record<string, unknown> = {};
+  for (const [key, inner] of Object.entries(value)) if (inner !== undefined) copied[key] = copy(inner);
+  return copied as T;
 }

@@ -122,12 +122,14 @@ function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** A peer's clock: of its own rate, and silent once its process is gone or while it stands still. */
+/** A peer's clock: of its own rate, silent once its process is gone, and the process's own end of a hold (P11). */
 export class SimulatedClock implements Clock {
   readonly #world: World;
   readonly #rate: number;
   #alive = true;
-  #asleepUntil = 0;
+  #heldUntil = 0;
+  /** What reaches the process while it is held. */
+  #waiting: (() => void)[] = [];
 
   constructor(world: World, rate: number) {
     this.#world = world;
@@ -152,21 +154,44 @@ export class SimulatedClock implements Clock {
 
   #at(delayMs: number, callback: () => void): () => void {
     let cancel = this.#world.at(delayMs, () => {
-      const asleepMs = this.#asleepUntil - this.#world.now;
       if (!this.#alive) return;
-      if (asleepMs > 0) cancel = this.#at(asleepMs, callback);
+      const heldMs = this.#heldUntil - this.#world.now;
+      if (heldMs > 0) cancel = this.#at(heldMs, callback);
       else callback();
     });
     return () => cancel();
   }
 
-  /** The process is stopped for a while: what is due meanwhile happens when it goes on. */
-  sleep(ms: number): void {
-    this.#asleepUntil = this.#world.now + ms;
+  get isHeld(): boolean {
+    return this.#heldUntil > this.#world.now;
+  }
+
+  /** Runs what reaches the process from outside: now, or when it goes on after a hold. */
+  whenAwake(arrive: () => void): void {
+    if (this.isHeld || this.#waiting.length > 0) this.#waiting.push(arrive);
+    else arrive();
+  }
+
+  /**
+   * The process is stopped for a while, as by SIGSTOP or a machine that sleeps: what is due or arrives meanwhile
+   * happens when it goes on.
+   *
+   * @param messagesFirst what arrived comes before the timers that are due, else after them
+   */
+  sleep(ms: number, messagesFirst = false): void {
+    this.#heldUntil = Math.max(this.#heldUntil, this.#world.now + ms);
+    const goOn = () => {
+      if (this.isHeld || !this.#alive) return; // held once more meanwhile, or killed
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const arrive of waiting) arrive();
+    };
+    this.#world.at(ms, () => (messagesFirst ? goOn() : this.#world.at(0, goOn)));
   }
 
   kill(): void {
     this.#alive = false;
+    this.#waiting = [];
   }
 }
 

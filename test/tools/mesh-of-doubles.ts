@@ -63,6 +63,7 @@ export class MeshOfDoubles {
         reader,
         self,
         scheduler: scheduler as SchedulerApi,
+        feeds: scheduler as SchedulerApi,
         peers: peers as PeerDirectory,
         clock: {
           now: () => 0,
@@ -95,6 +96,10 @@ export class MeshOfDoubles {
         }
         return undefined;
       },
+      isReleased: () => true,
+      whenReleased: async () => {},
+      durabilityOf: (_feedId, wanted) => ({ copies: wanted, wanted }),
+      staleMs: () => null,
       call: (peer, _addresses, tool, input, hops) => this.#call(peer, tool, input, hops),
     };
   }

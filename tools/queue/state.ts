@@ -4,7 +4,7 @@ import { LOCAL_FEED, type QueueRecord } from '../../scheduler/records.ts';
 import type { ReadContext } from '../definition.ts';
 
 /** Undefined while the queue was never paused: it has no row then. */
-export async function queueRecord({ reader }: ReadContext): Promise<QueueRecord | undefined> {
+export async function queueRecord({ reader }: Pick<ReadContext, 'reader'>): Promise<QueueRecord | undefined> {
   const [record] = await reader.active('queue', LOCAL_FEED);
   return record;
 }
@@ -13,7 +13,7 @@ export async function queueRecord({ reader }: ReadContext): Promise<QueueRecord 
 export async function queueCounts({
   reader,
   clock,
-}: ReadContext): Promise<{ queued_tasks: number; running_tasks: number }> {
+}: Pick<ReadContext, 'reader' | 'clock'>): Promise<{ queued_tasks: number; running_tasks: number }> {
   const counts = await reader.taskCounts({ since: isoTime(clock.wall()) });
   return { queued_tasks: counts.queued, running_tasks: counts.running };
 }

@@ -83,7 +83,10 @@ export const queueStats = defineReadTool({
   },
 });
 
-async function localStats({ include_historical }: Input, context: ReadContext): Promise<Stats> {
+async function localStats(
+  { include_historical }: Input,
+  context: Pick<ReadContext, 'reader' | 'clock' | 'self'>,
+): Promise<Stats> {
   const { reader, clock, self } = context;
   const now = clock.wall();
   const [counts, minute, queue, historical] = await Promise.all([

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
-import { taskIdField } from '../fields.ts';
+import { pendingOut, taskIdField } from '../fields.ts';
 import { uidHere } from '../route.ts';
 
 export const answerOperation = defineMeshTool({
@@ -18,11 +18,17 @@ export const answerOperation = defineMeshTool({
     approve: z.boolean().describe('True to approve, false to reject.'),
     data: z.json().default(null).describe('Anything the following steps should see, as `output.data` of the step.'),
   }),
-  output: z.object({ task_id: z.string(), status: taskStatusSchema, approved: z.boolean() }),
+  output: z.object({ task_id: z.string(), status: taskStatusSchema, approved: z.boolean(), pending: pendingOut }),
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },
   permission: 'task:write',
   about: ({ task_id }) => ({ kind: 'task', id: task_id }),
   cli: { positional: ['task_id'] },
+  whenKept: ({ task_id, approve }, { status }) => ({
+    task_id,
+    status: taskStatusSchema.parse(status),
+    approved: approve,
+    pending: true,
+  }),
   async handler({ task_id, approve, data }, { scheduler }) {
     const uid = await uidHere(scheduler, { kind: 'task', id: task_id });
     const record = await scheduler.answerTask(uid, { approve, data });

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { isoTime } from '../../scheduler/ids.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
-import { forceField, reasonField, taskIdField } from '../fields.ts';
+import { forceField, pendingOut, reasonField, taskIdField, timeOut } from '../fields.ts';
 import { uidHere } from '../route.ts';
 
 export const taskCancel = defineMeshTool({
@@ -15,7 +15,8 @@ export const taskCancel = defineMeshTool({
   output: z.object({
     task_id: z.string(),
     status: taskStatusSchema,
-    cancelled_at: z.string().describe('ISO 8601 UTC.'),
+    cancelled_at: timeOut,
+    pending: pendingOut,
     cleanup_required: z
       .boolean()
       .describe('True when it was running: its action is being ended, and what it did until then is not undone.'),
@@ -24,6 +25,13 @@ export const taskCancel = defineMeshTool({
   permission: 'task:write',
   about: ({ task_id }) => ({ kind: 'task', id: task_id }),
   cli: { positional: ['task_id'] },
+  whenKept: ({ task_id }, { status }) => ({
+    task_id,
+    status: taskStatusSchema.parse(status),
+    cancelled_at: null,
+    cleanup_required: false,
+    pending: true,
+  }),
   async handler({ task_id, reason, force }, { scheduler, clock }) {
     const uid = await uidHere(scheduler, { kind: 'task', id: task_id });
     const { record, cleanup_required } = await scheduler.cancelTask(uid, { reason, force });

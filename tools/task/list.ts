@@ -81,7 +81,7 @@ export const taskList = defineReadTool({
 async function localPage(
   { status_filter, worker_filter, tag_filter, priority_min, dead_letter }: Input,
   { limit, offset }: { limit: number; offset: number },
-  { reader, self }: ReadContext,
+  { reader, self }: Pick<ReadContext, 'reader' | 'self'>,
 ): Promise<Page<TaskItem>> {
   const { records, total } = await reader.list({
     kind: 'task',

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { errorSchema, taskStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { countOut, msOut, taskIdField } from '../fields.ts';
+import { countOut, msOut, staleOut, taskIdField } from '../fields.ts';
 import { logLineOut, logsOf } from './logs.ts';
 
 export const taskResult = defineReadTool({
@@ -22,6 +22,7 @@ export const taskResult = defineReadTool({
     output: z.json().optional().describe('The same value as `result`, with include_output.'),
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
     dead_letter: z.boolean(),
+    stale_ms: staleOut,
     logs: z.array(logLineOut).optional().describe('Oldest first, with include_logs.'),
     logs_dropped: countOut.optional().describe('Lines that were not kept because there were too many.'),
     execution_time_ms: msOut.describe('What the last attempt ran; null until it ended.'),
@@ -31,8 +32,8 @@ export const taskResult = defineReadTool({
   permission: 'task:read',
   about: ({ task_id }) => ({ kind: 'task', id: task_id }),
   cli: { positional: ['task_id'] },
-  async handler({ task_id, include_output, include_logs }, { reader }) {
-    const task = await reader.byAlias('task', task_id);
+  async handler({ task_id, include_output, include_logs }, { reader, record }) {
+    const task = await record('task', task_id);
     if (task === undefined) return undefined;
     return {
       task_id,

@@ -8,7 +8,7 @@ import {
   taskStatusSchema,
 } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { countOut, msOut, rounded, taskIdField, timeOut } from '../fields.ts';
+import { countOut, msOut, rounded, staleOut, taskIdField, timeOut } from '../fields.ts';
 import { logLineOut, logsOf } from './logs.ts';
 import { queuePositionOut } from './view.ts';
 
@@ -55,6 +55,7 @@ export const taskStatus = defineReadTool({
     workflow_id: z.string().nullable().describe('The workflow whose step it is.'),
     step_id: z.string().nullable(),
     retry_of: z.string().nullable().describe('The task that task_retry made it from.'),
+    stale_ms: staleOut,
     placement: placementSchema
       .nullable()
       .optional()
@@ -69,11 +70,11 @@ export const taskStatus = defineReadTool({
   permission: 'task:read',
   about: ({ task_id }) => ({ kind: 'task', id: task_id }),
   cli: { positional: ['task_id'], list: { field: 'logs', columns: ['at', 'attempt', 'stream', 'line'] } },
-  async handler({ task_id, include_logs, include_metrics }, { reader, clock, self }) {
-    const task = await reader.byAlias('task', task_id);
+  async handler({ task_id, include_logs, include_metrics }, { reader, clock, owner, isCopy, record }) {
+    const task = await record('task', task_id);
     if (task === undefined) return undefined;
     const [queue_position, logs] = await Promise.all([
-      task.status === 'queued' ? reader.queuePosition(task) : null,
+      task.status === 'queued' && !isCopy ? reader.queuePosition(task) : null,
       include_logs ? logsOf(reader, task.uid) : {},
     ]);
     return {
@@ -85,7 +86,7 @@ export const taskStatus = defineReadTool({
       priority: task.priority,
       worker_id: task.worker_id,
       peer_id: task.peer_id,
-      owner_peer_id: self,
+      owner_peer_id: owner,
       attempt: task.attempt,
       created_at: task.created_at,
       start_time: task.started_at,

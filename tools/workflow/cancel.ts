@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
-import { forceField, reasonField, workflowIdField } from '../fields.ts';
+import { forceField, pendingOut, reasonField, workflowIdField } from '../fields.ts';
 import { uidHere } from '../route.ts';
 
 export const workflowCancel = defineMeshTool({
@@ -15,12 +15,20 @@ export const workflowCancel = defineMeshTool({
     workflow_id: z.string(),
     status: workflowStatusSchema.describe('`cancelled`, or what it is until its running steps have stopped.'),
     cancelled_steps: z.array(z.string()).describe('Steps that had not ended.'),
+    pending: pendingOut,
     message: z.string().describe('The same in one sentence.'),
   }),
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
   permission: 'workflow:write',
   about: ({ workflow_id }) => ({ kind: 'workflow', id: workflow_id }),
   cli: { positional: ['workflow_id'] },
+  whenKept: ({ workflow_id }, { status }) => ({
+    workflow_id,
+    status: workflowStatusSchema.parse(status),
+    cancelled_steps: [],
+    pending: true,
+    message: `${workflow_id} cannot be cancelled now, because its owner cannot be reached; the cancel is kept until somebody can`,
+  }),
   async handler({ workflow_id, reason, force }, { scheduler }) {
     const uid = await uidHere(scheduler, { kind: 'workflow', id: workflow_id });
     const { record, cancelled_steps } = await scheduler.cancelWorkflow(uid, { reason, force });

@@ -4,7 +4,7 @@ import { toDot, toJson, toMermaid } from '../../dag/format.ts';
 import { WorkflowGraph } from '../../dag/graph.ts';
 import type { WorkflowRecord } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { rounded, workflowIdField } from '../fields.ts';
+import { rounded, staleOut, workflowIdField } from '../fields.ts';
 import { type StepDuration, stepDurations } from './durations.ts';
 import { type RunRecords, readRun, statusOf, stepStatusSchema } from './steps.ts';
 
@@ -41,13 +41,14 @@ export const workflowDependencies = defineReadTool({
       estimated: z.array(z.string()).describe('Its steps whose durations are estimated from the measured ones.'),
     }),
     dependencies: z.array(z.string()).describe('Workflows that have to complete before this one starts.'),
+    stale_ms: staleOut,
   }),
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   permission: 'workflow:read',
   about: ({ workflow_id }) => ({ kind: 'workflow', id: workflow_id }),
   cli: { positional: ['workflow_id'], list: { field: 'edges', columns: ['from', 'to'] } },
-  async handler({ workflow_id, format, fmt }, { reader }) {
-    const record = await reader.byAlias('workflow', workflow_id);
+  async handler({ workflow_id, format, fmt }, { reader, record: recordOf }) {
+    const record = await recordOf('workflow', workflow_id);
     const run = record && (await readRun(reader, record.uid));
     if (record === undefined || run === undefined) return undefined;
     const graph = new WorkflowGraph(run.workflow.steps);

@@ -99,7 +99,7 @@ export const workflowList = defineReadTool({
 async function localPage(
   { status_filter, peer_filter, tag_filter }: Input,
   { limit, offset }: { limit: number; offset: number },
-  { reader, self }: ReadContext,
+  { reader, self }: Pick<ReadContext, 'reader' | 'self'>,
 ): Promise<Page<Item>> {
   if (peer_filter !== undefined && peer_filter !== self) return { items: [], total_count: 0, has_more: false };
   const { records, total } = await reader.list({

@@ -4,7 +4,7 @@ import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { jsonBytes } from '../../dag/limits.ts';
 import { errorSchema, type TaskRecord, workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { msOut, workflowIdField } from '../fields.ts';
+import { msOut, staleOut, workflowIdField } from '../fields.ts';
 import { keptLogs, workflowLogLineOut } from '../task/logs.ts';
 import { type RunRecords, readRun } from './steps.ts';
 
@@ -33,6 +33,7 @@ export const workflowResult = defineReadTool({
         'The `output` template filled in, or the outputs of the steps nothing depends on; null until completed.',
       ),
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
+    stale_ms: staleOut,
     outputs: z.record(z.string(), z.json()).optional().describe('By step_id, with include_outputs.'),
     outputs_omitted: z
       .array(z.string())
@@ -46,8 +47,8 @@ export const workflowResult = defineReadTool({
   permission: 'workflow:read',
   about: ({ workflow_id }) => ({ kind: 'workflow', id: workflow_id }),
   cli: { positional: ['workflow_id'] },
-  async handler({ workflow_id, include_outputs, include_logs }, { reader }) {
-    const record = await reader.byAlias('workflow', workflow_id);
+  async handler({ workflow_id, include_outputs, include_logs }, { reader, record: recordOf }) {
+    const record = await recordOf('workflow', workflow_id);
     if (record === undefined) return undefined;
     const run = include_outputs || include_logs ? await readRun(reader, record.uid) : undefined;
     const tasks = run?.workflow.steps.flatMap(({ step_id }) => run.tasks?.get(step_id) ?? []) ?? [];

@@ -1,8 +1,15 @@
 /** `workflow_status`: where a run is. */
 import { z } from 'zod';
-import { errorSchema, type TaskRecord, type WorkflowRecord, workflowStatusSchema } from '../../scheduler/records.ts';
+import type { Reader } from '../../scheduler/ports.ts';
+import {
+  errorSchema,
+  lineSchema,
+  type TaskRecord,
+  type WorkflowRecord,
+  workflowStatusSchema,
+} from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { countOut, msOut, rounded, timeOut, workflowIdField } from '../fields.ts';
+import { countOut, durabilityOut, msOut, rounded, staleOut, timeOut, workflowIdField } from '../fields.ts';
 import { type RunRecords, readRun, showSteps, stepOut } from './steps.ts';
 
 const metricsOut = z.object({
@@ -17,11 +24,19 @@ const metricsOut = z.object({
   peers: z.array(z.object({ peer_id: z.string(), tasks: countOut, execution_ms: z.number() })),
 });
 
+const supersededOut = z.object({
+  status: workflowStatusSchema,
+  result: z.json(),
+  error: errorSchema.nullable(),
+  line: lineSchema.describe('Who owned it there (`owner`), and since which takeover (`epoch`).'),
+  superseded_at: z.string().describe('When the sides met again, ISO 8601 UTC.'),
+});
+
 export const workflowStatus = defineReadTool({
   name: 'workflow_status',
   title: 'Status of a workflow',
   description:
-    'Shows where a workflow is: its status, progress in percent, the step that runs now, and every step with the peers that ran it. Use it to follow a run, or to see why one failed or waits (`input_required`: a person has to answer an approve step). Any peer can be asked; the answer is that of the owner.',
+    'Shows where a workflow is: its status, progress in percent, the step that runs now, and every step with the peers that ran it. Use it to follow a run, or to see why one failed or waits (`input_required`: a person has to answer an approve step). Any peer can be asked; the answer is that of the owner, or of a copy while the owner cannot be reached.',
   input: z.strictObject({
     workflow_id: workflowIdField,
     include_steps: z.boolean().default(true).describe('Every step with its status, times, error and peers.'),
@@ -40,10 +55,14 @@ export const workflowStatus = defineReadTool({
     start_time: timeOut,
     end_time: timeOut,
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
-    stale_ms: z
-      .number()
+    durability: durabilityOut.optional().describe('On how many disks it is now, of how many wanted; not from a copy.'),
+    superseded: z
+      .array(supersededOut)
       .optional()
-      .describe('Only when a copy answered because the owner could not: how old the copy is at least.'),
+      .describe(
+        'How it ended on the other side of a partition, where that was another end than this one. This one counts.',
+      ),
+    stale_ms: staleOut,
     steps: z.array(stepOut).optional().describe('With include_steps.'),
     metrics: metricsOut
       .nullable()
@@ -57,28 +76,43 @@ export const workflowStatus = defineReadTool({
     positional: ['workflow_id'],
     list: { field: 'steps', columns: ['step_id', 'action', 'status', 'tasks', 'peers', 'started_at', 'ended_at'] },
   },
-  async handler({ workflow_id, include_steps, include_metrics }, { reader, clock, self }) {
-    const record = await reader.byAlias('workflow', workflow_id);
+  async handler(
+    { workflow_id, include_steps, include_metrics },
+    { reader, clock, owner, durability, record: recordOf },
+  ) {
+    const record = await recordOf('workflow', workflow_id);
     if (record === undefined) return undefined;
     const run = include_steps || include_metrics ? await readRun(reader, record.uid) : undefined;
+    const superseded = await readSuperseded(reader, record.uid);
     return {
       workflow_id,
       name: record.name,
       status: record.status,
       progress: record.progress,
       current_step: record.current_step,
-      peer_id: self,
+      peer_id: owner,
       steps_total: record.steps_total,
       steps_ended: record.steps_ended,
       created_at: record.created_at,
       start_time: record.started_at,
       end_time: record.ended_at,
       error: record.error,
+      durability: durability(record.copies) ?? undefined,
+      ...(superseded.length > 0 && { superseded }),
       ...(include_steps && { steps: run === undefined ? [] : showSteps(record, run) }),
       ...(include_metrics && { metrics: run === undefined ? null : measure(record, run, clock.wall()) }),
     };
   },
 });
+
+async function readSuperseded(reader: Reader, uid: string): Promise<z.infer<typeof supersededOut>[]> {
+  const others = await reader.children('superseded', uid);
+  return others.flatMap(({ record, line, superseded_at }) => {
+    if (record.kind !== 'workflow' || record.uid !== uid) return [];
+    const { status, result, error } = record;
+    return [{ status, result, error, line, superseded_at }];
+  });
+}
 
 function measure(record: WorkflowRecord, run: RunRecords, nowMs: number): z.infer<typeof metricsOut> | null {
   if (run.tasks === null) return null;

@@ -1,12 +1,10 @@
 /** `workflow_submit`: the way work gets into the mesh. */
 import { z } from 'zod';
 import { parseWorkflow, workflowSchema } from '../../dag/schema.ts';
+import { COPIES_MAX } from '../../scheduler/limits.ts';
 import { workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
 import { duplicateOut, durabilityOut } from '../fields.ts';
-
-/** Copies that can be asked for: the peers of one replica set. */
-const COPIES_MAX = 16;
 
 const fields = workflowSchema.shape;
 
@@ -27,7 +25,9 @@ export const workflowSubmit = defineMeshTool({
       .min(1)
       .max(COPIES_MAX)
       .optional()
-      .describe('On how many disks the records are kept; when absent, what the mesh keeps by default.'),
+      .describe(
+        'On how many disks the records are kept; when absent, as many as the peer that accepts it is told to (`copies`).',
+      ),
     require_copies: z
       .boolean()
       .default(false)

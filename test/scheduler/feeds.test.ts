@@ -1,0 +1,318 @@
+import { describe, expect, test } from 'vitest';
+import { CUT_OFF_PATIENCE, START_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import { currentLine, feedUid } from '../../scheduler/lineage.ts';
+import { rendezvous } from '../../scheduler/rendezvous.ts';
+import { filling, HandFeed } from './hand-feed.ts';
+import { HandPeer } from './hand-peer.ts';
+import { HeldDisk } from './held-disk.ts';
+import { Scene, task, workflow } from './scene.ts';
+
+const BEAT_MS = 1_000;
+/** Clocks run at their own rates, and beats come when they come. */
+const SLACK_MS = 2_500;
+const APPROVAL = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
+
+const quietTask = () => task({ delay_ms: 3_600_000 });
+const owns = (scene: Scene, name: string, feedId: string) => scene.scheduler(name).feeds.owned.has(feedId);
+const followersOf = (scene: Scene, name: string) =>
+  scene.feed(name).feed.followers.flatMap((each) => (each.synced ? [each.peer_id] : []));
+
+/** Peers of which the first one's feed has as many synced followers. */
+async function meshWith(names: string[], followers = 1): Promise<{ scene: Scene; feedId: string; members: string[] }> {
+  const scene = await Scene.of(names);
+  const submission = { ...workflow(APPROVAL), copies: followers + 1 };
+  await scene.run(scene.scheduler(names[0]!).submitWorkflow(submission));
+  await scene.until('all count', () => scene.feed(names[0]!).replicas.copies === followers + 1);
+  return { scene, feedId: scene.feed(names[0]!).feed_id, members: followersOf(scene, names[0]!) };
+}
+
+function cutBetween(scene: Scene, left: readonly string[], right: readonly string[]): void {
+  for (const a of left) for (const b of right) scene.mesh.board.cut(a, b);
+}
+
+function healBetween(scene: Scene, left: readonly string[], right: readonly string[]): void {
+  for (const a of left) for (const b of right) scene.mesh.board.heal(a, b);
+}
+
+describe('a feed whose owner is gone', () => {
+  test('is taken over by the synced follower that comes first in the order, and by nobody else', async () => {
+    const { scene, feedId, members } = await meshWith(['a', 'b', 'c', 'd'], 2);
+    const [first, second] = rendezvous(feedId, members) as [string, string];
+    scene.mesh.kill('a');
+    await scene.pass(TAKEOVER_MS - SLACK_MS / 2);
+    expect(owns(scene, first, feedId)).toBe(false);
+    await scene.until('it is taken over', () => owns(scene, first, feedId));
+    await scene.pass(4 * TAKEOVER_MS);
+    expect(['b', 'c', 'd'].filter((name) => owns(scene, name, feedId))).toEqual([first]);
+    const { feed } = scene.scheduler(first).feeds.owned.get(feedId)!;
+    expect(feed.lines.map(({ epoch, owner }) => [epoch, owner])).toEqual([
+      [1, 'a'],
+      [2, first],
+    ]);
+    expect(feed.passed_on).toBe(true);
+    expect(feed.followers.map(({ peer_id }) => peer_id)).toContain(second);
+  });
+
+  test('is taken over by the next one when the first one is gone too', async () => {
+    const { scene, feedId, members } = await meshWith(['a', 'b', 'c', 'd'], 2);
+    const [first, second] = rendezvous(feedId, members) as [string, string];
+    scene.mesh.kill('a');
+    scene.mesh.kill(first);
+    await scene.until('the next one has it', () => owns(scene, second, feedId));
+  });
+
+  test('goes on from the furthest copy that can be reached', async () => {
+    const { scene, feedId, members } = await meshWith(['a', 'b', 'c'], 2);
+    const [first, second] = rendezvous(feedId, members) as [string, string];
+    scene.mesh.board.cut('a', first);
+    await scene.pass(100);
+    const { uid } = await scene.submit('a', quietTask()); // only the second one has it
+    expect(await scene.peer(second).store.reader.row(uid)).toBeDefined();
+    expect(await scene.peer(first).store.reader.row(uid)).toBeUndefined();
+    scene.mesh.kill('a');
+    await scene.until('it is taken over', () => owns(scene, first, feedId));
+    expect(await scene.peer(first).store.reader.row(uid)).toBeDefined();
+  });
+
+  test('is not taken over while others hear its owner', async () => {
+    const { scene, feedId, members } = await meshWith(['a', 'b', 'c']);
+    const [follower] = members as [string];
+    scene.mesh.board.cut('a', follower);
+    await scene.pass(10 * TAKEOVER_MS);
+    expect(owns(scene, follower, feedId)).toBe(false);
+    expect(owns(scene, 'a', feedId)).toBe(true);
+  });
+
+  test('is left alone for longer by a peer that lost most of its peers at once (P11)', async () => {
+    const { scene, feedId, members } = await meshWith(['a', 'b', 'c', 'd', 'e']);
+    const [follower] = members as [string];
+    const friend = ['b', 'c', 'd', 'e'].find((name) => name !== follower)!;
+    const left = [follower, friend];
+    cutBetween(
+      scene,
+      left,
+      ['a', 'b', 'c', 'd', 'e'].filter((name) => !left.includes(name)),
+    );
+    await scene.pass((CUT_OFF_PATIENCE - 1) * TAKEOVER_MS);
+    expect(owns(scene, follower, feedId)).toBe(false);
+    await scene.until('it goes on', () => owns(scene, follower, feedId));
+  });
+
+  test('is not taken over by a follower whose copy was never brought to the head', async () => {
+    const scene = await Scene.of(['f']);
+    const owner = await HandPeer.joins(scene, 'o', ['f']);
+    const feed = new HandFeed(owner, 'feedfeedfeedfeedfeed', ['f']);
+    feed.commit({ ...feed.feed, followers: [{ peer_id: 'f', synced: false }] });
+    await scene.run(feed.push('f', []));
+    owner.network.kill();
+    await scene.pass(10 * TAKEOVER_MS);
+    expect(owns(scene, 'f', feed.feed.feed_id)).toBe(false);
+  });
+
+  test('has its waiting and lost work done by the next owner, and answers for it', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const feedId = scene.feed('a').feed_id;
+    const running = await scene.submit('a', task({ payload: { ms: 30_000 } }));
+    const waiting = await scene.submit('a', task({ delay_ms: 20_000 }));
+    await scene.pass(1_000);
+    scene.mesh.kill('a');
+    await scene.until('b has it', () => owns(scene, 'b', feedId));
+    for (const { uid } of [running, waiting]) {
+      expect((await scene.ended('b', uid)).status).toBe('completed');
+      expect(
+        await scene.run(scene.scheduler('b').resolve({ kind: 'task', id: (await scene.task('b', uid)).task_id })),
+      ).toEqual({
+        here: true,
+        uid,
+      });
+    }
+  });
+
+  test('has no at_most_once task started again (P4)', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const feedId = scene.feed('a').feed_id;
+    const once = { at_most_once: true, payload: { once: true, ms: 30_000 } };
+    const uids: string[] = [];
+    for (let index = 0; index < 6; index++) uids.push((await scene.submit('a', task(once))).uid);
+    uids.push((await scene.submit('a', task({ ...once, delay_ms: 20_000 }))).uid);
+    await scene.pass(1_000);
+    scene.mesh.kill('a');
+    await scene.until('b has it', () => owns(scene, 'b', feedId));
+    for (const uid of uids) {
+      const { status, error } = await scene.ended('b', uid);
+      if (status === 'failed') expect(error!.code).toBe('OWNER_LOST');
+    }
+    expect(scene.mesh.failures).toEqual([]);
+  });
+});
+
+describe('an owner that starts again', () => {
+  test('goes on with its feed in a new line when its followers have nothing newer', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    await scene.restart('a');
+    await scene.ownsAgain('a');
+    expect(scene.feed('a').feed_id).toBe(feedId);
+    expect(scene.feed('a').feed.lines.map(({ epoch, owner }) => [epoch, owner])).toEqual([
+      [1, 'a'],
+      [2, 'a'],
+    ]);
+    expect(scene.feed('a').feed.passed_on).toBe(false);
+    await scene.until(
+      'b follows',
+      async () => (await scene.peer('b').store.reader.get('feed', feedUid(feedId)))!.lines.length === 2,
+    );
+  });
+
+  test('first fetches what only its follower has', async () => {
+    const scene = new Scene();
+    const disk = new HeldDisk();
+    await scene.run(scene.mesh.start('a', { store: disk }));
+    await scene.mesh.start('b');
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const feedId = scene.feed('a').feed_id;
+    disk.hold();
+    void scene.scheduler('a').submitTask(quietTask());
+    await scene.pass(500);
+    const ahead = scene.peer('b').store.feeds.get(feedId)!.seq;
+    scene.peer('a').clock.kill();
+    scene.peer('a').network.kill();
+    const kept = disk.crash(0);
+    expect(kept.feeds.get(feedId)!.seq).toBeLessThan(ahead);
+    disk.release();
+    await scene.run(scene.mesh.restart('a', kept));
+    await scene.ownsAgain('a');
+    expect(scene.feed('a').feed_id).toBe(feedId);
+    expect(currentLine(scene.feed('a').feed).base_seq).toBe(ahead);
+    expect(scene.feed('a').tasks.live.size).toBe(1);
+  });
+
+  test('follows who has taken it over meanwhile, and has a new feed for new work (P2)', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    const disk = scene.mesh.kill('a');
+    await scene.until('b has it', () => owns(scene, 'b', feedId));
+    await scene.run(scene.mesh.restart('a', disk));
+    const { uid } = await scene.submit('a', task());
+    expect(scene.feed('a').feed_id).not.toBe(feedId);
+    expect((await scene.peer('a').store.reader.row(uid))!.feed_id).toBe(scene.feed('a').feed_id);
+    await scene.pass(5 * BEAT_MS);
+    expect([owns(scene, 'a', feedId), owns(scene, 'b', feedId)]).toEqual([false, true]);
+    await scene.until('a has a copy again', () => followersOfFeed(scene, 'b', feedId).includes('a'));
+  });
+
+  test('that hears nothing of its followers reads its feed, writes it not, and takes new work in another one', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    const disk = scene.mesh.kill('a');
+    scene.mesh.kill('b');
+    await scene.run(scene.mesh.restart('a', disk));
+    const before = scene.peer('a').store.feeds.get(feedId)!.seq;
+    const began = scene.peer('a').clock.now();
+    const { uid } = await scene.submit('a', task());
+    expect(scene.peer('a').clock.now() - began).toBeLessThan(START_WAIT_MS + SLACK_MS);
+    expect((await scene.peer('a').store.reader.row(uid))!.feed_id).not.toBe(feedId);
+    expect(await scene.peer('a').store.reader.active('workflow', feedId)).toHaveLength(1);
+    await scene.pass(10 * TAKEOVER_MS);
+    expect([owns(scene, 'a', feedId), scene.peer('a').store.feeds.get(feedId)!.seq]).toEqual([false, before]);
+  });
+
+  test('goes on with its old feed as soon as its follower is back, beside the new one', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    const [diskA, diskB] = [scene.mesh.kill('a'), scene.mesh.kill('b')];
+    await scene.run(scene.mesh.restart('a', diskA));
+    await scene.submit('a', quietTask());
+    const newFeed = scene.feed('a').feed_id;
+    await scene.run(scene.mesh.restart('b', diskB));
+    await scene.until('a owns it again', () => owns(scene, 'a', feedId));
+    expect(scene.feed('a').feed_id).toBe(newFeed);
+    expect(owns(scene, 'b', feedId)).toBe(false);
+  });
+});
+
+describe('a peer that stood still (P11)', () => {
+  test('writes nothing in a feed that another one has by now', async () => {
+    const scene = new Scene();
+    const disk = new HeldDisk();
+    await scene.run(scene.mesh.start('a', { store: disk }));
+    await scene.mesh.start('b');
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId, journal } = scene.feed('a');
+    scene.mesh.board.cut('a', 'b');
+    const wakesAt = scene.world.now + 4 * TAKEOVER_MS;
+    scene.peer('a').clock.sleep(4 * TAKEOVER_MS);
+    await scene.until('b has it', () => owns(scene, 'b', feedId));
+    // Nobody tells it before it asks.
+    await scene.world.run(wakesAt - 1);
+    scene.mesh.board.heal('a', 'b');
+    expect(owns(scene, 'a', feedId)).toBe(true);
+    const write = journal.turn((turn) => turn.put(filling('late'))); // what it does first when it wakes
+    await expect(scene.run(write)).rejects.toMatchObject({ code: 'NOT_OWNER' });
+    expect(disk.commits.flat().map(({ uid }) => uid)).not.toContain('late');
+  });
+
+  test('goes on when its followers say that it is still the owner', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    scene.peer('a').clock.sleep(3 * BEAT_MS);
+    await scene.pass(4 * BEAT_MS);
+    await scene.submit('a', quietTask());
+    expect(owns(scene, 'a', feedId)).toBe(true);
+    expect(scene.feed('a').feed_id).toBe(feedId);
+  });
+
+  test('goes on after a bounded wait when nobody answers', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    scene.mesh.kill('b');
+    scene.peer('a').clock.sleep(3 * BEAT_MS);
+    await scene.pass(4 * BEAT_MS);
+    await scene.submit('a', quietTask());
+    expect(scene.feed('a').feed_id).toBe(feedId);
+  });
+});
+
+describe('after a partition', () => {
+  test('one owner is left of each feed, and everybody knows it (P2)', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b', 'c', 'd'], 2);
+    const follower = followersOf(scene, 'a')[0]!;
+    const left = ['a', ...['b', 'c', 'd'].filter((name) => name !== follower).slice(0, 1)];
+    const right = ['a', 'b', 'c', 'd'].filter((name) => !left.includes(name));
+    cutBetween(scene, left, right);
+    await scene.until(
+      'both sides own it',
+      () => owns(scene, 'a', feedId) && right.some((name) => owns(scene, name, feedId)),
+    );
+    await scene.submit('a', quietTask());
+    healBetween(scene, left, right);
+    await scene.until(
+      'one gives way',
+      () => ['a', 'b', 'c', 'd'].filter((name) => owns(scene, name, feedId)).length === 1,
+    );
+    await scene.pass(10 * BEAT_MS);
+    const owners = ['a', 'b', 'c', 'd'].filter((name) => owns(scene, name, feedId));
+    expect(owners).toHaveLength(1);
+    const { feed } = scene.scheduler(owners[0]!).feeds.owned.get(feedId)!;
+    for (const { peer_id } of feed.followers) {
+      const copy = scene.scheduler(peer_id).copies.find(feedId)!;
+      expect(currentLine(copy.feed!)).toEqual(currentLine(feed));
+    }
+    expect(scene.mesh.failures).toEqual([]);
+  });
+
+  test('a claim of a peer that was never in the replica set is refused (P9)', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    const stranger = await HandPeer.joins(scene, 'x', ['a', 'b']);
+    const theirs = new HandFeed(stranger, feedId, ['a', 'b']);
+    theirs.commit({ ...theirs.feed, lines: [...scene.feed('a').feed.lines, { epoch: 9, base_seq: 1, owner: 'x' }] });
+    stranger.state.feeds = [{ feed_id: feedId, epoch: 9, base_seq: 1 }];
+    await stranger.beat('a');
+    await stranger.ask('a', 'takeover', { feed_id: feedId, line: { epoch: 9, base_seq: 1, owner: 'x' } });
+    await scene.pass(10 * BEAT_MS);
+    expect(owns(scene, 'a', feedId)).toBe(true);
+  });
+});
+
+function followersOfFeed(scene: Scene, owner: string, feedId: string): string[] {
+  return scene
+    .scheduler(owner)
+    .feeds.owned.get(feedId)!
+    .feed.followers.map(({ peer_id }) => peer_id);
+}

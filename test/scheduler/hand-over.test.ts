@@ -1,0 +1,374 @@
+/** Two sides of a partition go on with one feed; after the heal there is one answer for each root (P5). */
+import { describe, expect, test } from 'vitest';
+import type { JsonValue } from '../../dag/errors.ts';
+import { isTerminal, type SupersededRecord, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
+import { MemoryStore } from '../simulation/memory-store.ts';
+import { Scene, task, workflow } from './scene.ts';
+
+const BEAT_MS = 1_000;
+const approve = (step_id: string, over: object = {}) => ({ step_id, action: 'approve', ...over });
+
+/** Two peers; `loser` made the feed, and `winner` takes it over while they do not hear each other. */
+class Sides {
+  readonly scene: Scene;
+  readonly feedId: string;
+  readonly loser = 'a';
+  readonly winner = 'b';
+
+  private constructor(scene: Scene) {
+    this.scene = scene;
+    this.feedId = scene.feed('a').feed_id;
+  }
+
+  static async open(): Promise<Sides> {
+    const scene = new Scene();
+    // Disks that let a task that had ended on one side end as on the other one, with its workflow as a whole.
+    for (const name of ['a', 'b']) await scene.run(scene.mesh.start(name, { store: new MemoryStore() }));
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    return new Sides(scene);
+  }
+
+  private owned(name: string) {
+    return this.scene.scheduler(name).feeds.owned.get(this.feedId);
+  }
+
+  async part(): Promise<void> {
+    this.scene.mesh.board.cut('a', 'b');
+    await this.scene.until('both own it', () => this.owned('a') !== undefined && this.owned('b') !== undefined);
+  }
+
+  async heal(): Promise<void> {
+    this.scene.mesh.board.heal('a', 'b');
+    await this.scene.until('a has given way and follows', () => {
+      const copy = this.scene.scheduler('a').copies.find(this.feedId);
+      return this.owned('a') === undefined && copy?.feed?.lines.length === 2;
+    });
+    await this.scene.pass(BEAT_MS);
+    expect(this.owned('b')).toBeDefined();
+    expect(this.scene.mesh.failures).toEqual([]);
+  }
+
+  async submit(value: JsonValue): Promise<string> {
+    const { record } = await this.scene.run(
+      this.scene.scheduler('a').submitWorkflow({ ...workflow(value), copies: 2 }),
+    );
+    await this.scene.pass(100);
+    return record.uid;
+  }
+
+  async answer(name: string, uid: string, data: JsonValue, isApproved = true): Promise<void> {
+    await this.scene.run(this.scene.scheduler(name).answerTask(uid, { approve: isApproved, data }));
+    await this.scene.pass(100);
+  }
+
+  workflow(name: string, uid: string): Promise<WorkflowRecord> {
+    return this.scene.workflow(name, uid);
+  }
+
+  task(name: string, uid: string): Promise<TaskRecord> {
+    return this.scene.task(name, uid);
+  }
+
+  superseded(uid: string): Promise<SupersededRecord[]> {
+    return this.scene.peer(this.winner).store.reader.children('superseded', uid);
+  }
+
+  get live(): { tasks: number; runs: number } {
+    const { tasks, runs } = this.owned(this.winner)!;
+    return { tasks: tasks.live.size, runs: runs.live.size };
+  }
+
+  /** Everything that the winner has of a root is at the loser, too. */
+  async expectOneAnswer(): Promise<void> {
+    const rows = async (name: string) => {
+      const all = await this.scene.peer(name).store.reader.changes(this.feedId, { seq: 0, uid: '' }, 2 ** 30);
+      return all.map(({ seq, record }) => ({ seq, record }));
+    };
+    await this.scene.until('the copy has come as far', async () => {
+      const [mine, theirs] = [await rows(this.winner), await rows(this.loser)];
+      return mine.at(-1)!.seq === theirs.at(-1)?.seq;
+    });
+    expect(await rows(this.loser)).toEqual(await rows(this.winner));
+  }
+}
+
+describe('a root that the other side does not know', () => {
+  test('is taken over as it is, and goes on there', async () => {
+    const sides = await Sides.open();
+    await sides.part();
+    const uid = await sides.submit({ name: 'w', steps: [approve('s')] });
+    await sides.heal();
+    expect((await sides.workflow('b', uid)).status).toBe('input_required');
+    await sides.answer('b', `${uid}/s/0`, 'yes');
+    expect(await sides.workflow('b', uid)).toMatchObject({ status: 'completed', result: { s: { data: 'yes' } } });
+    await sides.expectOneAnswer();
+  });
+
+  test('and has ended is known there with its result', async () => {
+    const sides = await Sides.open();
+    await sides.part();
+    const { uid } = await sides.scene.submit('a', task({ payload: { x: 1 } }));
+    await sides.scene.ended('a', uid);
+    await sides.heal();
+    expect(await sides.task('b', uid)).toMatchObject({ status: 'completed', output: { x: 1 } });
+    await sides.expectOneAnswer();
+  });
+
+  test('and is nested goes on as a whole', async () => {
+    const sides = await Sides.open();
+    await sides.part();
+    const inner = { name: 'inner', steps: [approve('s')] };
+    const uid = await sides.submit({
+      name: 'outer',
+      steps: [{ step_id: 'n', action: 'workflow', inputs: { workflow: inner } }],
+    });
+    await sides.heal();
+    expect(sides.live.runs).toBe(2);
+    const [nested] = await sides.scene.peer('b').store.reader.children('workflow', `${uid}/n/0`);
+    await sides.answer('b', `${nested!.uid}/s/0`, 'yes');
+    expect((await sides.workflow('b', uid)).status).toBe('completed');
+    expect(sides.live).toEqual({ tasks: 0, runs: 0 });
+    await sides.expectOneAnswer();
+  });
+
+  test('and waits for a record of the other side sees it end', async () => {
+    const sides = await Sides.open();
+    const first = await sides.submit({ workflow_id: 'first', name: 'w', steps: [approve('s')] });
+    await sides.part();
+    const uid = await sides.submit({ name: 'v', dependencies: ['first'], steps: [{ step_id: 's', action: 'echo' }] });
+    await sides.heal();
+    await sides.answer('b', `${first}/s/0`, null);
+    expect((await sides.scene.endedWorkflow('b', uid)).status).toBe('completed');
+  });
+});
+
+describe('a root that has ended on one side', () => {
+  test('there has ended everywhere, as a whole', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({ name: 'w', steps: [approve('s'), approve('t', { depends_on: ['s'] })] });
+    await sides.part();
+    await sides.answer('a', `${uid}/s/0`, 1);
+    await sides.answer('a', `${uid}/t/0`, 2);
+    await sides.heal();
+    expect(await sides.workflow('b', uid)).toMatchObject({ status: 'completed', result: { t: { data: 2 } } });
+    expect(await sides.task('b', `${uid}/s/0`)).toMatchObject({ status: 'completed', output: { data: 1 } });
+    expect(sides.live).toEqual({ tasks: 0, runs: 0 });
+    await sides.expectOneAnswer();
+  });
+
+  test('has what the other side did of it kept as superseded, and nothing runs for it any more', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({
+      name: 'w',
+      steps: [approve('s'), { step_id: 'long', action: 'fn:work', depends_on: ['s'], inputs: { ms: 600_000 } }],
+    });
+    await sides.part();
+    await sides.answer('b', `${uid}/s/0`, 'of b');
+    await sides.scene.until('it runs at b', () => sides.scene.scheduler('b').pool.running === 1);
+    await sides.scene.run(sides.scene.scheduler('a').cancelWorkflow(uid, { reason: 'enough', force: false }));
+    await sides.heal();
+    expect(await sides.workflow('b', uid)).toMatchObject({
+      status: 'cancelled',
+      error: { message: 'cancelled: enough' },
+    });
+    const kept = await sides.superseded(uid);
+    expect(kept.map(({ record }) => [record.uid, (record as TaskRecord).status])).toEqual([
+      [`${uid}/s/0`, 'completed'],
+    ]);
+    await sides.scene.until('nothing runs', () => sides.scene.scheduler('b').pool.running === 0);
+    expect(sides.live).toEqual({ tasks: 0, runs: 0 });
+    const tasks = await sides.scene.peer('b').store.reader.children('task', uid);
+    for (const { status } of tasks) expect(isTerminal(status)).toBe(true);
+    await sides.expectOneAnswer();
+  });
+
+  test('the one that stays, keeps its end; what was open on the other side changes nothing', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({ name: 'w', steps: [approve('s'), approve('t')] });
+    await sides.part();
+    await sides.answer('b', `${uid}/s/0`, 'b');
+    await sides.answer('b', `${uid}/t/0`, 'b');
+    await sides.answer('a', `${uid}/s/0`, 'a');
+    await sides.heal();
+    expect(await sides.workflow('b', uid)).toMatchObject({ status: 'completed', result: { s: { data: 'b' } } });
+    const kept = await sides.superseded(uid);
+    expect(kept.map(({ record }) => record.uid)).toEqual([`${uid}/s/0`]);
+    await sides.expectOneAnswer();
+  });
+
+  test('has its nested workflows there too, and none of the other side’s are left open', async () => {
+    const sides = await Sides.open();
+    const inner = { name: 'inner', steps: [approve('s')] };
+    const uid = await sides.submit({
+      name: 'outer',
+      steps: [
+        approve('first'),
+        { step_id: 'n', action: 'workflow', depends_on: ['first'], inputs: { workflow: inner } },
+      ],
+    });
+    await sides.part();
+    const nestedOf = async (name: string) => {
+      await sides.answer(name, `${uid}/first/0`, name);
+      return (await sides.scene.peer(name).store.reader.children('workflow', `${uid}/n/0`))[0]!.uid;
+    };
+    const [mine, theirs] = [await nestedOf('a'), await nestedOf('b')];
+    expect(mine).not.toBe(theirs);
+    await sides.answer('a', `${mine}/s/0`, 'a');
+    await sides.heal();
+    expect((await sides.workflow('b', uid)).status).toBe('completed');
+    expect((await sides.workflow('b', mine)).status).toBe('completed');
+    expect(await sides.workflow('b', theirs)).toBeUndefined();
+    expect(sides.live).toEqual({ tasks: 0, runs: 0 });
+    await sides.expectOneAnswer();
+  });
+});
+
+describe('a root that has ended on both sides', () => {
+  test('ends as on the side that stays; the other end is kept as superseded', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({ name: 'w', steps: [approve('s')] });
+    await sides.part();
+    await sides.answer('a', `${uid}/s/0`, 'of a');
+    await sides.answer('b', `${uid}/s/0`, 'of b');
+    await sides.heal();
+    expect(await sides.workflow('b', uid)).toMatchObject({ status: 'completed', result: { s: { data: 'of b' } } });
+    const kept = await sides.superseded(uid);
+    expect(kept.map(({ record }) => record.uid).sort()).toEqual([uid, `${uid}/s/0`]);
+    expect(kept.every(({ line }) => line.owner === 'a')).toBe(true);
+    const lost = kept.find(({ record }) => record.uid === uid)!.record as WorkflowRecord;
+    expect(lost.result).toMatchObject({ s: { data: 'of a' } });
+    await sides.expectOneAnswer();
+  });
+
+  test('the same way leaves nothing superseded', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({ name: 'w', steps: [approve('s')] });
+    await sides.part();
+    await sides.answer('a', `${uid}/s/0`, 'same');
+    await sides.answer('b', `${uid}/s/0`, 'same');
+    await sides.heal();
+    expect(await sides.superseded(uid)).toEqual([]);
+    await sides.expectOneAnswer();
+  });
+});
+
+describe('a root that is open on both sides', () => {
+  test('uses what the other side did of it: nothing is done twice', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({
+      name: 'w',
+      steps: [
+        approve('s'),
+        { step_id: 'work', action: 'fn:work', depends_on: ['s'], inputs: { x: 1 } },
+        approve('last', { depends_on: ['work'] }),
+      ],
+    });
+    await sides.part();
+    await sides.answer('a', `${uid}/s/0`, 'of a');
+    await sides.scene.until(
+      'it is done at a',
+      async () => (await sides.task('a', `${uid}/work/0`))?.status === 'completed',
+    );
+    await sides.heal();
+    await sides.scene.until(
+      'b comes as far',
+      async () => (await sides.task('b', `${uid}/last/0`))?.status === 'input_required',
+    );
+    expect(await sides.task('b', `${uid}/s/0`)).toMatchObject({ status: 'completed', output: { data: 'of a' } });
+    expect(sides.scene.mesh.ledger.filter((entry) => entry.uid === `${uid}/work/0`)).toHaveLength(1);
+    await sides.answer('b', `${uid}/last/0`, null);
+    expect((await sides.workflow('b', uid)).status).toBe('completed');
+    await sides.expectOneAnswer();
+  });
+
+  test('does again what the other side did with other inputs, and keeps that as superseded', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({
+      name: 'w',
+      steps: [
+        approve('s'),
+        { step_id: 'work', action: 'fn:work', depends_on: ['s'], inputs: { of: '${ steps.s.output.data }' } },
+        approve('last', { depends_on: ['work'] }),
+      ],
+    });
+    await sides.part();
+    await sides.answer('a', `${uid}/s/0`, 'a');
+    await sides.answer('b', `${uid}/s/0`, 'b');
+    await sides.scene.pass(1_000);
+    await sides.heal();
+    expect(await sides.task('b', `${uid}/work/0`)).toMatchObject({ status: 'completed', output: { of: 'b' } });
+    const kept = await sides.superseded(uid);
+    expect(kept.map(({ record }) => record.uid).sort()).toEqual([`${uid}/s/0`, `${uid}/work/0`]);
+    await sides.expectOneAnswer();
+  });
+
+  test('is rejected when the other side said so', async () => {
+    const sides = await Sides.open();
+    const uid = await sides.submit({
+      name: 'w',
+      steps: [approve('s', { on_failure: 'continue' }), approve('other')],
+    });
+    await sides.part();
+    await sides.answer('a', `${uid}/s/0`, 'no', false);
+    await sides.heal();
+    expect(await sides.task('b', `${uid}/s/0`)).toMatchObject({ status: 'failed', error: { code: 'REJECTED' } });
+    expect((await sides.workflow('b', uid)).status).toBe('input_required');
+    await sides.expectOneAnswer();
+  });
+
+  test('is one piece of work afterwards: a task that ran on the other side is committed once', async () => {
+    const sides = await Sides.open();
+    const { uid } = await sides.scene.submit(
+      'a',
+      task({ payload: { ms: 60_000 }, requires: { ...task().requires, peers: ['a'] } }),
+    );
+    await sides.scene.until('it runs', () => sides.scene.mesh.ledger.length === 1);
+    await sides.part();
+    await sides.heal();
+    const record = await sides.scene.ended('b', uid);
+    expect(record.status).toBe('completed');
+    await sides.expectOneAnswer();
+  });
+});
+
+describe('a root that was cleared on one side', () => {
+  test('after it had ended is cleared everywhere', async () => {
+    const sides = await Sides.open();
+    const { uid } = await sides.scene.submit('a', task({ task_type: 'sleep', payload: { duration_ms: -1 } }));
+    await sides.scene.ended('a', uid);
+    await sides.part();
+    await sides.scene.run(sides.scene.scheduler('a').clearQueue('dead_letter'));
+    await sides.heal();
+    expect(await sides.task('b', uid)).toBeUndefined();
+    await sides.expectOneAnswer();
+  });
+});
+
+describe('a hand-over that is cut short', () => {
+  test('is made again, and comes to the same', async () => {
+    const sides = await Sides.open();
+    await sides.part();
+    const uids: string[] = [];
+    for (let index = 0; index < 5; index++) uids.push(await sides.submit({ name: 'w', steps: [approve('s')] }));
+    sides.scene.mesh.board.heal('a', 'b');
+    await sides.scene.until('some are there', async () => (await sides.workflow('b', uids[0]!)) !== undefined);
+    sides.scene.mesh.board.cut('a', 'b');
+    await sides.scene.pass(3 * BEAT_MS);
+    await sides.heal();
+    for (const uid of uids) expect((await sides.workflow('b', uid)).status).toBe('input_required');
+    expect(sides.live).toEqual({ tasks: 5, runs: 5 });
+    await sides.expectOneAnswer();
+  });
+
+  test('by a crash is made again after the restart', async () => {
+    const sides = await Sides.open();
+    await sides.part();
+    const uid = await sides.submit({ name: 'w', steps: [approve('s')] });
+    await sides.answer('a', `${uid}/s/0`, 'of a');
+    const disk = sides.scene.mesh.kill('a');
+    sides.scene.mesh.board.heal('a', 'b');
+    await sides.scene.run(sides.scene.mesh.restart('a', disk));
+    await sides.scene.until('b has it', async () => (await sides.workflow('b', uid))?.status === 'completed');
+    await sides.expectOneAnswer();
+  });
+});

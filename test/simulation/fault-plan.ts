@@ -1,0 +1,55 @@
+/**
+ * Which kinds of faults there are in a run. A seed has some and not others: now and then none, often one alone, so that
+ * what fails can be read.
+ */
+import type { SeededRandom } from './world.ts';
+
+export const FAULT_KINDS = [
+  'crash',
+  'stop',
+  'hold',
+  'loss',
+  'delay',
+  'duplication',
+  'reordering',
+  'cut',
+  'mute',
+  'clocks',
+  'full disk',
+  'failed fsync',
+  'slow peer',
+  'join',
+  'leave',
+  'lost disk',
+  'old disk',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+const NO_FAULTS_SHARE = 0.06;
+const ONE_KIND_SHARE = 0.25;
+const KIND_CHANCE = 0.35;
+/** How much more often a favoured kind strikes. */
+export const FAVOUR = 3;
+
+export interface FaultPlan {
+  kinds: ReadonlySet<FaultKind>;
+  favoured: ReadonlySet<FaultKind>;
+}
+
+/** Kinds that take no peer from the others, not even for a while. */
+const HARMLESS: ReadonlySet<FaultKind> = new Set(['loss', 'delay', 'duplication', 'reordering', 'clocks', 'join']);
+
+/** Whether a peer, or a link to one, may be gone for a while in runs with this plan. */
+export function losesPeers({ kinds }: FaultPlan): boolean {
+  return [...kinds].some((kind) => !HARMLESS.has(kind));
+}
+
+/** @param favoured kinds that are always there, and strike more often */
+export function planFaults(random: SeededRandom, favoured: readonly FaultKind[] = []): FaultPlan {
+  const share = random.next();
+  const kinds = new Set<FaultKind>(favoured);
+  if (share >= NO_FAULTS_SHARE + ONE_KIND_SHARE) {
+    for (const kind of FAULT_KINDS) if (random.chance(KIND_CHANCE)) kinds.add(kind);
+  } else if (share >= NO_FAULTS_SHARE) kinds.add(random.pick(FAULT_KINDS));
+  return { kinds, favoured: new Set(favoured) };
+}

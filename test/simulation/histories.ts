@@ -1,0 +1,284 @@
+/**
+ * The histories of the feeds on the disks of a simulated mesh: whether each line has one writer and one content (P2),
+ * whether what has ended stays as it ended (P4, P5), and which disks count as copies.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { JsonValue } from '../../dag/errors.ts';
+import { COPIES_DEFAULT, START_WAIT_MS } from '../../scheduler/limits.ts';
+import { compareLines, currentLine, feedUid } from '../../scheduler/lineage.ts';
+import {
+  type FeedRecord,
+  type FlowRecord,
+  isTerminal,
+  type Line,
+  LOCAL_FEED,
+  type Row,
+  type TaskRecord,
+  type WorkflowRecord,
+} from '../../scheduler/records.ts';
+import type { StoreOperation } from './memory-store.ts';
+import type { SimulatedMesh } from './mesh.ts';
+import type { SimulatedPeer } from './simulated-peer.ts';
+
+/** What clients have an id of. */
+export type Root = TaskRecord | WorkflowRecord;
+
+/** What a client sees of how a record ended. */
+export interface End {
+  status: string;
+  result: JsonValue;
+}
+
+export function endOf(record: Root): End {
+  return { status: record.status, result: record.kind === 'task' ? record.output : record.result };
+}
+
+export function isRoot(record: FlowRecord): record is Root {
+  return record.kind === 'task' || record.kind === 'workflow';
+}
+
+/** What a line has of a record after one of its commits. */
+interface Written {
+  line: Line;
+  text: string;
+}
+
+/** What a process owned when it went on after a hold, and the followers of it that it has to hear first (P11). */
+interface Awakening {
+  process: SimulatedPeer;
+  at: number;
+  followers: Map<string, string[]>;
+}
+
+/** A hold that no clock takes for a late timer, in ms: two beats on a slow clock, and some. */
+const LONG_HOLD_MS = 2_300;
+/** The slowest clock. */
+const RATE_MIN = 0.9;
+
+export class Histories {
+  readonly #broken: (message: string) => void;
+  #mesh: SimulatedMesh | null = null;
+  /** By feed, epoch, seq and uid. */
+  readonly #written = new Map<string, Written[]>();
+  /** By line and uid: the record as it ended there. */
+  readonly #ends = new Map<string, Root>();
+  /** By uid: disks that have had it while they counted. */
+  readonly #kept = new Map<string, Set<string>>();
+  readonly #awakenings = new Map<string, Awakening>();
+
+  constructor(broken: (message: string) => void) {
+    this.#broken = broken;
+  }
+
+  watch(mesh: SimulatedMesh): void {
+    this.#mesh = mesh;
+  }
+
+  // --- what processes write ------------------------------------------------------------------------------------------
+
+  /** P2: what is new in a line comes from its owner; the others take what it has written. */
+  committing(peer: string, rows: readonly Row[]): void {
+    const feedId = rows[0]?.feed_id;
+    if (feedId === undefined || feedId === LOCAL_FEED) return;
+    const feed = feedIn(rows) ?? this.#feedOn(peer, feedId);
+    const line = feed === undefined ? null : currentLine(feed);
+    for (const row of rows) {
+      const { uid, epoch, seq } = row;
+      const known = entry(this.#written, `${feedId} ${epoch} ${seq} ${uid}`, () => []);
+      const text = textOf(row);
+      if (known.some((written) => sameText(written.text, text))) continue;
+      if (line === null || line.owner !== peer || line.epoch !== epoch) {
+        this.#broken(`P2: ${peer} writes ${uid} in epoch ${epoch} of feed ${feedId}, which ${line?.owner} owns`);
+      } else if (known.some((written) => compareLines(written.line, line) === 0)) {
+        this.#broken(`P2: ${peer} writes commit ${seq} of epoch ${epoch} of feed ${feedId} again, with another ${uid}`);
+      } else {
+        known.push({ line, text });
+        this.#endsOnce(line, row, rows);
+        this.#isAwake(peer, feedId);
+      }
+    }
+  }
+
+  /** P4, P5: a record has one end in a line; what another history puts in its place keeps it as superseded. */
+  #endsOnce(line: Line, { feed_id, record }: Row, commit: readonly Row[]): void {
+    if (!isRoot(record)) return;
+    const key = `${feed_id} ${line.epoch} ${line.base_seq} ${line.owner} ${record.uid}`;
+    const end = this.#ends.get(key);
+    if (isTerminal(record.status)) this.#ends.set(key, record);
+    if (end === undefined || isDeepStrictEqual(endOf(end), endOf(record))) return;
+    if (commit.some((row) => keepsEnd(row.record, end.uid, endOf(end)))) return;
+    this.#broken(`P5: ${record.kind} ${record.uid} was ${end.status} and became ${record.status}`);
+  }
+
+  // --- holds ---------------------------------------------------------------------------------------------------------
+
+  held(peer: string, forMs: number): void {
+    const mesh = this.#mesh!;
+    const process = mesh.peers.get(peer)!;
+    if (forMs < LONG_HOLD_MS) return;
+    mesh.world.at(forMs, () => {
+      const followers = new Map<string, string[]>();
+      for (const [feedId, { feed }] of process.scheduler.feeds.owned) {
+        followers.set(
+          feedId,
+          feed.followers.map(({ peer_id }) => peer_id),
+        );
+      }
+      this.#awakenings.set(peer, { process, at: mesh.world.now, followers });
+    });
+  }
+
+  /** P11: nothing is written before the replica set was heard, or had its time. */
+  #isAwake(peer: string, feedId: string): void {
+    const { world, board, peers } = this.#mesh!;
+    const awakening = this.#awakenings.get(peer);
+    if (awakening === undefined) return;
+    const { process, at, followers } = awakening;
+    if (peers.get(peer) !== process || world.now - at > START_WAIT_MS / RATE_MIN) {
+      this.#awakenings.delete(peer);
+      return;
+    }
+    for (const follower of followers.get(feedId) ?? []) {
+      if (board.heardAt(follower, peer) > at || !process.network.connected().includes(follower)) continue;
+      const sleptMs = (world.now - at).toFixed(1);
+      this.#broken(`P11: ${peer} writes feed ${feedId} ${sleptMs} ms after a hold, and has not heard ${follower}`);
+    }
+  }
+
+  // --- what is on the disks ------------------------------------------------------------------------------------------
+
+  synced(peer: string, operation: StoreOperation): void {
+    if (operation.type !== 'commit') return;
+    const { rows } = operation;
+    const feedId = rows[0]?.feed_id;
+    const feed = feedId === undefined ? undefined : this.#feedOn(peer, feedId);
+    if (feedId === undefined || feed === undefined) return;
+    // A new line, or a new follower: what was there before is looked at with other eyes.
+    const concerned = feedIn(rows) === undefined ? rows : this.#rowsOf(peer, feedId);
+    for (const row of concerned) {
+      this.#isOfLine(peer, row, feed);
+      if (isRoot(row.record) && isMember(feed, peer)) entry(this.#kept, row.uid, () => new Set()).add(peer);
+    }
+  }
+
+  /** P2: a disk has nothing of a line beyond the commit after which the next one begins. */
+  #isOfLine(peer: string, row: Row, { lines }: FeedRecord): void {
+    const { feed_id, epoch, seq, uid } = row;
+    const at = lines.findIndex((line) => line.epoch === epoch);
+    const line = lines[at];
+    if (line === undefined) return; // of a line that was forgotten, or that comes with the next page
+    const next = lines[at + 1];
+    const written = this.#written.get(`${feed_id} ${epoch} ${seq} ${uid}`) ?? [];
+    const ofLine = written.filter((one) => compareLines(one.line, line) === 0);
+    const isOfLine =
+      ofLine.length > 0 && (written.length === 1 || ofLine.some(({ text }) => sameText(text, textOf(row))));
+    if (isOfLine && seq > line.base_seq && (next === undefined || seq <= next.base_seq)) return;
+    this.#broken(
+      `P2: ${peer} has ${uid} of commit ${seq}, epoch ${epoch} of feed ${feed_id}, which is not of its lines`,
+    );
+  }
+
+  /** On how many disks that count a record has been. */
+  copiesOf(uid: string): number {
+    return this.#kept.get(uid)?.size ?? 0;
+  }
+
+  /** Whether a disk's copy of a feed is one that counts: its peer owns the feed, or may take it over. */
+  counts(peer: string, feedId: string): boolean {
+    const feed = this.#feedOn(peer, feedId);
+    return feed !== undefined && isMember(feed, peer);
+  }
+
+  /** Whether a disk that counts says that a record ended so in a history that was given up. */
+  hasSuperseded(uid: string, end: End, except?: string): boolean {
+    for (const [peer, { disk }] of this.#mesh!.peers) {
+      if (peer === except) continue;
+      for (const { record, feed_id } of disk.rows.values()) {
+        if (keepsEnd(record, uid, end) && this.counts(peer, feed_id)) return true;
+      }
+    }
+    return false;
+  }
+
+  #feedOn(peer: string, feedId: string): FeedRecord | undefined {
+    const record = this.#mesh!.peers.get(peer)?.disk.rows.get(feedUid(feedId))?.record;
+    return record?.kind === 'feed' ? record : undefined;
+  }
+
+  #rowsOf(peer: string, feedId: string): Row[] {
+    const { rows } = this.#mesh!.peers.get(peer)!.disk;
+    return [...rows.values()].filter(({ feed_id }) => feed_id === feedId);
+  }
+
+  // --- what must hold at the end -------------------------------------------------------------------------------------
+
+  /** The peers that own a feed now: after all has healed, one. */
+  owners(feedId: string): SimulatedPeer[] {
+    return [...this.#mesh!.peers.values()].filter(({ alive, scheduler }) => alive && scheduler.feeds.owned.has(feedId));
+  }
+
+  /** Each feed has one owner and as many copies as it wants, and they are the same. */
+  judge(): void {
+    const { peers } = this.#mesh!;
+    const feeds = new Set([...peers.values()].flatMap(({ scheduler }) => [...scheduler.feeds.owned.keys()]));
+    for (const feedId of feeds) {
+      const [owner, ...others] = this.owners(feedId);
+      if (others.length > 0) {
+        this.#broken(`P2: feed ${feedId} is owned by ${[owner!, ...others].map(({ peer_id }) => peer_id)}`);
+        continue;
+      }
+      const { followers } = owner!.scheduler.feeds.owned.get(feedId)!.feed;
+      const wanted = Math.min(COPIES_DEFAULT, peers.size);
+      const copies = 1 + followers.filter(({ synced, peer_id }) => synced && peers.get(peer_id)?.alive).length;
+      if (copies < wanted) this.#broken(`P1: feed ${feedId} of ${owner!.peer_id} is on ${copies} disks, not ${wanted}`);
+      for (const { peer_id, synced } of followers) {
+        if (synced && peers.has(peer_id)) this.#areSame(feedId, owner!.peer_id, peer_id);
+      }
+    }
+  }
+
+  #areSame(feedId: string, owner: string, follower: string): void {
+    const copied = new Map(this.#rowsOf(follower, feedId).map((row) => [row.uid, row]));
+    for (const row of this.#rowsOf(owner, feedId)) {
+      const copy = copied.get(row.uid);
+      copied.delete(row.uid);
+      if (copy?.seq === row.seq && sameText(textOf(copy), textOf(row))) continue;
+      this.#broken(
+        `P1: ${follower} has ${row.uid} as of commit ${copy?.seq}, ${owner} as of ${row.seq}: feed ${feedId}`,
+      );
+      return;
+    }
+    for (const uid of copied.keys()) this.#broken(`P1: ${follower} has ${uid} of feed ${feedId}, ${owner} has not`);
+  }
+}
+
+function feedIn(rows: readonly Row[]): FeedRecord | undefined {
+  const record = rows.findLast((row) => row.record.kind === 'feed')?.record;
+  return record?.kind === 'feed' ? record : undefined;
+}
+
+function isMember(feed: FeedRecord, peer: string): boolean {
+  return currentLine(feed).owner === peer || feed.followers.some(({ peer_id, synced }) => peer_id === peer && synced);
+}
+
+function keepsEnd(record: FlowRecord, uid: string, end: End): boolean {
+  if (record.kind !== 'superseded' || record.record.uid !== uid || !isRoot(record.record)) return false;
+  return isDeepStrictEqual(endOf(record.record), end);
+}
+
+function textOf({ text, record }: Row): string {
+  return text ?? JSON.stringify(record);
+}
+
+/** The same JSON, in whatever order its fields are. */
+function sameText(a: string, b: string): boolean {
+  return a === b || isDeepStrictEqual(JSON.parse(a), JSON.parse(b));
+}
+
+export function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
+}

@@ -1,0 +1,256 @@
+/**
+ * What the answers of a simulated mesh are worth. It knows what clients were told and what is on every disk, and says
+ * which promise (design, section 3) an answer broke.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
+import type { Handle } from './clients.ts';
+import { type End, endOf, entry, Histories, isRoot, type Root } from './histories.ts';
+import { LOST_CODES, type Work } from './load.ts';
+import type { StoreOperation } from './memory-store.ts';
+import type { MeshWatch, SimulatedMesh } from './mesh.ts';
+
+type Kind = Work['kind'];
+
+/** What was said of a record, and must stay true. */
+interface Told {
+  kind: Kind;
+  id: string;
+  /** The record of that name that was meant. */
+  uid: string;
+  /** Null: that it was accepted. */
+  end: End | null;
+  /** On how many disks, as was said. */
+  copies: number;
+  /** How many disks had been lost by then. */
+  losses: number;
+}
+
+export class Oracle implements MeshWatch {
+  readonly #broken: (message: string) => void;
+  /** Nothing goes wrong in this run: every call has to succeed. */
+  readonly #withoutFaults: boolean;
+  readonly #histories: Histories;
+  #mesh: SimulatedMesh | null = null;
+  /** By kind and id: the records of that name. */
+  readonly #uids = new Map<string, Set<string>>();
+  /** By uid: its ends on any disk. */
+  readonly #ends = new Map<string, Root[]>();
+  readonly #told: Told[] = [];
+  /** By kind and id: what the peers answered after everything was over. */
+  readonly #answers = new Map<string, { peer: string; end: End }>();
+  #losses = 0;
+
+  constructor(options: { withoutFaults: boolean; broken: (message: string) => void }) {
+    this.#withoutFaults = options.withoutFaults;
+    this.#broken = options.broken;
+    this.#histories = new Histories(options.broken);
+  }
+
+  watch(mesh: SimulatedMesh): void {
+    this.#mesh = mesh;
+    this.#histories.watch(mesh);
+  }
+
+  // --- what happens in the mesh --------------------------------------------------------------------------------------
+
+  committing(peer: string, rows: readonly Row[]): void {
+    this.#histories.committing(peer, rows);
+  }
+
+  /** P3: what a record says of its last attempt is what the action itself saw. */
+  #isAsItWas({ uid, task_type, status, peer_id, attempts }: TaskRecord): void {
+    if (!task_type.startsWith('fn:')) return;
+    const starts = this.#mesh!.actions.startsOf(uid);
+    if (status === 'completed' && !starts.some(({ peer, outcome }) => peer === peer_id && outcome === 'succeeded')) {
+      this.#broken(`P3: task ${uid} is completed by ${peer_id}, where it did not succeed`);
+    }
+    const last = attempts.at(-1);
+    if (last === undefined || last.error.code !== 'FLAKY') return;
+    const failed = starts.some(
+      ({ attempt, peer, outcome }) => attempt === last.attempt && peer === last.peer_id && outcome === 'failed',
+    );
+    if (!failed)
+      this.#broken(`P3: attempt ${last.attempt} of task ${uid} failed at ${last.peer_id} only by its record`);
+  }
+
+  held(peer: string, forMs: number): void {
+    this.#histories.held(peer, forMs);
+  }
+
+  synced(peer: string, operation: StoreOperation): void {
+    this.#histories.synced(peer, operation);
+    if (operation.type !== 'commit') return;
+    for (const { record } of operation.rows) {
+      if (!isRoot(record)) continue;
+      entry(this.#uids, nameOf(record), () => new Set()).add(record.uid);
+      if (isTerminal(record.status)) entry(this.#ends, record.uid, () => []).push(record);
+      if (record.kind === 'task') this.#isAsItWas(record);
+    }
+  }
+
+  // --- what clients are told -----------------------------------------------------------------------------------------
+
+  /** P1: on as many disks as it says. */
+  accepted({ work: { kind }, id }: Handle, { copies }: { copies: number }): void {
+    const uids = this.#uidsOf(kind, id).sort((a, b) => this.#histories.copiesOf(b) - this.#histories.copiesOf(a));
+    const uid = uids[0] ?? '';
+    const disks = this.#histories.copiesOf(uid);
+    if (disks < copies) this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies and is on ${disks} disks`);
+    this.#told.push({ kind, id, uid, end: null, copies, losses: this.#losses });
+  }
+
+  /** P1: an end that is confirmed is on a disk. */
+  confirmed(kind: Kind, id: string, status: string): void {
+    const end = this.#endsOf(kind, id).find((record) => record.status === status);
+    if (end === undefined) this.#broken(`P1: ${kind} ${id} was confirmed as ${status}, which is on no disk`);
+    else this.#tellEnd(kind, id, end);
+  }
+
+  seen({ work: { kind }, id }: Handle, answer: JsonObject): void {
+    const said = { status: String(answer['status']), result: answer['result'] ?? null };
+    if (!isTerminal(said.status)) return;
+    const end = this.#endsOf(kind, id).find((record) => isDeepStrictEqual(endOf(record), said));
+    if (end === undefined)
+      this.#broken(`P1: ${kind} ${id} was answered as ${JSON.stringify(said)}, which is on no disk`);
+    else this.#tellEnd(kind, id, end);
+  }
+
+  #tellEnd(kind: Kind, id: string, end: Root): void {
+    this.#told.push({ kind, id, uid: end.uid, end: endOf(end), copies: 1, losses: this.#losses });
+  }
+
+  /** A submit that was given up. */
+  refused({ kind, id }: Work, { code, message }: ErrorShape): void {
+    if (code === 'CONFLICT' || code.startsWith('INVALID')) this.#broken(`result: ${kind} ${id}: ${code} ${message}`);
+    if (this.#withoutFaults) this.#broken(`liveness: ${kind} ${id} was refused although nothing failed: ${message}`);
+  }
+
+  failed(tool: string, { code, message }: ErrorShape): void {
+    if (this.#withoutFaults && code !== 'INVALID_STATE') {
+      this.#broken(`liveness: ${tool} failed although nothing else did: ${code} ${message}`);
+    }
+  }
+
+  // --- what may go wrong without breaking a promise ------------------------------------------------------------------
+
+  /**
+   * Whether everything that was told is also on the disk of another peer, which may go on with it. P1: what was told to
+   * be on several disks has to be, unless one of them was lost meanwhile.
+   */
+  mayLose(peer: string): boolean {
+    const alone = this.#told.filter((told) => this.#isAloneOn(peer, told));
+    const broken = alone.find(({ copies, losses }) => copies > 1 && losses === this.#losses);
+    if (broken !== undefined) {
+      const { kind, id, copies } = broken;
+      this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies, and ${peer} alone has one that counts`);
+    }
+    return alone.length === 0;
+  }
+
+  /** A disk is gone, or came back as it was before. */
+  lost(): void {
+    this.#losses++;
+  }
+
+  #isAloneOn(peer: string, told: Told): boolean {
+    const row = this.#mesh!.peers.get(peer)!.disk.rows.get(told.uid);
+    if (row === undefined || !holds(row, told)) return false;
+    for (const [other, { disk }] of this.#mesh!.peers) {
+      if (other === peer) continue;
+      const copy = disk.rows.get(told.uid);
+      if (copy !== undefined && holds(copy, told) && this.#histories.counts(other, copy.feed_id)) return false;
+    }
+    return told.end === null || !this.#histories.hasSuperseded(told.uid, told.end, peer);
+  }
+
+  // --- what must hold at the end -------------------------------------------------------------------------------------
+
+  /** Every record that was accepted has ended, where it is owned. */
+  isSettled(handles: readonly Handle[]): boolean {
+    return handles.every(({ work: { kind }, id }) => {
+      const records = this.#recordsOf(kind, id);
+      return records.length > 0 && records.every(({ status }) => isTerminal(status));
+    });
+  }
+
+  /** Results are right and the same on every disk, and nothing that was told has become untrue. */
+  judge(handles: readonly Handle[]): void {
+    for (const handle of handles) this.#judgeOne(handle);
+    for (const { kind, id, uid, end } of this.#told) {
+      if (end === null || this.#recordsOf(kind, id).some((record) => isDeepStrictEqual(endOf(record), end))) continue;
+      if (this.#histories.hasSuperseded(uid, end)) continue;
+      this.#broken(`P5: ${kind} ${id} was told to be ${JSON.stringify(end)}, and nothing says so now`);
+    }
+    this.#histories.judge();
+  }
+
+  #judgeOne({ work, id, cancel }: Handle): void {
+    const { kind, expected, mayFail, atMostOnce } = work;
+    const records = this.#recordsOf(kind, id);
+    if (records.length === 0) this.#broken(`P1: ${kind} ${id} was accepted and is gone`);
+    for (const record of records) {
+      const { status, error } = record;
+      const { result } = endOf(record);
+      if (!isTerminal(status)) this.#broken(`liveness: ${kind} ${id} is ${status}`);
+      else if (status === 'cancelled' && error?.code === 'SUPERSEDED') continue;
+      else if (status === 'cancelled' && cancel === 'no') this.#broken(`result: ${kind} ${id} is cancelled by nobody`);
+      else if (status === 'completed' && !isDeepStrictEqual(result, expected)) {
+        this.#broken(`result: ${kind} ${id} gave ${JSON.stringify(result)}, not ${JSON.stringify(expected)}`);
+      } else if (status === 'failed') {
+        const lost = atMostOnce && !this.#withoutFaults && LOST_CODES.includes(error?.code ?? '');
+        if (!lost && !mayFail.includes(error?.code ?? '')) {
+          this.#broken(`result: ${kind} ${id} failed: ${error?.code} ${error?.message}`);
+        }
+      }
+    }
+    const standing = records.filter(({ error }) => error?.code !== 'SUPERSEDED');
+    if (records.length > 0 && standing.length !== 1) {
+      this.#broken(`P5: ${kind} ${id} is there ${standing.length} times: ${records.map(({ uid }) => uid)}`);
+    }
+  }
+
+  /** P5: what a peer answered about a record after everything was over; or with which error. */
+  answered({ work: { kind }, id }: Handle, peer: string, answer: JsonObject | FlowmeshError): void {
+    if (answer instanceof FlowmeshError) {
+      this.#broken(`P5: ${peer} does not say what became of ${kind} ${id}: ${answer.code} ${answer.message}`);
+      return;
+    }
+    const end: End = { status: String(answer['status']), result: answer['result'] ?? null };
+    const isRight = this.#recordsOf(kind, id).some((record) => isDeepStrictEqual(endOf(record), end));
+    if (!isRight) this.#broken(`P5: ${peer} says of ${kind} ${id}: ${JSON.stringify(end)}, which its owner does not`);
+    const first = entry(this.#answers, `${kind} ${id}`, () => ({ peer, end }));
+    if (isDeepStrictEqual(first.end, end)) return;
+    this.#broken(`P5: ${kind} ${id} is ${first.end.status} by ${first.peer}, ${end.status} by ${peer}`);
+  }
+
+  #uidsOf(kind: Kind, id: string): string[] {
+    return [...(this.#uids.get(`${kind} ${id}`) ?? [])];
+  }
+
+  #endsOf(kind: Kind, id: string): Root[] {
+    return this.#uidsOf(kind, id).flatMap((uid) => this.#ends.get(uid) ?? []);
+  }
+
+  /** What the owners have under a name on their disks now. */
+  #recordsOf(kind: Kind, id: string): Root[] {
+    const records: Root[] = [];
+    for (const uid of this.#uidsOf(kind, id)) {
+      for (const { alive, disk, scheduler } of this.#mesh!.peers.values()) {
+        const row = disk.rows.get(uid);
+        if (!alive || row === undefined || !isRoot(row.record)) continue;
+        if (scheduler.feeds.owned.has(row.feed_id)) records.push(row.record);
+      }
+    }
+    return records;
+  }
+}
+
+function nameOf(record: Root): string {
+  return record.kind === 'task' ? `task ${record.task_id}` : `workflow ${record.workflow_id}`;
+}
+
+function holds({ record }: Row, { end }: Told): boolean {
+  return isRoot(record) && (end === null || isDeepStrictEqual(endOf(record), end));
+}
