@@ -35,6 +35,8 @@ export interface CopyHooks {
   owned(feedId: string): FeedRecord | undefined;
   /** A peer says that it owns a feed that this one owns, in a line that comes before it. */
   onClaim(peer: string, feedId: string): void;
+  /** Whether a peer is there and says that it owns a feed. */
+  isClaimed(feedId: string, peer: string): boolean;
   /** What this peer says of itself, for its own disk. */
   remember(work: (turn: Turn) => void): Promise<void>;
   /** What is here beyond `fork` was written in a line that lost: brings it to the owner of the other one. */
@@ -233,21 +235,23 @@ export class Copies {
     if (compareLines(currentLine(theirs), currentLine(mine)) < 0) {
       throw new StaleOwnerError(feed_id, currentLine(mine).owner);
     }
+    this.mustBeMember(mine, theirs);
     const fork = forkSeq(mine.lines, theirs.lines);
     const pruned = cursor > 0 && cursor < theirs.pruned_to_seq;
     if (cursor <= fork && !pruned) return false;
-    if (cursor > fork) {
-      this.mustBeMember(mine, theirs);
-      await this.hooks.handOver(mine, theirs, fork);
-    }
+    if (cursor > fork) await this.hooks.handOver(mine, theirs, fork);
     await this.forget(feed_id);
     return true;
   }
 
-  /** P9: a claim counts only from a member of the replica set. */
+  /**
+   * P9: a claim counts only from a member of the replica set. A copy that has come less far may not know them all: the
+   * claim of a stranger counts when the owner that it does know does not say any more that it is the owner.
+   */
   private mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
     const heir = firstUnknownOwner(mine.lines, theirs.lines);
     if (heir === undefined || members(mine).has(heir)) return;
+    if (!this.hooks.isClaimed(mine.feed_id, currentLine(mine).owner)) return;
     throw new NoCopyError(mine.feed_id, heir, 'it is no member of the replica set, so its claim does not count');
   }
 

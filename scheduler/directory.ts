@@ -221,6 +221,12 @@ export class Directory {
     return owner;
   }
 
+  /** Whether a connected peer says that it owns a feed. */
+  isClaimed(feedId: string, peerId: string): boolean {
+    const entry = this.entries.get(peerId);
+    return entry?.connected === true && entry.state?.feeds.some(({ feed_id }) => feed_id === feedId) === true;
+  }
+
   /** Connected, and heard of since `since` (monotonic). */
   isThere(peerId: string, since: number): boolean {
     const entry = this.entries.get(peerId);

@@ -1,7 +1,7 @@
 /**
  * One submit that two peers have accepted: its first owner went down before it answered, and the client sent the same
  * again elsewhere. The owner that takes its feed up gives way to the record that was accepted later, whose answer the
- * client has. What has ended on both sides stays, and both can be seen.
+ * client has. It keeps its record under another id, to be seen, and who asks for the id finds the one that is done.
  */
 import { feedHintOf } from './ids.ts';
 import type { Located } from './messages.ts';
@@ -33,6 +33,19 @@ export async function duplicatesOf(
     if (other == null || other.copy_of !== undefined || other.content_hash !== content_hash) return [];
     return other.uid !== undefined && other.uid > uid ? [{ uid, peer_id: other.peer_id }] : []; // uids begin with the time
   });
+}
+
+/** Gives the records that give way an id of their own. */
+export function setAside({ tasks, workflows }: Remembered, duplicates: readonly Duplicate[]): void {
+  const uids = new Set(duplicates.map(({ uid }) => uid));
+  for (const entry of tasks) {
+    const { uid, task_id } = entry.record;
+    if (uids.has(uid)) entry.record = { ...entry.record, task_id: `${task_id}~${uid}` };
+  }
+  for (const entry of workflows) {
+    const { uid, workflow_id } = entry.record;
+    if (uids.has(uid)) entry.record = { ...entry.record, workflow_id: `${workflow_id}~${uid}` };
+  }
 }
 
 function idOf(root: Root): string {

@@ -12,7 +12,7 @@
 import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
-import { duplicatesOf } from './duplicates.ts';
+import { duplicatesOf, setAside } from './duplicates.ts';
 import { NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
@@ -266,15 +266,17 @@ export class Feeds {
     const owned = makeOwned(withLine(feed!, network.self, cursor));
     const remembered = await readActive(store.reader, feedId, lookUp);
     const duplicates = await duplicatesOf(remembered, (items) => this.parts.locate(items));
+    setAside(remembered, duplicates);
     copies.release(feedId);
     this.owned.set(feedId, owned);
-    await owned.takeUp(remembered, (turn) => {
+    const takenUp = owned.takeUp(remembered, (turn) => {
       owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
       if (before !== network.self) owned.tasks.loseLeasesBut(turn, before, []);
       for (const duplicate of duplicates) owned.giveWay(turn, duplicate);
     });
     pool.reassign(feedId, network.self);
-    owned.replicas.mend();
+    owned.replicas.mend(); // the new line itself is to be copied
+    await takenUp;
     if (feedId === this.mainId) this.tellMain();
     this.announce(owned);
     return owned;

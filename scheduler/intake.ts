@@ -80,7 +80,7 @@ export class Intake {
       if (known !== undefined) {
         const at = await parts.feeds.of(known.uid);
         const record = at?.runs.live.get(known.uid)?.record ?? (await parts.reader.get('workflow', known.uid))!;
-        const durability = { copies: at?.replicas.copies ?? 1, wanted: record.copies };
+        const durability = { copies: await this.copiesOf(known.uid), wanted: record.copies };
         return { record, duplicate: true, durability, estimated_start_time: this.estimateOf(feed, record) };
       }
       this.checkBacklog(feed);
@@ -181,7 +181,7 @@ export class Intake {
       if (known !== undefined) {
         const at = (await parts.feeds.of(known.uid)) ?? feed;
         const record = at.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
-        const durability = { copies: at.replicas.copies, wanted: record.copies };
+        const durability = { copies: await this.copiesOf(known.uid), wanted: record.copies };
         return { ...this.receipt(at, record), duplicate: true, durability };
       }
       this.checkRoom(feed);
@@ -192,6 +192,16 @@ export class Intake {
       const { receipt, copies } = await this.createTask(feed, record, waits);
       return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedByDefault() } };
     });
+  }
+
+  /** P1: on how many disks a record is that was accepted before, once all that is known of it here may be shown. */
+  private async copiesOf(uid: string): Promise<number> {
+    const { feeds, reader } = this.parts;
+    const feed = await feeds.of(uid);
+    if (feed === undefined) return 1;
+    await feed.journal.turn(() => undefined);
+    const row = await reader.row(uid);
+    return feed.replicas.copiesOf(row?.seq ?? feed.journal.head);
   }
 
   /** P7: a disk or a follower that is too slow for what comes holds back what comes. */

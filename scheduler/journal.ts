@@ -242,7 +242,7 @@ export class Journal implements Turn {
         this.committing = null;
         this.copier.landed();
         this.hold(batch);
-        this.flush();
+        this.schedule(); // not at once: this peer may have slept meanwhile (P11)
       },
       (error: unknown) => {
         if (this.committing !== batch) return;

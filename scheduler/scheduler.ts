@@ -183,6 +183,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       {
         owned: (feedId) => this.feeds.owned.get(feedId)?.feed,
         onClaim: (peer, feedId) => this.feeds.look(peer, feedId),
+        isClaimed: (feedId, peer) => directory.isClaimed(feedId, peer),
         remember: (work) => this.local.turn(work),
         handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
       },

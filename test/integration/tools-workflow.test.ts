@@ -54,6 +54,14 @@ coverTools(TOOLS.workflow, mesh, {
       expect(again).toMatchObject({ duplicate: true, status: 'completed', peer_assigned: a.peer_id });
       expect(await mesh.lines('submitted')).toHaveLength(2);
 
+      // More copies than there are peers: what was written before that was known is cancelled, and nothing runs.
+      const steps = [{ step_id: 's', ...shellAt(b, mesh.append('submitted', 'too few copies')) }];
+      const copies = { copies: 8, require_copies: true };
+      const error = await a.refuse('workflow_submit', { workflow_id: 'wf-too-few', name: 'x', steps, ...copies });
+      expect(error).toMatchObject({ code: 'TOO_FEW_COPIES', message: expect.stringMatching(/8 copies/) });
+      expect(await c.workflowEnds('wf-too-few')).toMatchObject({ status: 'cancelled' });
+      expect(await mesh.lines('submitted')).toHaveLength(2);
+
       const { workflow_id } = await b.call('workflow_submit', { name: 'an id is made', steps: [echo('only')] });
       expect(await c.workflowEnds(String(workflow_id))).toMatchObject({ status: 'completed', peer_id: b.peer_id });
     },
@@ -233,7 +241,6 @@ coverTools(TOOLS.workflow, mesh, {
         ...{ workflow_id: 'wf-done', name: 'x', steps: [echo('other')] },
       }),
       refused('UNKNOWN_DEPENDENCY', /"wf-nowhere"/, { name: 'x', steps: [echo('s')], dependencies: ['wf-nowhere'] }),
-      refused('TOO_FEW_COPIES', /9 copies/, { name: 'x', steps: [echo('s')], copies: 9, require_copies: true }),
     ],
     workflow_status: [
       refused('NOT_FOUND', /"wf-nowhere".*workflow_list/, { workflow_id: 'wf-nowhere' }),

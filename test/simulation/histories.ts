@@ -86,15 +86,17 @@ export class Histories {
       const { uid, epoch, seq } = row;
       const known = entry(this.#written, `${feedId} ${epoch} ${seq} ${uid}`, () => []);
       const text = textOf(row);
-      if (known.some((written) => sameText(written.text, text))) continue;
-      if (line === null || line.owner !== peer || line.epoch !== epoch) {
+      if (line?.owner === peer && line.epoch === epoch) {
+        const before = known.find((written) => compareLines(written.line, line) === 0);
+        if (before === undefined) {
+          known.push({ line, text });
+          this.#endsOnce(line, row, rows);
+          this.#isAwake(peer, feedId);
+        } else if (!sameText(before.text, text)) {
+          this.#broken(`P2: ${peer} writes ${uid} anew in commit ${seq} of epoch ${epoch} of feed ${feedId}`);
+        }
+      } else if (!known.some((written) => sameText(written.text, text))) {
         this.#broken(`P2: ${peer} writes ${uid} in epoch ${epoch} of feed ${feedId}, which ${line?.owner} owns`);
-      } else if (known.some((written) => compareLines(written.line, line) === 0)) {
-        this.#broken(`P2: ${peer} writes commit ${seq} of epoch ${epoch} of feed ${feedId} again, with another ${uid}`);
-      } else {
-        known.push({ line, text });
-        this.#endsOnce(line, row, rows);
-        this.#isAwake(peer, feedId);
       }
     }
   }
