@@ -56,7 +56,11 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
     beyond: 'the oldest lines are dropped and counted, a longer line is cut',
   },
   { what: 'workflows inside workflows', limits: ['NESTING_LEVELS_MAX'], beyond: 'the task fails: `LIMIT_EXCEEDED`' },
-  { what: 'an expression', limits: ['EXPRESSION_TIMEOUT_MS', 'EXPRESSION_MEMORY_MB'], beyond: 'it fails: `EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`' },
+  {
+    what: 'an expression',
+    limits: ['EXPRESSION_TIMEOUT_MS', 'EXPRESSION_MEMORY_MB'],
+    beyond: 'it fails: `EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`',
+  },
   {
     what: 'calls that a client has under way at a peer, of its own and of other peers',
     limits: ['CALLS_IN_FLIGHT_MAX', 'INBOUND_CALLS_MAX'],
@@ -140,7 +144,7 @@ export async function limitsPage(): Promise<string> {
 }
 
 /** The exported numbers of a source, each with the comment right above it. */
-export async function limitsOf(file: string): Promise<Limit[]> {
+async function limitsOf(file: string): Promise<Limit[]> {
   const url = new URL(`../${file}`, import.meta.url);
   const values = (await import(url.href)) as Record<string, unknown>;
   const limits: Limit[] = [];
@@ -177,9 +181,12 @@ function inUnits(value: number, ...units: [size: number, name: string][]): strin
   return `${(value / size).toLocaleString('en-US')} ${name}`;
 }
 
+/** With its columns in line, as the formatter wants them. */
 function table(head: string[], rows: string[][]): string {
-  const lines = [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`);
-  return `${lines.join('\n')}\n`;
+  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((cells) => cells[column]!.length)));
+  const line = (cells: string[], fill = ' ') =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column]!, fill)).join(' | ')} |\n`;
+  return [line(head), line(['', '', ''], '-'), ...rows.map((cells) => line(cells))].join('');
 }
 
 if (import.meta.main) writeFileSync(LIMITS_PAGE, await limitsPage());

@@ -43,6 +43,8 @@ between peers. A call about a workflow, task or worker may be sent to any peer: 
 - Every answer has \`success: true\`. A failure is \`{ success: false, error: { code, message, retryable, details? } }\`, over
   MCP with \`isError: true\`. An input that does not fit is \`INVALID_INPUT\`, with \`details.problems: [{ path, message }]\`;
   an unknown field is such a problem. Something that no reachable peer knows is \`NOT_FOUND\`.
+- While the owner of a record cannot be reached, reads are answered from a copy and say how old that may be (\`stale_ms\`);
+  changes wait up to 15 s for the next owner, then cancels are kept for it (\`pending: true\`) and others refused.
 - Times are ISO 8601 UTC, durations end in \`_ms\`. A figure is measured or \`null\`.
 - With \`scope: "mesh"\` the connected peers are asked too; \`missing\` names those that did not answer.
 

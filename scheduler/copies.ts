@@ -5,11 +5,11 @@
  * 2. It is acknowledged after this peer's own fsync (P1).
  * 3. A commit is taken whole: what a page has of one that goes on in the next is kept back until it is complete.
  * 4. An owner whose line comes before the known one is refused (P2). A line that leaves the known history is followed
- *    only after what is here beyond the fork was handed over (P5).
+ *    only after what is here beyond the fork was handed over (P5); that is the caller's, and takes its time.
  */
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Probe } from './crash-points.ts';
-import { NoCopyError, StaleOwnerError } from './errors.ts';
+import { DivergedError, NoCopyError, StaleOwnerError } from './errors.ts';
 import type { Turn } from './journal.ts';
 import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq, members } from './lineage.ts';
@@ -39,8 +39,6 @@ export interface CopyHooks {
   isClaimed(feedId: string, peer: string): boolean;
   /** What this peer says of itself, for its own disk. */
   remember(work: (turn: Turn) => void): Promise<void>;
-  /** What is here beyond `fork` was written in a line that lost: brings it to the owner of the other one. */
-  handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
 }
 
 export class Copies {
@@ -143,7 +141,12 @@ export class Copies {
       const durable = head_seq > copy!.cursor ? this.keep(copy!, rows) : copy!.durable;
       return { durable, seq: copy!.cursor };
     }
-    if (order > 0 || head_seq > copy!.cursor) await this.catchUp(peer, feed_id);
+    if (order > 0 || head_seq > copy!.cursor) {
+      await this.catchUp(peer, feed_id).catch((error: unknown) => {
+        if (error instanceof DivergedError) this.hooks.onClaim(peer, feed_id);
+        throw error;
+      });
+    }
     const now = this.copies.get(feed_id);
     return { durable: now?.durable ?? Promise.resolve(), seq: now?.cursor ?? 0 };
   }
@@ -180,7 +183,7 @@ export class Copies {
 
   /**
    * Pulls from a peer until this copy is as far as that peer's. Called in the order of the feed (`inOrder`).
-   * @throws NoCopyError, StaleOwnerError, or why the peer cannot be asked
+   * @throws NoCopyError, StaleOwnerError, DivergedError, or why the peer cannot be asked
    */
   async catchUp(peer: string, feedId: string): Promise<Copy> {
     let copy = this.copies.get(feedId) ?? (await this.takeUp(feedId));
@@ -206,14 +209,24 @@ export class Copies {
     }
   }
 
-  private async pull(peer: string, feed_id: string, { seq, uid }: { seq: number; uid: string }): Promise<PullAnswer> {
-    const answer = await this.network.request(peer, 'pull', { feed_id, after: { seq, uid } }, REQUEST_DEADLINE_MS);
+  private async pull(
+    peer: string,
+    feed_id: string,
+    { seq, uid }: { seq: number; uid: string },
+    deadlineMs = REQUEST_DEADLINE_MS,
+  ): Promise<PullAnswer> {
+    const answer = await this.network.request(peer, 'pull', { feed_id, after: { seq, uid } }, deadlineMs);
     return pullAnswerSchema.parse(answer);
   }
 
   /** Asks a peer what it has of a feed, without taking it. Null: nothing. */
-  async ask(peer: string, feedId: string): Promise<{ feed: FeedRecord; head_seq: number; complete: boolean } | null> {
-    const { feed, head_seq, complete } = await this.pull(peer, feedId, { seq: Number.MAX_SAFE_INTEGER, uid: '' });
+  async ask(
+    peer: string,
+    feedId: string,
+    deadlineMs?: number,
+  ): Promise<{ feed: FeedRecord; head_seq: number; complete: boolean } | null> {
+    const end = { seq: Number.MAX_SAFE_INTEGER, uid: '' };
+    const { feed, head_seq, complete } = await this.pull(peer, feedId, end, deadlineMs);
     return feed === null ? null : { feed, head_seq, complete };
   }
 
@@ -239,7 +252,7 @@ export class Copies {
     const fork = forkSeq(mine.lines, theirs.lines);
     const pruned = cursor > 0 && cursor < theirs.pruned_to_seq;
     if (cursor <= fork && !pruned) return false;
-    if (cursor > fork) await this.hooks.handOver(mine, theirs, fork);
+    if (cursor > fork) throw new DivergedError(mine, theirs, fork);
     await this.forget(feed_id);
     return true;
   }

@@ -1,6 +1,7 @@
 /** One class per cause. Codes are stable; messages say what to do next. */
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Alias, Located } from './messages.ts';
+import type { FeedRecord } from './records.ts';
 
 export class ConflictError extends FlowmeshError {
   constructor(kind: string, id: string, where: string) {
@@ -179,6 +180,22 @@ export class TooManyIntentsError extends FlowmeshError {
       `this peer keeps ${value} calls for owners that are away already (INTENTS_MAX); nothing was done: try again when they are back`,
       { retryable: true, details: { limit: 'INTENTS_MAX', value } },
     );
+  }
+}
+
+/** What this peer has of a feed goes beyond where another line, which comes before its own, has left it (P2, P5). */
+export class DivergedError extends FlowmeshError {
+  readonly mine: FeedRecord;
+  readonly theirs: FeedRecord;
+  readonly fork: number;
+
+  constructor(mine: FeedRecord, theirs: FeedRecord, fork: number) {
+    super('DIVERGED', `what is here of feed ${mine.feed_id} beyond ${fork} is to be handed over first`, {
+      retryable: true,
+    });
+    this.mine = mine;
+    this.theirs = theirs;
+    this.fork = fork;
   }
 }
 

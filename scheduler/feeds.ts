@@ -12,10 +12,16 @@
 import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
-import { duplicatesOf, setAside } from './duplicates.ts';
-import { NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
+import { duplicatesOf, rootsOf } from './duplicates.ts';
+import { DivergedError, NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
-import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
+import {
+  BEATS_MISSED_MAX,
+  CUT_OFF_PATIENCE,
+  INQUIRY_DEADLINE_MS,
+  REQUEST_DEADLINE_MS,
+  START_WAIT_MS,
+} from './limits.ts';
 import { compareLines, currentLine, firstUnknownOwner, members, newFeed, withLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import { type Alias, type Located, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
@@ -43,6 +49,8 @@ interface FeedsParts {
   local(): Journal;
   makeOwned(feed: FeedRecord): OwnedFeed;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** Brings what is here beyond `fork` to the owner of `theirs`. */
+  handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
   /** Where records of these ids are at other peers, as far as they say so soon. */
   locate(items: Alias[]): Promise<(Located | null)[]>;
   /** Dials a peer, now and then. */
@@ -215,32 +223,36 @@ export class Feeds {
 
   // --- an owner that starts ------------------------------------------------------------------------------------------
 
-  /** Asks the members that are there and have not answered. */
+  /** Asks those that are there and have not answered; the members have to. */
   private ask(feedId: string): void {
     const answered = this.asking.get(feedId);
-    const feed = this.parts.copies.find(feedId)?.feed;
-    if (answered === undefined || feed == null || this.busy.has(feedId)) return;
+    if (answered === undefined || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
-      const followers = feed.followers.map(({ peer_id }) => peer_id);
-      await Promise.all(followers.map((follower) => this.askMember(feedId, follower, answered)));
-      const { clock } = this.parts;
+      const { clock, copies, directory } = this.parts;
+      // Not the members alone: this disk may be one from the past, and the set another one by now.
+      const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
+      await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
+      const followers = copies.find(feedId)?.feed?.followers ?? [];
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
-      const enough = followers.every((member) => answered.has(member)) || (waited && answered.size > 0);
+      const heard = followers.filter(({ peer_id }) => answered.has(peer_id));
+      const enough = heard.length === followers.length || (waited && heard.length > 0);
       if (enough && this.asking.has(feedId)) await this.goOn(feedId);
     });
   }
 
   /** P2: whoever is further, or owns it, is followed first. */
   private async askMember(feedId: string, member: string, answered: Set<string>): Promise<void> {
-    const { copies, directory, log } = this.parts;
-    if (answered.has(member) || directory.find(member)?.connected !== true) return;
+    const { copies, network, log } = this.parts;
+    if (answered.has(member)) return;
     try {
       const answer = await copies.ask(member, feedId);
       const mine = copies.find(feedId);
-      if (answer !== null && mine?.feed != null) {
+      if (answer !== null && mine?.feed != null && this.isHeir(mine.feed, answer.feed)) {
         const order = compareLines(currentLine(answer.feed), currentLine(mine.feed));
-        if (order > 0) return await this.follow(feedId, currentLine(answer.feed).owner);
-        if (order === 0 && answer.head_seq > mine.cursor) {
+        const { owner } = currentLine(answer.feed);
+        if (order > 0 && owner !== network.self) return await this.follow(feedId, owner);
+        // A later line of this peer's own: this disk is one from the past.
+        if (order > 0 || (order === 0 && answer.head_seq > mine.cursor)) {
           await copies.inOrder(feedId, () => copies.catchUp(member, feedId));
         }
       }
@@ -265,8 +277,7 @@ export class Feeds {
     await store.own(feedId, true); // after what was on its way to the disk
     const owned = makeOwned(withLine(feed!, network.self, cursor));
     const remembered = await readActive(store.reader, feedId, lookUp);
-    const duplicates = await duplicatesOf(remembered, (items) => this.parts.locate(items));
-    setAside(remembered, duplicates);
+    const duplicates = await duplicatesOf(rootsOf(remembered), (items) => this.parts.locate(items));
     copies.release(feedId);
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
@@ -322,6 +333,12 @@ export class Feeds {
     });
   }
 
+  /** P9: whether a member of the replica set went on with it, if anybody did. */
+  private isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
+    const heir = firstUnknownOwner(mine.lines, theirs.lines);
+    return heir === undefined || members(mine).has(heir);
+  }
+
   /** P9: a claim counts only from a member of the replica set. */
   private async mustGiveWay(peer: string, { feed_id, feed }: OwnedFeed): Promise<boolean> {
     const answer = await this.parts.copies.ask(peer, feed_id);
@@ -352,7 +369,14 @@ export class Feeds {
       if (feedId === this.mainId && !this.stopped) await this.makeMain();
     }
     await network.connect(owner, []);
-    await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
+    try {
+      await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
+    } catch (error) {
+      if (!(error instanceof DivergedError)) throw error;
+      // Not in the order of the feed: its new owner may want this peer to copy what is just handed over.
+      await this.parts.handOver(error.mine, error.theirs, error.fork);
+      await copies.inOrder(feedId, () => copies.forget(feedId));
+    }
   }
 
   /** Workers bring what they run of a feed to whoever owns it now. False when that is not known. */
@@ -441,24 +465,46 @@ export class Feeds {
   }
 
   private takeOver(feedId: string): void {
-    const { copies, network, log, probe, directory } = this.parts;
+    const { copies, log, probe } = this.parts;
     this.exclusively(feedId, () =>
       copies.inOrder(feedId, async () => {
         probe('takeover:before');
-        const known = copies.find(feedId)!.feed!;
-        for (const { peer_id } of known.followers) {
-          if (peer_id === network.self || directory.find(peer_id)?.connected !== true) continue;
+        for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {
           await copies.catchUp(peer_id, feedId).catch((error: unknown) => {
-            log.debug({ feed_id: feedId, peer_id, err: error }, 'a member has nothing that is further');
+            if (error instanceof DivergedError) throw error; // there is a line to follow, not to open one
+            log.debug({ feed_id: feedId, peer_id, err: error }, 'a copy that is further cannot be had');
           });
         }
         const copy = copies.find(feedId);
-        if (copy === undefined || !this.isMine(copy)) return;
+        if (copy === undefined || !(this.isOfOld(copy) || this.isMine(copy))) return;
         log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
         await this.own(feedId);
         probe('takeover:after');
       }),
     );
+  }
+
+  /** This peer had taken it over already, and its disk is one from the past: others have what it wrote since. */
+  private isOfOld({ feed }: Copy): boolean {
+    return feed !== null && currentLine(feed).owner === this.parts.network.self;
+  }
+
+  /** The peers that have more of a feed than this one: members of its replica set, or followers of a later line. */
+  private async furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
+    const { copies, directory, log } = this.parts;
+    const asked = [...directory.connected()].map(async ({ peer_id }) => {
+      const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
+      try {
+        const answer = await copies.ask(peer_id, feed_id, isMember ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS);
+        if (answer === null) return [];
+        const order = compareLines(currentLine(answer.feed), currentLine(feed!));
+        return order > 0 || (order === 0 && answer.head_seq > cursor) ? [peer_id] : [];
+      } catch (error) {
+        log.debug({ feed_id, peer_id, err: error }, 'a peer did not say what it has of a feed');
+        return [];
+      }
+    });
+    return (await Promise.all(asked)).flat();
   }
 
   // --- sleep ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import { jsonBytes } from '../dag/limits.ts';
 import { HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ARRIVING_BYTES_MAX, HAND_OVER_BYTES, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
+import { ARRIVING_BYTES_MAX, HAND_OVER_BYTES, HAND_OVERS_AT_ONCE, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias } from './messages.ts';
@@ -76,7 +76,12 @@ export class HandOver {
         throw new PeerUnreachableError(owner, error);
       });
     }
-    for (const root of roots) await this.sendRoot(owner, feed_id, currentLine(mine), root);
+    // Some at a time: each is answered when it is on as many disks as it wants to be.
+    const next = roots.values();
+    const inTurn = async () => {
+      for (const root of next) await this.sendRoot(owner, feed_id, currentLine(mine), root);
+    };
+    await Promise.all(Array.from({ length: HAND_OVERS_AT_ONCE }, inTurn));
   }
 
   private async sendRoot(owner: string, feed_id: string, line: Line, root_uid: string): Promise<void> {

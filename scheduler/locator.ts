@@ -192,6 +192,13 @@ export class Locator {
     return found;
   }
 
+  /** Where records are, as far as one peer itself knows. @throws why it does not answer */
+  async locateAt(peer: string, items: Alias[]): Promise<(Located | null)[]> {
+    const question = { items, hops: 0, asked: [] };
+    const answer = await this.network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
+    return locateAnswerSchema.parse(answer).found.slice(0, items.length);
+  }
+
   /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. */
   async locateSoon(items: Alias[]): Promise<(Located | null)[]> {
     const { promise: tooLate, resolve } = Promise.withResolvers<(Located | null)[]>();

@@ -6,7 +6,7 @@ import type { Probe } from './crash-points.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
-import type { Duplicate } from './duplicates.ts';
+import { type Duplicate, type Root, setAside } from './duplicates.ts';
 import { NotOwnerError } from './errors.ts';
 import { Journal, type Turn } from './journal.ts';
 import { currentLine } from './lineage.ts';
@@ -165,16 +165,24 @@ export class OwnedFeed {
     this.dependencies.doubt();
   }
 
-  /** The same was accepted by another peer, later: that one does it. */
-  giveWay(turn: Turn, { uid, peer_id }: Duplicate): void {
-    const error = {
-      code: 'SUPERSEDED',
-      message: `its owner was away before it had answered; peer ${peer_id} has accepted the same under the same id, and does it`,
-      retryable: false,
-    };
+  /**
+   * Another record keeps the id of this one. Does nothing when it has changed too much since that was decided.
+   * @param stored when it may have ended: as it was then
+   */
+  giveWay(turn: Turn, { uid, peer_id, same }: Duplicate, stored?: Root): void {
+    const message = `peer ${peer_id} has accepted the same under the same id, and does it`;
+    const error = { code: 'SUPERSEDED', message, retryable: false };
     const task = this.tasks.live.get(uid);
-    if (task !== undefined) this.tasks.giveUp(turn, task, error);
-    else this.runs.cancel(turn, this.runs.live.get(uid), error);
+    const run = this.runs.live.get(uid);
+    if (task !== undefined) {
+      this.tasks.setAside(turn, task);
+      if (same) this.tasks.giveUp(turn, task, error);
+    } else if (run !== undefined) {
+      this.runs.setAside(turn, run);
+      if (same) this.runs.cancel(turn, run, error);
+    } else if (stored !== undefined && isTerminal(stored.status)) {
+      turn.put(setAside(stored));
+    }
   }
 
   /** A record that has ended elsewhere is one of this feed now: whoever waits for it hears of it. */

@@ -13,6 +13,7 @@ import { WorkflowGraph } from '../dag/graph.ts';
 import { EXPAND_CHUNK_ITEMS, jsonBytes, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import type { Workflow } from '../dag/schema.ts';
+import { setAside } from './duplicates.ts';
 import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
@@ -271,6 +272,14 @@ export class Runs {
     const cancelled: string[] = [];
     for (const stepId of open) if (live.run.step(stepId).status === 'cancelled') cancelled.push(stepId);
     return cancelled;
+  }
+
+  /** Another record keeps its id. */
+  setAside(turn: Turn, live: LiveRun): void {
+    const { uid, workflow_id } = live.record;
+    if (this.uids.get(workflow_id) === uid) this.uids.delete(workflow_id);
+    this.change(turn, live, setAside(live.record));
+    this.uids.set(live.record.workflow_id, uid);
   }
 
   /** A workflow that this one waits for has ended. */

@@ -31,6 +31,7 @@ import { Copies } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import { Dependencies } from './dependencies.ts';
 import { Directory } from './directory.ts';
+import { Duplicates } from './duplicates.ts';
 import { durabilityNow } from './durability.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
 import { Feeds } from './feeds.ts';
@@ -42,6 +43,7 @@ import { Intents } from './intents.ts';
 import { Journal, type Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
+  COMPARED_BACK_MS,
   COPIES_DEFAULT,
   HISTORY_DAYS_DEFAULT,
   HISTORY_ROOTS_DEFAULT,
@@ -116,6 +118,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly handOver: HandOver;
   readonly locator: Locator;
   readonly dependencies: Dependencies;
+  private readonly duplicates: Duplicates;
   readonly beats: Beats;
   private readonly foreign: ForeignRecords;
   private readonly intents: Intents;
@@ -185,7 +188,6 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
         onClaim: (peer, feedId) => this.feeds.look(peer, feedId),
         isClaimed: (feedId, peer) => directory.isClaimed(feedId, peer),
         remember: (work) => this.local.turn(work),
-        handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
       },
     );
     const owning = { clock, random, network, store, evaluator, log, probe, directory };
@@ -196,6 +198,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       copies: this.copies,
       local: () => this.local,
       locate: (items) => this.locator.locateSoon(items),
+      handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
       reach: (peer) => this.beats.meet(peer, []),
       options: this.options,
       makeOwned: (feed) =>
@@ -222,6 +225,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       owned: () => this.feeds.owned.values(),
       local: () => this.local,
       options: this.options,
+    });
+    this.duplicates = new Duplicates({
+      ...{ clock, reader, log },
+      feeds: this.feeds,
+      locateAt: (peer, items) => this.locator.locateAt(peer, items),
     });
     this.beats = new Beats({
       ...{ clock, network, directory, log },
@@ -442,6 +450,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
     const entry = this.directory.entry(peer, this.clock.now());
+    this.compareIds(peer, entry.lost_at ?? this.clock.wall() - COMPARED_BACK_MS);
     entry.connected = true;
     entry.leaving = false;
     entry.heard_at = this.clock.now();
@@ -451,10 +460,19 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.dispatchSoon();
   }
 
+  /** A peer is here again: an id may have been accepted by both meanwhile. */
+  private compareIds(peer: string, since: number): void {
+    if (!this.ready) return;
+    this.duplicates.compare(peer, since).catch((error: unknown) => {
+      this.log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again when they meet anew');
+    });
+  }
+
   onDisconnected(peer: string): void {
     const entry = this.directory.find(peer);
     if (entry === undefined) return;
     entry.connected = false;
+    entry.lost_at = this.clock.wall();
     entry.found_by = 'connected';
     this.handOver.forget(peer);
     this.feeds.onDisconnected(peer);

@@ -11,6 +11,7 @@ import { type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { retryDelayMs } from '../dag/retry.ts';
 import type { Directory, LeaseEnd } from './directory.ts';
 import { DueTimes } from './due.ts';
+import { setAside } from './duplicates.ts';
 import { InvalidStateError } from './errors.ts';
 import { contentHash, isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
@@ -466,13 +467,22 @@ export class Tasks {
   cancel(turn: Turn, task: LiveTask, reason: string | undefined, force: boolean): boolean {
     const wasRunning = task.lease !== null;
     const message = reason === undefined ? 'cancelled by a client' : `cancelled: ${reason}`;
-    this.giveUp(turn, task, { code: 'CANCELLED', message, retryable: false }, force);
+    this.leases.callBack(turn, task, force, reason ?? 'cancelled');
+    this.finish(turn, task, { status: 'cancelled', error: { code: 'CANCELLED', message, retryable: false } });
     return wasRunning;
   }
 
+  /** Another record keeps its id. */
+  setAside(turn: Turn, task: LiveTask): void {
+    const { uid, task_id } = task.record;
+    if (this.uids.get(task_id) === uid) this.uids.delete(task_id);
+    this.change(turn, task, setAside(task.record));
+    this.uids.set(task.record.task_id, uid);
+  }
+
   /** It is not wanted any more. */
-  giveUp(turn: Turn, task: LiveTask, error: ErrorShape, force = false): void {
-    this.leases.callBack(turn, task, force, error.message);
+  giveUp(turn: Turn, task: LiveTask, error: ErrorShape): void {
+    this.leases.callBack(turn, task, false, error.message);
     this.finish(turn, task, { status: 'cancelled', error });
   }
 

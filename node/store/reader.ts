@@ -32,7 +32,8 @@ export function openSqliteReader(path: string): Reader & { close(): void } {
 const JSON_BRACKETS_BYTES = 2;
 const JSON_COMMA_BYTES = 1;
 
-const ENTRY = 'uid, kind, crc, data, feed_id, epoch, seq';
+const ENTRY = 'uid, crc, data, feed_id, seq';
+const PLACED_ENTRY = `${ENTRY}, kind, epoch`;
 const OWNED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 1)';
 const COPIED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 0)';
 const QUEUED = `FROM rows INDEXED BY active WHERE active = 1 AND ${OWNED} AND kind = 'task' AND status = 'queued'`;
@@ -41,15 +42,15 @@ const LISTED = `FROM rows INDEXED BY listed WHERE created_at IS NOT NULL AND ${O
 const NEWEST_FIRST = 'ORDER BY created_at DESC, uid DESC';
 const STATEMENTS = {
   get: `SELECT ${ENTRY} FROM rows WHERE uid = ? AND kind = ?`,
-  row: `SELECT ${ENTRY} FROM rows WHERE uid = ?`,
+  row: `SELECT ${PLACED_ENTRY} FROM rows WHERE uid = ?`,
   byAlias: `SELECT ${ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${OWNED}
     ${NEWEST_FIRST} LIMIT 1`,
-  copyByAlias: `SELECT ${ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${COPIED}
+  copyByAlias: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${COPIED}
     ${NEWEST_FIRST} LIMIT 1`,
   children: `SELECT ${ENTRY} FROM rows WHERE parent = ? AND kind = ? ORDER BY seq, uid LIMIT ${READ_ROWS_MAX + 1}`,
   active: `SELECT ${ENTRY} FROM rows INDEXED BY active WHERE active = 1 AND feed_id = ? AND kind = ?
     ORDER BY created_at, iif(created_at IS NULL, seq, 0), uid LIMIT ${READ_ROWS_MAX + 1}`,
-  changes: `SELECT ${ENTRY} FROM rows INDEXED BY by_seq WHERE feed_id = ? AND (seq, uid) > (?, ?)
+  changes: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_seq WHERE feed_id = ? AND (seq, uid) > (?, ?)
     ORDER BY seq, uid LIMIT ${READ_ROWS_MAX}`,
   oldest: `SELECT uid FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL AND feed_id = ? AND kind = ?
     AND created_at < ? ORDER BY created_at, uid LIMIT ?`,

@@ -16,6 +16,7 @@ const TAKEOVER_MS = 1_500;
 const SEED = Date.now() % 1_000_000;
 const PER_POINT = { workflows: 6, tasks: 12 };
 const ENDED_WITHIN_MS = 30_000;
+const TIMEOUT_MS = 120_000;
 /** Points that are reached at a quiet start, too: under load they come about this often. */
 const TIMES: Partial<Record<CrashPoint, number>> = {
   'commit:before': 8,
@@ -59,6 +60,7 @@ async function arm(peer: PeerProcess, point: CrashPoint): Promise<void> {
 
 it.for(CRASH_POINTS.map((point, place) => ({ point, place })))(
   'a peer ends at $point, and nothing is lost',
+  { timeout: TIMEOUT_MS },
   async ({ point, place }, { annotate }) => {
     const armed = armedFor(point);
     await Promise.all(armed.map((peer) => arm(peer, point)));
@@ -72,8 +74,10 @@ it.for(CRASH_POINTS.map((point, place) => ({ point, place })))(
     }
     await Promise.race(armed.map(({ ended }) => ended));
     const ended = armed.filter((peer) => !peer.isRunning);
-    await submitted;
+    // Another one that is armed would end at the point later.
+    await Promise.all(armed.map((peer) => peer.kill('SIGKILL')));
     await Promise.all(mesh.peers.filter((peer) => !peer.isRunning).map((peer) => peer.start()));
+    await submitted;
     await inParallel(all, all.length, (told) => awaitOutcome(client, told, deadline));
     await askEverywhere(mesh.peers, client, all, deadline);
 

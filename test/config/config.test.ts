@@ -10,7 +10,14 @@ import {
   resolveSettings,
   type Sources,
 } from '../../node/config.ts';
-import { BEAT_INTERVAL_MS, COPIES_DEFAULT, COPIES_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import {
+  BEAT_INTERVAL_MS,
+  COPIES_DEFAULT,
+  COPIES_MAX,
+  HISTORY_DAYS_DEFAULT,
+  HISTORY_ROOTS_DEFAULT,
+  TAKEOVER_MS,
+} from '../../scheduler/limits.ts';
 
 function settings(sources: Partial<Sources>) {
   return resolveSettings({ flags: {}, env: {}, file: undefined, cwd: '/work', ...sources });
@@ -88,6 +95,15 @@ describe('precedence', () => {
     expect(settings({ file: file({ copies: 3 }) }).copies).toBe(3);
     expect(settings({ file: file({ copies: 3 }), env: { FLOWMESH_COPIES: '4' } }).copies).toBe(4);
     expect(settings({ env: { FLOWMESH_COPIES: '4' }, flags: { copies: '1' } }).copies).toBe(1);
+  });
+
+  it('how much history is kept can be given in every place', () => {
+    expect(settings({})).toMatchObject({ history_days: HISTORY_DAYS_DEFAULT, history_max: HISTORY_ROOTS_DEFAULT });
+    const given = { file: file({ history_days: 7, history_max: 10 }), env: { FLOWMESH_HISTORY_DAYS: '0.5' } };
+    expect(settings(given)).toMatchObject({ history_days: 0.5, history_max: 10 });
+    expect(settings({ ...given, flags: { history_max: '0' } })).toMatchObject({ history_days: 0.5, history_max: 0 });
+    expect(problems({ flags: { history_days: '-1' } })).toContain('--history-days -1: ');
+    expect(problems({ env: { FLOWMESH_HISTORY_MAX: '1.5' } })).toContain('FLOWMESH_HISTORY_MAX=1.5: ');
   });
 
   it('relative paths belong to where they were written', () => {

@@ -109,20 +109,22 @@ describe('what has ended', () => {
 describe('what is open', () => {
   test('stays, and so does what it waits for and what it is a retry of', async () => {
     const scene = await keeping(AT_ONCE);
-    const [first, other] = await echoes(scene, 2);
-    const { task_id } = await scene.task('a', first!);
+    const { uid: first, task_id } = await scene.submit('a', task({ task_type: 'fn:talk' }));
+    await scene.ended('a', first);
+    const [other] = await echoes(scene, 1);
     const waits = await scene.submit('a', task({ task_type: 'echo', depends_on: [task_id], delay_ms: 5 * LOOKED_MS }));
     const asks = await scene.submitWorkflow('a', { name: 'w', steps: [{ step_id: 's', action: 'approve' }] });
     await scene.pass(2 * LOOKED_MS);
     expect(await status(scene, other!)).toBeUndefined();
-    expect(await status(scene, first!)).toBe('completed');
+    expect(await status(scene, first)).toBe('completed');
+    expect(await scene.peer('a').store.reader.parts(first, '', 9)).toEqual([`${first}/log`]);
     expect((await scene.workflow('a', asks.uid)).status).toBe('input_required');
     // What it waited for is looked up again when its owner starts again.
     await scene.restart('a');
     Object.assign(scene.scheduler('a').options, AT_ONCE);
     expect((await scene.ended('a', waits.uid)).status).toBe('completed');
     await scene.pass(2 * LOOKED_MS);
-    expect(await status(scene, first!)).toBeUndefined();
+    expect(await status(scene, first)).toBeUndefined();
   });
 });
 

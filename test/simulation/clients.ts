@@ -22,7 +22,7 @@ const PATIENCE_MS = 40_000;
 const TRIES_MAX = 12;
 const PERSON_EVERY_MS = 150;
 /** Errors that say that nothing was done and that another try may succeed. */
-const NOT_DONE = new Set(['CONNECTION_REFUSED', 'NOT_READY', 'PEER_STOPPED', 'DISK_FULL']);
+const NOT_DONE = new Set(['CONNECTION_REFUSED', 'NOT_READY', 'PEER_STOPPED']);
 
 export class Clients {
   readonly #mesh: SimulatedMesh;
@@ -33,9 +33,12 @@ export class Clients {
   /** Submits without an answer yet. */
   waiting = 0;
   readonly #known = { task: [] as string[], workflow: [] as string[] };
+  readonly #large: boolean;
   #pausing = true;
 
-  constructor(mesh: SimulatedMesh, oracle: Oracle) {
+  /** @param options.large some tasks have large payloads */
+  constructor(mesh: SimulatedMesh, oracle: Oracle, options: { large: boolean }) {
+    this.#large = options.large;
     this.#mesh = mesh;
     this.#oracle = oracle;
   }
@@ -44,7 +47,7 @@ export class Clients {
   async submit(kind: Work['kind'], piece: number): Promise<void> {
     const { random } = this.#mesh.world;
     const known = this.#known[kind];
-    const work = kind === 'task' ? someTask(random, piece, known) : someWorkflow(random, piece, known);
+    const work = kind === 'task' ? someTask(random, piece, known, this.#large) : someWorkflow(random, piece, known);
     this.waiting++;
     try {
       await this.#submitUntilAnswered(work);
@@ -110,6 +113,12 @@ export class Clients {
     const handle: Handle = { work, id: String(answer['retry_task_id']), repeated: false, cancel: 'no' };
     this.#oracle.accepted(handle, { copies: 1 });
     this.handles.push(handle);
+  }
+
+  /** Somebody removes what has failed or was cancelled at some peer. */
+  async clear(): Promise<void> {
+    const status_filter = this.#mesh.world.random.pick(['failed', 'cancelled', 'dead_letter']);
+    await this.#tryTo('queue_clear', { confirm: true, status_filter });
   }
 
   /** Somebody pauses a queue for a moment, and puts a task before the others. */

@@ -22,6 +22,10 @@ export const FAULT_KINDS = [
   'leave',
   'lost disk',
   'old disk',
+  /** No fault: feeds that take several pages. */
+  'large rows',
+  /** No fault: records are removed. */
+  'clear',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -37,7 +41,16 @@ export interface FaultPlan {
 }
 
 /** Kinds that take no peer from the others, not even for a while. */
-const HARMLESS: ReadonlySet<FaultKind> = new Set(['loss', 'delay', 'duplication', 'reordering', 'clocks', 'join']);
+const HARMLESS: ReadonlySet<FaultKind> = new Set([
+  'loss',
+  'delay',
+  'duplication',
+  'reordering',
+  'clocks',
+  'join',
+  'large rows',
+  'clear',
+]);
 
 /** Whether a peer, or a link to one, may be gone for a while in runs with this plan. */
 export function losesPeers({ kinds }: FaultPlan): boolean {

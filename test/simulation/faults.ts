@@ -17,6 +17,7 @@ export class Faults {
   readonly counts: FaultCounts = {};
   #joined = 0;
   readonly #gone = new Set<string>();
+  readonly #stopping = new Set<string>();
   #healed = false;
 
   constructor(mesh: SimulatedMesh, oracle: Oracle, plan: FaultPlan) {
@@ -106,8 +107,10 @@ export class Faults {
 
   #isAskedByNobody(name: string): boolean {
     const ofIt = new Set([name]);
-    for (const { peer_id, alive, scheduler } of this.#mesh.peers.values()) {
-      const asks = feedsOn(this.#mesh, peer_id).some(({ feed_id }) => !alive || !scheduler.feeds.owned.has(feed_id));
+    for (const { peer_id, alive, scheduler, disk } of this.#mesh.peers.values()) {
+      const isSteady = alive && disk.isSound && !this.#stopping.has(peer_id);
+      const owns = ({ feed_id }: FeedRecord) => scheduler.feeds.owned.has(feed_id);
+      const asks = !isSteady || !feedsOn(this.#mesh, peer_id).every(owns);
       if (asks && this.#counts(peer_id, ofIt)) return false;
     }
     return true;
@@ -157,8 +160,10 @@ export class Faults {
   /** Runs once a peer has stopped in peace, unless it has crashed meanwhile. */
   #afterStop(name: string, then: () => void): void {
     const peer = this.#mesh.peers.get(name)!;
+    this.#stopping.add(name);
     peer.clock.whenAwake(() => {
       void peer.scheduler.stop().then(() => {
+        this.#stopping.delete(name);
         if (this.#mesh.peers.get(name) === peer && peer.alive) then();
       });
     });

@@ -52,8 +52,8 @@ interface Awakening {
 
 /** A hold that no clock takes for a late timer, in ms: two beats on a slow clock, and some. */
 const LONG_HOLD_MS = 2_300;
-/** The slowest clock. */
-const RATE_MIN = 0.9;
+/** The fastest clock. */
+const RATE_MAX = 1.05;
 
 export class Histories {
   readonly #broken: (message: string) => void;
@@ -91,14 +91,26 @@ export class Histories {
         if (before === undefined) {
           known.push({ line, text });
           this.#endsOnce(line, row, rows);
+          this.#hasLost(peer, row, rows);
           this.#isAwake(peer, feedId);
-        } else if (!sameText(before.text, text)) {
+        } else if (!sameText(before.text, text) && this.#isKept(row, peer)) {
           this.#broken(`P2: ${peer} writes ${uid} anew in commit ${seq} of epoch ${epoch} of feed ${feedId}`);
         }
       } else if (!known.some((written) => sameText(written.text, text))) {
         this.#broken(`P2: ${peer} writes ${uid} in epoch ${epoch} of feed ${feedId}, which ${line?.owner} owns`);
       }
     }
+  }
+
+  /** Whether the commit of that number is on the disk of another peer; what nobody has never was. */
+  #isKept({ feed_id, epoch, seq }: Row, writer: string): boolean {
+    for (const [peer, { disk }] of this.#mesh!.peers) {
+      if (peer === writer) continue;
+      for (const row of disk.rows.values()) {
+        if (row.feed_id === feed_id && row.epoch === epoch && row.seq >= seq) return true;
+      }
+    }
+    return false;
   }
 
   /** P4, P5: a record has one end in a line; what another history puts in its place keeps it as superseded. */
@@ -110,6 +122,15 @@ export class Histories {
     if (end === undefined || isDeepStrictEqual(endOf(end), endOf(record))) return;
     if (commit.some((row) => keepsEnd(row.record, end.uid, endOf(end)))) return;
     this.#broken(`P5: ${record.kind} ${record.uid} was ${end.status} and became ${record.status}`);
+  }
+
+  /** P5: what has ended gives way to what has ended too, never to what goes on. */
+  #hasLost(peer: string, { record }: Row, commit: readonly Row[]): void {
+    if (record.kind !== 'superseded' || record.root_uid !== record.record.uid) return;
+    const row = commit.findLast(({ uid }) => uid === record.root_uid);
+    const root = (row ?? this.#mesh!.peers.get(peer)!.disk.rows.get(record.root_uid))?.record;
+    if (root === undefined || !isRoot(root) || isTerminal(root.status)) return;
+    this.#broken(`P5: ${root.kind} ${root.uid} had ended elsewhere, and gives way to one that is ${root.status}`);
   }
 
   // --- holds ---------------------------------------------------------------------------------------------------------
@@ -136,7 +157,7 @@ export class Histories {
     const awakening = this.#awakenings.get(peer);
     if (awakening === undefined) return;
     const { process, at, followers } = awakening;
-    if (peers.get(peer) !== process || world.now - at > START_WAIT_MS / RATE_MIN) {
+    if (peers.get(peer) !== process || world.now - at >= START_WAIT_MS / RATE_MAX) {
       this.#awakenings.delete(peer);
       return;
     }
@@ -233,9 +254,20 @@ export class Histories {
       const wanted = Math.min(COPIES_DEFAULT, peers.size);
       const copies = 1 + followers.filter(({ synced, peer_id }) => synced && peers.get(peer_id)?.alive).length;
       if (copies < wanted) this.#broken(`P1: feed ${feedId} of ${owner!.peer_id} is on ${copies} disks, not ${wanted}`);
+      this.#areEnded(owner!);
       for (const { peer_id, synced } of followers) {
         if (synced && peers.has(peer_id)) this.#areSame(feedId, owner!.peer_id, peer_id);
       }
+    }
+  }
+
+  /** What belongs to a workflow that has ended has ended with it. */
+  #areEnded({ disk, peer_id }: SimulatedPeer): void {
+    for (const { record } of disk.rows.values()) {
+      if (record.kind !== 'task' || record.workflow_uid === null || isTerminal(record.status)) continue;
+      const workflow = disk.rows.get(record.workflow_uid)?.record;
+      if (workflow !== undefined && isRoot(workflow) && !isTerminal(workflow.status)) continue;
+      this.#broken(`P5: task ${record.uid} at ${peer_id} is ${record.status}, and its workflow has ended`);
     }
   }
 

@@ -17,13 +17,19 @@ export interface Work {
 
 export const LOST_CODES: readonly string[] = ['WORKER_LOST', 'OWNER_LOST'];
 
-/** @param known ids of tasks that may be waited for */
-export function someTask(random: SeededRandom, piece: number, known: readonly string[]): Work {
+const PADDING_CHARS = 60_000;
+
+/**
+ * @param known ids of tasks that may be waited for
+ * @param isLarge a feed with some of them takes several pages
+ */
+export function someTask(random: SeededRandom, piece: number, known: readonly string[], isLarge: boolean): Work {
   const atMostOnce = random.chance(0.15);
   const failures = random.chance(0.15) ? 1 : 0;
   const triesAgain = random.chance(0.7);
   const ms = random.below(random.chance(0.1) ? 6_000 : 800);
-  const payload: JsonObject = { piece, ms, failures, once: atMostOnce };
+  const padding = isLarge && random.chance(0.7) ? 'x'.repeat(PADDING_CHARS) : '';
+  const payload: JsonObject = { piece, ms, failures, once: atMostOnce, padding };
   const depends_on = known.length > 0 && random.chance(0.15) ? [random.pick(known)] : [];
   const id = random.chance(0.7) ? `task-of-${piece}` : undefined;
   const fails = failures > 0 && (atMostOnce || !triesAgain);
@@ -52,10 +58,17 @@ export function someWorkflow(random: SeededRandom, piece: number, known: readonl
   const { value, expected, atMostOnce = false } = random.pick(SHAPES)(random, piece);
   const id = random.chance(0.7) ? `workflow-of-${piece}` : undefined;
   const dependencies = known.length > 0 && random.chance(0.1) ? [random.pick(known)] : [];
+  const copies: JsonObject = random.chance(0.1) ? { copies: 3 } : {};
   return {
     kind: 'workflow',
     id,
-    input: { ...(id !== undefined && { workflow_id: id }), ...value, priority: random.below(3), dependencies },
+    input: {
+      ...(id !== undefined && { workflow_id: id }),
+      ...value,
+      priority: random.below(3),
+      dependencies,
+      ...copies,
+    },
     expected,
     mayFail: dependencies.length > 0 ? ['DEPENDENCY_FAILED'] : [],
     atMostOnce,

@@ -89,7 +89,8 @@ export class SimulatedMesh {
   /** The process starts again, on what the disk has or on `store`. */
   async restart(peer_id: string, store?: MemoryStore): Promise<void> {
     const machine = this.#machines.get(peer_id);
-    if (machine === undefined || this.peers.get(peer_id)?.alive === true) return; // it is gone for good, or back already
+    const isBack = store === undefined && this.peers.get(peer_id)?.alive === true;
+    if (machine === undefined || isBack) return; // it is gone for good, or back already
     this.world.note(`restart ${peer_id}`);
     try {
       await this.#open(peer_id, machine, store);

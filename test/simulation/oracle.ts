@@ -40,6 +40,8 @@ export class Oracle implements MeshWatch {
   readonly #told: Told[] = [];
   /** By kind and id: what the peers answered after everything was over. */
   readonly #answers = new Map<string, { peer: string; end: End }>();
+  /** Uids of what was removed on request. */
+  readonly #cleared = new Set<string>();
   #losses = 0;
 
   constructor(options: { withoutFaults: boolean; broken: (message: string) => void }) {
@@ -83,6 +85,7 @@ export class Oracle implements MeshWatch {
     this.#histories.synced(peer, operation);
     if (operation.type !== 'commit') return;
     for (const { record } of operation.rows) {
+      if (record.kind === 'tombstone') this.#cleared.add(record.uid);
       if (!isRoot(record)) continue;
       entry(this.#uids, nameOf(record), () => new Set()).add(record.uid);
       if (isTerminal(record.status)) entry(this.#ends, record.uid, () => []).push(record);
@@ -171,16 +174,16 @@ export class Oracle implements MeshWatch {
   isSettled(handles: readonly Handle[]): boolean {
     return handles.every(({ work: { kind }, id }) => {
       const records = this.#recordsOf(kind, id);
-      return records.length > 0 && records.every(({ status }) => isTerminal(status));
+      return this.#isCleared(kind, id) || (records.length > 0 && records.every(({ status }) => isTerminal(status)));
     });
   }
 
   /** Results are right and the same on every disk, and nothing that was told has become untrue. */
   judge(handles: readonly Handle[]): void {
-    for (const handle of handles) this.#judgeOne(handle);
+    for (const handle of handles) if (!this.#isCleared(handle.work.kind, handle.id)) this.#judgeOne(handle);
     for (const { kind, id, uid, end } of this.#told) {
       if (end === null || this.#recordsOf(kind, id).some((record) => isDeepStrictEqual(endOf(record), end))) continue;
-      if (this.#histories.hasSuperseded(uid, end)) continue;
+      if (this.#isCleared(kind, id) || this.#histories.hasSuperseded(uid, end)) continue;
       this.#broken(`P5: ${kind} ${id} was told to be ${JSON.stringify(end)}, and nothing says so now`);
     }
     this.#histories.judge();
@@ -213,6 +216,7 @@ export class Oracle implements MeshWatch {
 
   /** P5: what a peer answered about a record after everything was over; or with which error. */
   answered({ work: { kind }, id }: Handle, peer: string, answer: JsonObject | FlowmeshError): void {
+    if (this.#isCleared(kind, id)) return;
     if (answer instanceof FlowmeshError) {
       this.#broken(`P5: ${peer} does not say what became of ${kind} ${id}: ${answer.code} ${answer.message}`);
       return;
@@ -223,6 +227,10 @@ export class Oracle implements MeshWatch {
     const first = entry(this.#answers, `${kind} ${id}`, () => ({ peer, end }));
     if (isDeepStrictEqual(first.end, end)) return;
     this.#broken(`P5: ${kind} ${id} is ${first.end.status} by ${first.peer}, ${end.status} by ${peer}`);
+  }
+
+  #isCleared(kind: Kind, id: string): boolean {
+    return this.#uidsOf(kind, id).some((uid) => this.#cleared.has(uid));
   }
 
   #uidsOf(kind: Kind, id: string): string[] {
@@ -239,7 +247,7 @@ export class Oracle implements MeshWatch {
     for (const uid of this.#uidsOf(kind, id)) {
       for (const { alive, disk, scheduler } of this.#mesh!.peers.values()) {
         const row = disk.rows.get(uid);
-        if (!alive || row === undefined || !isRoot(row.record)) continue;
+        if (!alive || row === undefined || !isRoot(row.record) || nameOf(row.record) !== `${kind} ${id}`) continue;
         if (scheduler.feeds.owned.has(row.feed_id)) records.push(row.record);
       }
     }

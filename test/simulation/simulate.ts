@@ -80,10 +80,11 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
   }
   await world.run(world.now + MEETING_MS);
-  const clients = new Clients(mesh, oracle);
+  const clients = new Clients(mesh, oracle, { large: plan.kinds.has('large rows') });
   const faults = new Faults(mesh, oracle, plan);
   faults.schedule(FAULTS_MS);
   scheduleClients(mesh, clients, options);
+  if (plan.kinds.has('clear')) scheduleClears(mesh, clients);
   await world.run(world.now + FAULTS_MS);
 
   faults.heal();
@@ -123,6 +124,14 @@ function scheduleClients({ world }: SimulatedMesh, clients: Clients, options: Si
   often(random.below(4), 100, SUBMITS_MS, () => clients.pause());
   often(30, 500, FAULTS_MS, () => clients.look());
   clients.attend();
+}
+
+const CLEARS_MAX = 12;
+
+function scheduleClears({ world }: SimulatedMesh, clients: Clients): void {
+  for (let count = 1 + world.random.below(CLEARS_MAX); count > 0; count--) {
+    world.at(world.random.between(1_000, FAULTS_MS), () => void clients.clear());
+  }
 }
 
 const ASKED_EVERYWHERE = 8;

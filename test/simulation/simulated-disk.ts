@@ -111,6 +111,11 @@ export class SimulatedDisk {
     this.#store = this.#storeOf(reader);
   }
 
+  /** Nothing is wrong with it, and nothing is about to be. */
+  get isSound(): boolean {
+    return !this.#isFull && this.#nextFailure === null && this.#unreported === null;
+  }
+
   failNext(how: SyncFailure): void {
     this.#nextFailure = how;
   }
