@@ -67,6 +67,8 @@ export class Feeds {
   private readonly asking = new Map<string, Set<string>>();
   /** Feeds that are just being taken over, followed or given up. */
   private readonly busy = new Set<string>();
+  /** Feeds whose replica set this process has kept since it was made, or since it took them over. */
+  private readonly kept = new Set<string>();
   private mainWaiters: (() => void)[] = [];
   private startedAt = 0;
   /** Monotonic: the connections of this peer are in doubt until then (P11). */
@@ -163,6 +165,7 @@ export class Feeds {
   forget(reason: unknown): void {
     for (const feed of this.owned.values()) feed.abandon(reason);
     this.owned.clear();
+    this.kept.clear();
     this.asking.clear();
     this.busy.clear();
     this.parts.copies.clear();
@@ -216,6 +219,7 @@ export class Feeds {
     this.owned.set(feedId, feed);
     await feed.takeUp({ tasks: [], workflows: [] }, () => {});
     this.mainId = feedId;
+    this.kept.add(feedId);
     feed.replicas.mend();
     this.tellMain();
     return feed;
@@ -333,19 +337,20 @@ export class Feeds {
     });
   }
 
-  /** P9: whether a member of the replica set went on with it, if anybody did. */
+  /**
+   * P9: whether a member of the replica set went on with it, if anybody did. Only a set that this process itself has
+   * kept says who is none: what was read from a disk may be from the past, and the set another one since.
+   */
   private isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
     const heir = firstUnknownOwner(mine.lines, theirs.lines);
-    return heir === undefined || members(mine).has(heir);
+    return heir === undefined || members(mine).has(heir) || !this.kept.has(mine.feed_id);
   }
 
-  /** P9: a claim counts only from a member of the replica set. */
   private async mustGiveWay(peer: string, { feed_id, feed }: OwnedFeed): Promise<boolean> {
     const answer = await this.parts.copies.ask(peer, feed_id);
     if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return false;
-    const heir = firstUnknownOwner(feed.lines, answer.feed.lines);
-    if (heir === undefined || members(feed).has(heir)) return true;
-    this.parts.log.warn({ feed_id, peer, heir }, 'a claim to a feed does not come from its replica set: it is refused');
+    if (this.isHeir(feed, answer.feed)) return true;
+    this.parts.log.warn({ feed_id, peer }, 'a claim to a feed does not come from its replica set: it is refused');
     return false;
   }
 
@@ -355,9 +360,12 @@ export class Feeds {
     const { feed_id } = owned;
     log.warn({ feed_id, owner: peer }, 'another peer has taken over a feed of this one');
     owned.abandon(new NotOwnerError(peer));
-    this.owned.delete(feed_id);
-    await store.own(feed_id, false); // after what was on its way to the disk
-    await copies.takeUp(feed_id);
+    // In the order of the feed: what its new owner brings must not be taken before it is known how far this disk is.
+    await copies.inOrder(feed_id, async () => {
+      this.owned.delete(feed_id);
+      await store.own(feed_id, false); // after what was on its way to the disk
+      await copies.takeUp(feed_id);
+    });
     if (feed_id === this.mainId && !this.stopped) await this.makeMain();
   }
 
@@ -479,6 +487,7 @@ export class Feeds {
         if (copy === undefined || !(this.isOfOld(copy) || this.isMine(copy))) return;
         log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
         await this.own(feedId);
+        this.kept.add(feedId);
         probe('takeover:after');
       }),
     );

@@ -49,6 +49,8 @@ export const PROGRESS_INTERVAL_MS = 250;
 export const ATTEMPT_HISTORY_MAX = 20;
 /** Attempts that ended because a worker was lost, before the task is a dead letter. */
 export const LOST_ATTEMPTS_MAX = 50;
+/** Leases that a peer remembers to have given back or ended. */
+export const LEASES_OVER_MAX = 10_000;
 /** Slots of one worker. */
 export const WORKER_SLOTS_MAX = 1_024;
 /** Registered workers of one peer. */

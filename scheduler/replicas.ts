@@ -52,6 +52,8 @@ export class Replicas implements Copier {
   private readonly hooks: ReplicaHooks;
   private readonly silentMs: number;
   private current: FeedRecord;
+  /** The version of the set that the last commit with one has. */
+  private written: number;
   private readonly followers = new Map<string, Follower>();
   private stopped = false;
 
@@ -66,6 +68,7 @@ export class Replicas implements Copier {
     this.directory = components.directory;
     this.log = components.log;
     this.current = feed;
+    this.written = feed.version;
     this.silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
     this.hooks = hooks;
     for (const { peer_id, synced } of feed.followers) {
@@ -119,6 +122,7 @@ export class Replicas implements Copier {
 
   /** The replica set of this commit is the one that is served from now on. */
   private membersChanged(feed: FeedRecord, seq: number): void {
+    this.written = feed.version;
     for (const { peer_id, synced } of feed.followers) {
       const follower = this.followers.get(peer_id);
       if (follower === undefined) {
@@ -234,6 +238,7 @@ export class Replicas implements Copier {
   mend(): void {
     if (this.stopped) return;
     this.landed();
+    if (this.written !== this.current.version) return; // what is known of the members is of the set before
     const wanted = this.hooks.wanted() - 1;
     const members = this.current.followers;
     const order = rendezvous(

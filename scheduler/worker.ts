@@ -11,11 +11,13 @@ import { type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts
 import type { Probe } from './crash-points.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
-import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import { LEASES_OVER_MAX, LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLINE_MS } from './limits.ts';
 import type { Lease, LeaseToken, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
 import type { Clock, Executors, Log, Network } from './ports.ts';
 import type { LogLine, WorkerRecord } from './records.ts';
+
+const OVER = 'it is over here already';
 
 export interface Refusal extends LeaseToken {
   reason: 'busy' | 'unable' | 'handed_back';
@@ -57,6 +59,8 @@ export class WorkerPool {
   private readonly workers = new Map<string, WorkerSlots>();
   private readonly attempts = new Map<string, Attempt>();
   private readonly kept: KeptResults;
+  /** Leases that were given back or have ended, the last ones. */
+  private readonly over = new Set<string>();
   /** By feed: who may own it next. */
   private readonly heirs = new Map<string, readonly string[]>();
   /** The process stops: no worker here takes anything any more. */
@@ -168,7 +172,7 @@ export class WorkerPool {
 
   /** Takes none of these now. */
   refuse(leases: readonly Lease[], message: string): Refusal[] {
-    return leases.map((lease) => ({ ...tokenOf(lease), reason: 'busy', message }));
+    return leases.map((lease) => this.giveBack(keyOf(lease), { ...tokenOf(lease), reason: 'busy', message }));
   }
 
   /**
@@ -181,11 +185,22 @@ export class WorkerPool {
     for (const lease of leases) {
       const key = keyOf(lease);
       if (this.attempts.has(key) || this.kept.has(key)) continue;
-      const refusal = this.refusalOf(lease);
+      const refusal = this.over.has(key) ? { reason: 'busy' as const, message: OVER } : this.refusalOf(lease);
       if (refusal === null) this.start(owner, lease);
-      else refused.push({ ...tokenOf(lease), ...refusal });
+      else refused.push({ ...tokenOf(lease), ...this.giveBack(key, refusal) });
     }
     return refused;
+  }
+
+  private giveBack<R>(key: string, refusal: R): R {
+    this.isOver(key);
+    return refusal;
+  }
+
+  /** P4: a lease that was given back, or has ended, is not begun when its message comes again. */
+  private isOver(key: string): void {
+    this.over.add(key);
+    if (this.over.size > LEASES_OVER_MAX) this.over.delete(this.over.keys().next().value!);
   }
 
   private refusalOf(lease: Lease): { reason: 'busy' | 'unable'; message: string } | null {
@@ -298,6 +313,7 @@ export class WorkerPool {
     attempt.cancelTimeout();
     attempt.cancelProgress?.();
     this.attempts.delete(keyOf(lease));
+    this.isOver(keyOf(lease));
     of.running.delete(attempt);
     // One that was quicker than its end is a result like any other.
     if (ending === 'hand_back' && error !== null) {

@@ -93,8 +93,9 @@ export class Histories {
           this.#endsOnce(line, row, rows);
           this.#hasLost(peer, row, rows);
           this.#isAwake(peer, feedId);
-        } else if (!sameText(before.text, text) && this.#isKept(row, peer)) {
-          this.#broken(`P2: ${peer} writes ${uid} anew in commit ${seq} of epoch ${epoch} of feed ${feedId}`);
+        } else if (!sameText(before.text, text)) {
+          if (this.#isKept(row, peer)) this.#broken(`P2: ${peer} writes ${uid} anew, commit ${seq} of feed ${feedId}`);
+          before.text = text;
         }
       } else if (!known.some((written) => sameText(written.text, text))) {
         this.#broken(`P2: ${peer} writes ${uid} in epoch ${epoch} of feed ${feedId}, which ${line?.owner} owns`);
@@ -162,7 +163,7 @@ export class Histories {
       return;
     }
     for (const follower of followers.get(feedId) ?? []) {
-      if (board.heardAt(follower, peer) > at || !process.network.connected().includes(follower)) continue;
+      if (board.heardAt(follower, peer) > at || process.network.connectedSince(follower) > at) continue;
       const sleptMs = (world.now - at).toFixed(1);
       this.#broken(`P11: ${peer} writes feed ${feedId} ${sleptMs} ms after a hold, and has not heard ${follower}`);
     }

@@ -20,7 +20,7 @@ const AWAKE: Process = { isHeld: false, whenAwake: (arrive) => arrive() };
 /** What one side sends over a connection. */
 interface Line {
   /** Of both directions: messages of a closed connection do not arrive. */
-  readonly connection: { open: boolean };
+  readonly connection: { open: boolean; readonly since: number };
   /** On their way, first sent first. */
   readonly messages: (() => void)[];
   /** When the last of them arrives. */
@@ -89,6 +89,11 @@ export class SimulatedNetwork implements Network {
 
   connected(): string[] {
     return [...this.#lines.keys()];
+  }
+
+  /** Simulated time; Infinity when there is no connection. */
+  connectedSince(peer: string): number {
+    return this.#lines.get(peer)?.connection.since ?? Number.POSITIVE_INFINITY;
   }
 
   async request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {
@@ -230,7 +235,7 @@ export class SimulatedNetwork implements Network {
       throw unreachable(peer, 'it cannot be dialled');
     }
     if (this.#lines.has(peer)) return; // the other side dialled too, and was first
-    const connection = { open: true };
+    const connection = { open: true, since: this.#world.now };
     for (const [network, to] of [
       [this, peer],
       [other, this.self],
