@@ -15,7 +15,7 @@ import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq, members } from './lineage.ts';
 import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from './messages.ts';
 import type { Clock, Network } from './ports.ts';
-import { type FeedRecord, LOCAL_FEED, type Row } from './records.ts';
+import { type FeedRecord, type Line, LOCAL_FEED, type Row } from './records.ts';
 import type { Writes } from './watched-store.ts';
 
 export interface Copy {
@@ -26,6 +26,8 @@ export interface Copy {
   cursor: number;
   /** The copy is of one moment once its cursor is here. */
   wholeFrom: number;
+  /** Monotonic: when its owner last said that it is, by a beat or a commit. */
+  claimedAt: number;
   /** Everything up to the cursor is on the disk. */
   durable: Promise<void>;
 }
@@ -77,7 +79,14 @@ export class Copies {
     const feed = (await reader.get('feed', feedUid(feedId))) ?? null;
     const whole = await reader.get('copy', `copy/${feedId}`);
     const cursor = this.store.feeds.get(feedId)?.seq ?? 0;
-    const copy: Copy = { feed_id: feedId, feed, cursor, wholeFrom: whole?.whole_from ?? 0, durable: Promise.resolve() };
+    const copy: Copy = {
+      feed_id: feedId,
+      feed,
+      cursor,
+      wholeFrom: whole?.whole_from ?? 0,
+      claimedAt: this.clock.now(),
+      durable: Promise.resolve(),
+    };
     this.copies.set(feedId, copy);
     return copy;
   }
@@ -110,9 +119,17 @@ export class Copies {
   async onPush(peer: string, push: Push): Promise<{ seq: number }> {
     const { durable, seq } = await this.inOrder(push.feed_id, () => this.take(peer, push));
     await durable;
+    this.claimed(push.feed_id, push.line);
     this.probe('ack:before');
     this.clock.defer(() => this.probe('ack:after'));
     return { seq };
+  }
+
+  /** The owner of a copy's line has shown that it still is. */
+  claimed(feedId: string, line: Line): void {
+    const copy = this.copies.get(feedId);
+    if (copy?.feed == null || compareLines(line, currentLine(copy.feed)) !== 0) return;
+    copy.claimedAt = this.clock.now();
   }
 
   /** P2, P9 */

@@ -322,6 +322,7 @@ export class Feeds {
   }
 
   onClaim(peer: string, feedId: string, line: Line): void {
+    this.parts.copies.claimed(feedId, line);
     const mine = this.owned.get(feedId)?.feed ?? this.parts.copies.find(feedId)?.feed;
     if (mine == null || compareLines(line, currentLine(mine)) <= 0) return;
     this.look(peer, feedId);
@@ -454,16 +455,18 @@ export class Feeds {
   }
 
   /** Whether it is for this peer to take a feed over now. */
-  private isMine({ feed_id, feed, cursor, wholeFrom }: Copy): boolean {
+  private isMine({ feed_id, feed, cursor, wholeFrom, claimedAt }: Copy): boolean {
     const { network, directory, clock, options } = this.parts;
     if (feed === null || cursor < wholeFrom || this.asking.has(feed_id)) return false;
     const { owner } = currentLine(feed);
     const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
     if (owner === network.self || !synced.includes(network.self)) return false;
     const now = clock.now();
-    const silence = this.silenceOf(owner);
+    // One that is there and does not say any more that it owns the feed has lost it, with its disk.
+    const isThere = directory.isThere(owner, now - this.silentMs);
+    const silence = isThere ? now - Math.max(claimedAt, this.startedAt) : this.silenceOf(owner);
     if (silence <= options.takeover_ms || now < this.cutOffUntil) return false;
-    if (directory.isHeardByOthers(owner, now - this.silentMs)) return false;
+    if (!isThere && directory.isHeardByOthers(owner, now - this.silentMs)) return false;
     // Those that come first in the order have their turn, one after the other.
     const order = rendezvous(feed_id, synced);
     const before = order

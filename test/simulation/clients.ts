@@ -24,6 +24,13 @@ const PERSON_EVERY_MS = 150;
 /** Errors that say that nothing was done and that another try may succeed. */
 const NOT_DONE = new Set(['CONNECTION_REFUSED', 'NOT_READY', 'PEER_STOPPED']);
 
+export interface ClientOptions {
+  /** Some tasks have large payloads. */
+  large: boolean;
+  /** What has ended badly is removed now and then, so nobody waits for what another has submitted. */
+  clears: boolean;
+}
+
 export class Clients {
   readonly #mesh: SimulatedMesh;
   readonly #oracle: Oracle;
@@ -33,12 +40,11 @@ export class Clients {
   /** Submits without an answer yet. */
   waiting = 0;
   readonly #known = { task: [] as string[], workflow: [] as string[] };
-  readonly #large: boolean;
+  readonly #options: ClientOptions;
   #pausing = true;
 
-  /** @param options.large some tasks have large payloads */
-  constructor(mesh: SimulatedMesh, oracle: Oracle, options: { large: boolean }) {
-    this.#large = options.large;
+  constructor(mesh: SimulatedMesh, oracle: Oracle, options: ClientOptions) {
+    this.#options = options;
     this.#mesh = mesh;
     this.#oracle = oracle;
   }
@@ -46,8 +52,9 @@ export class Clients {
   /** @param piece the number of this piece of work, of no other */
   async submit(kind: Work['kind'], piece: number): Promise<void> {
     const { random } = this.#mesh.world;
-    const known = this.#known[kind];
-    const work = kind === 'task' ? someTask(random, piece, known, this.#large) : someWorkflow(random, piece, known);
+    const known = this.#options.clears ? [] : this.#known[kind];
+    const work =
+      kind === 'task' ? someTask(random, piece, known, this.#options.large) : someWorkflow(random, piece, known);
     this.waiting++;
     try {
       await this.#submitUntilAnswered(work);

@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { JsonValue } from '../../dag/errors.ts';
-import { COPIES_DEFAULT, START_WAIT_MS } from '../../scheduler/limits.ts';
+import { COPIES_DEFAULT } from '../../scheduler/limits.ts';
 import { compareLines, currentLine, feedUid } from '../../scheduler/lineage.ts';
 import {
   type FeedRecord,
@@ -16,6 +16,7 @@ import {
   type TaskRecord,
   type WorkflowRecord,
 } from '../../scheduler/records.ts';
+import { Awakenings } from './awakenings.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { SimulatedPeer } from './simulated-peer.ts';
@@ -43,20 +44,9 @@ interface Written {
   text: string;
 }
 
-/** What a process owned when it went on after a hold, and the followers of it that it has to hear first (P11). */
-interface Awakening {
-  process: SimulatedPeer;
-  at: number;
-  followers: Map<string, string[]>;
-}
-
-/** A hold that no clock takes for a late timer, in ms: two beats on a slow clock, and some. */
-const LONG_HOLD_MS = 2_300;
-/** The fastest clock. */
-const RATE_MAX = 1.05;
-
 export class Histories {
   readonly #broken: (message: string) => void;
+  readonly #awakenings: Awakenings;
   #mesh: SimulatedMesh | null = null;
   /** By feed, epoch, seq and uid. */
   readonly #written = new Map<string, Written[]>();
@@ -64,14 +54,19 @@ export class Histories {
   readonly #ends = new Map<string, Root>();
   /** By uid: disks that have had it while they counted. */
   readonly #kept = new Map<string, Set<string>>();
-  readonly #awakenings = new Map<string, Awakening>();
 
   constructor(broken: (message: string) => void) {
     this.#broken = broken;
+    this.#awakenings = new Awakenings(broken);
   }
 
   watch(mesh: SimulatedMesh): void {
     this.#mesh = mesh;
+    this.#awakenings.watch(mesh);
+  }
+
+  held(peer: string, forMs: number): void {
+    this.#awakenings.held(peer, forMs);
   }
 
   // --- what processes write ------------------------------------------------------------------------------------------
@@ -92,7 +87,7 @@ export class Histories {
           known.push({ line, text });
           this.#endsOnce(line, row, rows);
           this.#hasLost(peer, row, rows);
-          this.#isAwake(peer, feedId);
+          this.#awakenings.writes(peer, feedId);
         } else if (!sameText(before.text, text)) {
           if (this.#isKept(row, peer)) this.#broken(`P2: ${peer} writes ${uid} anew, commit ${seq} of feed ${feedId}`);
           before.text = text;
@@ -132,41 +127,6 @@ export class Histories {
     const root = (row ?? this.#mesh!.peers.get(peer)!.disk.rows.get(record.root_uid))?.record;
     if (root === undefined || !isRoot(root) || isTerminal(root.status)) return;
     this.#broken(`P5: ${root.kind} ${root.uid} had ended elsewhere, and gives way to one that is ${root.status}`);
-  }
-
-  // --- holds ---------------------------------------------------------------------------------------------------------
-
-  held(peer: string, forMs: number): void {
-    const mesh = this.#mesh!;
-    const process = mesh.peers.get(peer)!;
-    if (forMs < LONG_HOLD_MS) return;
-    mesh.world.at(forMs, () => {
-      const followers = new Map<string, string[]>();
-      for (const [feedId, { feed }] of process.scheduler.feeds.owned) {
-        followers.set(
-          feedId,
-          feed.followers.map(({ peer_id }) => peer_id),
-        );
-      }
-      this.#awakenings.set(peer, { process, at: mesh.world.now, followers });
-    });
-  }
-
-  /** P11: nothing is written before the replica set was heard, or had its time. */
-  #isAwake(peer: string, feedId: string): void {
-    const { world, board, peers } = this.#mesh!;
-    const awakening = this.#awakenings.get(peer);
-    if (awakening === undefined) return;
-    const { process, at, followers } = awakening;
-    if (peers.get(peer) !== process || world.now - at >= START_WAIT_MS / RATE_MAX) {
-      this.#awakenings.delete(peer);
-      return;
-    }
-    for (const follower of followers.get(feedId) ?? []) {
-      if (board.heardAt(follower, peer) > at || process.network.connectedSince(follower) > at) continue;
-      const sleptMs = (world.now - at).toFixed(1);
-      this.#broken(`P11: ${peer} writes feed ${feedId} ${sleptMs} ms after a hold, and has not heard ${follower}`);
-    }
   }
 
   // --- what is on the disks ------------------------------------------------------------------------------------------
