@@ -7,7 +7,6 @@
  */
 import { join } from 'node:path';
 import type { JsonObject } from '../dag/errors.ts';
-import { configSchema } from '../node/config.ts';
 import { nowNs } from './probes.ts';
 import type { PeerFigures } from './throughput-figures.ts';
 import { ThroughputPeer } from './throughput-peer.ts';

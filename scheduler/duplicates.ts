@@ -85,6 +85,7 @@ export async function duplicatesOf(roots: readonly Root[], locate: Locate): Prom
 
 /** P5: one that has ended stays; else the one that was accepted later, whose answer the client has. */
 function givesWay(mine: Root, uid: string, status: string): boolean {
+  if (uid === mine.uid) return false; // the same one, in another history of its feed
   const [ended, otherEnded] = [isTerminal(mine.status), isTerminal(status)];
   return ended === otherEnded ? uid > mine.uid : otherEnded; // uids begin with the time
 }

@@ -294,7 +294,6 @@ export type CacheRecord = z.infer<typeof cacheRecordSchema>;
 export type FeedRecord = z.infer<typeof feedRecordSchema>;
 export type IntentRecord = z.infer<typeof intentRecordSchema>;
 export type SupersededRecord = z.infer<typeof supersededRecordSchema>;
-export type PlainRecord = z.infer<typeof plainRecordSchema>;
 export type FlowRecord = z.infer<typeof recordSchema>;
 export type RecordKind = FlowRecord['kind'];
 

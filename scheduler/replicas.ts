@@ -111,9 +111,12 @@ export class Replicas implements Copier {
   // --- commits -------------------------------------------------------------------------------------------------------
 
   ship({ seq, rows }: { seq: number; rows: Row[] }): void {
+    const before = [...this.followers];
     const followers = rows.find(({ record }) => record.kind === 'feed');
     if (followers?.record.kind === 'feed') this.membersChanged(followers.record, seq);
-    for (const [peer, follower] of this.followers) {
+    // One that is none any more hears it, too, and keeps nothing.
+    const left = before.filter(([peer]) => !this.followers.has(peer));
+    for (const [peer, follower] of [...this.followers, ...left]) {
       if (follower.behind || this.directory.find(peer)?.connected !== true) follower.behind = true;
       else if (follower.inFlight >= PUSHES_IN_FLIGHT_MAX) follower.behind = true;
       else this.push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });

@@ -11,7 +11,13 @@ import { type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts
 import type { Probe } from './crash-points.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
-import { LEASES_OVER_MAX, LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import {
+  LEASES_OVER_MAX,
+  LOG_LINE_CHARS_MAX,
+  LOG_LINES_MAX,
+  PROGRESS_INTERVAL_MS,
+  REQUEST_DEADLINE_MS,
+} from './limits.ts';
 import type { Lease, LeaseToken, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
 import type { Clock, Executors, Log, Network } from './ports.ts';

@@ -16,6 +16,8 @@ export interface Mutation {
   promise: string;
   /** Faults without which it is hardly missed. */
   favoured?: readonly FaultKind[];
+  /** The seed to begin with, where the first ones do not find it. Default 1. */
+  from?: number;
 }
 
 export const MUTATIONS: readonly Mutation[] = [
