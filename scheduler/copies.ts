@@ -187,7 +187,13 @@ export class Copies {
     const { self } = this.network;
     if (feed.followers.some(({ peer_id }) => peer_id === self) || currentLine(feed).owner === self) return done;
     // The set is served by others now: what nobody asks for is not kept.
-    return done.then(() => this.forget(copy.feed_id));
+    // In the order of the feed: what makes this peer a follower again must not be taken for more of this copy.
+    const forgotten = this.inOrder(feed.feed_id, async () => {
+      await done;
+      if (this.copies.get(feed.feed_id) === copy) await this.forget(feed.feed_id);
+    });
+    forgotten.catch(() => {}); // the disk failed: everything is read anew
+    return done;
   }
 
   /** Nothing of the feed is kept any more. */
@@ -208,6 +214,7 @@ export class Copies {
     for (;;) {
       const last = tail.at(-1);
       const answer = await this.pull(peer, feedId, last ?? { seq: copy.cursor + 1, uid: '' });
+      if (this.copies.get(feedId) !== copy) throw new NoCopyError(feedId, this.network.self, 'it was read anew');
       const { feed } = answer;
       if (feed === null) throw new NoCopyError(feedId, peer, 'it has nothing of it');
       if (!answer.complete) throw new NoCopyError(feedId, peer, 'it is still being made there');

@@ -236,11 +236,11 @@ export class Feeds {
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
-      const followers = copies.find(feedId)?.feed?.followers ?? [];
+      const feed = copies.find(feedId)?.feed;
+      if (feed == null || this.asking.get(feedId) !== answered) return; // the store was read anew meanwhile
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
-      const heard = followers.filter(({ peer_id }) => answered.has(peer_id));
-      const enough = heard.length === followers.length || (waited && heard.length > 0);
-      if (enough && this.asking.has(feedId)) await this.goOn(feedId);
+      const heard = feed.followers.filter(({ peer_id }) => answered.has(peer_id));
+      if (heard.length === feed.followers.length || (waited && heard.length > 0)) await this.goOn(feedId);
     });
   }
 

@@ -77,6 +77,10 @@ export function questionOf({ kind, id }: Job): [tool: string, input: JsonObject]
     : ['task_result', { task_id: id, include_output: false }];
 }
 
+export function statusOf({ kind, id }: Job): [tool: string, input: JsonObject] {
+  return kind === 'workflow' ? ['workflow_status', { workflow_id: id }] : ['task_status', { task_id: id }];
+}
+
 /** What a terminal answer says, without what is no part of the outcome; undefined while it is not terminal. */
 export function outcomeOf(answer: JsonObject): string | undefined {
   const { status, result = null } = answer;

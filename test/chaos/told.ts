@@ -1,13 +1,15 @@
 /** What clients are told of their jobs: when they are accepted, when they have ended, and by every peer at the end. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { JsonObject } from '../../dag/errors.ts';
 import { inParallel } from '../harness/in-parallel.ts';
 import type { PeerProcess } from '../harness/processes.ts';
 import type { RoamingClient } from './client.ts';
-import { type Job, outcomeOf, questionOf, submitOf } from './load.ts';
+import { type Job, outcomeOf, questionOf, statusOf, submitOf } from './load.ts';
 
 /** Questions under way at once, each to all peers. */
 const QUESTIONS_AT_ONCE = 8;
 const ASK_AGAIN_MS = 250;
+const STATUS_WAIT_MS = 10_000;
 /** For each job, however late it is asked for: a call may fail because the machine is busy. */
 const QUESTIONS_MIN = 3;
 
@@ -26,10 +28,12 @@ export interface Told {
   failure?: string;
   /** At the end by each peer, by index; undefined: it tells of no end. */
   everywhere: (string | undefined)[];
+  /** Other outcomes, which the mesh itself shows as those of a side that lost after a partition (P5). */
+  superseded: string[];
 }
 
 export function toldNothing(job: Job): Told {
-  return { job, tries: 0, everywhere: [] };
+  return { job, tries: 0, everywhere: [], superseded: [] };
 }
 
 /**
@@ -69,7 +73,8 @@ export interface Settled {
 }
 
 /**
- * Asks every peer for every job until all give the same outcome. Jobs whose clients were told last come first.
+ * Asks every peer for every job until all give the same outcome, and where that is not the one a client was told, what
+ * became of the other. Jobs whose clients were told last come first.
  *
  * @param deadline by `performance.now()`: then what was said last counts, but not before QUESTIONS_MIN times
  */
@@ -92,8 +97,15 @@ export async function askEverywhere(
       await delay(ASK_AGAIN_MS);
     }
     settled.at = performance.now();
+    if (new Set([told.outcome, ...told.everywhere]).size > 1) told.superseded = await supersededOf(client, told.job);
   });
   return settled;
+}
+
+async function supersededOf(client: RoamingClient, job: Job): Promise<string[]> {
+  const { answer } = await client.anywhere(...statusOf(job), performance.now() + STATUS_WAIT_MS);
+  const { superseded = [] } = answer as unknown as { superseded?: JsonObject[] };
+  return superseded.map(outcomeOf).filter((outcome) => outcome !== undefined);
 }
 
 async function outcomeAt(client: RoamingClient, peer: PeerProcess, job: Job): Promise<string | undefined> {

@@ -10,7 +10,7 @@ export interface Verdict {
   lost: number;
   /** With an end at some peers only. */
   unsettled: number;
-  /** Jobs whose outcome changed after a client was told it, or differs between peers. */
+  /** Jobs whose outcome changed after a client was told it, or differs between peers, and nothing tells of the other. */
   committed_twice: number;
   /** Among the tasks marked `at_most_once`. */
   started_twice: number;
@@ -23,7 +23,7 @@ export interface Verdict {
   run_twice: number;
   /** Jobs whose submit was sent again, to another peer. */
   submitted_again: number;
-  /** Jobs that a peer told of as given up for another record of their id: allowed while two sides were apart (P5). */
+  /** Jobs with an outcome or a record that the mesh shows as given up for another one: allowed after a partition (P5). */
   superseded: number;
 }
 
@@ -46,7 +46,7 @@ const CHECKS: Record<(typeof MUST_BE_ZERO)[number], Check> = {
     return hasEnd(told) && without.length > 0 ? `has no end at peers ${without.join(', ')}` : undefined;
   },
   committed_twice(told, runs) {
-    const outcomes = outcomesOf(told).filter((outcome) => !isSuperseded(outcome));
+    const outcomes = standingOf(told);
     if (outcomes.length < 2) return undefined;
     const uids = new Set(told.job.keys.flatMap((key) => (runs.get(key) ?? []).map(({ uid }) => uid)));
     return `ended as ${outcomes.map(shortened).join(' and as ')}; records: ${[...uids].join(', ')}`;
@@ -56,9 +56,7 @@ const CHECKS: Record<(typeof MUST_BE_ZERO)[number], Check> = {
     return job.once && starts > 1 ? `was started ${starts} times` : undefined;
   },
   wrong_results(told) {
-    const faults = outcomesOf(told)
-      .filter((outcome) => !isSuperseded(outcome))
-      .map((outcome) => faultOf(told.job, outcome));
+    const faults = standingOf(told).map((outcome) => faultOf(told.job, outcome));
     return faults.find((fault) => fault !== undefined);
   },
   unanswered: ({ failure }) => failure,
@@ -83,7 +81,7 @@ export function judge(all: readonly Told[], runs: Map<string, Run[]>): Verdict {
     broken,
     run_twice: [...runs.values()].filter((starts) => starts.length > 1).length,
     submitted_again: all.filter(({ tries }) => tries > 1).length,
-    superseded: all.filter((told) => outcomesOf(told).some(isSuperseded)).length,
+    superseded: all.filter((told) => standingOf(told).length < outcomesOf(told).length).length,
   };
 }
 
@@ -93,6 +91,10 @@ function hasEnd({ everywhere }: Told): boolean {
 
 function outcomesOf({ outcome, everywhere }: Told): string[] {
   return [...new Set([outcome, ...everywhere].filter((each) => each !== undefined))];
+}
+
+function standingOf(told: Told): string[] {
+  return outcomesOf(told).filter((outcome) => !isSuperseded(outcome) && !told.superseded.includes(outcome));
 }
 
 function isSuperseded(outcome: string): boolean {

@@ -32,8 +32,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a follower's fsync before it acknowledges",
     file: 'scheduler/copies.ts',
-    find: "await durable;\n    this.probe('ack:before');",
-    replace: "durable.catch(() => {});\n    this.probe('ack:before');",
+    find: 'await durable;\n    this.claimed(push.feed_id, push.line);',
+    replace: 'durable.catch(() => {});\n    this.claimed(push.feed_id, push.line);',
     promise: 'P1',
     favoured: ['slow peer'],
   },
@@ -52,6 +52,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'const cut = rows.length;',
     promise: 'P1',
     favoured: ['large rows', 'lost disk'],
+    from: 28,
   },
   {
     name: 'a copy counts only when it may be used',
@@ -68,6 +69,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
     favoured: ['lost disk', 'old disk', 'crash'],
+    from: 40,
   },
   {
     name: 'an owner that comes before is refused',
@@ -76,6 +78,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'const order = known === null ? 1 : Math.max(compareLines(line, known), 0);',
     promise: 'P2',
     favoured: ['hold', 'cut'],
+    from: 158,
   },
   {
     name: 'an owner that starts asks its replica set',
@@ -100,6 +103,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'if (!current && !this.isUsable(task, result)) return;',
     promise: 'P3',
     favoured: ['hold', 'cut'],
+    from: 34,
   },
   {
     name: 'worker keeps its result until acknowledged',
@@ -124,6 +128,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "if (record.at_most_once && this.feed.feed_id === '') {",
     promise: 'P4',
     favoured: ['hold', 'cut'],
+    from: 141,
   },
   {
     name: 'copies hear of what was removed',
@@ -149,6 +154,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: '',
     promise: 'P5',
     favoured: ['hold', 'cut'],
+    from: 86,
   },
 ];
 

@@ -23,7 +23,7 @@ interface Told {
   end: End | null;
   /** On how many disks, as was said. */
   copies: number;
-  /** How many disks had been lost by then. */
+  /** How many disks had been lost when the record was first on one. */
   losses: number;
 }
 
@@ -43,6 +43,8 @@ export class Oracle implements MeshWatch {
   /** Uids of what was removed on request. */
   readonly #cleared = new Set<string>();
   #losses = 0;
+  /** By uid: how many disks had been lost when it was first on one. */
+  readonly #lossesBefore = new Map<string, number>();
 
   constructor(options: { withoutFaults: boolean; broken: (message: string) => void }) {
     this.#withoutFaults = options.withoutFaults;
@@ -88,6 +90,7 @@ export class Oracle implements MeshWatch {
       if (record.kind === 'tombstone') this.#cleared.add(record.uid);
       if (!isRoot(record)) continue;
       entry(this.#uids, nameOf(record), () => new Set()).add(record.uid);
+      entry(this.#lossesBefore, record.uid, () => this.#losses);
       if (isTerminal(record.status)) entry(this.#ends, record.uid, () => []).push(record);
       if (record.kind === 'task') this.#isAsItWas(record);
     }
@@ -101,7 +104,7 @@ export class Oracle implements MeshWatch {
     const uid = uids[0] ?? '';
     const disks = this.#histories.copiesOf(uid);
     if (disks < copies) this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies and is on ${disks} disks`);
-    this.#told.push({ kind, id, uid, end: null, copies, losses: this.#losses });
+    this.#told.push({ kind, id, uid, end: null, copies, losses: this.#lossesBefore.get(uid) ?? 0 });
   }
 
   /** P1: an end that is confirmed is on a disk. */
