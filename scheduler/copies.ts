@@ -12,7 +12,7 @@ import type { Probe } from './crash-points.ts';
 import { DivergedError, NoCopyError, StaleOwnerError } from './errors.ts';
 import type { Turn } from './journal.ts';
 import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
-import { compareLines, currentLine, feedUid, firstUnknownOwner, forkSeq, members } from './lineage.ts';
+import { compareLines, currentLine, feedUid, forkSeq, isHeir } from './lineage.ts';
 import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from './messages.ts';
 import type { Clock, Network } from './ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type Row } from './records.ts';
@@ -286,10 +286,9 @@ export class Copies {
    * claim of a stranger counts when the owner that it does know does not say any more that it is the owner.
    */
   private mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
-    const heir = firstUnknownOwner(mine.lines, theirs.lines);
-    if (heir === undefined || members(mine).has(heir)) return;
-    if (!this.hooks.isClaimed(mine.feed_id, currentLine(mine).owner)) return;
-    throw new NoCopyError(mine.feed_id, heir, 'it is no member of the replica set, so its claim does not count');
+    if (isHeir(mine, theirs) || !this.hooks.isClaimed(mine.feed_id, currentLine(mine).owner)) return;
+    const { owner } = currentLine(theirs);
+    throw new NoCopyError(mine.feed_id, owner, 'it is no member of the replica set, so its claim does not count');
   }
 
   private async keepPage(copy: Copy, rows: Row[], headSeq: number): Promise<void> {

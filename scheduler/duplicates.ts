@@ -43,6 +43,7 @@ export class Duplicates {
   /** Two peers have met: ids that this one has accepted since then are looked for at the other. */
   async compare(peer: string, sinceWall: number): Promise<void> {
     const { feeds, log } = this.parts;
+    await feeds.whenAwake();
     const duplicates = await duplicatesOf(await this.acceptedSince(isoTime(Math.max(sinceWall, 0))), (items) =>
       this.parts.locateAt(peer, items),
     );

@@ -22,7 +22,7 @@ import {
   REQUEST_DEADLINE_MS,
   START_WAIT_MS,
 } from './limits.ts';
-import { compareLines, currentLine, firstUnknownOwner, members, newFeed, withLine } from './lineage.ts';
+import { compareLines, currentLine, isHeir, newFeed, withLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import { type Alias, type Located, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
@@ -67,8 +67,10 @@ export class Feeds {
   private readonly asking = new Map<string, Set<string>>();
   /** Feeds that are just being taken over, followed or given up. */
   private readonly busy = new Set<string>();
-  /** Feeds whose replica set this process has kept since it was made, or since it took them over. */
-  private readonly kept = new Set<string>();
+  /** Questions after a sleep that are not answered. */
+  private readonly waking = new Set<Promise<void>>();
+  /** Feeds that this process has made: it knows everybody who was ever in their replica sets. */
+  private readonly made = new Set<string>();
   private mainWaiters: (() => void)[] = [];
   private startedAt = 0;
   /** Monotonic: the connections of this peer are in doubt until then (P11). */
@@ -165,7 +167,7 @@ export class Feeds {
   forget(reason: unknown): void {
     for (const feed of this.owned.values()) feed.abandon(reason);
     this.owned.clear();
-    this.kept.clear();
+    this.made.clear();
     this.asking.clear();
     this.busy.clear();
     this.parts.copies.clear();
@@ -219,7 +221,7 @@ export class Feeds {
     this.owned.set(feedId, feed);
     await feed.takeUp({ tasks: [], workflows: [] }, () => {});
     this.mainId = feedId;
-    this.kept.add(feedId);
+    this.made.add(feedId);
     feed.replicas.mend();
     this.tellMain();
     return feed;
@@ -339,12 +341,11 @@ export class Feeds {
   }
 
   /**
-   * P9: whether a member of the replica set went on with it, if anybody did. Only a set that this process itself has
-   * kept says who is none: what was read from a disk may be from the past, and the set another one since.
+   * P9: whether a member of the replica set went on with it, if anybody did. Only of a feed that this process itself
+   * has made it is known who is none: what was read from a disk may be from the past, and the set another one since.
    */
   private isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
-    const heir = firstUnknownOwner(mine.lines, theirs.lines);
-    return heir === undefined || members(mine).has(heir) || !this.kept.has(mine.feed_id);
+    return isHeir(mine, theirs) || !this.made.has(mine.feed_id);
   }
 
   private async mustGiveWay(peer: string, { feed_id, feed }: OwnedFeed): Promise<boolean> {
@@ -490,7 +491,6 @@ export class Feeds {
         if (copy === undefined || !(this.isOfOld(copy) || this.isMine(copy))) return;
         log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
         await this.own(feedId);
-        this.kept.add(feedId);
         probe('takeover:after');
       }),
     );
@@ -528,8 +528,17 @@ export class Feeds {
     for (const feed of this.owned.values()) {
       if (feed.feed.followers.length === 0) continue;
       feed.journal.freeze();
-      void this.askAfterSleep(feed).finally(() => feed.journal.thaw());
+      const asked = this.askAfterSleep(feed).finally(() => {
+        feed.journal.thaw();
+        this.waking.delete(asked);
+      });
+      this.waking.add(asked);
     }
+  }
+
+  /** Resolves when it is known again which feeds are this peer's: at once, but for a moment after a sleep. */
+  async whenAwake(): Promise<void> {
+    await Promise.all(this.waking);
   }
 
   private async askAfterSleep(owned: OwnedFeed): Promise<void> {

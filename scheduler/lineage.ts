@@ -81,7 +81,12 @@ export function members({ followers, former, lines }: FeedRecord): Set<string> {
   return new Set([...followers.map(({ peer_id }) => peer_id), ...former, ...lines.map(({ owner }) => owner)]);
 }
 
-/** The first owner in `theirs` that went on where `mine` did not: it has to be one that `mine` knows. */
-export function firstUnknownOwner(mine: readonly Line[], theirs: readonly Line[]): string | undefined {
-  return theirs.find((line) => !mine.some((known) => compareLines(known, line) === 0))?.owner;
+/**
+ * P9: whether what went on in `theirs` where `mine` did not is the doing of a member of the replica set. One of several
+ * owners is enough: the set may have changed since this history was left.
+ */
+export function isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
+  const unknown = theirs.lines.filter((line) => !mine.lines.some((known) => compareLines(known, line) === 0));
+  const known = members(mine);
+  return unknown.length === 0 || unknown.some(({ owner }) => known.has(owner));
 }

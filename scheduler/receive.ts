@@ -60,6 +60,7 @@ export async function receive(
   const { directory, clock } = to;
   const entry = directory.entry(peer, clock.now());
   entry.requests_served++;
+  to.beats.noticeSleep();
   switch (method) {
     case 'hello':
       directory.heard(peer, read(peerStateSchema, method, params), null, clock.now());
@@ -140,6 +141,7 @@ export async function receive(
       return { holders: to.locator.answerReserve(peer, read(reserveRequestSchema, method, params).items) };
     case 'locate': {
       const { items, hops, asked } = read(locateRequestSchema, method, params);
+      await to.feeds.whenAwake(); // P11: others give way to what is here
       return await to.locator.answerLocate(peer, items, hops, asked);
     }
     case 'call': {

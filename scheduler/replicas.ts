@@ -55,6 +55,8 @@ export class Replicas implements Copier {
   /** The version of the set that the last commit with one has. */
   private written: number;
   private readonly followers = new Map<string, Follower>();
+  /** Members until the commit `seq`, that have not heard of it. */
+  private readonly leaving = new Map<string, { follower: Follower; seq: number }>();
   private stopped = false;
 
   constructor(
@@ -111,12 +113,9 @@ export class Replicas implements Copier {
   // --- commits -------------------------------------------------------------------------------------------------------
 
   ship({ seq, rows }: { seq: number; rows: Row[] }): void {
-    const before = [...this.followers];
     const followers = rows.find(({ record }) => record.kind === 'feed');
     if (followers?.record.kind === 'feed') this.membersChanged(followers.record, seq);
-    // One that is none any more hears it, too, and keeps nothing.
-    const left = before.filter(([peer]) => !this.followers.has(peer));
-    for (const [peer, follower] of [...this.followers, ...left]) {
+    for (const [peer, follower] of this.followers) {
       if (follower.behind || this.directory.find(peer)?.connected !== true) follower.behind = true;
       else if (follower.inFlight >= PUSHES_IN_FLIGHT_MAX) follower.behind = true;
       else this.push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });
@@ -135,8 +134,20 @@ export class Replicas implements Copier {
         follower.syncedAt = seq;
       }
     }
-    for (const peer of this.followers.keys()) {
-      if (!feed.followers.some(({ peer_id }) => peer_id === peer)) this.followers.delete(peer);
+    for (const [peer, follower] of this.followers) {
+      if (feed.followers.some(({ peer_id }) => peer_id === peer)) continue;
+      this.followers.delete(peer);
+      this.leaving.set(peer, { follower, seq });
+    }
+    for (const { peer_id } of feed.followers) this.leaving.delete(peer_id);
+  }
+
+  /** Those that are no members any more hear it once the others have all that they have: then they keep nothing. */
+  private sayGoodbye(): void {
+    for (const [peer, { follower, seq }] of this.leaving) {
+      if (this.copiesOf(seq) < this.hooks.wanted()) continue;
+      this.leaving.delete(peer);
+      this.nudge(peer, follower);
     }
   }
 
@@ -174,6 +185,7 @@ export class Replicas implements Copier {
     follower.acked = Math.max(follower.acked, seq);
     if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
     if (follower.syncedAt === null && follower.acked >= follower.joinedAt && !follower.behind) this.sync(peer);
+    this.sayGoodbye();
     this.hooks.onCopied();
   }
 

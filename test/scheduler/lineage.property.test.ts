@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LINES_MAX } from '../../scheduler/limits.ts';
-import { compareLines, currentLine, firstUnknownOwner, forkSeq, newFeed, withLine } from '../../scheduler/lineage.ts';
+import { compareLines, currentLine, forkSeq, isHeir, newFeed, withLine } from '../../scheduler/lineage.ts';
 import type { FeedRecord, Line } from '../../scheduler/records.ts';
 
 const RUNS = 2_000;
@@ -158,15 +158,19 @@ describe('the order of lines (P2)', () => {
 });
 
 describe('the heir of a fork', () => {
-  test('is the first owner that went on where this side did not', () => {
+  test('is one that this side knows among those that went on where it did not (P9)', () => {
     const mine = History.of('a');
     mine.write(3);
     const theirs = mine.upTo(2);
-    expect(firstUnknownOwner(mine.lines, theirs.lines)).toBeUndefined();
+    const recordOf = (lines: readonly Line[], follower: string): FeedRecord => {
+      return { ...newFeed('feed', 'a'), lines: [...lines], followers: [{ peer_id: follower, synced: true }] };
+    };
+    expect(isHeir(recordOf(mine.lines, 'x'), recordOf(theirs.lines, 'x'))).toBe(true);
     theirs.goOn('b');
     theirs.goOn('c');
     mine.goOn('a');
-    expect(firstUnknownOwner(mine.lines, theirs.lines)).toBe('b');
+    const heirOf = (follower: string) => isHeir(recordOf(mine.lines, follower), recordOf(theirs.lines, 'x'));
+    expect(['b', 'c', 'x'].map(heirOf)).toEqual([true, true, false]);
   });
 
   test('who was a follower is none any more, and a feed that had another owner says so', () => {

@@ -167,6 +167,17 @@ export class Histories {
     return this.#kept.get(uid)?.size ?? 0;
   }
 
+  /** The last epoch, on any disk, of the feed that has a record. */
+  epochOf(uid: string): number {
+    let last = 0;
+    for (const [peer, { disk }] of this.#mesh!.peers) {
+      const row = disk.rows.get(uid);
+      const feed = row === undefined ? undefined : this.#feedOn(peer, row.feed_id);
+      if (feed !== undefined) last = Math.max(last, currentLine(feed).epoch);
+    }
+    return last;
+  }
+
   /** Whether a disk's copy of a feed is one that counts: its peer owns the feed, or may take it over. */
   counts(peer: string, feedId: string): boolean {
     const feed = this.#feedOn(peer, feedId);

@@ -25,6 +25,8 @@ interface Told {
   copies: number;
   /** How many disks had been lost when the record was first on one. */
   losses: number;
+  /** In which line of its feed. Whoever follows another line makes its copy anew. */
+  epoch: number;
 }
 
 export class Oracle implements MeshWatch {
@@ -104,7 +106,15 @@ export class Oracle implements MeshWatch {
     const uid = uids[0] ?? '';
     const disks = this.#histories.copiesOf(uid);
     if (disks < copies) this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies and is on ${disks} disks`);
-    this.#told.push({ kind, id, uid, end: null, copies, losses: this.#lossesBefore.get(uid) ?? 0 });
+    this.#told.push({
+      kind,
+      id,
+      uid,
+      end: null,
+      copies,
+      losses: this.#lossesBefore.get(uid) ?? 0,
+      epoch: this.#histories.epochOf(uid),
+    });
   }
 
   /** P1: an end that is confirmed is on a disk. */
@@ -124,7 +134,7 @@ export class Oracle implements MeshWatch {
   }
 
   #tellEnd(kind: Kind, id: string, end: Root): void {
-    this.#told.push({ kind, id, uid: end.uid, end: endOf(end), copies: 1, losses: this.#losses });
+    this.#told.push({ kind, id, uid: end.uid, end: endOf(end), copies: 1, losses: this.#losses, epoch: 0 });
   }
 
   /** A submit that was given up. */
@@ -147,7 +157,10 @@ export class Oracle implements MeshWatch {
    */
   mayLose(peer: string): boolean {
     const alone = this.#told.filter((told) => this.#isAloneOn(peer, told));
-    const broken = alone.find(({ copies, losses }) => copies > 1 && losses === this.#losses);
+    const broken = alone.find(
+      ({ uid, copies, losses, epoch }) =>
+        copies > 1 && losses === this.#losses && epoch === this.#histories.epochOf(uid),
+    );
     if (broken !== undefined) {
       const { kind, id, copies } = broken;
       this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies, and ${peer} alone has one that counts`);

@@ -166,8 +166,9 @@ export class SimulatedClock implements Clock {
     return this.#heldUntil > this.#world.now;
   }
 
-  /** Runs what reaches the process from outside: now, or when it goes on after a hold. */
+  /** Runs what reaches the process from outside: now, when it goes on after a hold, or never once it is gone. */
   whenAwake(arrive: () => void): void {
+    if (!this.#alive) return;
     if (this.isHeld || this.#waiting.length > 0) this.#waiting.push(arrive);
     else arrive();
   }

@@ -1,7 +1,9 @@
 /** `task_status`: where a task is, and why there. */
 import { z } from 'zod';
+import type { Reader } from '../../scheduler/ports.ts';
 import {
   errorSchema,
+  lineSchema,
   placementSchema,
   type TaskRecord,
   taskRecordSchema,
@@ -19,6 +21,14 @@ const metricsOut = z.object({
   failures: countOut.describe('Attempts in which the action itself failed.'),
   retries_left: countOut,
   attempt_history: taskRecordSchema.shape.attempts.describe('Failed attempts, newest last.'),
+});
+
+const supersededOut = z.object({
+  status: taskStatusSchema,
+  output: z.json(),
+  error: errorSchema.nullable(),
+  line: lineSchema.describe('Who owned it there (`owner`), and since which takeover (`epoch`).'),
+  superseded_at: z.string().describe('When the sides met again, ISO 8601 UTC.'),
 });
 
 export const taskStatus = defineReadTool({
@@ -55,6 +65,12 @@ export const taskStatus = defineReadTool({
     workflow_id: z.string().nullable().describe('The workflow whose step it is.'),
     step_id: z.string().nullable(),
     retry_of: z.string().nullable().describe('The task that task_retry made it from.'),
+    superseded: z
+      .array(supersededOut)
+      .optional()
+      .describe(
+        'How it ended on the other side of a partition, where that was another end than this one. This one counts.',
+      ),
     stale_ms: staleOut,
     placement: placementSchema
       .nullable()
@@ -73,9 +89,10 @@ export const taskStatus = defineReadTool({
   async handler({ task_id, include_logs, include_metrics }, { reader, clock, owner, isCopy, record }) {
     const task = await record('task', task_id);
     if (task === undefined) return undefined;
-    const [queue_position, logs] = await Promise.all([
+    const [queue_position, logs, superseded] = await Promise.all([
       task.status === 'queued' && !isCopy ? reader.queuePosition(task) : null,
       include_logs ? logsOf(reader, task.uid) : {},
+      readSuperseded(reader, task),
     ]);
     return {
       task_id,
@@ -99,11 +116,23 @@ export const taskStatus = defineReadTool({
       step_id: task.step_id,
       retry_of: task.retry_of,
       placement: task.placement,
+      ...(superseded.length > 0 && { superseded }),
       ...logs,
       ...(include_metrics && { metrics: measure(task, clock.wall()) }),
     };
   },
 });
+
+async function readSuperseded(reader: Reader, task: TaskRecord): Promise<z.infer<typeof supersededOut>[]> {
+  // Nothing of another side is kept with a task that has not ended.
+  if (task.ended_at === null) return [];
+  const others = await reader.children('superseded', /^[^/]+/.exec(task.uid)![0]);
+  return others.flatMap(({ record, line, superseded_at }) => {
+    if (record.kind !== 'task' || record.uid !== task.uid) return [];
+    const { status, output, error } = record;
+    return [{ status, output, error, line, superseded_at }];
+  });
+}
 
 function measure(task: TaskRecord, nowMs: number): z.infer<typeof metricsOut> {
   const running = task.status === 'running' && task.started_at !== null;
