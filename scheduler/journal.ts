@@ -2,7 +2,7 @@
  * The turns of one feed and their commits.
  *
  * 1. A turn is a synchronous change of the scheduler's memory. It says which rows it changed and which effects follow.
- * 2. All turns of one event-loop turn are one commit: one `seq`, one fsync, one frame to each follower.
+ * 2. All turns of one event-loop turn are one commit: one `seq`, one fsync, then one frame to each follower.
  * 3. Effects are released in the order of their turns, when their rows are on as many disks as their records want, and
  *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because what it answers
  *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects learn how many there are.
@@ -233,13 +233,13 @@ export class Journal implements Turn {
       rows.push({ uid: record.uid, feed_id, epoch, seq: batch.seq, record, text: JSON.stringify(record) });
       if (record.kind === 'tombstone') this.lastTombstone = batch.seq;
     }
-    // Side by side: whoever takes the feed over asks every disk, so one that is ahead of the owner's does no harm.
-    this.copier.ship({ seq: batch.seq, rows });
     this.store.commit(rows).then(
       () => {
         if (this.committing !== batch) return; // refused meanwhile
         this.probe('commit:after');
         this.committing = null;
+        // Not before: what this disk has refused, and its client was told so, must not come back from another one.
+        this.copier.ship({ seq: batch.seq, rows });
         this.copier.landed();
         this.hold(batch);
         this.schedule(); // not at once: this peer may have slept meanwhile (P11)

@@ -165,29 +165,6 @@ describe('an owner that starts again', () => {
     );
   });
 
-  test('first fetches what only its follower has', async () => {
-    const scene = new Scene();
-    const disk = new HeldDisk();
-    await scene.run(scene.mesh.start('a', { store: disk }));
-    await scene.mesh.start('b');
-    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
-    const feedId = scene.feed('a').feed_id;
-    disk.hold();
-    void scene.scheduler('a').submitTask(quietTask());
-    await scene.pass(500);
-    const ahead = scene.peer('b').store.feeds.get(feedId)!.seq;
-    scene.peer('a').clock.kill();
-    scene.peer('a').network.kill();
-    const kept = disk.crash(0);
-    expect(kept.feeds.get(feedId)!.seq).toBeLessThan(ahead);
-    disk.release();
-    await scene.run(scene.mesh.restart('a', kept));
-    await scene.ownsAgain('a');
-    expect(scene.feed('a').feed_id).toBe(feedId);
-    expect(currentLine(scene.feed('a').feed).base_seq).toBe(ahead);
-    expect(scene.feed('a').tasks.live.size).toBe(1);
-  });
-
   test('follows who has taken it over meanwhile, and has a new feed for new work (P2)', async () => {
     const { scene, feedId } = await meshWith(['a', 'b']);
     const disk = scene.mesh.kill('a');

@@ -27,6 +27,8 @@ const NOT_DONE = new Set(['CONNECTION_REFUSED', 'NOT_READY', 'PEER_STOPPED']);
 export interface ClientOptions {
   /** Some tasks have large payloads. */
   large: boolean;
+  /** How often, from 0 to 1, a workflow wants to be on three disks. */
+  triple: number;
   /** What has ended badly is removed now and then, so nobody waits for what another has submitted. */
   clears: boolean;
 }
@@ -54,7 +56,9 @@ export class Clients {
     const { random } = this.#mesh.world;
     const known = this.#options.clears ? [] : this.#known[kind];
     const work =
-      kind === 'task' ? someTask(random, piece, known, this.#options.large) : someWorkflow(random, piece, known);
+      kind === 'task'
+        ? someTask(random, piece, known, this.#options.large)
+        : someWorkflow(random, piece, known, this.#options.triple);
     this.waiting++;
     try {
       await this.#submitUntilAnswered(work);

@@ -24,6 +24,8 @@ export const FAULT_KINDS = [
   'old disk',
   /** No fault: feeds that take several pages. */
   'large rows',
+  /** No fault: most workflows want to be on three disks. */
+  'three copies',
   /** No fault: records are removed. */
   'clear',
 ] as const;
@@ -49,6 +51,7 @@ const HARMLESS: ReadonlySet<FaultKind> = new Set([
   'clocks',
   'join',
   'large rows',
+  'three copies',
   'clear',
 ]);
 

@@ -116,7 +116,8 @@ export class Histories {
     const end = this.#ends.get(key);
     if (isTerminal(record.status)) this.#ends.set(key, record);
     if (end === undefined || isDeepStrictEqual(endOf(end), endOf(record))) return;
-    if (commit.some((row) => keepsEnd(row.record, end.uid, endOf(end)))) return;
+    const isReplaced = (other: FlowRecord) => keepsEnd(other, end.uid, endOf(end)) || endsWith(other, record);
+    if (commit.some((row) => isReplaced(row.record))) return;
     this.#broken(`P5: ${record.kind} ${record.uid} was ${end.status} and became ${record.status}`);
   }
 
@@ -270,6 +271,12 @@ function isMember(feed: FeedRecord, peer: string): boolean {
 function keepsEnd(record: FlowRecord, uid: string, end: End): boolean {
   if (record.kind !== 'superseded' || record.record.uid !== uid || !isRoot(record.record)) return false;
   return isDeepStrictEqual(endOf(record.record), end);
+}
+
+/** The workflow of a task, which ends in the same commit: it is taken as a whole from another history. */
+function endsWith(workflow: FlowRecord, task: Root): boolean {
+  if (workflow.kind !== 'workflow' || task.kind !== 'task') return false;
+  return workflow.uid === task.workflow_uid && isTerminal(workflow.status);
 }
 
 function textOf({ text, record }: Row): string {

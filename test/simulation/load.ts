@@ -53,12 +53,15 @@ export function someTask(random: SeededRandom, piece: number, known: readonly st
   };
 }
 
-/** @param known ids of workflows that may be waited for */
-export function someWorkflow(random: SeededRandom, piece: number, known: readonly string[]): Work {
+/**
+ * @param known ids of workflows that may be waited for
+ * @param triple how often, from 0 to 1, it wants to be on three disks
+ */
+export function someWorkflow(random: SeededRandom, piece: number, known: readonly string[], triple: number): Work {
   const { value, expected, atMostOnce = false } = random.pick(SHAPES)(random, piece);
   const id = random.chance(0.7) ? `workflow-of-${piece}` : undefined;
   const dependencies = known.length > 0 && random.chance(0.1) ? [random.pick(known)] : [];
-  const copies: JsonObject = random.chance(0.1) ? { copies: 3 } : {};
+  const copies: JsonObject = random.chance(triple) ? { copies: 3 } : {};
   return {
     kind: 'workflow',
     id,

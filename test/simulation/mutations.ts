@@ -52,7 +52,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'const cut = rows.length;',
     promise: 'P1',
     favoured: ['large rows', 'lost disk'],
-    from: 28,
+    from: 24,
   },
   {
     name: 'a copy counts only when it may be used',
@@ -68,8 +68,8 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {',
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
-    favoured: ['lost disk', 'old disk', 'crash'],
-    from: 40,
+    favoured: ['three copies', 'lost disk', 'slow peer', 'mute'],
+    from: 200,
   },
   {
     name: 'an owner that comes before is refused',
@@ -78,7 +78,6 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'const order = known === null ? 1 : Math.max(compareLines(line, known), 0);',
     promise: 'P2',
     favoured: ['hold', 'cut'],
-    from: 158,
   },
   {
     name: 'an owner that starts asks its replica set',
@@ -103,7 +102,6 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'if (!current && !this.isUsable(task, result)) return;',
     promise: 'P3',
     favoured: ['hold', 'cut'],
-    from: 34,
   },
   {
     name: 'worker keeps its result until acknowledged',
@@ -128,7 +126,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "if (record.at_most_once && this.feed.feed_id === '') {",
     promise: 'P4',
     favoured: ['hold', 'cut'],
-    from: 141,
+    from: 115,
   },
   {
     name: 'copies hear of what was removed',
@@ -142,8 +140,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'nothing is written after a sleep before the others were heard',
     file: 'scheduler/feeds.ts',
-    find: 'feed.journal.freeze();\n      void this.askAfterSleep(feed).finally(() => feed.journal.thaw());',
-    replace: 'void this.askAfterSleep(feed);',
+    find: 'feed.journal.freeze();',
+    replace: '',
     promise: 'P11',
     favoured: ['hold'],
   },
@@ -154,7 +152,6 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: '',
     promise: 'P5',
     favoured: ['hold', 'cut'],
-    from: 86,
   },
 ];
 

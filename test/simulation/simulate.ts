@@ -80,7 +80,11 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
   }
   await world.run(world.now + MEETING_MS);
-  const clients = new Clients(mesh, oracle, { large: plan.kinds.has('large rows'), clears: plan.kinds.has('clear') });
+  const clients = new Clients(mesh, oracle, {
+    large: plan.kinds.has('large rows'),
+    triple: plan.kinds.has('three copies') ? 0.8 : 0.1,
+    clears: plan.kinds.has('clear'),
+  });
   const faults = new Faults(mesh, oracle, plan);
   faults.schedule(FAULTS_MS);
   scheduleClients(mesh, clients, options);
