@@ -3,6 +3,8 @@ import { runSeeds } from './run-seeds.ts';
 import { simulate } from './simulate.ts';
 
 const SEEDS = 300;
+/** Any will do; these are not those of the mutations. */
+const FROM = 200_000;
 const LIMIT_MS = 300_000;
 
 test(
@@ -10,7 +12,7 @@ test(
   async () => {
     const broken: string[] = [];
     const struck = new Set<string>();
-    await runSeeds({ from: 1, count: SEEDS, stopAtFailure: false, mutation: undefined, favoured: [] }, (result) => {
+    await runSeeds({ from: FROM, count: SEEDS, stopAtFailure: false, mutation: undefined, favoured: [] }, (result) => {
       for (const kind of Object.keys(result.faults)) struck.add(kind);
       if (result.failures.length > 0)
         broken.push(`npm run simulate -- --seed ${result.seed}    # ${result.failures[0]}`);
