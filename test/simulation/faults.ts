@@ -4,6 +4,7 @@ import type { FeedRecord } from '../../scheduler/records.ts';
 import { FAVOUR, type FaultKind, type FaultPlan } from './fault-plan.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { Oracle } from './oracle.ts';
+import type { DiskImage } from './simulated-disk.ts';
 import type { SeededRandom } from './world.ts';
 
 /** How often each kind struck. */
@@ -101,8 +102,8 @@ export class Faults {
    * Whether an owner counts on one of these peers to hear, after a restart, whose its feed is: while it has no answer
    * it only reads it, for ever if all that could answer are gone.
    */
-  #counts(owner: string, on: ReadonlySet<string>): boolean {
-    return feedsOn(this.#mesh, owner).some((feed) => feed.followers.some(({ peer_id }) => on.has(peer_id)));
+  #counts(owner: string, on: ReadonlySet<string>, disk = this.#mesh.peers.get(owner)!.disk.rows): boolean {
+    return feedsOn(disk, owner).some((feed) => feed.followers.some(({ peer_id }) => on.has(peer_id)));
   }
 
   #isAskedByNobody(name: string): boolean {
@@ -110,7 +111,7 @@ export class Faults {
     for (const { peer_id, alive, scheduler, disk } of this.#mesh.peers.values()) {
       const isSteady = alive && disk.isSound && !this.#stopping.has(peer_id);
       const owns = ({ feed_id }: FeedRecord) => scheduler.feeds.owned.has(feed_id);
-      const asks = !isSteady || !feedsOn(this.#mesh, peer_id).every(owns);
+      const asks = !isSteady || !feedsOn(disk.rows, peer_id).every(owns);
       if (asks && this.#counts(peer_id, ofIt)) return false;
     }
     return true;
@@ -243,7 +244,7 @@ export class Faults {
 
   /** For good, when nothing that was answered is on its disk alone; else it is back at the latest when all heals. */
   #leave(): void {
-    const name = this.#victim();
+    const name = this.#restartable();
     if (name === undefined || this.#mesh.labelsOf(name).length > 0) return;
     this.#count('leave', name);
     this.#afterStop(name, () => {
@@ -277,7 +278,9 @@ export class Faults {
     if (name === undefined) return;
     const image = this.#mesh.peers.get(name)!.disk.image();
     this.#later(500, 6_000, () => {
+      const isWorn = () => this.#counts(name, this.#gone) || this.#counts(name, this.#gone, image.rows);
       const restore = () => {
+        if (isWorn()) return;
         this.#mesh.kill(name);
         this.#oracle.lost();
         this.#mesh.peers.get(name)!.disk.restore(image);
@@ -288,10 +291,10 @@ export class Faults {
   }
 }
 
-/** The feeds that a peer owns, by its disk. */
-function feedsOn(mesh: SimulatedMesh, owner: string): FeedRecord[] {
+/** The feeds that a peer owns, by a disk. */
+function feedsOn(rows: DiskImage['rows'], owner: string): FeedRecord[] {
   const found: FeedRecord[] = [];
-  for (const { record } of mesh.peers.get(owner)!.disk.rows.values()) {
+  for (const { record } of rows.values()) {
     if (record.kind === 'feed' && currentLine(record).owner === owner) found.push(record);
   }
   return found;
