@@ -134,6 +134,9 @@ export class Copies {
 
   /** P2, P9 */
   private checkOwner(peer: string, { feed_id, line }: Push): void {
+    if (feed_id === LOCAL_FEED) {
+      throw new FlowmeshError('INVALID_MESSAGE', `peer ${peer} brings commits of what this peer remembers of itself`);
+    }
     if (line.owner !== peer) {
       throw new FlowmeshError('INVALID_MESSAGE', `peer ${peer} brings commits of ${line.owner}; only an owner may`);
     }

@@ -109,6 +109,7 @@ async function keepForNextOwner(
 ): Promise<JsonObject | undefined> {
   const alias = tool.about?.(input);
   if (tool.whenKept === undefined || alias === undefined) return undefined;
+  // Where nobody can say where it is, nobody can keep it: the caller gets the error that led here.
   const place = await context.scheduler.resolve(alias).catch(() => undefined);
   if (place === undefined) return undefined;
   const kept =

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { currentLine, feedUid, withFollowers } from '../../scheduler/lineage.ts';
-import type { FeedRecord } from '../../scheduler/records.ts';
+import { type FeedRecord, LOCAL_FEED } from '../../scheduler/records.ts';
 import { filling, HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
@@ -191,6 +191,17 @@ describe('a follower that is asked no more', () => {
     expect(feeds.has(FEED)).toBe(false);
     expect(await reader.row('a')).toBeUndefined();
   });
+});
+
+test('what a peer remembers of itself is written by nobody else (P9)', async () => {
+  const { scene, owner } = await open();
+  const before = scene.peer('f').store.feeds.get(LOCAL_FEED);
+  const feed = new HandFeed(owner, LOCAL_FEED, ['f']);
+  await expect(scene.run(feed.push('f', feed.commit(filling('queue'))))).rejects.toMatchObject({
+    code: 'INVALID_MESSAGE',
+  });
+  expect(scene.scheduler('f').copies.find(LOCAL_FEED)).toBeUndefined();
+  expect(scene.peer('f').store.feeds.get(LOCAL_FEED)).toEqual(before);
 });
 
 describe('a line that leaves the known history', () => {
