@@ -8,6 +8,7 @@
  *    only after what is here beyond the fork was handed over (P5); that is the caller's, and takes its time.
  */
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
+import { mustBelong } from './belonging.ts';
 import type { Probe } from './crash-points.ts';
 import { DivergedError, NoCopyError, StaleOwnerError } from './errors.ts';
 import type { Turn } from './journal.ts';
@@ -158,8 +159,8 @@ export class Copies {
     if (order < 0) throw new StaleOwnerError(feed_id, known!.owner);
     if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {
       // P1: one that came again may still be on its way to the disk.
-      const durable = head_seq > copy!.cursor ? this.keep(copy!, rows) : copy!.durable;
-      return { durable, seq: copy!.cursor };
+      if (head_seq > copy!.cursor) await this.keep(copy!, rows);
+      return { durable: copy!.durable, seq: copy!.cursor };
     }
     if (order > 0 || head_seq > copy!.cursor) {
       await this.catchUp(peer, feed_id).catch((error: unknown) => {
@@ -171,12 +172,18 @@ export class Copies {
     return { durable: now?.durable ?? Promise.resolve(), seq: now?.cursor ?? 0 };
   }
 
-  /** Whole commits, the next ones of the copy, go to the disk. */
-  private keep(copy: Copy, rows: Row[]): Promise<void> {
+  /** Whole commits, the next ones of the copy, go to the disk. @throws FlowmeshError INVALID_MESSAGE: they may not */
+  private async keep(copy: Copy, rows: Row[]): Promise<void> {
+    await mustBelong(
+      this.store.reader,
+      copy.feed_id,
+      rows.map(({ record }) => record),
+    );
+    if (this.copies.get(copy.feed_id) !== copy)
+      throw new NoCopyError(copy.feed_id, this.network.self, 'it was read anew');
     this.probe('copy:before');
     copy.cursor = rows.at(-1)!.seq;
     copy.durable = this.write(copy, rows);
-    return copy.durable;
   }
 
   private write(copy: Copy, rows: Row[]): Promise<void> {
@@ -301,6 +308,7 @@ export class Copies {
       await this.hooks.remember((turn) => turn.put(record));
     }
     await this.keep(copy, rows);
+    await copy.durable;
   }
 
   /** Another peer pulls: from a feed that is owned here, or from a copy. */

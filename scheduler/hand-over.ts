@@ -10,6 +10,7 @@
  */
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
+import { mustBelong } from './belonging.ts';
 import { HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
@@ -95,7 +96,7 @@ export class HandOver {
 
   /**
    * A peer brings a part of what it wrote. Resolves when it is durable here, after the last part.
-   * @throws HandOverFullError
+   * @throws HandOverFullError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
    */
   async receive(
     peer: string,
@@ -115,6 +116,7 @@ export class HandOver {
       this.arriving.set(key, { root_uid, records: all, bytes });
       return;
     }
+    await mustBelong(this.parts.reader, feed.feed_id, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
     while (!(await this.merge(feed, line, root_uid, theirs)));
   }

@@ -69,6 +69,8 @@ export interface Reader {
   get<K extends RecordKind>(kind: K, uid: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** The row of a uid with its place in its feed. */
   row(uid: string): Promise<Row | undefined>;
+  /** For each uid the feed whose row it is; null where there is none. */
+  feedsOf(uids: readonly string[]): Promise<(string | null)[]>;
   byAlias<K extends 'workflow' | 'task' | 'worker'>(
     kind: K,
     alias: string,

@@ -43,6 +43,7 @@ const NEWEST_FIRST = 'ORDER BY created_at DESC, uid DESC';
 const STATEMENTS = {
   get: `SELECT ${ENTRY} FROM rows WHERE uid = ? AND kind = ?`,
   row: `SELECT ${PLACED_ENTRY} FROM rows WHERE uid = ?`,
+  feedOf: 'SELECT feed_id FROM rows WHERE uid = ?',
   byAlias: `SELECT ${ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${OWNED}
     ${NEWEST_FIRST} LIMIT 1`,
   copyByAlias: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_alias WHERE alias = ? AND kind = ? AND ${COPIED}
@@ -102,6 +103,12 @@ class SqliteReader implements Reader {
 
   async row(uid: string): Promise<Row | undefined> {
     return this.#firstRow(this.#statements.row, uid);
+  }
+
+  async feedsOf(uids: readonly string[]): Promise<(string | null)[]> {
+    return this.#read(() =>
+      uids.map((uid) => (this.#statements.feedOf.get(uid) as { feed_id: string } | undefined)?.feed_id ?? null),
+    );
   }
 
   async byAlias<K extends RecordKind>(kind: K, alias: string): Promise<Of<K> | undefined> {

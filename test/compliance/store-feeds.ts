@@ -143,6 +143,13 @@ export function feedsCompliance(setup: () => Promise<StoreUnderTest>): void {
       expect(await store.reader.row('none')).toBeUndefined();
     });
 
+    it('says whose rows are filed under uids', async () => {
+      await put(task('mine'));
+      await putCopy(3, tombstone('t'));
+      expect(await store.reader.feedsOf(['t', 'none', 'mine'])).toEqual([COPY, null, FEED]);
+      expect(await store.reader.feedsOf([])).toEqual([]);
+    });
+
     it('gives what has not ended in one feed, owned or not', async () => {
       await put(task('mine'));
       await putCopy(3, task('b', { created_at: at(2) }), task('a', { created_at: at(3) }), workflow('w'));

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../dag/errors.ts';
 import { currentLine, feedUid, withFollowers } from '../../scheduler/lineage.ts';
 import { type FeedRecord, LOCAL_FEED } from '../../scheduler/records.ts';
 import { filling, HandFeed } from './hand-feed.ts';
@@ -252,5 +253,40 @@ describe('a line that leaves the known history', () => {
     await expect(scene.run(theirs.push('f', []))).rejects.toMatchObject({ code: 'NO_COPY' });
     expect(await scene.peer('f').store.reader.row('mine')).toBeDefined();
     expect((await scene.peer('f').store.reader.get('feed', feedUid(FEED)))!.lines).toHaveLength(1);
+  });
+});
+
+describe('a record belongs to the feed that had it first (P9)', () => {
+  const REFUSED = { code: 'INVALID_MESSAGE' };
+
+  test.each(['pushed', 'pulled'] as const)('another feed does not take its place when it is %s', async (how) => {
+    const { scene, owner, feed } = await open();
+    await scene.run(feed.push('f', feed.commit(filling('a'))));
+    const thief = new HandFeed(owner, 'another', ['f']);
+    if (how === 'pushed') {
+      await scene.run(thief.push('f', []));
+      await expect(scene.run(thief.push('f', thief.commit(filling('a'))))).rejects.toMatchObject(REFUSED);
+    } else {
+      thief.commit(filling('a'));
+      await expect(scene.run(thief.push('f', []))).rejects.toMatchObject(REFUSED);
+    }
+    expect((await scene.peer('f').store.reader.row('a'))?.feed_id).toBe(FEED);
+  });
+
+  test('nor does one that was handed over', async () => {
+    const { scene, owner, feed } = await open();
+    await scene.run(feed.push('f', feed.commit(filling('a'))));
+    const mine = scene.feed('f').feed_id;
+    const line = { epoch: 1, base_seq: 0, owner: 'o' };
+    const over = { feed_id: mine, line, root_uid: 'a', records: [filling('a')], last: true } as unknown as JsonObject;
+    await expect(scene.run(owner.network.request('f', 'handover', over, 60_000))).rejects.toMatchObject(REFUSED);
+    expect((await scene.peer('f').store.reader.row('a'))?.feed_id).toBe(FEED);
+  });
+
+  test('a feed has no record of another feed itself', async () => {
+    const { scene, feed } = await open();
+    const forged = { ...feed.feed, uid: 'feed/another', feed_id: 'another' };
+    await expect(scene.run(feed.push('f', feed.commit(forged)))).rejects.toMatchObject(REFUSED);
+    expect(await scene.peer('f').store.reader.row('feed/another')).toBeUndefined();
   });
 });

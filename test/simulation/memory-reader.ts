@@ -102,6 +102,10 @@ export class MemoryReader implements Reader {
     return kept === undefined ? undefined : copyRow(kept);
   }
 
+  async feedsOf(uids: readonly string[]): Promise<(string | null)[]> {
+    return uids.map((uid) => this.#kept.get(uid)?.row.feed_id ?? null);
+  }
+
   async byAlias<K extends RecordKind>(kind: K, alias: string): Promise<Of<K> | undefined> {
     const newest = this.#newest(kind, alias, true);
     return newest === undefined ? undefined : copy<K>(newest);
