@@ -7,7 +7,7 @@ import { SeededRandom } from '../simulation/world.ts';
 import { RoamingClient } from './client.ts';
 import { makeJobs } from './load.ts';
 import { RECORDED_FUNCTIONS, RunLedger } from './run-ledger.ts';
-import { askEverywhere, awaitOutcome, submit, toldNothing } from './told.ts';
+import { askEverywhere, awaitOutcome, findSuperseded, submit, toldNothing } from './told.ts';
 import { judge } from './verdict.ts';
 
 const SEED = Date.now() % 1_000_000;
@@ -31,7 +31,9 @@ it('nothing is lost when both peers are killed at the same moment in the middle 
 
   await inParallel(all, all.length, (told) => awaitOutcome(client, told, deadline));
   await askEverywhere(mesh.peers, client, all, deadline);
-  const verdict = judge(all, await ledger.byKey());
+  const runs = await ledger.byKey();
+  await findSuperseded(client, all, runs);
+  const verdict = judge(all, runs);
   const steps = all.flatMap(({ job }) => job.keys).length;
   await annotate(`seed ${SEED}: killed after ${started} of ${steps} steps had started; ${verdict.run_twice} ran again`);
   expect(started).toBeLessThan(steps);

@@ -13,7 +13,7 @@ import { RoamingClient } from './client.ts';
 import { type Disturbance, Disturber, type Fault } from './disturbances.ts';
 import { makeJobs } from './load.ts';
 import { RECORDED_FUNCTIONS, type Run, RunLedger } from './run-ledger.ts';
-import { askEverywhere, awaitOutcome, submit, type Told, toldNothing } from './told.ts';
+import { askEverywhere, awaitOutcome, findSuperseded, submit, type Told, toldNothing } from './told.ts';
 import { judge, type Verdict } from './verdict.ts';
 
 const SLOTS = 2;
@@ -75,6 +75,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const settled = await askEverywhere(mesh.peers, client, all, healed + SETTLED_WITHIN_MS);
   note('every peer has been asked for every id');
   const runs = await ledger.byKey();
+  await findSuperseded(client, all, runs);
   return {
     seed,
     disturbances: disturber.done,

@@ -11,7 +11,7 @@ import { SeededRandom } from '../simulation/world.ts';
 import { RoamingClient } from './client.ts';
 import { makeJobs } from './load.ts';
 import { RECORDED_FUNCTIONS, RunLedger } from './run-ledger.ts';
-import { askEverywhere, awaitOutcome, submit, type Told, toldNothing } from './told.ts';
+import { askEverywhere, awaitOutcome, findSuperseded, submit, type Told, toldNothing } from './told.ts';
 import { judge } from './verdict.ts';
 
 const PEERS = 3;
@@ -107,7 +107,9 @@ it('nothing of all that is lost', { timeout: 2 * ENDED_WITHIN_MS }, async ({ ann
   const deadline = performance.now() + ENDED_WITHIN_MS;
   await inParallel(all, all.length, (told) => awaitOutcome(client, told, deadline));
   await askEverywhere(mesh.peers, client, all, deadline);
-  const { broken, accepted, run_twice, superseded } = judge(all, await ledger.byKey());
+  const runs = await ledger.byKey();
+  await findSuperseded(client, all, runs);
+  const { broken, accepted, run_twice, superseded } = judge(all, runs);
   await annotate(`seed ${SEED}: ${accepted} jobs accepted, ${run_twice} steps ran again, ${superseded} superseded`);
   expect({ broken, accepted }).toEqual({ broken: [], accepted: all.length });
 });

@@ -71,7 +71,7 @@ export function submitOf({ kind, input }: Job): [tool: string, input: JsonObject
   return kind === 'workflow' ? ['workflow_submit', input] : ['task_submit', input];
 }
 
-export function questionOf({ kind, id }: Job): [tool: string, input: JsonObject] {
+export function questionOf({ kind, id }: Pick<Job, 'kind' | 'id'>): [tool: string, input: JsonObject] {
   return kind === 'workflow'
     ? ['workflow_result', { workflow_id: id, include_outputs: false }]
     : ['task_result', { task_id: id, include_output: false }];

@@ -41,3 +41,8 @@ export class RunLedger {
     return Map.groupBy(runs.values(), ({ key }) => key);
   }
 }
+
+/** The uids of the records under which a job's steps, or it itself, were started: one unless it was accepted twice. */
+export function rootsOf({ keys }: { keys: readonly string[] }, runs: ReadonlyMap<string, Run[]>): Set<string> {
+  return new Set(keys.flatMap((key) => (runs.get(key) ?? []).map(({ uid }) => uid.split('/')[0]!)));
+}

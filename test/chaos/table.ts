@@ -17,6 +17,7 @@ export function renderReport(report: ChaosReport): string {
     ['accepted', `${report.accepted} of ${report.submitted}, ${report.submitted_again} submitted again elsewhere`],
     ...MUST_BE_ZERO.map((field) => [field.replaceAll('_', ' '), `${report[field]}${report[field] > 0 ? '  ✗' : ''}`]),
     ['run twice (allowed)', String(report.run_twice)],
+    ['accepted at two peers (allowed)', String(report.accepted_twice)],
     ['superseded (allowed)', String(report.superseded)],
     ['peer killed or stopped → its step starts again', shown(report.replaced_ms)],
     ['owner killed → its job goes on', shown(report.owner_replaced_ms)],

@@ -1,10 +1,11 @@
 /** What clients are told of their jobs: when they are accepted, when they have ended, and by every peer at the end. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JsonObject } from '../../dag/errors.ts';
+import { type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { inParallel } from '../harness/in-parallel.ts';
 import type { PeerProcess } from '../harness/processes.ts';
 import type { RoamingClient } from './client.ts';
 import { type Job, outcomeOf, questionOf, statusOf, submitOf } from './load.ts';
+import { type Run, rootsOf } from './run-ledger.ts';
 
 /** Questions under way at once, each to all peers. */
 const QUESTIONS_AT_ONCE = 8;
@@ -73,8 +74,7 @@ export interface Settled {
 }
 
 /**
- * Asks every peer for every job until all give the same outcome, and where that is not the one a client was told, what
- * became of the other. Jobs whose clients were told last come first.
+ * Asks every peer for every job until all give the same outcome. Jobs whose clients were told last come first.
  *
  * @param deadline by `performance.now()`: then what was said last counts, but not before QUESTIONS_MIN times
  */
@@ -97,15 +97,47 @@ export async function askEverywhere(
       await delay(ASK_AGAIN_MS);
     }
     settled.at = performance.now();
-    if (new Set([told.outcome, ...told.everywhere]).size > 1) told.superseded = await supersededOf(client, told.job);
   });
   return settled;
 }
 
-async function supersededOf(client: RoamingClient, job: Job): Promise<string[]> {
+/**
+ * Where peers do not say what a client was told: what became of the other outcome.
+ *
+ * @param runs by key
+ */
+export async function findSuperseded(
+  client: RoamingClient,
+  all: readonly Told[],
+  runs: ReadonlyMap<string, Run[]>,
+): Promise<void> {
+  const differing = all.filter(({ outcome, everywhere }) => new Set([outcome, ...everywhere]).size > 1);
+  await inParallel(differing, QUESTIONS_AT_ONCE, async (told) => {
+    const lost = [
+      supersededBy(client, told.job),
+      ...[...rootsOf(told.job, runs)].map((uid) => setAsideAs(client, told.job, uid)),
+    ];
+    told.superseded = (await Promise.all(lost)).flat();
+  });
+}
+
+/** The outcomes that a record shows as those that lost. */
+async function supersededBy(client: RoamingClient, job: Job): Promise<string[]> {
   const { answer } = await client.anywhere(...statusOf(job), performance.now() + STATUS_WAIT_MS);
   const { superseded = [] } = answer as unknown as { superseded?: JsonObject[] };
   return superseded.map(outcomeOf).filter((outcome) => outcome !== undefined);
+}
+
+/** The outcome of a record that gave way to another one with its id; none if this one did not. */
+async function setAsideAs(client: RoamingClient, { kind, id }: Job, uid: string): Promise<string[]> {
+  try {
+    const { answer } = await client.anywhere(...questionOf({ kind, id: `${id}~${uid}` }), performance.now());
+    const outcome = outcomeOf(answer);
+    return outcome === undefined ? [] : [outcome];
+  } catch (error) {
+    if (error instanceof RemoteError && error.code === 'NOT_FOUND') return [];
+    throw error;
+  }
 }
 
 async function outcomeAt(client: RoamingClient, peer: PeerProcess, job: Job): Promise<string | undefined> {

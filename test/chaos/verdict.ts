@@ -1,6 +1,6 @@
 /** What the answers to clients and the ledger of runs, taken together, say about the promises. */
 import { faultOf } from './load.ts';
-import type { Run } from './run-ledger.ts';
+import { type Run, rootsOf } from './run-ledger.ts';
 import type { Told } from './told.ts';
 
 export interface Verdict {
@@ -12,7 +12,7 @@ export interface Verdict {
   unsettled: number;
   /** Jobs whose outcome changed after a client was told it, or differs between peers, and nothing tells of the other. */
   committed_twice: number;
-  /** Among the tasks marked `at_most_once`. */
+  /** Among the tasks marked `at_most_once`, as one record. */
   started_twice: number;
   wrong_results: number;
   /** Clients that got no answer to a submit, or no result, until the end. */
@@ -23,6 +23,8 @@ export interface Verdict {
   run_twice: number;
   /** Jobs whose submit was sent again, to another peer. */
   submitted_again: number;
+  /** Jobs that two peers accepted, on two sides of a partition or after an answer was lost, and both began: allowed. */
+  accepted_twice: number;
   /** Jobs with an outcome or a record that the mesh shows as given up for another one: allowed after a partition (P5). */
   superseded: number;
 }
@@ -48,12 +50,13 @@ const CHECKS: Record<(typeof MUST_BE_ZERO)[number], Check> = {
   committed_twice(told, runs) {
     const outcomes = standingOf(told);
     if (outcomes.length < 2) return undefined;
-    const uids = new Set(told.job.keys.flatMap((key) => (runs.get(key) ?? []).map(({ uid }) => uid)));
-    return `ended as ${outcomes.map(shortened).join(' and as ')}; records: ${[...uids].join(', ')}`;
+    return `ended as ${outcomes.map(shortened).join(' and as ')}; records: ${[...rootsOf(told.job, runs)].join(', ')}`;
   },
   started_twice({ job }, runs) {
-    const starts = runs.get(job.id)?.length ?? 0;
-    return job.once && starts > 1 ? `was started ${starts} times` : undefined;
+    if (!job.once) return undefined;
+    const starts = Map.groupBy(runs.get(job.id) ?? [], ({ uid }) => uid);
+    const [again] = [...starts].filter(([, { length }]) => length > 1);
+    return again === undefined ? undefined : `was started ${again[1].length} times as ${again[0]}`;
   },
   wrong_results(told) {
     const faults = standingOf(told).map((outcome) => faultOf(told.job, outcome));
@@ -81,6 +84,7 @@ export function judge(all: readonly Told[], runs: Map<string, Run[]>): Verdict {
     broken,
     run_twice: [...runs.values()].filter((starts) => starts.length > 1).length,
     submitted_again: all.filter(({ tries }) => tries > 1).length,
+    accepted_twice: all.filter(({ job }) => rootsOf(job, runs).size > 1).length,
     superseded: all.filter((told) => standingOf(told).length < outcomesOf(told).length).length,
   };
 }
