@@ -204,8 +204,8 @@ export class Directory {
     let owner: PeerEntry | undefined;
     let best: Line | undefined;
     for (const entry of this.connected()) {
-      for (const { feed_id, epoch, base_seq } of entry.state?.feeds ?? []) {
-        const line = { epoch, base_seq, owner: entry.peer_id };
+      for (const { feed_id, ...claimed } of entry.state?.feeds ?? []) {
+        const line = { ...claimed, owner: entry.peer_id };
         if (!matches(feed_id) || (best !== undefined && compareLines(line, best) <= 0)) continue;
         owner = entry;
         best = line;

@@ -34,6 +34,7 @@ import type { Writes } from './watched-store.ts';
 import type { WorkerPool } from './worker.ts';
 
 const FEED_ID_CHARS = 20;
+const NONCE_CHARS = 8;
 
 interface FeedsParts {
   clock: Clock;
@@ -138,8 +139,8 @@ export class Feeds {
 
   claims(): PeerState['feeds'] {
     return [...this.owned.values()].map(({ feed_id, feed }) => {
-      const { epoch, base_seq } = currentLine(feed);
-      return { feed_id, epoch, base_seq };
+      const { epoch, base_seq, nonce } = currentLine(feed);
+      return { feed_id, epoch, base_seq, nonce };
     });
   }
 
@@ -277,11 +278,11 @@ export class Feeds {
 
   /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
   private async own(feedId: string): Promise<OwnedFeed> {
-    const { copies, store, network, makeOwned, pool, lookUp } = this.parts;
+    const { copies, store, network, random, makeOwned, pool, lookUp } = this.parts;
     const { feed, cursor } = copies.find(feedId)!;
     const before = currentLine(feed!).owner;
     await store.own(feedId, true); // after what was on its way to the disk
-    const owned = makeOwned(withLine(feed!, network.self, cursor));
+    const owned = makeOwned(withLine(feed!, network.self, cursor, random.id(NONCE_CHARS)));
     const remembered = await readActive(store.reader, feedId, lookUp);
     const duplicates = await duplicatesOf(rootsOf(remembered), (items) => this.parts.locate(items));
     copies.release(feedId);
@@ -319,7 +320,7 @@ export class Feeds {
 
   /** What a peer says that it owns. */
   onClaims(peer: string, claims: PeerState['feeds']): void {
-    for (const { feed_id, epoch, base_seq } of claims) this.onClaim(peer, feed_id, { epoch, base_seq, owner: peer });
+    for (const { feed_id, ...line } of claims) this.onClaim(peer, feed_id, { ...line, owner: peer });
     for (const feedId of this.parts.pool.feeds()) this.bringResults(feedId);
   }
 

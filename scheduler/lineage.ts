@@ -15,7 +15,7 @@ export function newFeed(feedId: string, owner: string): FeedRecord {
     kind: 'feed',
     uid: feedUid(feedId),
     feed_id: feedId,
-    lines: [{ epoch: 1, base_seq: 0, owner }],
+    lines: [{ epoch: 1, base_seq: 0, owner, nonce: '' }],
     passed_on: false,
     followers: [],
     former: [],
@@ -31,13 +31,20 @@ export function currentLine({ lines }: FeedRecord): Line {
 
 /** P2: positive when `a` stays and `b` gives way, 0 when they are the same. */
 export function compareLines(a: Line, b: Line): number {
-  return a.epoch - b.epoch || a.base_seq - b.base_seq || (a.owner < b.owner ? -1 : a.owner > b.owner ? 1 : 0);
+  return a.epoch - b.epoch || a.base_seq - b.base_seq || compare(a.owner, b.owner) || compare(a.nonce, b.nonce);
 }
 
-/** A new line of the feed: `owner` goes on after `baseSeq`. An owner that was a follower is none any more. */
-export function withLine(feed: FeedRecord, owner: string, baseSeq: number): FeedRecord {
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/**
+ * A new line of the feed: `owner` goes on after `baseSeq`. An owner that was a follower is none any more.
+ * @param nonce another one for each line that a peer opens
+ */
+export function withLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string): FeedRecord {
   const [first, ...later] = feed.lines;
-  const line: Line = { epoch: currentLine(feed).epoch + 1, base_seq: baseSeq, owner };
+  const line: Line = { epoch: currentLine(feed).epoch + 1, base_seq: baseSeq, owner, nonce };
   return {
     ...feed,
     lines: [first!, ...later.slice(-(LINES_MAX - 2)), line],

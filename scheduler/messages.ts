@@ -54,7 +54,7 @@ export const peerStateSchema = z.object({
   name: z.string().max(256),
   version: z.string().max(64),
   /** The feeds that it owns, and since when. */
-  feeds: z.array(z.object({ feed_id: id, epoch: count, base_seq: count })).max(1_024),
+  feeds: z.array(lineSchema.omit({ owner: true }).extend({ feed_id: id })).max(1_024),
   workers: z.array(workerStateSchema).max(64),
   queued: count,
   running: count,

@@ -204,11 +204,13 @@ export const tombstoneRecordSchema = z.object({
   cleared_at: time,
 });
 
-/** A stretch of a feed's history: its owner, and the last `seq` of the stretch before it. P2 orders lines by all three. */
+/** A stretch of a feed's history: its owner, and the last `seq` of the stretch before it. P2 orders lines by all of it. */
 export const lineSchema = z.object({
   epoch: z.number().int().nonnegative(),
   base_seq: z.number().int().nonnegative(),
   owner: z.string(),
+  /** Random: an owner whose disk is one from the past goes on twice after the same commit. Empty in the first line. */
+  nonce: z.string(),
 });
 export type Line = z.infer<typeof lineSchema>;
 

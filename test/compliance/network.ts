@@ -78,7 +78,7 @@ function stateOf(index: number): PeerState {
   return {
     name: `peer-${index}`,
     version: '0.1.0',
-    feeds: [{ feed_id: `feed-${index}`, epoch: 1, base_seq: 0 }],
+    feeds: [{ feed_id: `feed-${index}`, epoch: 1, base_seq: 0, nonce: '' }],
     workers: [],
     queued: index,
     running: 0,

@@ -88,10 +88,10 @@ describe('a commit that comes', () => {
 
   test('of a line that comes after the known one is refused (P2)', async () => {
     const { scene, feed } = await open();
-    feed.commit({ ...feed.feed, lines: [...feed.feed.lines, { epoch: 2, base_seq: 1, owner: 'o' }] });
+    feed.commit({ ...feed.feed, lines: [...feed.feed.lines, { epoch: 2, base_seq: 1, owner: 'o', nonce: '' }] });
     await scene.run(feed.push('f', []));
     const before = headOf(scene);
-    const stale = feed.message(feed.commit(filling('a')), { line: { epoch: 1, base_seq: 0, owner: 'o' } });
+    const stale = feed.message(feed.commit(filling('a')), { line: { epoch: 1, base_seq: 0, owner: 'o', nonce: '' } });
     await expect(feed.peer.ask('f', 'push', stale)).rejects.toMatchObject({ code: 'STALE_OWNER' });
     expect(headOf(scene)).toBe(before);
   });
@@ -234,7 +234,7 @@ describe('a line that leaves the known history', () => {
     expect(order).toEqual(['mine is here']);
     await scene.run(theirs.push('f', []));
     const copy = copyOf(scene)!;
-    expect([copy.cursor, currentLine(copy.feed!)]).toEqual([3, { epoch: 2, base_seq: 2, owner: 'h' }]);
+    expect([copy.cursor, currentLine(copy.feed!)]).toEqual([3, { epoch: 2, base_seq: 2, owner: 'h', nonce: '' }]);
   });
 
   test('is not followed while its owner cannot take what is here', async () => {
@@ -248,7 +248,7 @@ describe('a line that leaves the known history', () => {
 
   test('of a peer that was no member of the replica set is refused (P9)', async () => {
     const { scene, owner, theirs } = await forked('stranger');
-    owner.state = { ...owner.state, feeds: [{ feed_id: FEED, epoch: 1, base_seq: 0 }] };
+    owner.state = { ...owner.state, feeds: [{ feed_id: FEED, epoch: 1, base_seq: 0, nonce: '' }] };
     await scene.run(owner.beat('f'));
     await expect(scene.run(theirs.push('f', []))).rejects.toMatchObject({ code: 'NO_COPY' });
     expect(await scene.peer('f').store.reader.row('mine')).toBeDefined();
@@ -277,7 +277,7 @@ describe('a record belongs to the feed that had it first (P9)', () => {
     const { scene, owner, feed } = await open();
     await scene.run(feed.push('f', feed.commit(filling('a'))));
     const mine = scene.feed('f').feed_id;
-    const line = { epoch: 1, base_seq: 0, owner: 'o' };
+    const line = { epoch: 1, base_seq: 0, owner: 'o', nonce: '' };
     const over = { feed_id: mine, line, root_uid: 'a', records: [filling('a')], last: true } as unknown as JsonObject;
     await expect(scene.run(owner.network.request('f', 'handover', over, 60_000))).rejects.toMatchObject(REFUSED);
     expect((await scene.peer('f').store.reader.row('a'))?.feed_id).toBe(FEED);

@@ -28,7 +28,7 @@ function state(over: Partial<PeerState> = {}): PeerState {
   return {
     name: 'p',
     version: '0.0.0',
-    feeds: [{ feed_id: 'feed-of-p', epoch: 1, base_seq: 0 }],
+    feeds: [{ feed_id: 'feed-of-p', epoch: 1, base_seq: 0, nonce: '' }],
     workers: [worker()],
     queued: 0,
     running: 0,

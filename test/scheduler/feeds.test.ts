@@ -278,10 +278,13 @@ describe('after a partition', () => {
     const { scene, feedId } = await meshWith(['a', 'b']);
     const stranger = await HandPeer.joins(scene, 'x', ['a', 'b']);
     const theirs = new HandFeed(stranger, feedId, ['a', 'b']);
-    theirs.commit({ ...theirs.feed, lines: [...scene.feed('a').feed.lines, { epoch: 9, base_seq: 1, owner: 'x' }] });
-    stranger.state.feeds = [{ feed_id: feedId, epoch: 9, base_seq: 1 }];
+    theirs.commit({
+      ...theirs.feed,
+      lines: [...scene.feed('a').feed.lines, { epoch: 9, base_seq: 1, owner: 'x', nonce: '' }],
+    });
+    stranger.state.feeds = [{ feed_id: feedId, epoch: 9, base_seq: 1, nonce: '' }];
     await stranger.beat('a');
-    await stranger.ask('a', 'takeover', { feed_id: feedId, line: { epoch: 9, base_seq: 1, owner: 'x' } });
+    await stranger.ask('a', 'takeover', { feed_id: feedId, line: { epoch: 9, base_seq: 1, owner: 'x', nonce: '' } });
     await scene.pass(10 * BEAT_MS);
     expect(owns(scene, 'a', feedId)).toBe(true);
   });

@@ -45,7 +45,7 @@ export class HandFeed {
     other.rows.clear();
     for (const row of this.rows.values()) if (row.seq <= baseSeq) other.rows.set(row.uid, row);
     other.head = baseSeq;
-    other.commit(withLine(this.feed, peer.network.self, baseSeq));
+    other.commit(withLine(this.feed, peer.network.self, baseSeq, ''));
     return other;
   }
 

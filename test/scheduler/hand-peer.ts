@@ -31,7 +31,7 @@ export class HandPeer {
     this.state = {
       name,
       version: '0.0.0',
-      feeds: [{ feed_id: `feed-of-${name}`, epoch: 1, base_seq: 0 }],
+      feeds: [{ feed_id: `feed-of-${name}`, epoch: 1, base_seq: 0, nonce: '' }],
       workers: [
         {
           worker_id: `worker-of-${name}`,

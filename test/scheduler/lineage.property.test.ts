@@ -9,6 +9,7 @@ import { compareLines, currentLine, forkSeq, isHeir, newFeed, withLine } from '.
 import type { FeedRecord, Line } from '../../scheduler/records.ts';
 
 const RUNS = 2_000;
+let nonces = 0;
 
 /** The commits of a feed at one disk, and the feed's record as of each of them. */
 class History {
@@ -35,8 +36,8 @@ class History {
   }
 
   private commit(record: FeedRecord): void {
-    const { epoch, base_seq, owner } = currentLine(record);
-    this.commits.push(`${epoch} ${base_seq} ${owner} ${this.commits.length + 1}`);
+    const { epoch, base_seq, owner, nonce } = currentLine(record);
+    this.commits.push(`${epoch} ${base_seq} ${owner} ${nonce} ${this.commits.length + 1}`);
     this.records.push(record);
   }
 
@@ -46,7 +47,7 @@ class History {
 
   /** A restart of its owner, or another peer that takes it over: the line is in its own first commit. */
   goOn(owner: string): void {
-    this.commit(withLine(this.feed, owner, this.commits.length));
+    this.commit(withLine(this.feed, owner, this.commits.length, String(nonces++)));
   }
 
   /** A disk that has come less far. */
@@ -133,7 +134,12 @@ describe('the fork of two histories', () => {
 });
 
 describe('the order of lines (P2)', () => {
-  const lines = fc.record({ epoch: fc.nat(3), base_seq: fc.nat(3), owner: fc.constantFrom('a', 'b', 'c') });
+  const lines = fc.record({
+    epoch: fc.nat(3),
+    base_seq: fc.nat(3),
+    owner: fc.constantFrom('a', 'b', 'c'),
+    nonce: fc.constantFrom('', 'n'),
+  });
 
   test('is total: of two different ones the same one stays, whoever asks', () => {
     fc.assert(
@@ -175,9 +181,9 @@ describe('the heir of a fork', () => {
 
   test('who was a follower is none any more, and a feed that had another owner says so', () => {
     const feed = { ...newFeed('feed', 'a'), followers: [{ peer_id: 'b', synced: true }] };
-    expect(withLine(feed, 'a', 3)).toMatchObject({ passed_on: false, followers: feed.followers });
-    const taken = withLine(feed, 'b', 3);
+    expect(withLine(feed, 'a', 3, 'n')).toMatchObject({ passed_on: false, followers: feed.followers });
+    const taken = withLine(feed, 'b', 3, 'n');
     expect(taken).toMatchObject({ passed_on: true, followers: [], version: feed.version + 1 });
-    expect(withLine(taken, 'a', 4).passed_on).toBe(true);
+    expect(withLine(taken, 'a', 4, 'n').passed_on).toBe(true);
   });
 });

@@ -29,7 +29,7 @@ describe('where a record is', () => {
   test('at the connected peer whose feed a made id names, without a question', async () => {
     const scene = await Scene.of(['a']);
     const peer = await HandPeer.joins(scene, 'h', ['a']);
-    peer.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0 }];
+    peer.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0, nonce: '' }];
     await peer.beat('a');
     const located = await scene.run(scene.scheduler('a').resolve(alias('task-012345-abcdefghijkl')));
     expect(located).toMatchObject({ here: false, at: { peer_id: 'h' } });
@@ -39,7 +39,7 @@ describe('where a record is', () => {
   test('kept by a peer that is away: that is said, and of a found record too', async () => {
     const scene = await Scene.of(['a']);
     const peer = await HandPeer.joins(scene, 'h', ['a']);
-    peer.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0 }];
+    peer.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0, nonce: '' }];
     peer.answers.set('locate', () => ({ found: [found('h')] }));
     await peer.beat('a');
     await scene.run(scene.scheduler('a').resolve(alias('theirs')));

@@ -24,7 +24,7 @@ const LEASE = {
   timeout_ms: null,
 };
 
-const LINE = { epoch: 1, base_seq: 0, owner: 'h' };
+const LINE = { epoch: 1, base_seq: 0, owner: 'h', nonce: '' };
 const ROW = { uid: 'u', feed_id: 'f', epoch: 1, seq: 1, record: { kind: 'tombstone', uid: 'u', cleared_at: '' } };
 const PUSH = { feed_id: 'f', line: LINE, prev_seq: 0, head_seq: 1, rows: [ROW] };
 const HAND_OVER = { feed_id: 'f', line: LINE, root_uid: 'u', records: [], last: true };
@@ -52,7 +52,7 @@ const MALFORMED: [method: string, what: string, params: unknown][] = [
   ['claim', 'nothing', null],
   ['claim', 'found by magic', { found_by: 'magic', state: {} }],
   ['push', 'nothing', null],
-  ['push', 'a line without an owner', { ...PUSH, line: { epoch: 1, base_seq: 0 } }],
+  ['push', 'a line without an owner', { ...PUSH, line: { epoch: 1, base_seq: 0, nonce: '' } }],
   ['push', 'a row without a record', { ...PUSH, rows: [{ uid: 'u', feed_id: 'f', epoch: 1, seq: 1 }] }],
   ['push', 'a record of no kind', { ...PUSH, rows: [{ ...ROW, record: { kind: 'none', uid: 'u' } }] }],
   ['pull', 'nothing', null],

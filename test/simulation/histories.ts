@@ -89,8 +89,7 @@ export class Histories {
           this.#hasLost(peer, row, rows);
           this.#awakenings.writes(peer, feedId);
         } else if (!sameText(before.text, text)) {
-          if (this.#isKept(row, peer)) this.#broken(`P2: ${peer} writes ${uid} anew, commit ${seq} of feed ${feedId}`);
-          before.text = text;
+          this.#broken(`P2: ${peer} writes ${uid} anew, commit ${seq} of feed ${feedId}`);
         }
       } else if (!known.some((written) => sameText(written.text, text))) {
         this.#broken(`P2: ${peer} writes ${uid} in epoch ${epoch} of feed ${feedId}, which ${line?.owner} owns`);
@@ -98,21 +97,10 @@ export class Histories {
     }
   }
 
-  /** Whether the commit of that number is on the disk of another peer; what nobody has never was. */
-  #isKept({ feed_id, epoch, seq }: Row, writer: string): boolean {
-    for (const [peer, { disk }] of this.#mesh!.peers) {
-      if (peer === writer) continue;
-      for (const row of disk.rows.values()) {
-        if (row.feed_id === feed_id && row.epoch === epoch && row.seq >= seq) return true;
-      }
-    }
-    return false;
-  }
-
   /** P4, P5: a record has one end in a line; what another history puts in its place keeps it as superseded. */
   #endsOnce(line: Line, { feed_id, record }: Row, commit: readonly Row[]): void {
     if (!isRoot(record)) return;
-    const key = `${feed_id} ${line.epoch} ${line.base_seq} ${line.owner} ${record.uid}`;
+    const key = `${feed_id} ${line.epoch} ${line.base_seq} ${line.owner} ${line.nonce} ${record.uid}`;
     const end = this.#ends.get(key);
     if (isTerminal(record.status)) this.#ends.set(key, record);
     if (end === undefined || isDeepStrictEqual(endOf(end), endOf(record))) return;

@@ -94,7 +94,7 @@ test('what nobody has a copy of is said to be out of reach, and a change of it w
   const scene = await Scene.of(['b']);
   const outage = new Outage(scene);
   const owner = await HandPeer.joins(scene, 'owner', ['b']);
-  owner.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0 }];
+  owner.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0, nonce: '' }];
   await owner.beat('b');
   scene.mesh.board.cut('owner', 'b');
   await scene.pass(100);

@@ -68,7 +68,7 @@ describe('a row that was not released yet', () => {
 describe('workflow_status', () => {
   it('shows how it ended on the other side of a partition', async () => {
     const peer = new MeshOfDoubles().peer('a');
-    const line = { epoch: 2, base_seq: 7, owner: 'b' };
+    const line = { epoch: 2, base_seq: 7, owner: 'b', nonce: '' };
     const superseded_at = '2026-01-01T00:00:00.000Z';
     const lost = workflow('w', { status: 'failed', error: { code: 'X', message: 'x', retryable: false } });
     peer.put(workflow('w', { status: 'completed', result: 1 }), {
