@@ -66,8 +66,8 @@ export class Feeds {
   private mainMade: Promise<OwnedFeed> | null = null;
   /** Feeds of this peer whose replica set was not heard yet, with the members that have answered. */
   private readonly asking = new Map<string, Set<string>>();
-  /** Feeds that are just being taken over, followed or given up. */
-  private readonly busy = new Set<string>();
+  /** Feeds that are just being taken over, followed or given up, each with what does it. */
+  private readonly busy = new Map<string, symbol>();
   /** Questions after a sleep that are not answered. */
   private readonly waking = new Set<Promise<void>>();
   /** Feeds that this process has made: it knows everybody who was ever in their replica sets. */
@@ -279,12 +279,15 @@ export class Feeds {
   /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
   private async own(feedId: string): Promise<OwnedFeed> {
     const { copies, store, network, random, makeOwned, pool, lookUp } = this.parts;
-    const { feed, cursor } = copies.find(feedId)!;
+    const copy = copies.find(feedId);
+    if (copy === undefined) throw new NotReadyError();
+    const { feed, cursor } = copy;
     const before = currentLine(feed!).owner;
     await store.own(feedId, true); // after what was on its way to the disk
     const owned = makeOwned(withLine(feed!, network.self, cursor, random.id(NONCE_CHARS)));
     const remembered = await readActive(store.reader, feedId, lookUp);
     const duplicates = await duplicatesOf(rootsOf(remembered), (items) => this.parts.locate(items));
+    if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
     copies.release(feedId);
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
@@ -365,6 +368,7 @@ export class Feeds {
     owned.abandon(new NotOwnerError(peer));
     // In the order of the feed: what its new owner brings must not be taken before it is known how far this disk is.
     await copies.inOrder(feed_id, async () => {
+      if (this.owned.get(feed_id) !== owned) return; // the store was read anew meanwhile
       this.owned.delete(feed_id);
       await store.own(feed_id, false); // after what was on its way to the disk
       await copies.takeUp(feed_id);
@@ -407,12 +411,15 @@ export class Feeds {
   /** Does one thing with a feed at a time; what comes meanwhile is not done: its cause comes again. */
   private exclusively(feedId: string, work: () => Promise<unknown>): void {
     if (this.busy.has(feedId) || this.stopped) return;
-    this.busy.add(feedId);
+    const mine = Symbol(feedId);
+    this.busy.set(feedId, mine);
     work()
       .catch((error: unknown) => {
         this.parts.log.debug({ feed_id: feedId, err: error }, 'a feed could not be followed or owned; tried again');
       })
-      .finally(() => this.busy.delete(feedId));
+      .finally(() => {
+        if (this.busy.get(feedId) === mine) this.busy.delete(feedId);
+      });
   }
 
   // --- owners that are gone ------------------------------------------------------------------------------------------

@@ -131,8 +131,12 @@ export class Faults {
     this.#mesh.world.at(this.#random.between(fromMs, toMs), then);
   }
 
-  /** Long enough for another peer to take over, or not. */
+  /** Long enough for another peer to take over, or not; at once when all has healed. */
   #comesBackLater(name: string): void {
+    if (this.#healed) {
+      void this.#mesh.restart(name);
+      return;
+    }
     const [from, to] = this.#random.pick([
       [10, 1_000],
       [1_000, 12_000],
@@ -251,7 +255,7 @@ export class Faults {
       if (this.#mayLose(name)) this.#forget(name);
       else {
         this.#mesh.kill(name);
-        if (this.#healed) void this.#mesh.restart(name);
+        if (this.#healed) this.#comesBackLater(name);
       }
     });
   }

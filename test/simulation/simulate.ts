@@ -94,7 +94,8 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   faults.heal();
   clients.stopPausing();
   const end = world.now + SETTLE_LIMIT_MS;
-  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles);
+  const isAwake = () => [...mesh.peers.values()].every(({ clock }) => !clock.isHeld);
+  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles) && isAwake();
   while (world.now < end && mesh.failures.length === 0 && !isOver()) await world.run(world.now + 250);
   await world.run(world.now + QUIET_MS);
   if (mesh.failures.length === 0) oracle.judge(clients.handles);
