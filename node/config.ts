@@ -10,6 +10,7 @@
 import { isIPv6 } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, resolve } from 'node:path';
+import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
@@ -79,6 +80,15 @@ const listenSchema = addressSchema.refine((value) => {
   const host = tcpOf(value)?.host;
   return host === undefined || isLoopback(host);
 }, 'must be a loopback address such as /ip4/127.0.0.1/tcp/7600: the mesh is open to everyone who can connect, so it may not be offered to other machines; join them through an SSH tunnel or a VPN on loopback');
+
+function isPeerId(value: string): boolean {
+  try {
+    peerIdFromString(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const durationSchema = z
   .int('must be a whole number of milliseconds')
@@ -194,6 +204,10 @@ const common = {
     .max(HISTORY_ROOTS_MAX, `must be at most ${HISTORY_ROOTS_MAX}`)
     .default(HISTORY_ROOTS_DEFAULT)
     .describe('Ended workflows and tasks that are kept; the oldest beyond this are forgotten sooner'),
+  gone: z
+    .array(z.string().refine(isPeerId, 'must be the id of a peer'))
+    .default([])
+    .describe('Peers that will never come back: a feed that waits for their word after a restart goes on without it'),
   takeover_ms: durationSchema
     .default(TAKEOVER_MS)
     .describe('A silent peer is given up, and its work taken over, after this many milliseconds'),
@@ -271,6 +285,7 @@ export const OPTIONS: readonly Option[] = [
   option('copies', '--copies <count>', 'number', 'Mesh'),
   option('history_days', '--history-days <days>', 'number', 'Mesh'),
   option('history_max', '--history-max <count>', 'number', 'Mesh'),
+  option('gone', '--gone <peer-id...>', 'list', 'Mesh'),
   option('data_dir', '--data-dir <folder>', 'string', 'Place'),
   option('name', '--name <name>', 'string', 'Place'),
   option('listen', '--listen <multiaddr...>', 'list', 'Place'),

@@ -56,7 +56,7 @@ interface FeedsParts {
   locate(items: Alias[]): Promise<(Located | null)[]>;
   /** Dials a peer, now and then. */
   reach(peer: string): void;
-  options: { takeover_ms: number; beat_interval_ms: number };
+  options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
 }
 
 export class Feeds {
@@ -66,6 +66,7 @@ export class Feeds {
   private mainMade: Promise<OwnedFeed> | null = null;
   /** Feeds of this peer whose replica set was not heard yet, with the members that have answered. */
   private readonly asking = new Map<string, Set<string>>();
+  private readonly saidReadOnly = new Set<string>();
   /** Feeds that are just being taken over, followed or given up, each with what does it. */
   private readonly busy = new Map<string, symbol>();
   /** Questions after a sleep that are not answered. */
@@ -235,16 +236,26 @@ export class Feeds {
     const answered = this.asking.get(feedId);
     if (answered === undefined || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
-      const { clock, copies, directory } = this.parts;
+      const { clock, copies, directory, options } = this.parts;
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
       const feed = copies.find(feedId)?.feed;
       if (feed == null || this.asking.get(feedId) !== answered) return; // the store was read anew meanwhile
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
-      const heard = feed.followers.filter(({ peer_id }) => answered.has(peer_id));
-      if (heard.length === feed.followers.length || (waited && heard.length > 0)) await this.goOn(feedId);
+      const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
+      const heard = members.filter((peer) => answered.has(peer));
+      if (heard.length === members.length || (waited && heard.length > 0)) await this.goOn(feedId);
+      else if (waited) this.sayReadOnly(feedId, members);
     });
+  }
+
+  private sayReadOnly(feed_id: string, followers: string[]): void {
+    if (this.saidReadOnly.has(feed_id)) return;
+    this.saidReadOnly.add(feed_id);
+    const message =
+      'no follower of a feed answers: it is read-only until one does; name those that never will as --gone';
+    this.parts.log.warn({ feed_id, followers }, message);
   }
 
   /** P2: whoever is further, or owns it, is followed first. */

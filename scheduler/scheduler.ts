@@ -92,6 +92,8 @@ export interface SchedulerOptions {
   history_days?: number | undefined;
   /** Ended workflows and tasks of clients kept in one feed. Default HISTORY_ROOTS_DEFAULT. */
   history_max?: number | undefined;
+  /** Peers that will never come back: what waits for their word goes on without it. Default none. */
+  gone?: readonly string[] | undefined;
   takeover_ms?: number | undefined;
   beat_interval_ms?: number | undefined;
   offer_interval_ms?: number | undefined;
@@ -151,6 +153,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       copies: options.copies ?? COPIES_DEFAULT,
       history_days: options.history_days ?? HISTORY_DAYS_DEFAULT,
       history_max: options.history_max ?? HISTORY_ROOTS_DEFAULT,
+      gone: options.gone ?? [],
       takeover_ms: options.takeover_ms ?? TAKEOVER_MS,
       beat_interval_ms: options.beat_interval_ms ?? BEAT_INTERVAL_MS,
       offer_interval_ms: options.offer_interval_ms ?? OFFER_INTERVAL_MS,

@@ -97,6 +97,13 @@ describe('precedence', () => {
     expect(settings({ env: { FLOWMESH_COPIES: '4' }, flags: { copies: '1' } }).copies).toBe(1);
   });
 
+  it('peers that are gone for good are named by their ids', () => {
+    const id = '12D3KooWGRUVh7Jp5kcKjC3V7CgEuKyWBaNVTWYbYQh3MGYJyKjb';
+    expect(settings({}).gone).toEqual([]);
+    expect(settings({ flags: { gone: [id] } }).gone).toEqual([id]);
+    expect(problems({ flags: { gone: ['laptop'] } })).toContain('must be the id of a peer');
+  });
+
   it('how much history is kept can be given in every place', () => {
     expect(settings({})).toMatchObject({ history_days: HISTORY_DAYS_DEFAULT, history_max: HISTORY_ROOTS_DEFAULT });
     const given = { file: file({ history_days: 7, history_max: 10 }), env: { FLOWMESH_HISTORY_DAYS: '0.5' } };

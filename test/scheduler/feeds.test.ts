@@ -193,6 +193,18 @@ describe('an owner that starts again', () => {
     expect([owns(scene, 'a', feedId), scene.peer('a').store.feeds.get(feedId)!.seq]).toEqual([false, before]);
   });
 
+  test('goes on without followers that are said to be gone for good', async () => {
+    const scene = await Scene.of(['a', 'b'], { gone: ['b'] });
+    await scene.run(scene.scheduler('a').submitWorkflow({ ...workflow(APPROVAL), copies: 2 }));
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId } = scene.feed('a');
+    const disk = scene.mesh.kill('a');
+    scene.mesh.kill('b');
+    await scene.run(scene.mesh.restart('a', disk));
+    await scene.until('a owns it again', () => owns(scene, 'a', feedId));
+    expect(scene.feed('a').feed_id).toBe(feedId);
+  });
+
   test('goes on with its old feed as soon as its follower is back, beside the new one', async () => {
     const { scene, feedId } = await meshWith(['a', 'b']);
     const [diskA, diskB] = [scene.mesh.kill('a'), scene.mesh.kill('b')];

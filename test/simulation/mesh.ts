@@ -37,6 +37,8 @@ export interface SimulatedMeshOptions {
   watch?: MeshWatch;
   /** Peers run tools for each other, as `node/` has it. Default false: a test of the scheduler alone. */
   servesTools?: boolean;
+  /** Peers that every process is told will never come back. */
+  gone?: string[];
 }
 
 const REDIAL_MS = 500;
@@ -55,6 +57,7 @@ export class SimulatedMesh {
   readonly #clockRates: [number, number];
   readonly #watch: MeshWatch | undefined;
   readonly #servesTools: boolean;
+  readonly #gone: string[];
 
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
     this.world = new World(seed, { trace: options.trace ?? false });
@@ -64,6 +67,7 @@ export class SimulatedMesh {
     this.#clockRates = options.clockRates ?? [0.95, 1.05];
     this.#watch = options.watch;
     this.#servesTools = options.servesTools ?? false;
+    this.#gone = options.gone ?? [];
   }
 
   get ledger(): readonly LedgerEntry[] {
@@ -141,6 +145,7 @@ export class SimulatedMesh {
       actions: this.actions,
       evaluator: this.#evaluator,
       servesTools: this.#servesTools,
+      gone: this.#gone,
       onCommit: (name, rows) => this.#watch?.committing(name, rows),
       broken: (message) => this.broken(message),
     });

@@ -42,6 +42,7 @@ export interface PeerWorld {
   actions: SimulatedActions;
   evaluator: Evaluator;
   servesTools: boolean;
+  gone: readonly string[];
   /** A process hands rows to its store. */
   onCommit(peer: string, rows: readonly Row[]): void;
   broken(message: string): void;
@@ -66,7 +67,10 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
       evaluator: ofProcess(evaluator, clock),
       log: logOf(peer_id, mesh),
     },
-    { name: peer_id, version: '0.0.0', worker: { slots, labels: [...labels], cpu_cores: 8, memory_gb: 8 } },
+    {
+      ...{ name: peer_id, version: '0.0.0', gone: mesh.gone },
+      worker: { slots, labels: [...labels], cpu_cores: 8, memory_gb: 8 },
+    },
   );
   const context = contextOf(scheduler, store, clock);
   if (mesh.servesTools) {
