@@ -10,7 +10,6 @@
 import { isIPv6 } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
@@ -83,7 +82,7 @@ const listenSchema = addressSchema.refine((value) => {
 
 function isPeerId(value: string): boolean {
   try {
-    peerIdFromString(value);
+    multiaddr(`/p2p/${value}`);
     return true;
   } catch {
     return false;
