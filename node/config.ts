@@ -80,14 +80,7 @@ const listenSchema = addressSchema.refine((value) => {
   return host === undefined || isLoopback(host);
 }, 'must be a loopback address such as /ip4/127.0.0.1/tcp/7600: the mesh is open to everyone who can connect, so it may not be offered to other machines; join them through an SSH tunnel or a VPN on loopback');
 
-function isPeerId(value: string): boolean {
-  try {
-    multiaddr(`/p2p/${value}`);
-    return true;
-  } catch {
-    return false;
-  }
-}
+const peerIdSchema = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{46,60}$/, 'must be the id of a peer');
 
 const durationSchema = z
   .int('must be a whole number of milliseconds')
@@ -204,7 +197,7 @@ const common = {
     .default(HISTORY_ROOTS_DEFAULT)
     .describe('Ended workflows and tasks that are kept; the oldest beyond this are forgotten sooner'),
   gone: z
-    .array(z.string().refine(isPeerId, 'must be the id of a peer'))
+    .array(peerIdSchema)
     .default([])
     .describe('Peers that will never come back: a feed that waits for their word after a restart goes on without it'),
   takeover_ms: durationSchema

@@ -55,7 +55,7 @@ export class Replicas implements Copier {
   /** The version of the set that the last commit with one has. */
   private written: number;
   private readonly followers = new Map<string, Follower>();
-  /** Members until the commit `seq`, that have not heard of it. */
+  /** Members until the commit `seq`, or before that: they have to hear that they are none any more, and keep nothing. */
   private readonly leaving = new Map<string, { follower: Follower; seq: number }>();
   private stopped = false;
 
@@ -73,6 +73,10 @@ export class Replicas implements Copier {
     this.written = feed.version;
     this.silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
     this.hooks = hooks;
+    for (const peer of feed.former) {
+      const follower = { acked: 0, syncedAt: null, joinedAt: 0, inFlight: 0, refusedSince: null, behind: true };
+      this.leaving.set(peer, { follower, seq: 0 });
+    }
     for (const { peer_id, synced } of feed.followers) {
       // What they have is asked anew, after a gap that may be as large as the feed.
       const head = hooks.head();
@@ -142,13 +146,16 @@ export class Replicas implements Copier {
     for (const { peer_id } of feed.followers) this.leaving.delete(peer_id);
   }
 
-  /** Those that are no members any more hear it once the others have all that they have: then they keep nothing. */
+  /** Those that are no members any more hear it once the others have all that they have, and when they are there. */
   private sayGoodbye(): void {
     for (const [peer, { follower, seq }] of this.leaving) {
-      if (this.copiesOf(seq) < this.hooks.wanted()) continue;
-      this.leaving.delete(peer);
+      if (follower.inFlight > 0 || this.copiesOf(seq) < this.hooks.wanted()) continue;
       this.nudge(peer, follower);
     }
+  }
+
+  private saidGoodbye(peer: string, follower: Follower): void {
+    if (this.leaving.get(peer)?.follower === follower) this.leaving.delete(peer);
   }
 
   private push(peer: string, follower: Follower, commit: { prev_seq: number; head_seq: number; rows: Row[] }): void {
@@ -162,6 +169,7 @@ export class Replicas implements Copier {
       ({ seq }) => {
         follower.inFlight--;
         follower.refusedSince = null;
+        if (seq >= place.head_seq) this.saidGoodbye(peer, follower);
         this.acknowledged(peer, follower, seq);
         // It pulled while the last commit was on its way to this disk: `landed` or the next beat tells it again.
         if (seq < place.head_seq) follower.behind = true;
@@ -173,6 +181,7 @@ export class Replicas implements Copier {
         if (this.stopped) return;
         this.log.debug({ peer, feed_id: this.current.feed_id, err: error }, 'a commit was not acknowledged');
         const code = error instanceof FlowmeshError ? error.code : '';
+        if (code === 'NO_COPY') this.saidGoodbye(peer, follower);
         if (code === 'STALE_OWNER') this.hooks.onStale(peer);
         else if (code === 'MESSAGE_TOO_LARGE') this.nudge(peer, follower); // it fits in pages
         this.hooks.onCopied();
@@ -253,6 +262,7 @@ export class Replicas implements Copier {
   mend(): void {
     if (this.stopped) return;
     this.landed();
+    this.sayGoodbye();
     if (this.written !== this.current.version) return; // what is known of the members is of the set before
     const wanted = this.hooks.wanted() - 1;
     const members = this.current.followers;

@@ -174,7 +174,6 @@ export class Oracle implements MeshWatch {
   }
 
   #isAloneOn(peer: string, told: Told): boolean {
-    if (this.#cleared.has(told.uid)) return false; // others have heard that it was removed
     const row = this.#mesh!.peers.get(peer)!.disk.rows.get(told.uid);
     if (row === undefined || !holds(row, told)) return false;
     for (const [other, { disk }] of this.#mesh!.peers) {
