@@ -54,6 +54,8 @@ interface FeedsParts {
   handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
   /** Where records of these ids are at other peers, as far as they say so soon. */
   locate(items: Alias[]): Promise<(Located | null)[]>;
+  /** Records that others wait for may have another owner, or have ended unnoticed. */
+  doubt(): void;
   /** Dials a peer, now and then. */
   reach(peer: string): void;
   options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
@@ -154,10 +156,15 @@ export class Feeds {
     probe('start:before');
     this.mainId = (await store.reader.get('peer', 'peer'))?.main_feed ?? '';
     const alone: Copy[] = [];
-    for (const feedId of store.feeds.keys()) {
+    for (const [feedId, { owned }] of store.feeds) {
       if (feedId === LOCAL_FEED) continue;
       const copy = await copies.takeUp(feedId);
-      if (copy.feed === null || currentLine(copy.feed).owner !== network.self) continue;
+      if (copy.feed === null) continue;
+      if (currentLine(copy.feed).owner !== network.self) {
+        // A take-over ended with its process before there was a line of it: what is here is a copy, as it was.
+        if (owned) await store.own(feedId, false);
+        continue;
+      }
       this.asking.set(feedId, new Set());
       if (copy.feed.followers.length === 0) alone.push(copy);
     }
@@ -282,9 +289,19 @@ export class Feeds {
 
   /** This peer goes on with its feed after a restart. */
   private async goOn(feedId: string): Promise<void> {
-    this.asking.delete(feedId);
+    this.stopAsking(feedId);
     this.parts.probe('start:after');
     await this.parts.copies.inOrder(feedId, () => this.own(feedId));
+  }
+
+  /**
+   * It is known whose the feed is. Meanwhile its records were taken for this peer's own; they may be another's, or have
+   * ended without this peer: what waits for them asks for them. True when the feed was one that is asked for.
+   */
+  private stopAsking(feedId: string): boolean {
+    const asked = this.asking.delete(feedId);
+    if (asked) this.parts.doubt();
+    return asked;
   }
 
   /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
@@ -390,7 +407,7 @@ export class Feeds {
   /** Goes after the line of another owner; what is here beyond the fork is handed over. */
   private async follow(feedId: string, owner: string): Promise<void> {
     const { copies, store, network } = this.parts;
-    if (this.asking.delete(feedId)) {
+    if (this.stopAsking(feedId)) {
       await store.own(feedId, false);
       if (feedId === this.mainId && !this.stopped) await this.makeMain();
     }

@@ -202,6 +202,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       local: () => this.local,
       locate: (items) => this.locator.locateSoon(items),
       handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
+      doubt: () => this.dependencies.doubt(),
       reach: (peer) => this.beats.meet(peer, []),
       options: this.options,
       makeOwned: (feed) =>

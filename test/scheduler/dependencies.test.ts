@@ -214,3 +214,63 @@ describe('tasks that wait for tasks of other peers', () => {
     ).rejects.toMatchObject({ code: 'UNKNOWN_DEPENDENCY' });
   });
 });
+
+describe('what waits for a task of a feed', () => {
+  const person = (task_id: string) => task({ task_id, task_type: 'approve' });
+  const approved = { approve: true, data: null };
+
+  /** `a` owns a task that waits for a person, and `b` has a copy. */
+  async function meshWithCopy(): Promise<{ scene: Scene; feedId: string; uid: string }> {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const { uid } = await scene.submit('a', person('first'));
+    return { scene, feedId: scene.feed('a').feed_id, uid };
+  }
+
+  test('that this peer was about to take over when it went down asks its owner', async () => {
+    const { scene, feedId, uid } = await meshWithCopy();
+    const silent = await HandPeer.joins(scene, 'silent', ['b']);
+    silent.answers.set('locate', () => new Promise(() => {}));
+    const diskA = scene.mesh.kill('a');
+    const isMarked = () => scene.peer('b').store.feeds.get(feedId)!.owned;
+    await scene.until('b begins to take it over', isMarked);
+    expect(scene.scheduler('b').feeds.owned.has(feedId)).toBe(false);
+    const diskB = scene.mesh.kill('b');
+    silent.network.kill();
+    await scene.run(scene.mesh.restart('b', diskB));
+    expect(isMarked()).toBe(false);
+    await scene.run(scene.mesh.restart('a', diskA));
+    await scene.ownsAgain('a');
+    const last = await scene.submit('b', work('last', 0, ['first']));
+    await scene.run(scene.scheduler('a').answerTask(uid, approved));
+    expect((await scene.ended('b', last.uid)).status).toBe('completed');
+  });
+
+  test('that turns out to be another peer’s asks there', async () => {
+    const { scene, feedId, uid } = await meshWithCopy();
+    const disk = scene.mesh.kill('a');
+    scene.mesh.board.cut('a', 'b');
+    await scene.until('b has it', () => scene.scheduler('b').feeds.owned.has(feedId));
+    await scene.run(scene.mesh.restart('a', disk));
+    const last = await scene.submit('a', work('last', 0, ['first'])); // into a new feed: nobody has said whose that is
+    scene.mesh.board.heal('a', 'b');
+    await scene.run(scene.scheduler('b').answerTask(uid, approved));
+    expect((await scene.ended('a', last.uid)).status).toBe('completed');
+  });
+
+  test('that turns out to have come further notices that it has ended', async () => {
+    const { scene, feedId, uid } = await meshWithCopy();
+    const old = scene.peer('a').disk.image();
+    await scene.run(scene.scheduler('a').answerTask(uid, approved));
+    await scene.ended('a', uid);
+    await scene.until('b has a copy', async () => (await scene.task('b', uid)).status === 'completed');
+    scene.mesh.kill('a');
+    scene.peer('a').disk.restore(old);
+    scene.mesh.board.cut('a', 'b');
+    await scene.run(scene.mesh.restart('a'));
+    const last = await scene.submit('a', work('last', 0, ['first']));
+    scene.mesh.board.heal('a', 'b');
+    await scene.until('a has it again', () => scene.scheduler('a').feeds.owned.has(feedId));
+    expect((await scene.ended('a', last.uid)).status).toBe('completed');
+  });
+});
