@@ -179,7 +179,9 @@ export class Oracle implements MeshWatch {
     for (const [other, { disk }] of this.#mesh!.peers) {
       if (other === peer) continue;
       const copy = disk.rows.get(told.uid);
-      if (copy !== undefined && holds(copy, told) && this.#histories.counts(other, copy.feed_id)) return false;
+      if (copy === undefined || !this.#histories.counts(other, copy.feed_id)) continue;
+      // A client had it cleared, and a disk that counts knows: older copies, which have not heard it, say nothing more.
+      if (holds(copy, told) || copy.record.kind === 'tombstone') return false;
     }
     return told.end === null || !this.#histories.hasSuperseded(told.uid, told.end, peer);
   }
