@@ -97,9 +97,9 @@ export class Copies {
     this.copies.delete(feedId);
   }
 
+  /** Nothing is known any more. What is being done with a feed comes to its end first: nothing runs beside it. */
   clear(): void {
     this.copies.clear();
-    this.queues.clear();
   }
 
   /** Runs what is done with one feed one after the other. */
