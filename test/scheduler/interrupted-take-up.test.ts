@@ -1,0 +1,84 @@
+/** A feed that is being taken up while the disk fails: the store is read anew, and the feed with it. */
+import { describe, expect, test } from 'vitest';
+import { currentLine } from '../../scheduler/lineage.ts';
+import type { Line, Row } from '../../scheduler/records.ts';
+import { Histories } from '../simulation/histories.ts';
+import { HandPeer } from './hand-peer.ts';
+import { type Gate, gate, Scene, task } from './scene.ts';
+
+const BEAT_MS = 1_000;
+const TASK_ID = 'chosen-by-its-user';
+
+/** `a` starts again, has heard its follower `b`, and asks `h`, which keeps it waiting, who else has accepted an id. */
+async function takingUp() {
+  const histories = new Histories((message) => scene.mesh.broken(message));
+  /** The lines in which `a` has gone on. */
+  const opened: Line[] = [];
+  const committing = (peer: string, rows: readonly Row[]) => {
+    histories.committing(peer, rows);
+    for (const { record } of rows) {
+      const isNew = record.kind === 'feed' && peer === 'a' && currentLine(record).epoch > 1;
+      if (isNew && opened.at(-1)?.nonce !== currentLine(record).nonce) opened.push(currentLine(record));
+    }
+  };
+  const synced: Histories['synced'] = (peer, operation) => histories.synced(peer, operation);
+  const scene: Scene = new Scene({ watch: { committing, synced } });
+  histories.watch(scene.mesh);
+  for (const name of ['a', 'b']) await scene.mesh.start(name);
+  await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+  const feedId = scene.feed('a').feed_id;
+  const { uid } = await scene.submit('a', task({ task_id: TASK_ID, task_type: 'approve' }));
+  await scene.pass(BEAT_MS);
+
+  scene.mesh.board.cut('a', 'b');
+  await scene.restart('a');
+  const h = await HandPeer.joins(scene, 'h', ['a']);
+  const questions: Gate[] = [];
+  h.answers.set('locate', async ({ items, hops }) => {
+    if (Number(hops) > 0) {
+      const question = gate();
+      questions.push(question);
+      await question.opened;
+    }
+    return { found: (items as unknown[]).map(() => null) };
+  });
+  const asked = (times: number) => scene.until(`h is asked ${times} times`, () => questions.length >= times);
+  scene.mesh.board.heal('a', 'b');
+  await asked(1);
+  const owned = () => scene.scheduler('a').feeds.owned.get(feedId);
+  expect(owned()).toBeUndefined();
+  return { scene, histories, feedId, uid, opened, questions, asked, owned };
+}
+
+/** A write of `a` fails, and its store is read anew. */
+async function failDisk(scene: Scene): Promise<void> {
+  scene.mesh.failNextSync('a');
+  await expect(scene.run(scene.scheduler('a').pauseQueue('it fails'))).rejects.toMatchObject({ code: 'DISK_FULL' });
+  await scene.until('the store is read anew', () => scene.scheduler('a').ready);
+}
+
+describe('a take-up that a failed disk interrupts', () => {
+  test.each(['before', 'after'] as const)(
+    'does not go on when its answer comes %s the next one has begun',
+    async (when) => {
+      const { scene, histories, feedId, uid, opened, questions, asked, owned } = await takingUp();
+      const { seq } = scene.peer('a').store.feeds.get(feedId)!;
+      await failDisk(scene);
+      if (when === 'after') await asked(2);
+      questions[0]!.open();
+      await scene.pass(10);
+      expect(opened).toEqual([]);
+      await asked(2);
+      questions[1]!.open();
+      await scene.until('a owns it', () => owned() !== undefined);
+      await scene.pass(10 * BEAT_MS);
+      expect(opened).toMatchObject([{ epoch: 2, base_seq: seq, owner: 'a' }]);
+      expect(questions).toHaveLength(2);
+      expect(currentLine(scene.scheduler('b').copies.find(feedId)!.feed!)).toEqual(opened[0]);
+      await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
+      expect((await scene.ended('b', uid)).status).toBe('completed');
+      histories.judge();
+      expect(scene.mesh.failures).toEqual([]);
+    },
+  );
+});
