@@ -462,8 +462,8 @@ export class Feeds {
     for (const copy of this.parts.copies.all()) if (this.isMine(copy)) this.takeOver(copy.feed_id);
   }
 
-  onConnected(): void {
-    for (const feed of this.owned.values()) feed.replicas.mend();
+  onConnected(peer: string): void {
+    for (const feed of this.owned.values()) feed.replicas.connected(peer);
     for (const feedId of this.asking.keys()) this.ask(feedId);
   }
 

@@ -107,6 +107,13 @@ export class Replicas implements Copier {
     this.stopped = true;
   }
 
+  /** A peer is there, or there anew: it may have started again on a disk from the past before it was missed. */
+  connected(peer: string): void {
+    const follower = this.followers.get(peer);
+    if (follower !== undefined) follower.behind = true;
+    this.mend();
+  }
+
   /** The stream to a peer closed: what was on its way to it is brought again when it is back. */
   disconnected(peer: string): void {
     const follower = this.followers.get(peer);

@@ -460,7 +460,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     entry.heard_at = this.clock.now();
     this.beats.beat(peer);
     this.pool.sendResults();
-    this.feeds.onConnected();
+    this.feeds.onConnected(peer);
     this.dispatchSoon();
   }
 

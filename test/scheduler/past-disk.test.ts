@@ -92,6 +92,26 @@ describe('what only a follower has', () => {
   });
 });
 
+describe('a follower on a disk from the past', () => {
+  test('gets what it has forgotten when it is back before it was missed', async () => {
+    const { scene, feedId } = await Restored.open(['a', 'b']);
+    const { disk } = scene.peer('b');
+    const past = disk.image();
+    const { uid } = await scene.submit('a', task({ task_type: 'approve' }));
+    await scene.pass(BEAT_MS);
+    expect(disk.rows.has(uid)).toBe(true);
+    scene.mesh.board.slow('b', 10 * BEAT_MS); // until the end of its connection is noticed
+    scene.mesh.kill('b');
+    scene.mesh.board.slow('b', 0);
+    disk.restore(past);
+    await scene.run(scene.mesh.restart('b'));
+    expect(disk.rows.has(uid)).toBe(false);
+    await scene.pass(BEAT_MS);
+    expect(disk.image().heads.get(feedId)!.seq).toBe(scene.head('a'));
+    expect(disk.rows.has(uid)).toBe(true);
+  });
+});
+
 const TRIES_MAX = 30;
 
 /**
