@@ -8,21 +8,44 @@ import type { Reader } from './ports.ts';
 import type { FlowRecord, RecordKind } from './records.ts';
 
 const KINDS_OF_A_PEER: ReadonlySet<RecordKind> = new Set(['worker', 'queue', 'peer', 'copy', 'intent']);
+const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'feed', 'cache']);
 
 /**
  * @param records of a feed, as another peer brings them
  * @throws FlowmeshError INVALID_MESSAGE: one of them is not of this feed, and none is to be kept
  */
 export async function mustBelong(reader: Reader, feedId: string, records: readonly FlowRecord[]): Promise<void> {
-  for (const { kind, uid } of records) {
-    const isMisplaced = KINDS_OF_A_PEER.has(kind) || (kind === 'feed' && uid !== feedUid(feedId));
-    if (isMisplaced) throw notOf(feedId, `a record of kind ${kind}`);
-  }
+  for (const record of records) if (!isOf(feedId, record)) throw notOf(`feed ${feedId}`, record);
   const feeds = await reader.feedsOf(records.map(({ uid }) => uid));
   const taken = feeds.findIndex((feed) => feed !== null && feed !== feedId);
-  if (taken >= 0) throw notOf(feedId, `record ${records[taken]!.uid} of feed ${feeds[taken]}`);
+  if (taken >= 0) throw notOf(`feed ${feedId}`, records[taken]!);
 }
 
-function notOf(feedId: string, what: string): FlowmeshError {
-  return new FlowmeshError('INVALID_MESSAGE', `feed ${feedId} cannot have ${what}`);
+function isOf(feedId: string, record: FlowRecord): boolean {
+  const { kind, uid } = record;
+  if (KINDS_OF_A_PEER.has(kind) || (kind === 'feed' && record.feed_id !== feedId)) return false;
+  if (kind === 'feed' || uid.startsWith('feed/')) return uid === feedUid(feedId);
+  if (uid.startsWith('cache/')) return uid.startsWith(`cache/${feedId}/`);
+  return true;
+}
+
+/**
+ * @param records that another peer brings as those of one root
+ * @throws FlowmeshError INVALID_MESSAGE: one of them is not
+ */
+export function mustBePartsOf(rootUid: string, records: readonly FlowRecord[]): void {
+  // The workflow of a nested one comes before it.
+  const workflows = new Set([rootUid]);
+  const partOf = (uid: string) => workflows.has(/^[^/:]*/.exec(uid)![0]);
+  for (const record of records) {
+    if (record.kind === 'workflow' && record.parent_task_uid !== null && partOf(record.parent_task_uid)) {
+      workflows.add(record.uid);
+    }
+    const isPart = record.kind === 'superseded' ? record.root_uid === rootUid : partOf(record.uid);
+    if (KINDS_OF_A_FEED.has(record.kind) || !isPart) throw notOf(`root ${rootUid}`, record);
+  }
+}
+
+function notOf(what: string, { kind, uid }: FlowRecord): FlowmeshError {
+  return new FlowmeshError('INVALID_MESSAGE', `${what} cannot have the ${kind} record ${uid}`);
 }

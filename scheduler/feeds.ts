@@ -291,7 +291,16 @@ export class Feeds {
   private async goOn(feedId: string): Promise<void> {
     this.stopAsking(feedId);
     this.parts.probe('start:after');
-    await this.parts.copies.inOrder(feedId, () => this.own(feedId));
+    try {
+      await this.parts.copies.inOrder(feedId, () => this.own(feedId));
+    } catch (error) {
+      this.parts.log.warn(
+        { feed_id: feedId, err: error },
+        'a feed cannot be taken up; it is read-only, and tried again',
+      );
+      if (this.parts.copies.find(feedId) !== undefined && !this.stopped) this.asking.set(feedId, new Set());
+      throw error;
+    }
   }
 
   /**

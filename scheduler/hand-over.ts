@@ -10,7 +10,7 @@
  */
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
-import { mustBelong } from './belonging.ts';
+import { mustBelong, mustBePartsOf } from './belonging.ts';
 import { HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
@@ -103,6 +103,7 @@ export class HandOver {
     feed: OwnedFeed,
     { line, root_uid, records, last }: { line: Line; root_uid: string; records: FlowRecord[]; last: boolean },
   ): Promise<void> {
+    await mustBelong(this.parts.reader, feed.feed_id, records);
     const key = `${peer} ${feed.feed_id}`;
     const known = this.arriving.get(key);
     const before = known?.root_uid === root_uid ? known : { root_uid, records: [], bytes: 0 };
@@ -116,7 +117,7 @@ export class HandOver {
       this.arriving.set(key, { root_uid, records: all, bytes });
       return;
     }
-    await mustBelong(this.parts.reader, feed.feed_id, all);
+    mustBePartsOf(root_uid, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
     while (!(await this.merge(feed, line, root_uid, theirs)));
   }
@@ -214,7 +215,7 @@ export class HandOver {
     if (kept !== undefined && sameEnd(lost, kept)) return;
     const superseded: SupersededRecord = {
       kind: 'superseded',
-      uid: `superseded/${line.epoch}/${line.owner}/${lost.uid}`,
+      uid: `superseded/${line.epoch}/${line.owner}/${line.nonce || '-'}/${lost.uid}`,
       root_uid,
       line,
       superseded_at: isoTime(this.parts.clock.wall()),

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { currentLine, feedUid, withFollowers } from '../../scheduler/lineage.ts';
-import { type FeedRecord, LOCAL_FEED } from '../../scheduler/records.ts';
+import { type FeedRecord, type FlowRecord, LOCAL_FEED } from '../../scheduler/records.ts';
 import { filling, HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
-import { Scene } from './scene.ts';
+import { Scene, task } from './scene.ts';
 
 const FEED = 'feedfeedfeedfeedfeed';
 
@@ -283,10 +283,36 @@ describe('a record belongs to the feed that had it first (P9)', () => {
     expect((await scene.peer('f').store.reader.row('a'))?.feed_id).toBe(FEED);
   });
 
-  test('a feed has no record of another feed itself', async () => {
+  test.each([
+    ['itself', { uid: 'feed/another', feed_id: 'another' }],
+    ['under its own uid', { feed_id: 'another', pruned_to_seq: 99 }],
+  ])('a feed has no record of another feed %s', async (_how, over) => {
     const { scene, feed } = await open();
-    const forged = { ...feed.feed, uid: 'feed/another', feed_id: 'another' };
-    await expect(scene.run(feed.push('f', feed.commit(forged)))).rejects.toMatchObject(REFUSED);
+    const before = feed.feed;
+    await expect(scene.run(feed.push('f', feed.commit({ ...before, ...over })))).rejects.toMatchObject(REFUSED);
     expect(await scene.peer('f').store.reader.row('feed/another')).toBeUndefined();
+    expect(copyOf(scene)?.feed).toEqual(before);
+  });
+
+  test('nor anything where the record of another feed has its place', async () => {
+    const { scene, feed } = await open();
+    const forged = { kind: 'tombstone', uid: 'feed/another', cleared_at: '2026-01-01T00:00:00.000Z' } as const;
+    await expect(scene.run(feed.push('f', feed.commit(forged)))).rejects.toMatchObject(REFUSED);
+  });
+
+  test.each<[string, (feed: HandFeed) => FlowRecord]>([
+    ['the record of the feed', ({ feed }) => feed],
+    ['a record of another root', () => filling('other')],
+  ])('a hand-over of a root has no %s', async (_what, record) => {
+    const { scene, owner } = await open();
+    const own = scene.feed('f');
+    const { uid } = await scene.submit('f', task({ task_type: 'approve' }));
+    const line = { epoch: 9, base_seq: 0, owner: 'o', nonce: 'n' };
+    const forgery = new HandFeed(owner, own.feed_id, []);
+    const records = [filling('r'), record(forgery)];
+    const over = { feed_id: own.feed_id, line, root_uid: 'r', records, last: true } as unknown as JsonObject;
+    await expect(scene.run(owner.network.request('f', 'handover', over, 60_000))).rejects.toMatchObject(REFUSED);
+    expect(await scene.peer('f').store.reader.row('r')).toBeUndefined();
+    expect((await scene.task('f', uid)).status).toBe('input_required');
   });
 });
