@@ -243,12 +243,13 @@ export class Feeds {
     const answered = this.asking.get(feedId);
     if (answered === undefined || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
-      const { clock, copies, directory, options } = this.parts;
+      const { clock, copies, directory, network, options } = this.parts;
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
       const feed = copies.find(feedId)?.feed;
       if (feed == null || this.asking.get(feedId) !== answered) return; // the store was read anew meanwhile
+      if (currentLine(feed).owner !== network.self) return await this.giveUpAsking(feedId); // it has brought its line
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
       const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
       const heard = members.filter((peer) => answered.has(peer));
@@ -311,6 +312,13 @@ export class Feeds {
     const asked = this.asking.delete(feedId);
     if (asked) this.parts.doubt();
     return asked;
+  }
+
+  /** Another peer owns the feed. Does nothing for a feed that is not asked for. */
+  private async giveUpAsking(feedId: string): Promise<void> {
+    if (!this.stopAsking(feedId)) return;
+    await this.parts.store.own(feedId, false);
+    if (feedId === this.mainId && !this.stopped) await this.makeMain();
   }
 
   /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
@@ -415,11 +423,8 @@ export class Feeds {
 
   /** Goes after the line of another owner; what is here beyond the fork is handed over. */
   private async follow(feedId: string, owner: string): Promise<void> {
-    const { copies, store, network } = this.parts;
-    if (this.stopAsking(feedId)) {
-      await store.own(feedId, false);
-      if (feedId === this.mainId && !this.stopped) await this.makeMain();
-    }
+    const { copies, network } = this.parts;
+    await this.giveUpAsking(feedId);
     await network.connect(owner, []);
     try {
       await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
