@@ -1,13 +1,17 @@
 /**
  * One id that two peers have accepted: on two sides of a partition, or because the first owner went down before it could
- * answer and the client sent the same again elsewhere. When the two peers meet, one record keeps the id and everybody
- * finds that one (P5). The other is set aside: it can still be seen, under `<id>~<uid>`. If it is the same work and has
- * not ended it is cancelled, because the first one does it; other work goes on.
+ * answer and the client sent the same again elsewhere. When the two records meet, one keeps the id and everybody finds
+ * that one (P5). The other is set aside: it can still be seen, under `<id>~<uid>`. If it is the same work and has not
+ * ended it is cancelled, because the first one does it; other work goes on.
+ *
+ * They meet when two peers do, when a feed is taken up, and when a root comes with a hand-over. Whoever asks says what it
+ * has itself, so that both sides know of each other, and both decide alike.
  */
 import type { Feeds } from './feeds.ts';
 import { feedHintOf, isoTime } from './ids.ts';
 import { COMPARED_ROOTS_MAX } from './limits.ts';
-import type { Alias, Located } from './messages.ts';
+import type { LocalRecord } from './locator.ts';
+import type { Alias, Held, Located, Question } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
 import type { Remembered } from './recovery.ts';
@@ -22,15 +26,20 @@ export interface Duplicate {
   same: boolean;
 }
 
-type Locate = (items: Alias[]) => Promise<(Located | null)[]>;
+type Locate = (items: Question[]) => Promise<(Located | null)[]>;
 
 interface DuplicateParts {
   clock: Clock;
+  self: string;
   reader: Reader;
   feeds: Feeds;
   log: Log;
+  /** The record that this peer answers for under an id. */
+  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** Where records are, as far as other peers say so soon. */
+  locate: Locate;
   /** Where records are, as far as one peer itself knows. */
-  locateAt(peer: string, items: Alias[]): Promise<(Located | null)[]>;
+  locateAt(peer: string, items: Question[]): Promise<(Located | null)[]>;
 }
 
 export class Duplicates {
@@ -42,57 +51,130 @@ export class Duplicates {
 
   /** Two peers have met: ids that this one has accepted since then are looked for at the other. */
   async compare(peer: string, sinceWall: number): Promise<void> {
-    const { feeds, log } = this.parts;
-    await feeds.whenAwake();
-    const duplicates = await duplicatesOf(await this.acceptedSince(isoTime(Math.max(sinceWall, 0))), (items) =>
-      this.parts.locateAt(peer, items),
-    );
-    for (const duplicate of duplicates) {
-      const { uid } = duplicate;
-      const feed = await feeds.of(uid);
-      const stored = (await this.parts.reader.row(uid))?.record;
-      if (feed === undefined || (stored?.kind !== 'task' && stored?.kind !== 'workflow')) continue;
-      log.warn({ uid, peer, id: idOf(stored) }, 'an id was accepted twice; the other record keeps it');
-      await feed.journal.turn((turn) => feed.giveWay(turn, duplicate, stored));
+    await this.parts.feeds.whenAwake();
+    const roots = await this.acceptedSince(isoTime(Math.max(sinceWall, 0)));
+    await this.tellApart(roots, (items) => this.parts.locateAt(peer, items));
+  }
+
+  /**
+   * Which of these records of a feed that is just taken up give way; records of other feeds of this peer do so soon.
+   * The feed is not one of those that this peer answers for yet.
+   */
+  async ofTakenUp(remembered: Remembered): Promise<Duplicate[]> {
+    const { self, lookUp, locate } = this.parts;
+    const roots = chosenOf(rootsOf(remembered));
+    const duplicates: Duplicate[] = [];
+    for (const root of roots) {
+      const rival = await lookUp(aliasOf(root));
+      if (rival === undefined || rival.uid === root.uid) continue;
+      if (givesWay(root, rival)) duplicates.push({ uid: root.uid, ...winnerOf(root, { ...rival, peer_id: self }) });
+      else this.onRival(rival.uid, this.heldOf(root));
     }
+    return [...duplicates, ...(await duplicatesOf(roots, (root) => this.heldOf(root), locate))];
+  }
+
+  /** A root came with a hand-over; `rival` is what this peer had under its id before. */
+  adopted(root: Root, rival: LocalRecord | undefined): void {
+    const { self, locate } = this.parts;
+    if (rival !== undefined && rival.uid !== root.uid) {
+      this.onRival(root.uid, { ...rival, peer_id: self });
+      this.onRival(rival.uid, this.heldOf(root));
+    }
+    this.quietly(this.tellApart([root], locate));
+  }
+
+  /** A record here and another one have one id. */
+  onRival(uid: string, rival: Held): void {
+    this.quietly(
+      (async () => {
+        const root = (await this.parts.reader.row(uid))?.record;
+        if ((root?.kind !== 'task' && root?.kind !== 'workflow') || !givesWay(root, rival)) return;
+        await this.giveWay({ uid, ...winnerOf(root, rival) });
+      })(),
+    );
+  }
+
+  private async tellApart(roots: readonly Root[], locate: Locate): Promise<void> {
+    const duplicates = await duplicatesOf(chosenOf(roots), (root) => this.heldOf(root), locate);
+    for (const duplicate of duplicates) await this.giveWay(duplicate);
+  }
+
+  private async giveWay(duplicate: Duplicate): Promise<void> {
+    const { feeds, reader, log } = this.parts;
+    const { uid, peer_id } = duplicate;
+    const feed = await feeds.of(uid);
+    const stored = (await reader.row(uid))?.record;
+    if (feed === undefined || (stored?.kind !== 'task' && stored?.kind !== 'workflow') || isSetAside(stored)) return;
+    log.warn({ uid, peer_id, id: idOf(stored) }, 'an id was accepted twice; the other record keeps it');
+    await feed.journal.turn((turn) => feed.giveWay(turn, duplicate, stored));
+  }
+
+  private heldOf({ uid, status, content_hash }: Root): Held {
+    return { peer_id: this.parts.self, uid, status, content_hash };
+  }
+
+  private quietly(work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      this.parts.log.debug({ err: error }, 'records with one id could not be told apart; again when their peers meet');
+    });
   }
 
   private async acceptedSince(since: string): Promise<Root[]> {
     const query = { limit: COMPARED_ROOTS_MAX, offset: 0 };
     const { records: workflows } = await this.parts.reader.list({ kind: 'workflow', ...query });
     const { records: tasks } = await this.parts.reader.list({ kind: 'task', ...query });
-    const roots = [...workflows, ...tasks.filter(({ workflow_uid }) => workflow_uid === null)];
-    return roots.filter(({ created_at }) => created_at >= since);
+    return [...workflows, ...tasks].filter(({ created_at }) => created_at >= since);
   }
 }
 
 /** The roots among what a feed has open. */
-export function rootsOf({ tasks, workflows }: Remembered): Root[] {
-  return [...tasks, ...workflows].map(({ record }): Root => record).filter((record) => !isPart(record));
+function rootsOf({ tasks, workflows }: Remembered): Root[] {
+  return [...tasks, ...workflows].map(({ record }) => record);
+}
+
+/** Those whose id a client chose: one that was made by a peer is nobody else's. */
+function chosenOf(roots: readonly Root[]): Root[] {
+  return roots.filter((root) => !isPart(root) && !isSetAside(root) && feedHintOf(idOf(root)) === null);
 }
 
 /** Which of these records give way to one that has the same id at another peer. */
-export async function duplicatesOf(roots: readonly Root[], locate: Locate): Promise<Duplicate[]> {
-  // An id that was made by a peer is nobody else's.
-  const chosen = roots.filter((root) => !isPart(root) && feedHintOf(idOf(root)) === null);
-  if (chosen.length === 0) return [];
-  const found = await locate(chosen.map((root) => ({ kind: root.kind, id: idOf(root) })));
-  return chosen.flatMap((root, position) => {
+async function duplicatesOf(
+  roots: readonly Root[],
+  heldOf: (root: Root) => Held,
+  locate: Locate,
+): Promise<Duplicate[]> {
+  if (roots.length === 0) return [];
+  const found = await locate(roots.map((root) => ({ ...aliasOf(root), held: heldOf(root) })));
+  return roots.flatMap((root, position) => {
     const other = found[position];
-    if (other?.uid === undefined || other.copy_of !== undefined || !givesWay(root, other.uid, other.status)) return [];
-    return [{ uid: root.uid, peer_id: other.peer_id, same: other.content_hash === root.content_hash }];
+    if (other?.uid === undefined || other.copy_of !== undefined) return [];
+    return givesWay(root, { uid: other.uid, status: other.status })
+      ? [{ uid: root.uid, ...winnerOf(root, other) }]
+      : [];
   });
 }
 
 /** P5: one that has ended stays; else the one that was accepted later, whose answer the client has. */
-function givesWay(mine: Root, uid: string, status: string): boolean {
-  if (uid === mine.uid) return false; // the same one, in another history of its feed
-  const [ended, otherEnded] = [isTerminal(mine.status), isTerminal(status)];
-  return ended === otherEnded ? uid > mine.uid : otherEnded; // uids begin with the time
+function givesWay(mine: Root, rival: { uid: string; status: string }): boolean {
+  if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same one, in another history of its feed
+  const [ended, otherEnded] = [isTerminal(mine.status), isTerminal(rival.status)];
+  return ended === otherEnded ? rival.uid > mine.uid : otherEnded; // uids begin with the time
 }
 
-export function idOf(root: Root): string {
+function winnerOf(mine: Root, { peer_id, content_hash }: { peer_id: string; content_hash: string }) {
+  return { peer_id, same: content_hash === mine.content_hash };
+}
+
+function idOf(root: Root): string {
   return root.kind === 'task' ? root.task_id : root.workflow_id;
+}
+
+export function aliasOf(root: Root): Alias {
+  return { kind: root.kind, id: idOf(root) };
+}
+
+function isSetAside(root: Root): boolean {
+  return idOf(root).endsWith(`~${root.uid}`);
 }
 
 /** Under which id a record can be seen that has given way. */

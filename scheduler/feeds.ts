@@ -12,7 +12,7 @@
 import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
-import { duplicatesOf, rootsOf } from './duplicates.ts';
+import type { Duplicate } from './duplicates.ts';
 import { DivergedError, NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import {
@@ -24,11 +24,11 @@ import {
 } from './limits.ts';
 import { compareLines, currentLine, isHeir, newFeed, withLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
-import { type Alias, type Located, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
+import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
-import { readActive } from './recovery.ts';
+import { type Remembered, readActive } from './recovery.ts';
 import { rendezvous } from './rendezvous.ts';
 import type { Writes } from './watched-store.ts';
 import type { WorkerPool } from './worker.ts';
@@ -52,8 +52,8 @@ interface FeedsParts {
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
   /** Brings what is here beyond `fork` to the owner of `theirs`. */
   handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
-  /** Where records of these ids are at other peers, as far as they say so soon. */
-  locate(items: Alias[]): Promise<(Located | null)[]>;
+  /** Records of a feed whose ids others have, too, and that give way to those. */
+  duplicatesAmong(remembered: Remembered): Promise<Duplicate[]>;
   /** Records that others wait for may have another owner, or have ended unnoticed. */
   doubt(): void;
   /** Dials a peer, now and then. */
@@ -323,17 +323,18 @@ export class Feeds {
 
   /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
   private async own(feedId: string): Promise<OwnedFeed> {
-    const { copies, store, network, random, makeOwned, pool, lookUp } = this.parts;
+    const { copies, store, network, random, makeOwned, pool, lookUp, duplicatesAmong } = this.parts;
     const copy = copies.find(feedId);
     if (copy === undefined) throw new NotReadyError();
     const { feed, cursor } = copy;
     const before = currentLine(feed!).owner;
-    await store.own(feedId, true); // after what was on its way to the disk
-    const owned = makeOwned(withLine(feed!, network.self, cursor, random.id(NONCE_CHARS)));
+    await copy.durable;
     const remembered = await readActive(store.reader, feedId, lookUp);
-    const duplicates = await duplicatesOf(rootsOf(remembered), (items) => this.parts.locate(items));
+    const duplicates = await duplicatesAmong(remembered);
+    await store.own(feedId, true);
     if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
     copies.release(feedId);
+    const owned = makeOwned(withLine(feed!, network.self, cursor, random.id(NONCE_CHARS)));
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
       owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));

@@ -11,6 +11,7 @@
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
 import { mustBelong, mustBePartsOf } from './belonging.ts';
+import { aliasOf, type Root } from './duplicates.ts';
 import { HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
@@ -38,6 +39,8 @@ interface HandOverParts {
   reader: Reader;
   log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** A root is one of this peer now; `rival` is what it had under its id before. */
+  onAdopted(root: Root, rival: LocalRecord | undefined): void;
 }
 
 /** What one side has of a root. */
@@ -129,17 +132,21 @@ export class HandOver {
 
   /** @returns false when this side moved on while it was read: to be tried again */
   private async merge(feed: OwnedFeed, line: Line, rootUid: string, theirs: Records): Promise<boolean> {
-    const { reader, lookUp } = this.parts;
+    const { reader, lookUp, onAdopted } = this.parts;
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
     const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
     const stored = mine.get(rootUid);
-    return await feed.journal.turn((turn) => {
+    const adopted = mine.size > 0 ? undefined : rootIn(theirs, rootUid);
+    const rival = adopted === undefined ? undefined : await lookUp(aliasOf(adopted));
+    const isDone = await feed.journal.turn((turn) => {
       const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
       if (live === undefined && stored !== undefined && isOpen(stored)) return false;
       if (live !== undefined && stored === undefined) return false;
       this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered });
       return true;
     });
+    if (isDone && adopted !== undefined) onAdopted(adopted, rival);
+    return isDone;
   }
 
   private mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): void {
@@ -234,6 +241,11 @@ interface Sides {
   root: FlowRecord | undefined;
   /** Theirs, to be taken up, when it is unknown here. */
   remembered: Remembered | null;
+}
+
+function rootIn(records: Records, rootUid: string): Root | undefined {
+  const root = records.get(rootUid);
+  return root?.kind === 'task' || root?.kind === 'workflow' ? root : undefined;
 }
 
 function isOpen(record: FlowRecord): boolean {

@@ -20,7 +20,15 @@ import {
   RESERVATION_MS,
   RESERVATIONS_MAX,
 } from './limits.ts';
-import { type Alias, callAnswerSchema, type Located, locateAnswerSchema, reserveAnswerSchema } from './messages.ts';
+import {
+  type Alias,
+  callAnswerSchema,
+  type Held,
+  type Located,
+  locateAnswerSchema,
+  type Question,
+  reserveAnswerSchema,
+} from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
 import { rendezvous } from './rendezvous.ts';
 import type { WorkerPool } from './worker.ts';
@@ -42,6 +50,8 @@ export interface CopiedRecord extends LocalRecord {
 interface Here {
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
   lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** A record here and one of another peer have one id. */
+  onRival(uid: string, rival: Held): void;
 }
 
 export class Locator {
@@ -55,6 +65,8 @@ export class Locator {
   /** Where a record was last found, and through whom; the oldest is forgotten first. */
   private readonly found = new Map<string, Located>();
   private readonly vias = new Map<string, string>();
+  /** Ids that are just being claimed here, with what was heard of them meanwhile. */
+  private readonly reserving = new Map<string, Held | null>();
 
   constructor(
     components: { network: Network; directory: Directory; clock: Clock; log: Log },
@@ -107,7 +119,7 @@ export class Locator {
     const hint = feedHintOf(alias.id);
     const known =
       hint === null
-        ? this.found.get(`${alias.kind}/${alias.id}`)?.peer_id
+        ? this.found.get(keyOf(alias))?.peer_id
         : this.directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
     return known !== undefined && !this.isThere(known) ? known : undefined;
   }
@@ -141,7 +153,7 @@ export class Locator {
 
   /** Asks the mesh, first where the record was last time. */
   private async ask(alias: Alias, except: readonly string[]): Promise<Located | undefined> {
-    const key = `${alias.kind}/${alias.id}`;
+    const key = keyOf(alias);
     // Whether a worker is still there is told by its peer, not remembered.
     const known = alias.kind === 'worker' ? undefined : this.found.get(key);
     if (known !== undefined && !except.includes(known.peer_id) && this.isThere(known.peer_id)) return known;
@@ -162,7 +174,7 @@ export class Locator {
    * @param except peers that are no answer
    */
   async locate(
-    items: Alias[],
+    items: Question[],
     hops: number,
     asked: readonly string[] = [],
     except: readonly string[] = [],
@@ -193,14 +205,14 @@ export class Locator {
   }
 
   /** Where records are, as far as one peer itself knows. @throws why it does not answer */
-  async locateAt(peer: string, items: Alias[]): Promise<(Located | null)[]> {
+  async locateAt(peer: string, items: Question[]): Promise<(Located | null)[]> {
     const question = { items, hops: 0, asked: [] };
     const answer = await this.network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
     return locateAnswerSchema.parse(answer).found.slice(0, items.length);
   }
 
   /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. */
-  async locateSoon(items: Alias[]): Promise<(Located | null)[]> {
+  async locateSoon(items: Question[]): Promise<(Located | null)[]> {
     const { promise: tooLate, resolve } = Promise.withResolvers<(Located | null)[]>();
     const cancel = this.clock.after(INQUIRY_DEADLINE_MS, () => resolve(items.map(() => null)));
     const found = await Promise.race([this.locate(items, LOCATE_HOPS_MAX), tooLate]);
@@ -225,10 +237,11 @@ export class Locator {
   }
 
   /** Another peer asks where records are: here, or at a peer that this one is connected to. */
-  async answerLocate(from: string, items: Alias[], hops: number, asked: readonly string[]): Promise<JsonObject> {
+  async answerLocate(from: string, items: Question[], hops: number, asked: readonly string[]): Promise<JsonObject> {
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
         const local = await this.here.lookUp(alias);
+        if (alias.held !== undefined) this.heardOf(alias, local, alias.held);
         if (local !== undefined) return this.asLocated(local);
         const copy = await this.here.lookUpCopy(alias);
         return copy === undefined ? null : { ...this.asLocated(copy), copy_of: copy.owner };
@@ -253,6 +266,11 @@ export class Locator {
     return { found } as unknown as JsonObject;
   }
 
+  private heardOf(alias: Alias, local: LocalRecord | undefined, held: Held): void {
+    if (local !== undefined) this.here.onRival(local.uid, held);
+    else if (this.reserving.has(keyOf(alias))) this.reserving.set(keyOf(alias), held);
+  }
+
   /**
    * Claims an id that a user chose for a record of this peer.
    * @returns undefined when it is free, else the peer that has it, or is just submitting it
@@ -260,14 +278,20 @@ export class Locator {
   async reserve(alias: Alias, contentHash: string): Promise<Located | undefined> {
     const order = rendezvous(alias.id, [this.network.self, ...this.connected()]);
     if (order.length === 1) return undefined;
+    const key = keyOf(alias);
+    this.reserving.set(key, null);
     const [located, holder] = await Promise.all([
       this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
       this.reserveAt(order, alias, contentHash),
     ]);
+    // A peer that did not know it when it was asked, and does now: it has read its disk.
+    const heard = this.reserving.get(key);
+    this.reserving.delete(key);
     if (located !== undefined) return located;
-    if (holder === undefined || holder.peer_id === this.network.self) return undefined;
-    const addresses = this.directory.find(holder.peer_id)?.state?.addresses ?? [];
-    return { peer_id: holder.peer_id, addresses, status: '', content_hash: holder.content_hash };
+    const other = heard ?? holder;
+    if (other === undefined || other.peer_id === this.network.self) return undefined;
+    const addresses = this.directory.find(other.peer_id)?.state?.addresses ?? [];
+    return { peer_id: other.peer_id, addresses, status: '', content_hash: other.content_hash };
   }
 
   private connected(): string[] {
@@ -362,6 +386,10 @@ export class Locator {
     look();
     return Promise.race([answer, silent]).finally(() => cancel());
   }
+}
+
+function keyOf({ kind, id }: Alias): string {
+  return `${kind}/${id}`;
 }
 
 type RemoteErrorShape = ConstructorParameters<typeof RemoteError>[0];

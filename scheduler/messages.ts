@@ -148,9 +148,16 @@ export const reserveRequestSchema = z.object({
 /** Per item the peer that holds the reservation now: the asker itself when it got it. */
 export const reserveAnswerSchema = z.object({ holders: z.array(z.object({ peer_id: id, content_hash: z.string() })) });
 
+/** What a peer has of an id. */
+const heldSchema = z.object({ peer_id: id, uid: id, status: z.string(), content_hash: z.string() });
+/** An id that is asked for; `held` is what the asker has of it, where it has some: one of two records gives way (P5). */
+const questionSchema = aliasSchema.extend({ held: heldSchema.optional() });
+export type Question = z.infer<typeof questionSchema>;
+export type Held = z.infer<typeof heldSchema>;
+
 /** `asked` are the peers that somebody on the way here has asked already: they are not asked again. */
 export const locateRequestSchema = z.object({
-  items: z.array(aliasSchema).max(1_024),
+  items: z.array(questionSchema).max(1_024),
   hops: count,
   asked: z.array(id).max(1_024),
 });

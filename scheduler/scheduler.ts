@@ -179,11 +179,13 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       { name: options.name, onSlotFree: () => this.slotFree() },
     );
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
-    this.locator = new Locator({ network, directory, clock, log }, { lookUp, lookUpCopy }, this.options);
+    const onRival: Duplicates['onRival'] = (uid, rival) => this.duplicates.onRival(uid, rival);
+    this.locator = new Locator({ network, directory, clock, log }, { lookUp, lookUpCopy, onRival }, this.options);
     this.dependencies = new Dependencies({ clock, locator: this.locator, log }, (kind, dependent, id, status) =>
       this.unblock(kind, dependent, id, status),
     );
-    this.handOver = new HandOver({ clock, network, reader, log, lookUp });
+    const onAdopted: Duplicates['adopted'] = (root, rival) => this.duplicates.adopted(root, rival);
+    this.handOver = new HandOver({ clock, network, reader, log, lookUp, onAdopted });
     this.copies = new Copies(
       { clock, network, store: watched, probe },
       {
@@ -200,7 +202,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       pool: this.pool,
       copies: this.copies,
       local: () => this.local,
-      locate: (items) => this.locator.locateSoon(items),
+      duplicatesAmong: (remembered) => this.duplicates.ofTakenUp(remembered),
       handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
       doubt: () => this.dependencies.doubt(),
       reach: (peer) => this.beats.meet(peer, []),
@@ -231,8 +233,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       options: this.options,
     });
     this.duplicates = new Duplicates({
-      ...{ clock, reader, log },
+      ...{ clock, reader, log, lookUp },
+      self: this.self,
       feeds: this.feeds,
+      locate: (items) => this.locator.locateSoon(items),
       locateAt: (peer, items) => this.locator.locateAt(peer, items),
     });
     this.beats = new Beats({
