@@ -4,7 +4,7 @@
  * to make, or that must not be started twice, is given up.
  */
 import { errorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
-import { someTask, someWorkflow, type Work } from './load.ts';
+import { type LoadOptions, someTask, someWorkflow, type Work } from './load.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { Oracle } from './oracle.ts';
 
@@ -24,11 +24,7 @@ const PERSON_EVERY_MS = 150;
 /** Errors that say that nothing was done and that another try may succeed. */
 const NOT_DONE = new Set(['CONNECTION_REFUSED', 'NOT_READY', 'PEER_STOPPED']);
 
-export interface ClientOptions {
-  /** Some tasks have large payloads. */
-  large: boolean;
-  /** How often, from 0 to 1, a workflow wants to be on three disks. */
-  triple: number;
+export interface ClientOptions extends LoadOptions {
   /** What has ended badly is removed now and then, so nobody waits for what another has submitted. */
   clears: boolean;
 }
@@ -57,8 +53,8 @@ export class Clients {
     const known = this.#options.clears ? [] : this.#known[kind];
     const work =
       kind === 'task'
-        ? someTask(random, piece, known, this.#options.large)
-        : someWorkflow(random, piece, known, this.#options.triple);
+        ? someTask(random, piece, known, this.#options)
+        : someWorkflow(random, piece, known, this.#options);
     this.waiting++;
     try {
       await this.#submitUntilAnswered(work);

@@ -13,6 +13,7 @@ export const FAULT_KINDS = [
   'duplication',
   'reordering',
   'cut',
+  'partition',
   'mute',
   'clocks',
   'full disk',
@@ -24,8 +25,12 @@ export const FAULT_KINDS = [
   'old disk',
   /** No fault: feeds that take several pages. */
   'large rows',
+  /** No fault: work that takes as long as a take-over. */
+  'long work',
   /** No fault: most workflows want to be on three disks. */
   'three copies',
+  /** No fault: many submits are cancelled. */
+  'cancel',
   /** No fault: records are removed. */
   'clear',
 ] as const;
@@ -34,6 +39,8 @@ export type FaultKind = (typeof FAULT_KINDS)[number];
 const NO_FAULTS_SHARE = 0.06;
 const ONE_KIND_SHARE = 0.25;
 const KIND_CHANCE = 0.35;
+/** Of the runs with favoured kinds, those with no others, which would hide what the favoured ones do. */
+const FAVOURED_ALONE_SHARE = 0.75;
 /** How much more often a favoured kind strikes. */
 export const FAVOUR = 3;
 
@@ -51,7 +58,9 @@ const HARMLESS: ReadonlySet<FaultKind> = new Set([
   'clocks',
   'join',
   'large rows',
+  'long work',
   'three copies',
+  'cancel',
   'clear',
 ]);
 
@@ -64,6 +73,7 @@ export function losesPeers({ kinds }: FaultPlan): boolean {
 export function planFaults(random: SeededRandom, favoured: readonly FaultKind[] = []): FaultPlan {
   const share = random.next();
   const kinds = new Set<FaultKind>(favoured);
+  if (favoured.length > 0 && random.chance(FAVOURED_ALONE_SHARE)) return { kinds, favoured: kinds };
   if (share >= NO_FAULTS_SHARE + ONE_KIND_SHARE) {
     for (const kind of FAULT_KINDS) if (random.chance(KIND_CHANCE)) kinds.add(kind);
   } else if (share >= NO_FAULTS_SHARE) kinds.add(random.pick(FAULT_KINDS));

@@ -10,6 +10,13 @@ import type { SeededRandom } from './world.ts';
 /** How often each kind struck. */
 export type FaultCounts = Partial<Record<FaultKind, number>>;
 
+/** Others take over in the first half of it. */
+const PARTITION_MS = [6_000, 10_000] as const;
+/** It begins before, so that there are submits while it heals. */
+const PARTITION_BY_MS = 3_000;
+/** The links of a partition do not heal at one moment. */
+const HEALING_MS = 2_000;
+
 export class Faults {
   readonly #mesh: SimulatedMesh;
   readonly #oracle: Oracle;
@@ -20,6 +27,7 @@ export class Faults {
   readonly #gone = new Set<string>();
   readonly #stopping = new Set<string>();
   #healed = false;
+  #isParted = false;
 
   constructor(mesh: SimulatedMesh, oracle: Oracle, plan: FaultPlan) {
     this.#mesh = mesh;
@@ -38,11 +46,11 @@ export class Faults {
       duplication: has('duplication') ? 0.05 : 0,
       reordering: has('reordering') ? 0.2 : 0,
     };
-    for (const [kind, most, strike] of this.#strikes()) {
+    for (const [kind, most, strike, until = endMs] of this.#strikes()) {
       if (!has(kind)) continue;
       const factor = this.#plan.favoured.has(kind) ? FAVOUR : 1;
       for (let count = (1 + this.#random.below(most)) * factor; count > 0; count--) {
-        world.at(this.#random.between(100, endMs), () => {
+        world.at(this.#random.between(100, until), () => {
           if (this.#healed) return;
           strike();
         });
@@ -50,13 +58,14 @@ export class Faults {
     }
   }
 
-  /** Kinds that strike at moments, and how often at most in a run. */
-  #strikes(): [FaultKind, number, () => void][] {
+  /** Kinds that strike at moments, how often at most in a run, and until when. */
+  #strikes(): [FaultKind, number, () => void, number?][] {
     return [
       ['crash', 4, () => this.#crash()],
       ['stop', 2, () => this.#stop()],
       ['hold', 3, () => this.#hold()],
       ['cut', 4, () => this.#cut()],
+      ['partition', 1, () => this.#part(), PARTITION_BY_MS],
       ['mute', 3, () => this.#mute()],
       ['full disk', 2, () => this.#fillDisk()],
       ['failed fsync', 3, () => this.#failFsync()],
@@ -199,6 +208,25 @@ export class Faults {
     for (const other of others) board.cut(pair[0], other);
     this.#later(50, 12_000, () => {
       for (const other of others) board.heal(pair[0], other);
+    });
+  }
+
+  /** Some peers are away from the others, for so long that those take over and go on: both sides write. */
+  #part(): void {
+    const names = this.#alive();
+    if (this.#isParted || names.length < 3) return;
+    this.#isParted = true;
+    const first = this.#random.below(names.length);
+    const fewMost = Math.floor((names.length - 1) / 2);
+    const few = [...names, ...names].slice(first, first + 1 + this.#random.below(fewMost));
+    const others = names.filter((name) => !few.includes(name));
+    this.#count('partition', `${few} from ${others}`);
+    const { board } = this.#mesh;
+    const links = few.flatMap((one) => others.map((other) => [one, other] as const));
+    for (const link of links) board.cut(...link);
+    this.#later(...PARTITION_MS, () => {
+      this.#isParted = false;
+      for (const link of links) this.#later(0, HEALING_MS, () => board.heal(...link));
     });
   }
 

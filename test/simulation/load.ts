@@ -18,17 +18,25 @@ export interface Work {
 export const LOST_CODES: readonly string[] = ['WORKER_LOST', 'OWNER_LOST'];
 
 const PADDING_CHARS = 60_000;
+const LONG_WORK_MS = 8_000;
 
-/**
- * @param known ids of tasks that may be waited for
- * @param isLarge a feed with some of them takes several pages
- */
-export function someTask(random: SeededRandom, piece: number, known: readonly string[], isLarge: boolean): Work {
+export interface LoadOptions {
+  /** A feed with some of the work takes several pages, and so may one commit. */
+  large: boolean;
+  /** Much of the work takes as long as it takes to take a feed over, or begins so late, or fails at the end of it. */
+  long: boolean;
+  /** How often, from 0 to 1, a workflow wants to be on three disks. */
+  triple: number;
+}
+
+/** @param known ids of tasks that may be waited for */
+export function someTask(random: SeededRandom, piece: number, known: readonly string[], options: LoadOptions): Work {
+  const { large, long } = options;
   const atMostOnce = random.chance(0.15);
-  const failures = random.chance(0.15) ? 1 : 0;
+  const failures = random.chance(long ? 0.4 : 0.15) ? 1 : 0;
   const triesAgain = random.chance(0.7);
-  const ms = random.below(random.chance(0.1) ? 6_000 : 800);
-  const padding = isLarge && random.chance(0.7) ? 'x'.repeat(PADDING_CHARS) : '';
+  const ms = random.below(random.chance(long ? 0.5 : 0.1) ? LONG_WORK_MS : 800);
+  const padding = large && random.chance(0.7) ? 'x'.repeat(PADDING_CHARS) : '';
   const payload: JsonObject = { piece, ms, failures, once: atMostOnce, padding };
   const depends_on = known.length > 0 && random.chance(0.15) ? [random.pick(known)] : [];
   const id = random.chance(0.7) ? `task-of-${piece}` : undefined;
@@ -42,7 +50,7 @@ export function someTask(random: SeededRandom, piece: number, known: readonly st
       payload,
       priority: random.below(3),
       retry_policy: { max_retries: triesAgain ? 5 : 0, initial_delay_ms: 50 },
-      ...(random.chance(0.1) && { delay_ms: 500 }),
+      ...(random.chance(long ? 0.3 : 0.1) && { delay_ms: long ? random.below(LONG_WORK_MS) : 500 }),
       ...(random.chance(0.1) && { requires: { labels: ['gpu'] } }),
       depends_on,
       at_most_once: atMostOnce,
@@ -53,15 +61,17 @@ export function someTask(random: SeededRandom, piece: number, known: readonly st
   };
 }
 
-/**
- * @param known ids of workflows that may be waited for
- * @param triple how often, from 0 to 1, it wants to be on three disks
- */
-export function someWorkflow(random: SeededRandom, piece: number, known: readonly string[], triple: number): Work {
-  const { value, expected, atMostOnce = false } = random.pick(SHAPES)(random, piece);
+/** @param known ids of workflows that may be waited for */
+export function someWorkflow(
+  random: SeededRandom,
+  piece: number,
+  known: readonly string[],
+  options: LoadOptions,
+): Work {
+  const { value, expected, atMostOnce = false } = random.pick(SHAPES)(random, piece, options);
   const id = random.chance(0.7) ? `workflow-of-${piece}` : undefined;
   const dependencies = known.length > 0 && random.chance(0.1) ? [random.pick(known)] : [];
-  const copies: JsonObject = random.chance(triple) ? { copies: 3 } : {};
+  const copies: JsonObject = random.chance(options.triple) ? { copies: 3 } : {};
   return {
     kind: 'workflow',
     id,
@@ -84,7 +94,7 @@ interface Shape {
   atMostOnce?: boolean;
 }
 
-const SHAPES: readonly ((random: SeededRandom, piece: number) => Shape)[] = [
+const SHAPES: readonly ((random: SeededRandom, piece: number, options: LoadOptions) => Shape)[] = [
   chain,
   chain,
   diamond,
@@ -95,8 +105,8 @@ const SHAPES: readonly ((random: SeededRandom, piece: number) => Shape)[] = [
 ];
 
 /** Two steps, the plainest run there is. */
-function chain(random: SeededRandom, piece: number): Shape {
-  const ms = random.below(400);
+function chain(random: SeededRandom, piece: number, { long }: LoadOptions): Shape {
+  const ms = random.below(long ? LONG_WORK_MS : 400);
   const steps: JsonObject[] = [
     { step_id: 'first', action: 'fn:work', inputs: { ms, value: piece } },
     { step_id: 'second', action: 'echo', depends_on: ['first'], inputs: { got: '${ steps.first.output.value }' } },
@@ -127,8 +137,8 @@ function diamond(random: SeededRandom): Shape {
 }
 
 /** A workflow in a workflow, beside a sleep. */
-function nested(random: SeededRandom, piece: number): Shape {
-  const { value, expected } = chain(random, piece);
+function nested(random: SeededRandom, piece: number, options: LoadOptions): Shape {
+  const { value, expected } = chain(random, piece, options);
   const inner = JSON.parse(JSON.stringify(value).replaceAll('${', '$$${')); // its expressions are left for its own run
   const steps: JsonObject[] = [
     { step_id: 'inner', action: 'workflow', inputs: { workflow: inner } },
@@ -149,7 +159,8 @@ function asking(random: SeededRandom): Shape {
 }
 
 /** Items that fail, in their action and in their inputs, and go on all the same. */
-function forgiving(random: SeededRandom): Shape {
+function forgiving(random: SeededRandom, _piece: number, { large }: LoadOptions): Shape {
+  const padding = large ? 'x'.repeat(PADDING_CHARS) : '';
   const value = {
     name: 'forgiving',
     input: { list: [1, 2, 3, 4] },
@@ -160,7 +171,7 @@ function forgiving(random: SeededRandom): Shape {
         foreach: '${ input.list }',
         max_parallel: 1 + random.below(3),
         on_failure: 'continue',
-        inputs: { ms: random.below(100), value: '${ item = 2 ? $error("not this one") : item * 10 }' },
+        inputs: { ms: random.below(100), padding, value: '${ item = 2 ? $error("not this one") : item * 10 }' },
       },
     ],
     output: '${ steps.some.output.value }',
@@ -169,9 +180,15 @@ function forgiving(random: SeededRandom): Shape {
 }
 
 /** A step that is never started twice. */
-function once(random: SeededRandom, piece: number): Shape {
+function once(random: SeededRandom, piece: number, { long }: LoadOptions): Shape {
   const inputs = { ms: random.below(500), piece: `step of ${piece}`, once: true, value: piece };
-  const steps: JsonObject[] = [{ step_id: 'only', action: 'fn:work', at_most_once: true, inputs }];
+  const only: JsonObject = { step_id: 'only', action: 'fn:work', at_most_once: true, inputs };
+  const wait: JsonObject = {
+    step_id: 'wait',
+    action: 'sleep',
+    inputs: { duration_ms: random.below(LONG_WORK_MS) },
+  };
+  const steps = long ? [wait, { ...only, depends_on: ['wait'] }] : [only];
   return {
     value: { name: 'once', steps, output: '${ steps.only.output.value }' },
     expected: piece,

@@ -16,8 +16,6 @@ export interface Mutation {
   promise: string;
   /** Faults without which it is hardly missed. */
   favoured?: readonly FaultKind[];
-  /** The seed to begin with, where the first ones do not find it. Default 1. */
-  from?: number;
 }
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -51,8 +49,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);',
     replace: 'const cut = rows.length;',
     promise: 'P1',
-    favoured: ['large rows', 'lost disk'],
-    from: 24,
+    favoured: ['large rows', 'join', 'loss'],
   },
   {
     name: 'a copy counts only when it may be used',
@@ -68,8 +65,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {',
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
-    favoured: ['three copies', 'lost disk', 'slow peer', 'mute'],
-    from: 200,
+    favoured: ['partition', 'lost disk'],
   },
   {
     name: 'an owner that comes before is refused',
@@ -77,7 +73,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'const order = known === null ? 1 : compareLines(line, known);',
     replace: 'const order = known === null ? 1 : Math.max(compareLines(line, known), 0);',
     promise: 'P2',
-    favoured: ['hold', 'cut'],
+    favoured: ['partition', 'cut'],
   },
   {
     name: 'an owner that starts asks its replica set',
@@ -85,7 +81,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'if (copy.feed.followers.length === 0) alone.push(copy);',
     replace: 'alone.push(copy);',
     promise: 'P2',
-    favoured: ['old disk', 'crash'],
+    favoured: ['old disk', 'long work'],
   },
   {
     name: 'lease token check',
@@ -101,7 +97,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: "if (!current && (result.status !== 'completed' || !this.isUsable(task, result))) return;",
     replace: 'if (!current && !this.isUsable(task, result)) return;',
     promise: 'P3',
-    favoured: ['hold', 'cut'],
+    favoured: ['mute', 'cut', 'long work'],
   },
   {
     name: 'worker keeps its result until acknowledged',
@@ -125,8 +121,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'if (record.at_most_once && this.feed.passed_on) {',
     replace: "if (record.at_most_once && this.feed.feed_id === '') {",
     promise: 'P4',
-    favoured: ['hold', 'cut'],
-    from: 115,
+    favoured: ['partition', 'long work'],
   },
   {
     name: 'copies hear of what was removed',
@@ -151,7 +146,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'else if (!isOpen(other)) this.adoptEnded(turn, feed, side);',
     replace: '',
     promise: 'P5',
-    favoured: ['hold', 'cut'],
+    favoured: ['partition', 'long work', 'cancel'],
   },
 ];
 

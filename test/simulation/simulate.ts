@@ -82,12 +82,14 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   await world.run(world.now + MEETING_MS);
   const clients = new Clients(mesh, oracle, {
     large: plan.kinds.has('large rows'),
+    long: plan.kinds.has('long work'),
     triple: plan.kinds.has('three copies') ? 0.8 : 0.1,
     clears: plan.kinds.has('clear'),
   });
   const faults = new Faults(mesh, oracle, plan);
   faults.schedule(FAULTS_MS);
   scheduleClients(mesh, clients, options);
+  if (plan.kinds.has('cancel')) scheduleCancels(mesh, clients);
   if (plan.kinds.has('clear')) scheduleClears(mesh, clients);
   await world.run(world.now + FAULTS_MS);
 
@@ -129,6 +131,14 @@ function scheduleClients({ world }: SimulatedMesh, clients: Clients, options: Si
   often(random.below(4), 100, SUBMITS_MS, () => clients.pause());
   often(30, 500, FAULTS_MS, () => clients.look());
   clients.attend();
+}
+
+const CANCELS = 40;
+
+function scheduleCancels({ world }: SimulatedMesh, clients: Clients): void {
+  for (let count = 0; count < CANCELS; count++) {
+    world.at(world.random.between(500, FAULTS_MS), () => void clients.cancel());
+  }
 }
 
 const CLEARS_MAX = 12;
