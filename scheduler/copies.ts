@@ -11,6 +11,7 @@ import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import { mustBelong } from './belonging.ts';
 import type { Probe } from './crash-points.ts';
 import { DivergedError, NoCopyError, StaleOwnerError } from './errors.ts';
+import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
 import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { compareLines, currentLine, feedUid, forkSeq, isHeir } from './lineage.ts';
@@ -51,8 +52,7 @@ export class Copies {
   private readonly probe: Probe;
   private readonly hooks: CopyHooks;
   private readonly copies = new Map<string, Copy>();
-  /** Per feed: what is done with it, one after the other. */
-  private readonly queues = new Map<string, Promise<unknown>>();
+  private readonly order = new InOrder();
 
   constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: CopyHooks) {
     this.clock = components.clock;
@@ -104,14 +104,7 @@ export class Copies {
 
   /** Runs what is done with one feed one after the other. */
   inOrder<T>(feedId: string, work: () => Promise<T>): Promise<T> {
-    const before = this.queues.get(feedId) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    this.queues.set(feedId, mine);
-    const done = () => {
-      if (this.queues.get(feedId) === mine) this.queues.delete(feedId);
-    };
-    mine.then(done, done);
-    return mine;
+    return this.order.run(feedId, work);
   }
 
   // --- commits that come ---------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import { mustBelong, mustBePartsOf } from './belonging.ts';
 import { aliasOf, type Root } from './duplicates.ts';
 import { HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
+import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
 import { ARRIVING_BYTES_MAX, HAND_OVER_BYTES, HAND_OVERS_AT_ONCE, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine } from './lineage.ts';
@@ -50,6 +51,8 @@ export class HandOver {
   private readonly parts: HandOverParts;
   /** Records of roots whose last part has not come: of each peer and feed one root, they come one after the other. */
   private readonly arriving = new Map<string, { root_uid: string; records: FlowRecord[]; bytes: number }>();
+
+  private readonly merging = new InOrder();
 
   constructor(parts: HandOverParts) {
     this.parts = parts;
@@ -122,7 +125,10 @@ export class HandOver {
     }
     mustBePartsOf(root_uid, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
-    while (!(await this.merge(feed, line, root_uid, theirs)));
+    // Several peers may bring one root, each as of another moment.
+    await this.merging.run(root_uid, async () => {
+      while (!(await this.merge(feed, line, root_uid, theirs)));
+    });
   }
 
   /** A peer is away: what it began to bring comes again. */
