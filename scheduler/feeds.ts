@@ -431,9 +431,12 @@ export class Feeds {
       await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
     } catch (error) {
       if (!(error instanceof DivergedError)) throw error;
+      const diverged = copies.find(feedId);
       // Not in the order of the feed: its new owner may want this peer to copy what is just handed over.
       await this.parts.handOver(error.mine, error.theirs, error.fork);
-      await copies.inOrder(feedId, () => copies.forget(feedId));
+      await copies.inOrder(feedId, async () => {
+        if (copies.find(feedId) === diverged) await copies.forget(feedId); // else it was given up, or made anew, already
+      });
     }
   }
 

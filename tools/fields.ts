@@ -1,5 +1,6 @@
 /** Fields and shapes that several tools share, so that each means the same everywhere. */
 import { z } from 'zod';
+import { ID_CHARS_MAX } from '../dag/limits.ts';
 import { idSchema } from '../dag/schema.ts';
 
 /** Items in one page of a list. */
@@ -9,16 +10,26 @@ export const LIST_OFFSET_MAX = 1_000_000;
 /** Tags or capabilities in one filter. */
 export const FILTER_ITEMS_MAX = 64;
 const TEXT_CHARS_MAX = 1_024;
+const UID_SUFFIX_CHARS_MAX = 32;
 const MULTIADDR_CHARS_MAX = 512;
 /** The longest wait that a call of the peer tools asks for. */
 export const WAIT_MS_MAX = 600_000;
 
 // ---- inputs
 
-export const workflowIdField = idSchema.describe(
+/** An id of what there is: as it was submitted, and `~<uid>` after it where the record gave way to one with its id. */
+const givenIdSchema = z
+  .string()
+  .regex(new RegExp(`^[A-Za-z0-9._:-]{1,${ID_CHARS_MAX}}(~[0-9a-v]+)?$`), {
+    error: `must be 1 to ${ID_CHARS_MAX} characters of A-Z a-z 0-9 . _ : - (and ~<uid> for a record that gave way)`,
+  })
+  .max(ID_CHARS_MAX + UID_SUFFIX_CHARS_MAX)
+  .refine((id) => id !== '__proto__', { error: 'must not be __proto__' });
+
+export const workflowIdField = givenIdSchema.describe(
   'The workflow, as workflow_submit answered it. Any peer of the mesh can be asked.',
 );
-export const taskIdField = idSchema.describe(
+export const taskIdField = givenIdSchema.describe(
   'The task, as task_submit or task_list answered it. Any peer of the mesh can be asked.',
 );
 export const workerIdField = idSchema.describe('The worker, on whichever peer of the mesh it is.');

@@ -153,3 +153,20 @@ describe('the shape of a failure', () => {
     });
   });
 });
+
+describe('the id of a record that gave way to another one (P5)', () => {
+  const given = 'job~1jdrdli6jqsm1mvfc6gl';
+
+  it('is one to read by', () => {
+    expect(parseInput(tools.get('task_status')!, { task_id: given })).toMatchObject({ task_id: given });
+    expect(parseInput(tools.get('workflow_result')!, { workflow_id: given })).toMatchObject({ workflow_id: given });
+  });
+
+  it.each(['job~', 'job~a~b', '~a', `${'j'.repeat(129)}~a`, `job~${'a'.repeat(2_000)}`])('is not %j', (id) => {
+    expect(() => parseInput(tools.get('task_status')!, { task_id: id })).toThrow('task_id: ');
+  });
+
+  it('is none to submit under', () => {
+    expect(() => parseInput(tools.get('task_submit')!, { task_id: given, task_type: 'echo' })).toThrow('task_id: ');
+  });
+});

@@ -1,0 +1,16 @@
+/** Work on one thing, one piece after the other; on different things side by side. */
+export class InOrder {
+  private readonly last = new Map<string, Promise<unknown>>();
+
+  /** Begins when all earlier work on `key` has come to its end, whatever that was. */
+  run<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.last.get(key) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    this.last.set(key, mine);
+    const done = () => {
+      if (this.last.get(key) === mine) this.last.delete(key);
+    };
+    mine.then(done, done);
+    return mine;
+  }
+}
