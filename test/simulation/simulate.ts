@@ -96,8 +96,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   faults.heal();
   clients.stopPausing();
   const end = world.now + SETTLE_LIMIT_MS;
-  const isAwake = () => [...mesh.peers.values()].every(({ clock }) => !clock.isHeld);
-  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles) && isAwake();
+  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles) && isIdle(mesh);
   while (world.now < end && mesh.failures.length === 0 && !isOver()) await world.run(world.now + 250);
   await world.run(world.now + QUIET_MS);
   if (mesh.failures.length === 0) oracle.judge(clients.handles);
@@ -115,6 +114,14 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     failures: mesh.failures,
     trace: world.trace,
   };
+}
+
+/** Everybody is awake and has nothing to do, for clients that heard no answer either. */
+function isIdle({ peers }: SimulatedMesh): boolean {
+  return [...peers.values()].every(({ clock, scheduler }) => {
+    const owned = [...scheduler.feeds.owned.values()];
+    return !clock.isHeld && owned.every(({ tasks, runs }) => tasks.live.size === 0 && runs.live.size === 0);
+  });
 }
 
 /** Who does what when. */
