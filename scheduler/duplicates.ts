@@ -83,15 +83,27 @@ export class Duplicates {
     this.quietly(this.tellApart([root], locate));
   }
 
-  /** A record here and another one have one id. */
+  /** A record here and another one have one id: this one gives way, or the other peer is told that its has to. */
   onRival(uid: string, rival: Held): void {
-    this.quietly(
-      (async () => {
-        const root = (await this.parts.reader.row(uid))?.record;
-        if ((root?.kind !== 'task' && root?.kind !== 'workflow') || !givesWay(root, rival)) return;
-        await this.giveWay({ uid, ...winnerOf(root, rival) });
-      })(),
-    );
+    this.quietly(this.meet(uid, rival));
+  }
+
+  private async meet(uid: string, rival: Held): Promise<void> {
+    const { self, locateAt } = this.parts;
+    const root = await this.find(uid);
+    if (root === undefined || isSetAside(root) || root.uid === rival.uid) return;
+    if (givesWay(root, rival)) await this.giveWay({ uid, ...winnerOf(root, rival) });
+    // It has asked, but may not have waited for the answer.
+    else if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.heldOf(root) }]);
+  }
+
+  /** As it is now, on the disk or not. */
+  private async find(uid: string): Promise<Root | undefined> {
+    const feed = await this.parts.feeds.of(uid);
+    const live = feed?.tasks.live.get(uid)?.record ?? feed?.runs.live.get(uid)?.record;
+    if (live !== undefined || feed === undefined) return live;
+    const stored = (await this.parts.reader.row(uid))?.record;
+    return stored?.kind === 'task' || stored?.kind === 'workflow' ? stored : undefined;
   }
 
   private async tellApart(roots: readonly Root[], locate: Locate): Promise<void> {
@@ -100,13 +112,13 @@ export class Duplicates {
   }
 
   private async giveWay(duplicate: Duplicate): Promise<void> {
-    const { feeds, reader, log } = this.parts;
+    const { feeds, log } = this.parts;
     const { uid, peer_id } = duplicate;
     const feed = await feeds.of(uid);
-    const stored = (await reader.row(uid))?.record;
-    if (feed === undefined || (stored?.kind !== 'task' && stored?.kind !== 'workflow') || isSetAside(stored)) return;
-    log.warn({ uid, peer_id, id: idOf(stored) }, 'an id was accepted twice; the other record keeps it');
-    await feed.journal.turn((turn) => feed.giveWay(turn, duplicate, stored));
+    const root = await this.find(uid);
+    if (feed === undefined || root === undefined || isSetAside(root)) return;
+    log.warn({ uid, peer_id, id: idOf(root) }, 'an id was accepted twice; the other record keeps it');
+    await feed.journal.turn((turn) => feed.giveWay(turn, duplicate, root));
   }
 
   private heldOf({ uid, status, content_hash }: Root): Held {
