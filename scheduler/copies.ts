@@ -202,7 +202,7 @@ export class Copies {
   /** Nothing of the feed is kept any more. */
   async forget(feedId: string): Promise<void> {
     this.copies.delete(feedId);
-    await this.store.drop(feedId);
+    if (this.store.feeds.has(feedId)) await this.store.drop(feedId);
   }
 
   // --- pulls ---------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ export class Copies {
     if (mine === null) {
       const asked = theirs.followers.some(({ peer_id }) => peer_id === this.network.self);
       if (!asked) {
-        this.copies.delete(feed_id);
+        await this.forget(feed_id); // pages that came while it was one
         throw new NoCopyError(feed_id, peer, 'this peer is none of its followers');
       }
       if (this.copies.size > COPIED_FEEDS_MAX) {

@@ -223,8 +223,9 @@ export class Histories {
   }
 
   /** What belongs to a workflow that has ended has ended with it. */
-  #areEnded({ disk, peer_id }: SimulatedPeer): void {
-    for (const { record } of disk.rows.values()) {
+  #areEnded({ disk, peer_id, scheduler }: SimulatedPeer): void {
+    for (const { record, feed_id } of disk.rows.values()) {
+      if (!scheduler.feeds.owned.has(feed_id)) continue;
       if (record.kind !== 'task' || record.workflow_uid === null || isTerminal(record.status)) continue;
       const workflow = disk.rows.get(record.workflow_uid)?.record;
       if (workflow !== undefined && isRoot(workflow) && !isTerminal(workflow.status)) continue;
