@@ -61,13 +61,16 @@ interface FeedsParts {
   options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
 }
 
+/** The peers that have answered what they have of a feed; false: nothing. */
+type Answered = Map<string, boolean>;
+
 export class Feeds {
   readonly owned = new Map<string, OwnedFeed>();
   private readonly parts: FeedsParts;
   private mainId = '';
   private mainMade: Promise<OwnedFeed> | null = null;
-  /** Feeds of this peer whose replica set was not heard yet, with the members that have answered. */
-  private readonly asking = new Map<string, Set<string>>();
+  /** Feeds of this peer whose replica set was not heard yet. */
+  private readonly asking = new Map<string, Answered>();
   private readonly saidReadOnly = new Set<string>();
   /** Feeds that are just being taken over, followed or given up, each with what does it. */
   private readonly busy = new Map<string, symbol>();
@@ -165,10 +168,10 @@ export class Feeds {
         if (owned) await store.own(feedId, false);
         continue;
       }
-      this.asking.set(feedId, new Set());
+      this.asking.set(feedId, new Map());
       if (copy.feed.followers.length === 0) alone.push(copy);
     }
-    for (const { feed_id } of alone) await this.goOn(feed_id);
+    for (const { feed_id } of alone) await this.goOn(feed_id, true);
     if (!this.owned.has(this.mainId) && !this.asking.has(this.mainId)) await this.makeMain();
   }
 
@@ -253,7 +256,9 @@ export class Feeds {
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
       const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
       const heard = members.filter((peer) => answered.has(peer));
-      if (heard.length === members.length || (waited && heard.length > 0)) await this.goOn(feedId);
+      // P4: one that has nothing any more was replaced, and this disk is one from the past.
+      const isCertain = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
+      if (heard.length === members.length || (waited && heard.length > 0)) await this.goOn(feedId, isCertain);
       else if (waited) this.sayReadOnly(feedId, members);
     });
   }
@@ -267,7 +272,7 @@ export class Feeds {
   }
 
   /** P2: whoever is further, or owns it, is followed first. */
-  private async askMember(feedId: string, member: string, answered: Set<string>): Promise<void> {
+  private async askMember(feedId: string, member: string, answered: Answered): Promise<void> {
     const { copies, network, log } = this.parts;
     if (answered.has(member)) return;
     try {
@@ -282,24 +287,28 @@ export class Feeds {
           await copies.inOrder(feedId, () => copies.catchUp(member, feedId));
         }
       }
-      answered.add(member);
+      answered.set(member, answer !== null);
     } catch (error) {
       log.debug({ feed_id: feedId, member, err: error }, 'a member of the replica set did not say what it has');
     }
   }
 
-  /** This peer goes on with its feed after a restart. */
-  private async goOn(feedId: string): Promise<void> {
+  /**
+   * This peer goes on with its feed after a restart.
+   * @param isCertain nothing that was written in it can be missing here; else it is as one that was passed on (P4)
+   */
+  private async goOn(feedId: string, isCertain: boolean): Promise<void> {
     this.stopAsking(feedId);
     this.parts.probe('start:after');
+    if (feedId === this.mainId && !isCertain) await this.makeMain();
     try {
-      await this.parts.copies.inOrder(feedId, () => this.own(feedId));
+      await this.parts.copies.inOrder(feedId, () => this.own(feedId, isCertain));
     } catch (error) {
       this.parts.log.warn(
         { feed_id: feedId, err: error },
         'a feed cannot be taken up; it is read-only, and tried again',
       );
-      if (this.parts.copies.find(feedId) !== undefined && !this.stopped) this.asking.set(feedId, new Set());
+      if (this.parts.copies.find(feedId) !== undefined && !this.stopped) this.asking.set(feedId, new Map());
       throw error;
     }
   }
@@ -322,7 +331,7 @@ export class Feeds {
   }
 
   /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
-  private async own(feedId: string): Promise<OwnedFeed> {
+  private async own(feedId: string, isCertain = true): Promise<OwnedFeed> {
     const { copies, store, network, random, makeOwned, pool, lookUp, duplicatesAmong } = this.parts;
     const copy = copies.find(feedId);
     if (copy === undefined) throw new NotReadyError();
@@ -334,7 +343,8 @@ export class Feeds {
     await store.own(feedId, true);
     if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
     copies.release(feedId);
-    const owned = makeOwned(withLine(feed!, network.self, cursor, random.id(NONCE_CHARS)));
+    const next = withLine(feed!, network.self, cursor, random.id(NONCE_CHARS));
+    const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
       owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));

@@ -221,7 +221,10 @@ export const feedRecordSchema = z.object({
   feed_id: z.string(),
   /** Oldest first; the first one is always kept, of the rest the last LINES_MAX. The last one's owner is the owner. */
   lines: z.array(lineSchema).min(1),
-  /** It has had an owner other than its first: no `at_most_once` task is started in it any more (P4). */
+  /**
+   * It has had an owner other than its first, or one that went on without having heard all of its followers: no
+   * `at_most_once` task is started in it any more (P4).
+   */
   passed_on: z.boolean(),
   /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */
   followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })),

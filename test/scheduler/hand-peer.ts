@@ -3,12 +3,13 @@
  * the test wants. What the real peer at the other end makes of it is what is tested.
  */
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import type { AttemptResult, Lease, LeaseToken, PeerState } from '../../scheduler/messages.ts';
+import type { AttemptResult, Lease, LeaseToken, PeerState, Push } from '../../scheduler/messages.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
 import type { Scene } from './scene.ts';
 
 const BEAT_MS = 1_000;
 const DEADLINE_MS = 5_000;
+const NOTHING = { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
 
 export class HandPeer {
   readonly scene: Scene;
@@ -23,6 +24,8 @@ export class HandPeer {
   /** What it answers instead of the usual, by method. */
   readonly answers = new Map<string, (params: JsonObject, from: string) => JsonValue | Promise<JsonValue>>();
   state: PeerState;
+  /** By feed: what it answers to a pull. */
+  private readonly kept = new Map<string, JsonObject>();
 
   /** @param labels of its one worker, which runs `fn:hand` with `slots` slots */
   constructor(scene: Scene, name: string, { slots = 4, labels = [] as string[] } = {}) {
@@ -103,11 +106,18 @@ export class HandPeer {
     if (own !== undefined) return await own(params, from);
     if (method === 'lease') return { items: [] };
     if (method === 'locate') return { found: (params['items'] as JsonValue[]).map(() => null) };
-    // It takes every commit, as if it had a disk, and has nothing to show when it is asked.
-    if (method === 'push') return { seq: params['head_seq']! };
-    if (method === 'pull') return { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
+    if (method === 'push') return this.keep(params as unknown as Push);
+    if (method === 'pull') return this.kept.get(String(params['feed_id'])) ?? NOTHING;
     if (method === 'takeover') return { holding: this.holdingOf(params['feed_id']!) };
     return {};
+  }
+
+  /** It takes every commit as if it had a disk, and says how far it has come, without the rows. */
+  private keep({ feed_id, head_seq, rows }: Push): JsonValue {
+    const records = rows.map(({ text }) => JSON.parse(text) as JsonObject);
+    const feed = records.findLast(({ kind }) => kind === 'feed') ?? this.kept.get(feed_id)?.['feed'] ?? null;
+    this.kept.set(feed_id, { ...NOTHING, feed, head_seq });
+    return { seq: head_seq };
   }
 
   private holdingOf(feedId: JsonValue): JsonValue {

@@ -14,11 +14,14 @@ class Restored {
   readonly scene: Scene;
   readonly feedId: string;
   readonly backup: DiskImage;
+  /** Tasks that wait for a person, on the backup too. */
+  readonly asked: readonly string[];
   private readonly names: readonly string[];
   private readonly histories: Histories;
 
-  private constructor(scene: Scene, names: readonly string[], histories: Histories) {
+  private constructor(scene: Scene, names: readonly string[], histories: Histories, asked: readonly string[]) {
     this.scene = scene;
+    this.asked = asked;
     this.names = names;
     this.histories = histories;
     this.feedId = scene.feed('a').feed_id;
@@ -33,8 +36,10 @@ class Restored {
     const approval = workflow({ name: 'w', steps: [{ step_id: 's', action: 'approve' }] });
     await scene.run(scene.scheduler('a').submitWorkflow({ ...approval, copies: names.length }));
     await scene.until('all count', () => scene.feed('a').replicas.copies === names.length);
+    const asked = [0, 1].map(() => scene.submit('a', task({ task_type: 'approve' })));
+    const uids = (await Promise.all(asked)).map(({ uid }) => uid);
     await scene.pass(BEAT_MS);
-    return new Restored(scene, names, histories);
+    return new Restored(scene, names, histories, uids);
   }
 
   owned(name: string) {
@@ -116,30 +121,31 @@ const TRIES_MAX = 30;
 
 /**
  * `a` has gone on after the same commit twice: `c` was away the first time, and `b`, which knows of that line, is away
- * now. In each line a task was accepted.
+ * now. In each line another task was answered.
  *
  * @param draws another number leads to other nonces
  */
 async function twoLines(draws: number) {
   const restored = await Restored.open(['a', 'b', 'c']);
   const { scene } = restored;
-  const accept = async () => {
-    const { uid } = await scene.submit('a', task({ task_type: 'approve' }));
-    expect((await scene.peer('a').store.reader.row(uid))!.feed_id).toBe(restored.feedId);
-    return uid;
+  const answer = async (uid: string) => {
+    await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
+    await scene.ended('a', uid);
   };
+  const [first, second] = restored.asked as [string, string];
   scene.mesh.kill('c');
   await restored.restore();
   const forgotten = restored.line;
-  const uids = [await accept()];
-  await scene.until('b has it', async () => (await scene.task('b', uids[0]!)) !== undefined);
+  await answer(first);
+  await scene.until('b has it', async () => (await scene.task('b', first)).status === 'completed');
   scene.mesh.kill('b');
   scene.mesh.kill('a');
   await scene.run(scene.mesh.restart('c'));
   for (let drawn = 0; drawn < draws; drawn++) scene.world.random.next();
   await restored.restore();
-  uids.push(await accept());
-  return { restored, uids, forgotten, later: restored.line };
+  expect((await scene.task('a', first)).status).toBe('input_required');
+  await answer(second);
+  return { restored, forgotten, later: restored.line };
 }
 
 describe('two lines that one owner has opened after the same commit', () => {
@@ -150,17 +156,13 @@ describe('two lines that one owner has opened after the same commit', () => {
       const isAsked = () => compareLines(lines[first], lines[first === 'later' ? 'forgotten' : 'later']) >= 0;
       for (let draws = 1; !isAsked() && draws < TRIES_MAX; draws++) lines = await twoLines(draws);
       expect(isAsked()).toBe(true);
-      const { restored, uids, forgotten, later } = lines;
+      const { restored, forgotten, later } = lines;
       const { scene } = restored;
       const place = { epoch: 2, base_seq: restored.backup.heads.get(restored.feedId)!.seq, owner: 'a' };
       expect([forgotten, later]).toMatchObject([place, place]);
       await scene.run(scene.mesh.restart('b'));
       const owner = await restored.settle();
-      for (const uid of uids) expect(await scene.task(owner, uid)).toMatchObject({ status: 'input_required' });
-      for (const uid of uids) {
-        await scene.run(scene.scheduler(owner).answerTask(uid, { approve: true, data: 'yes' }));
-        expect((await scene.ended(owner, uid)).status).toBe('completed');
-      }
+      for (const uid of restored.asked) expect((await scene.task(owner, uid)).status).toBe('completed');
       await restored.expectOneHistory();
     },
   );
