@@ -302,7 +302,7 @@ export class Feeds {
     this.parts.probe('start:after');
     if (feedId === this.mainId && !isCertain) await this.makeMain();
     try {
-      await this.parts.copies.inOrder(feedId, () => this.own(feedId, isCertain));
+      await this.parts.copies.inOrder(feedId, () => this.own(feedId, { isCertain }));
     } catch (error) {
       this.parts.log.warn(
         { feed_id: feedId, err: error },
@@ -330,8 +330,11 @@ export class Feeds {
     if (feedId === this.mainId && !this.stopped) await this.makeMain();
   }
 
-  /** Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed. */
-  private async own(feedId: string, isCertain = true): Promise<OwnedFeed> {
+  /**
+   * Opens a new line of a feed whose rows are here, and takes up what is open in it. Called in the order of the feed.
+   * @param how.above an epoch of another history, which the new line comes before
+   */
+  private async own(feedId: string, { isCertain = true, above = 0 } = {}): Promise<OwnedFeed> {
     const { copies, store, network, random, makeOwned, pool, lookUp, duplicatesAmong } = this.parts;
     const copy = copies.find(feedId);
     if (copy === undefined) throw new NotReadyError();
@@ -343,7 +346,7 @@ export class Feeds {
     await store.own(feedId, true);
     if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
     copies.release(feedId);
-    const next = withLine(feed!, network.self, cursor, random.id(NONCE_CHARS));
+    const next = withLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
     const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
@@ -545,19 +548,32 @@ export class Feeds {
     this.exclusively(feedId, () =>
       copies.inOrder(feedId, async () => {
         probe('takeover:before');
+        let above = 0;
         for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {
           await copies.catchUp(peer_id, feedId).catch((error: unknown) => {
-            if (error instanceof DivergedError) throw error; // there is a line to follow, not to open one
+            if (error instanceof DivergedError) {
+              if (this.goesOn(error.theirs)) throw error; // there is a line to follow, not to open one
+              // Nobody goes on with it. Whoever has some of it follows the new line, and brings what it has.
+              above = Math.max(above, currentLine(error.theirs).epoch);
+            }
             log.debug({ feed_id: feedId, peer_id, err: error }, 'a copy that is further cannot be had');
           });
         }
         const copy = copies.find(feedId);
         if (copy === undefined || !(this.isOfOld(copy) || this.isMine(copy))) return;
         log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
-        await this.own(feedId);
+        await this.own(feedId, { above });
         probe('takeover:after');
       }),
     );
+  }
+
+  /** Whether the owner of a line is there, or a follower that takes it over when it is not. */
+  private goesOn(feed: FeedRecord): boolean {
+    const { directory, clock } = this.parts;
+    const since = clock.now() - this.silentMs;
+    if (directory.isClaimed(feed.feed_id, currentLine(feed).owner)) return true;
+    return feed.followers.some(({ peer_id, synced }) => synced && directory.isThere(peer_id, since));
   }
 
   /** This peer had taken it over already, and its disk is one from the past: others have what it wrote since. */

@@ -41,13 +41,21 @@ function compare(a: string, b: string): number {
 /**
  * A new line of the feed: `owner` goes on after `baseSeq`. An owner that was a follower is none any more.
  * @param nonce another one for each line that a peer opens
+ * @param above an epoch of a line in another history, which the new line comes before (P2)
  */
-export function withLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string): FeedRecord {
+export function withLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string, above = 0): FeedRecord {
   const [first, ...later] = feed.lines;
-  const line: Line = { epoch: currentLine(feed).epoch + 1, base_seq: baseSeq, owner, nonce };
+  const last = currentLine(feed).epoch;
+  // No epoch is left out: a gap would say that lines were forgotten.
+  const opened = Math.min(Math.max(above - last, 0) + 1, LINES_MAX - 1);
+  const epoch = Math.max(last, above) + 1 - opened;
+  const lines = Array.from(
+    { length: opened },
+    (_, at): Line => ({ epoch: epoch + at + 1, base_seq: baseSeq, owner, nonce }),
+  );
   return {
     ...feed,
-    lines: [first!, ...later.slice(-(LINES_MAX - 2)), line],
+    lines: [first!, ...[...later, ...lines].slice(-(LINES_MAX - 1))],
     passed_on: feed.passed_on || owner !== first!.owner,
     followers: feed.followers.filter(({ peer_id }) => peer_id !== owner),
     version: feed.version + 1,

@@ -74,6 +74,26 @@ describe('a feed whose owner is gone', () => {
     expect(await scene.peer(first).store.reader.row(uid)).toBeDefined();
   });
 
+  test('goes on before a line of another history that nobody goes on with', async () => {
+    const { scene, feedId } = await meshWith(['a', 'b']);
+    const { feed } = scene.feed('a');
+    const left = new HandFeed(await HandPeer.joins(scene, 'x', ['b']), feedId, []);
+    const lines = [...feed.lines, { epoch: 2, base_seq: 1, owner: 'gone', nonce: 'n' }];
+    left.commit({ ...feed, lines, followers: [{ peer_id: 'x', synced: false }] });
+    scene.mesh.kill('a');
+    await scene.until('b has it', () => owns(scene, 'b', feedId));
+    expect(
+      scene
+        .scheduler('b')
+        .feeds.owned.get(feedId)!
+        .feed.lines.map(({ epoch, owner }) => [epoch, owner]),
+    ).toEqual([
+      [1, 'a'],
+      [2, 'b'],
+      [3, 'b'],
+    ]);
+  });
+
   test('is not taken over while others hear its owner', async () => {
     const { scene, feedId, members } = await meshWith(['a', 'b', 'c']);
     const [follower] = members as [string];

@@ -46,8 +46,8 @@ class History {
   }
 
   /** A restart of its owner, or another peer that takes it over: the line is in its own first commit. */
-  goOn(owner: string): void {
-    this.commit(withLine(this.feed, owner, this.commits.length, String(nonces++)));
+  goOn(owner: string, above = 0): void {
+    this.commit(withLine(this.feed, owner, this.commits.length, String(nonces++), above));
   }
 
   /** A disk that has come less far. */
@@ -65,14 +65,16 @@ interface Move {
   writes: number;
   /** Who goes on after them; null: nobody new. */
   by: number | null;
+  /** Epochs of other histories that the new line leaves behind. */
+  skips: number;
 }
 
 const moves = (maxLength: number) =>
-  fc.array(fc.record({ writes: fc.nat(4), by: fc.option(fc.nat(2)) }), { maxLength });
+  fc.array(fc.record({ writes: fc.nat(4), by: fc.option(fc.nat(2)), skips: fc.nat(2) }), { maxLength });
 
 function play(history: History, side: string, moves: readonly Move[]): void {
-  for (const { writes, by } of moves) {
-    if (by !== null) history.goOn(`${side}${by}`);
+  for (const { writes, by, skips } of moves) {
+    if (by !== null) history.goOn(`${side}${by}`, currentLine(history.feed).epoch + skips);
     history.write(writes);
   }
 }
