@@ -5,9 +5,9 @@
 import type { JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
 import { BEATS_MISSED_MAX, CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS } from './limits.ts';
-import { type Beat, type OfferClass, offerSchema, type PeerState } from './messages.ts';
+import { type Beat, type LeaseToken, type OfferClass, offerSchema, type PeerState } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
-import type { Clock, Log, Network } from './ports.ts';
+import type { Clock, Log, Network, Reader } from './ports.ts';
 import type { WorkerPool } from './worker.ts';
 
 /** Peers named in one beat. */
@@ -21,6 +21,7 @@ export interface BeatParts {
   network: Network;
   directory: Directory;
   pool: WorkerPool;
+  reader: Reader;
   log: Log;
   describe(): PeerState;
   isReady(): boolean;
@@ -132,9 +133,9 @@ export class Beats {
     if (this.parts.isReady()) {
       for (const feed of this.parts.owned()) {
         const { tasks } = feed;
-        const ended = tasks.confirm(peer, beat.holding).map((token) => ({ ...token, ...ENDED }));
+        const unknown = tasks.confirm(peer, beat.holding);
         // Not before their ends are durable: the worker forgets the results that it keeps (P1, P3).
-        if (ended.length > 0) feed.turn((turn) => turn.after(() => tasks.leases.cancel(peer, ended)));
+        if (unknown.length > 0) feed.turn((turn) => turn.after(() => void this.cancelEnded(peer, feed, unknown)));
         if (tasks.queue.size > 0) feed.dispatchSoon();
       }
       this.parts.onClaims(peer, beat.state.feeds);
@@ -142,6 +143,26 @@ export class Beats {
     if (beat.state.waiting.length > 0) this.claim(entry.peer_id, beat.state.waiting, 'connected');
     if (!options.auto_connect) return;
     for (const { peer_id, addresses } of beat.knows) if (addresses.length > 0) this.meet(peer_id, addresses);
+  }
+
+  /**
+   * Of leases that are no open task's: tells their worker of those whose task has ended. What has no row here may have
+   * been accepted on the other side of a partition, and is yet to be handed over (P5): it goes on.
+   */
+  private async cancelEnded(peer: string, feed: OwnedFeed, tokens: readonly LeaseToken[]): Promise<void> {
+    const { reader, log } = this.parts;
+    const { tasks, journal, feed_id } = feed;
+    try {
+      const feeds = await reader.feedsOf(tokens.map(({ uid }) => uid));
+      if (journal.refused !== null) return; // nothing of it is in memory any more
+      const ended = tokens.filter(({ uid }, at) => feeds[at] === feed_id && !tasks.live.has(uid));
+      tasks.leases.cancel(
+        peer,
+        ended.map((token) => ({ ...token, ...ENDED })),
+      );
+    } catch (error) {
+      log.debug({ peer, feed_id, err: error }, 'it cannot be read which tasks have ended; the next beat asks again');
+    }
   }
 
   /** Connects to a peer that others know, if there is room and it was not tried just now. */

@@ -85,17 +85,17 @@ export class Leases {
   /**
    * A beat named the leases that a peer holds: what of them is current is confirmed.
    * @param find the task of a uid while it has not ended
-   * @returns those of tasks that have ended here
+   * @returns those of tasks that are not open here
    */
   confirm(peer: string, held: readonly LeaseToken[], find: (uid: string) => LiveTask | undefined): LeaseToken[] {
-    const ended: LeaseToken[] = [];
+    const unknown: LeaseToken[] = [];
     for (const token of held) {
       if (token.feed_id !== this.feed.feed_id) continue;
       const task = find(token.uid);
-      if (task === undefined) ended.push(token);
+      if (task === undefined) unknown.push(token);
       else if (this.isFrom(peer, task, token)) this.sent(task);
     }
-    return ended;
+    return unknown;
   }
 
   /** Whether a token that a peer names is the task's current lease (P3). */

@@ -240,7 +240,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       locateAt: (peer, items) => this.locator.locateAt(peer, items),
     });
     this.beats = new Beats({
-      ...{ clock, network, directory, log },
+      ...{ clock, network, directory, reader, log },
       pool: this.pool,
       describe: () => this.describe(),
       isReady: () => this.ready,

@@ -341,7 +341,7 @@ export class Tasks {
     for (const task of this.leases.silent(silentMs)) this.lost(turn, task);
   }
 
-  /** A beat named the leases that a peer holds. Returns those of tasks that have ended, to be cancelled. */
+  /** A beat named the leases that a peer holds. Returns those of tasks that are not open here. */
   confirm(peer: string, held: readonly LeaseToken[]): LeaseToken[] {
     return this.leases.confirm(peer, held, (uid) => this.live.get(uid));
   }

@@ -1,8 +1,10 @@
 /** Two sides of a partition go on with one feed; after the heal there is one answer for each root (P5). */
 import { describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../dag/errors.ts';
+import { contentHash } from '../../scheduler/ids.ts';
 import { isTerminal, type SupersededRecord, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
+import { HandPeer, tokenOf } from './hand-peer.ts';
 import { Scene, task, workflow } from './scene.ts';
 
 const BEAT_MS = 1_000;
@@ -112,6 +114,22 @@ describe('a root that the other side does not know', () => {
     await sides.heal();
     expect(await sides.task('b', uid)).toMatchObject({ status: 'completed', output: { x: 1 } });
     await sides.expectOneAnswer();
+  });
+
+  test('and runs at a worker of both sides is not called back, and goes on there', async () => {
+    const sides = await Sides.open();
+    const worker = await HandPeer.joins(sides.scene, 'h', ['a', 'b']);
+    await sides.part();
+    const payload = { x: 1 };
+    const { uid } = await sides.scene.submit('a', task({ task_type: 'fn:hand', payload, at_most_once: true }));
+    const lease = await worker.leased(1);
+    worker.holding = [tokenOf(lease)];
+    await worker.beat('b');
+    sides.scene.mesh.board.heal('a', 'b');
+    await sides.scene.until('b has its record', async () => (await sides.task('b', uid)) !== undefined);
+    expect(worker.cancels).toEqual([]);
+    await worker.result('b', lease, { output: 'done', granted_by: 'a', payload_hash: contentHash(payload) });
+    expect(await sides.task('b', uid)).toMatchObject({ status: 'completed', output: 'done', attempt: 1 });
   });
 
   test('and is nested goes on as a whole', async () => {

@@ -4,6 +4,7 @@ import { retrySchema } from '../../dag/schema.ts';
 import { ATTEMPT_HISTORY_MAX, LOG_LINES_MAX, LOST_ATTEMPTS_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import { HandPeer, resultOf, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
+import { taskRecord } from './records.ts';
 import { Scene, task } from './scene.ts';
 
 const FAILED = { status: 'failed', output: null } as const;
@@ -321,12 +322,14 @@ describe('cancel', () => {
   test('a beat that names thousands of leases of ended tasks has all of them cancelled', async () => {
     const { scene, peers } = await open();
     const count = 3_000;
-    peers[0]!.holding = Array.from({ length: count }, (_, index) => ({
-      uid: `ended-${index}`,
-      feed_id: scene.feed('a').feed_id,
-      epoch: 1,
-      attempt: 1,
-    }));
+    const { feed_id, journal } = scene.feed('a');
+    const ended = Array.from({ length: count }, (_, index) => taskRecord(`ended-${index}`, { status: 'completed' }));
+    await scene.run(
+      journal.turn((turn) => {
+        for (const record of ended) turn.put(record);
+      }),
+    );
+    peers[0]!.holding = ended.map(({ uid }) => ({ uid, feed_id, epoch: 1, attempt: 1 }));
     await peers[0]!.beat('a');
     await scene.pass(10);
     const messages = peers[0]!.messages.filter(({ method }) => method === 'cancel');
