@@ -359,6 +359,11 @@ export class Tasks {
     const current = this.isCurrent(task, peer, result);
     if (!current && (result.status !== 'completed' || !this.isUsable(task, result))) return;
     this.appendLog(turn, task, result.lines, result.dropped_lines);
+    if (result.status === 'cancelled') {
+      // An owner in a line that was given up wanted that: it says nothing of what the action would have done.
+      this.lost(turn, task);
+      return;
+    }
     if (!current) this.leases.callBack(turn, task, true, 'an earlier attempt has succeeded');
     this.endLease(task, current ? 'kept' : 'given_up');
     const execution_time_ms = result.execution_time_ms;
@@ -376,9 +381,7 @@ export class Tasks {
     }
     const error =
       result.error ??
-      new FlowmeshError('CANCELLED_BY_WORKER', 'the worker ended it without being asked', {
-        retryable: true,
-      }).toShape();
+      new FlowmeshError('UNKNOWN_FAILURE', 'the worker did not say why it failed', { retryable: true }).toShape();
     task.record = { ...task.record, execution_time_ms };
     this.attemptFailed(turn, task, error);
   }

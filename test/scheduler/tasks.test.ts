@@ -158,6 +158,15 @@ describe('lost attempts', () => {
     ]);
   });
 
+  test('one that its worker ended although its owner did not ask for that is lost, not failed', async () => {
+    const { scene, peers } = await open();
+    const { uid } = await scene.submit('a', hand({ retry: retrySchema.parse({ max_retries: 0 }) }));
+    const error = { code: 'ABORTED', message: 'ended before its time', retryable: true };
+    await peers[0]!.result('a', await peers[0]!.leased(1), { status: 'cancelled', output: null, error });
+    await peers[0]!.result('a', await peers[0]!.leased(2));
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'completed', attempt: 2, failures: 0 });
+  });
+
   test('a task marked at_most_once fails with WORKER_LOST (P4)', async () => {
     const { scene, peers } = await open();
     const { uid } = await scene.submit('a', hand({ at_most_once: true }));
