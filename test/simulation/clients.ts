@@ -35,7 +35,7 @@ export class Clients {
   readonly handles: Handle[] = [];
   /** Submits that nobody accepted. */
   refused = 0;
-  /** Submits without an answer yet. */
+  /** Submits without an answer yet, and looks: one whose answer comes late may still run a task once more. */
   waiting = 0;
   readonly #known = { task: [] as string[], workflow: [] as string[] };
   readonly #options: ClientOptions;
@@ -108,10 +108,13 @@ export class Clients {
     const handle = this.#somebodys();
     if (handle === undefined) return;
     const { kind } = handle.work;
+    this.waiting++;
     const answer = await this.#tryTo(`${kind}_result`, { [`${kind}_id`]: handle.id });
-    if (answer === undefined) return;
-    this.#oracle.seen(handle, answer);
-    if (kind === 'task' && answer['status'] === 'failed' && !handle.work.atMostOnce) await this.#retry(handle);
+    if (answer !== undefined) {
+      this.#oracle.seen(handle, answer);
+      if (kind === 'task' && answer['status'] === 'failed' && !handle.work.atMostOnce) await this.#retry(handle);
+    }
+    this.waiting--;
   }
 
   async #retry({ work, id }: Handle): Promise<void> {
