@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { HandFeed } from './hand-feed.ts';
 import { HandPeer, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
+import { taskRecord } from './records.ts';
 import { gate, Scene, task } from './scene.ts';
 
 const work = (task_id: string, ms: number, depends_on: string[] = []) => task({ task_id, payload: { ms }, depends_on });
@@ -239,6 +241,31 @@ describe('what waits for a task of a feed', () => {
     const last = await scene.submit('b', work('last', 0, ['first']));
     await scene.run(scene.scheduler('a').answerTask(uid, approved));
     expect((await scene.ended('b', last.uid)).status).toBe('completed');
+  });
+
+  test('that ends while what waits for it is being taken over from another peer goes on', async () => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submit('a', person('first'));
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const feed = new HandFeed(h, 'feedfeedfeedfeedfeed', ['a']);
+    const last = taskRecord('last', { task_type: 'fn:work', depends_on: ['first'] });
+    await scene.run(feed.push('a', feed.commit(last)));
+    h.beating = false;
+    // It has been read what is open, and is asked who else has it.
+    const asked = await HandPeer.joins(scene, 'i', ['a']);
+    const answered = gate();
+    let questions = 0;
+    asked.answers.set('locate', async () => {
+      questions++;
+      await answered.opened;
+      return { found: [null] };
+    });
+    await scene.until('a asks', () => questions > 0);
+    await scene.run(scene.scheduler('a').answerTask(uid, approved));
+    expect((await scene.task('a', uid)).status).toBe('completed');
+    expect(scene.scheduler('a').feeds.owned.has(feed.feed.feed_id)).toBe(false);
+    answered.open();
+    expect((await scene.ended('a', 'last')).status).toBe('completed');
   });
 
   test('that turns out to be another peer’s asks there', async () => {

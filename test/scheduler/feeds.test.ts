@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { CUT_OFF_PATIENCE, START_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
-import { currentLine, feedUid } from '../../scheduler/lineage.ts';
+import { currentLine, feedUid, withLine } from '../../scheduler/lineage.ts';
 import { rendezvous } from '../../scheduler/rendezvous.ts';
 import { filling, HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
@@ -211,6 +211,40 @@ describe('an owner that starts again', () => {
     expect(await scene.peer('a').store.reader.active('workflow', feedId)).toHaveLength(1);
     await scene.pass(10 * TAKEOVER_MS);
     expect([owns(scene, 'a', feedId), scene.peer('a').store.feeds.get(feedId)!.seq]).toEqual([false, before]);
+  });
+
+  test('and hears of the next owner by a commit that this one brings asks no more, and leaves it the feed (P2)', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    await scene.until('h counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId, feed } = scene.feed('a');
+    const { seq } = scene.peer('a').store.feeds.get(feedId)!;
+    const theirs = new HandFeed(h, feedId, []);
+    theirs.rows.clear();
+    theirs.head = seq;
+    const followers = ['a', 'i'].map((peer_id) => ({ peer_id, synced: true }));
+    theirs.commit({ ...withLine(feed, 'h', seq, ''), followers });
+    // `h` brings its commits, and does not answer how far it is; `i` does, and has nothing newer.
+    const pulled = h.answers.get('pull')!;
+    let asked = 0;
+    h.answers.set('pull', (params, from) => {
+      if ((params['after'] as { seq: number }).seq < Number.MAX_SAFE_INTEGER) return pulled(params, from);
+      asked++;
+      throw new Error('no');
+    });
+    await scene.restart('a');
+    await HandPeer.joins(scene, 'i', ['a']);
+    await scene.run(h.network.connect('a'));
+    await scene.run(theirs.push('a', []));
+    expect(currentLine(scene.scheduler('a').copies.find(feedId)!.feed!).owner).toBe('h');
+    await scene.pass(START_WAIT_MS + SLACK_MS);
+    const before = asked;
+    expect(before).toBeGreaterThan(0);
+    await scene.pass(5 * BEAT_MS);
+    expect(asked).toBe(before);
+    expect(owns(scene, 'a', feedId)).toBe(false);
+    expect(scene.peer('a').store.feeds.get(feedId)).toMatchObject({ seq: seq + 1, owned: false });
+    expect(scene.feed('a').feed_id).not.toBe(feedId);
   });
 
   test('goes on without followers that are said to be gone for good', async () => {

@@ -1,8 +1,9 @@
-/** A feed that is being taken up while the disk fails: the store is read anew, and the feed with it. */
+/** A feed that is being taken up, or followed, while the disk fails: the store is read anew, and the feed with it. */
 import { describe, expect, test } from 'vitest';
 import { currentLine } from '../../scheduler/lineage.ts';
 import type { Line, Row } from '../../scheduler/records.ts';
 import { Histories } from '../simulation/histories.ts';
+import { filling, HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
 import { type Gate, gate, Scene, task } from './scene.ts';
 
@@ -81,4 +82,33 @@ describe('a take-up that a failed disk interrupts', () => {
       expect(scene.mesh.failures).toEqual([]);
     },
   );
+});
+
+describe('a copy that a failed disk interrupts', () => {
+  test('is not brought to the head twice at once: the next pull waits until the one before has ended', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const feed = new HandFeed(h, 'feedfeedfeedfeedfeed', ['a']);
+    await scene.run(feed.push('a', []));
+    for (const uid of ['x', 'y', 'z']) feed.commit(filling(uid));
+    const pulled = h.answers.get('pull')!;
+    const held = gate();
+    let pulls = 0;
+    h.answers.set('pull', async (params, from) => {
+      const answer = pulled(params, from);
+      if (++pulls === 1) await held.opened;
+      return await answer;
+    });
+    const interrupted = feed.push('a', []);
+    interrupted.catch(() => {}); // awaited below
+    await scene.until('a pulls', () => pulls === 1);
+    await failDisk(scene);
+    const next = feed.push('a', []);
+    await scene.pass(10);
+    expect(pulls).toBe(1);
+    held.open();
+    await expect(scene.run(interrupted)).rejects.toMatchObject({ code: 'NO_COPY' });
+    expect(await scene.run(next)).toEqual({ seq: feed.head });
+    for (const uid of ['x', 'y', 'z']) expect(await scene.peer('a').store.reader.row(uid)).toBeDefined();
+  });
 });

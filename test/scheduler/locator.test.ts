@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { RESERVATION_MS } from '../../scheduler/limits.ts';
 import { HandPeer } from './hand-peer.ts';
-import { Scene, task } from './scene.ts';
+import { gate, Scene, task } from './scene.ts';
 
 const found = (peer_id: string, over: JsonObject = {}) => ({
   peer_id,
@@ -246,6 +246,34 @@ describe('reservations', () => {
       code: 'CONFLICT',
       message: expect.stringContaining('on peer b'),
     });
+  });
+
+  test('of an id that a peer says meanwhile it has are not used: the submit is answered as that peer’s', async () => {
+    const scene = await Scene.of(['a']);
+    const { content_hash } = await scene.submit('a', task({ task_id: 'same' }));
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const answered = gate();
+    h.messages.length = 0;
+    h.answers.set('locate', async () => {
+      await answered.opened;
+      return { found: [null] };
+    });
+    const submits = ['wanted', 'other'].map((task_id) => scene.scheduler('a').submitTask(task({ task_id })));
+    const settled = Promise.allSettled(submits);
+    await scene.until('it asks', () => asked(h, 'locate').length === 2);
+    // It did not know them when it was asked, and has read its disk since.
+    const held = { peer_id: 'h', uid: '0'.repeat(20), status: 'queued' };
+    const items = [
+      { ...alias('wanted'), held: { ...held, content_hash } },
+      { ...alias('other'), held: { ...held, content_hash: 'other' } },
+    ];
+    expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null, null] });
+    answered.open();
+    expect(await scene.run(settled)).toMatchObject([
+      { status: 'rejected', reason: { code: 'ELSEWHERE', at: { peer_id: 'h' } } },
+      { status: 'rejected', reason: { code: 'CONFLICT' } },
+    ]);
+    expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null, null] });
   });
 
   test('go to the next peer in the order when one does not answer', async () => {

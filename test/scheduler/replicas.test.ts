@@ -235,6 +235,59 @@ describe('the replica set', () => {
     expect(synced(scene)).toContain(second);
   });
 
+  test('is told to a former member that was away when it left: it keeps no copy', async () => {
+    const scene = await Scene.of(['a', 'b', 'c']);
+    await scene.until('one counts', () => replicas(scene).copies === 2);
+    const { feed_id } = scene.feed('a');
+    const [former] = synced(scene) as [string];
+    const other = former === 'b' ? 'c' : 'b';
+    const disk = scene.mesh.kill(former);
+    await scene.until(
+      'the other one is the only one',
+      () =>
+        followers(scene)
+          .map((each) => each.peer_id)
+          .join() === other,
+    );
+    await scene.pass(5 * BEAT_MS);
+    expect(disk.feeds.has(feed_id)).toBe(true);
+    await scene.run(scene.mesh.restart(former, disk));
+    await scene.pass(5 * BEAT_MS);
+    expect(followers(scene)).toEqual([{ peer_id: other, synced: true }]);
+    expect(scene.peer(former).store.feeds.has(feed_id)).toBe(false);
+    expect(scene.scheduler(former).copies.find(feed_id)).toBeUndefined();
+    expect(headOf(scene, other, feed_id)).toBe(scene.head('a'));
+  });
+
+  test('is told to such a member also by an owner that started again meanwhile, until it has heard it', async () => {
+    const { scene, peers } = await open('h');
+    const [h] = peers as [HandPeer];
+    await scene.until('h counts', () => replicas(scene).copies === 2);
+    scene.mesh.board.cut('a', 'h');
+    await scene.mesh.start('b');
+    await scene.until(
+      'b is the only one',
+      () =>
+        followers(scene)
+          .map((each) => each.peer_id)
+          .join() === 'b',
+    );
+    await scene.restart('a');
+    await scene.ownsAgain('a');
+    h.answers.set('push', () => Promise.reject(new Error('not yet')));
+    h.messages.length = 0;
+    scene.mesh.board.heal('a', 'h');
+    await scene.run(h.network.connect('a'));
+    await scene.until('it is told twice', () => pushes(h).length === 2);
+    const { feed_id } = scene.feed('a');
+    const head_seq = scene.head('a');
+    h.answers.set('push', () => Promise.reject(new FlowmeshError('NO_COPY', 'it is none of its followers')));
+    await scene.until('it hears it', () => pushes(h).length === 3);
+    for (const push of pushes(h)) expect(push).toMatchObject({ feed_id, prev_seq: head_seq, head_seq, rows: [] });
+    await scene.pass(5 * BEAT_MS);
+    expect(pushes(h)).toHaveLength(3);
+  });
+
   test('grows for a submit that asks for more copies', async () => {
     const { scene } = await open('h', 'i');
     await scene.until('one counts', () => replicas(scene).copies === 2);

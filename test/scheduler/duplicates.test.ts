@@ -1,0 +1,105 @@
+/** Two records of one id that meet at a take-up or with a hand-over: the one that was accepted later keeps it (P5). */
+import { describe, expect, test } from 'vitest';
+import { currentLine } from '../../scheduler/lineage.ts';
+import type { TaskRecord } from '../../scheduler/records.ts';
+import { HandFeed } from './hand-feed.ts';
+import { HandPeer } from './hand-peer.ts';
+import { Scene, task } from './scene.ts';
+
+const BEAT_MS = 1_000;
+const FEED = 'feedfeedfeedfeedfeed';
+const ID = 'chosen-by-its-user';
+/** Uids begin with the time. */
+const UIDS = { earlier: '0'.repeat(20), later: 'v'.repeat(20) };
+
+/** `b` follows a feed of `h`; it, or its peer `c`, accepts a task in its own feed. */
+class Accepted {
+  readonly scene: Scene;
+  private readonly h: HandPeer;
+  private readonly feed: HandFeed;
+  private readonly at: string;
+  readonly record: TaskRecord;
+
+  private constructor(scene: Scene, h: HandPeer, feed: HandFeed, at: string, record: TaskRecord) {
+    this.scene = scene;
+    this.h = h;
+    this.feed = feed;
+    this.at = at;
+    this.record = record;
+  }
+
+  static async by(at: 'b' | 'c'): Promise<Accepted> {
+    const scene = await Scene.of(['b', 'c']);
+    const h = await HandPeer.joins(scene, 'h', ['b']);
+    const feed = new HandFeed(h, FEED, ['b']);
+    await scene.run(feed.push('b', []));
+    const record = await scene.submit(at, task({ task_id: ID, delay_ms: 3_600_000 }));
+    return new Accepted(scene, h, feed, at, record);
+  }
+
+  /** The same task, as `h` has accepted it. */
+  private like(uid: string): TaskRecord {
+    return { ...this.record, uid };
+  }
+
+  async followed(uid: string): Promise<void> {
+    await this.scene.run(this.feed.push('b', this.feed.commit(this.like(uid))));
+  }
+
+  async takeOver(): Promise<void> {
+    this.h.beating = false;
+    await this.scene.until('b has taken over', () => this.scene.scheduler('b').feeds.owned.has(FEED));
+    await this.scene.pass(2 * BEAT_MS);
+  }
+
+  /** What `h` accepted in its line comes to `b`, the owner of the next one. */
+  async handOver(uid: string): Promise<void> {
+    const root = { feed_id: FEED, line: currentLine(this.feed.feed), root_uid: uid, records: [this.like(uid)] };
+    await this.h.ask('b', 'handover', { ...root, last: true });
+    await this.scene.pass(BEAT_MS);
+  }
+
+  /** Everybody finds one record, and the other one is set aside. `uid` is that of the record from `h`. */
+  async expectOneKept(uid: string): Promise<void> {
+    const { scene, at, record } = this;
+    const all = [
+      { uid, at: 'b' },
+      { uid: record.uid, at },
+    ];
+    const [lost, kept] = all.sort((one, other) => (one.uid < other.uid ? -1 : 1)) as [(typeof all)[0], (typeof all)[0]];
+    expect(await scene.task(lost.at, lost.uid)).toMatchObject({
+      task_id: `${ID}~${lost.uid}`,
+      status: 'cancelled',
+      error: { code: 'SUPERSEDED' },
+    });
+    expect(await scene.task(kept.at, kept.uid)).toMatchObject({ task_id: ID, status: 'queued' });
+    for (const name of ['b', 'c']) {
+      const place = await scene.run(scene.scheduler(name).resolve({ kind: 'task', id: ID }));
+      if (name === kept.at) expect(place).toEqual({ here: true, uid: kept.uid });
+      else expect(place).toMatchObject({ here: false, at: { peer_id: kept.at } });
+    }
+    expect(scene.mesh.failures).toEqual([]);
+  }
+}
+
+describe.each([
+  ['the receiver has in another feed', 'b'],
+  ['a third peer has', 'c'],
+] as const)('a record whose id %s', (_where, at) => {
+  test.each(['earlier', 'later'] as const)(
+    'and that comes with a hand-over, accepted %s, is told apart',
+    async (when) => {
+      const accepted = await Accepted.by(at);
+      await accepted.takeOver();
+      await accepted.handOver(UIDS[when]);
+      await accepted.expectOneKept(UIDS[when]);
+    },
+  );
+
+  test.each(['earlier', 'later'] as const)('and whose feed is taken up, accepted %s, is told apart', async (when) => {
+    const accepted = await Accepted.by(at);
+    await accepted.followed(UIDS[when]);
+    await accepted.takeOver();
+    await accepted.expectOneKept(UIDS[when]);
+  });
+});
