@@ -343,8 +343,12 @@ export class Feeds {
     await copy.durable;
     const remembered = await readActive(store.reader, feedId, lookUp);
     const duplicates = await duplicatesAmong(remembered);
+    const mustBeKnown = () => {
+      if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
+    };
+    mustBeKnown();
     await store.own(feedId, true);
-    if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
+    mustBeKnown();
     copies.release(feedId);
     const next = withLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
     const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });

@@ -5,6 +5,7 @@ import type { Line, Row } from '../../scheduler/records.ts';
 import { Histories } from '../simulation/histories.ts';
 import { filling, HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
+import { taskRecord } from './records.ts';
 import { type Gate, gate, Scene, task } from './scene.ts';
 
 const BEAT_MS = 1_000;
@@ -82,6 +83,31 @@ describe('a take-up that a failed disk interrupts', () => {
       expect(scene.mesh.failures).toEqual([]);
     },
   );
+});
+
+describe('a take-over that a failed disk interrupts', () => {
+  test('leaves a copy, as it was: it does not pass for a feed of this peer', async () => {
+    const scene = await Scene.of(['a']);
+    const o = await HandPeer.joins(scene, 'o', ['a']);
+    const feed = new HandFeed(o, 'feedfeedfeedfeedfeed', ['a']);
+    const { feed_id } = feed.feed;
+    await scene.run(feed.push('a', feed.commit(taskRecord('open'))));
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const question = gate();
+    let asked = false;
+    h.answers.set('locate', async () => {
+      asked = true;
+      await question.opened;
+      return { found: [null] };
+    });
+    o.beating = false;
+    await scene.until('h is asked', () => asked);
+    await failDisk(scene);
+    question.open();
+    await scene.pass(100);
+    expect(scene.scheduler('a').feeds.owned.has(feed_id)).toBe(false);
+    expect(scene.peer('a').store.feeds.get(feed_id)).toMatchObject({ seq: feed.head, owned: false });
+  });
 });
 
 describe('a copy that a failed disk interrupts', () => {
