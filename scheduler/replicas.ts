@@ -150,7 +150,9 @@ export class Replicas implements Copier {
       this.followers.delete(peer);
       this.leaving.set(peer, { follower, seq });
     }
-    for (const { peer_id } of feed.followers) this.leaving.delete(peer_id);
+    // P7: those that followed so long ago that the feed has forgotten them are not waited for.
+    const former = new Set(feed.former);
+    for (const peer of this.leaving.keys()) if (!former.has(peer)) this.leaving.delete(peer);
   }
 
   /** Those that are no members any more hear it once the others have all that they have, and when they are there. */

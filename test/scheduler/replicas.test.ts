@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
-import { COPY_WAIT_MS } from '../../scheduler/limits.ts';
+import { COPY_WAIT_MS, FORMER_FOLLOWERS_MAX } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import { rendezvous } from '../../scheduler/rendezvous.ts';
 import { HandPeer } from './hand-peer.ts';
@@ -22,6 +22,10 @@ async function open(...names: string[]): Promise<{ scene: Scene; peers: HandPeer
 
 const replicas = (scene: Scene) => scene.feed('a').replicas;
 const followers = (scene: Scene) => replicas(scene).feed.followers;
+const namesOf = (scene: Scene) =>
+  followers(scene)
+    .map(({ peer_id }) => peer_id)
+    .join();
 const synced = (scene: Scene) => followers(scene).flatMap((each) => (each.synced ? [each.peer_id] : []));
 const pushes = (peer: HandPeer) => peer.messages.filter(({ method }) => method === 'push').map(({ params }) => params);
 const headOf = (scene: Scene, name: string, feedId: string) => scene.peer(name).store.feeds.get(feedId)?.seq ?? 0;
@@ -242,13 +246,7 @@ describe('the replica set', () => {
     const [former] = synced(scene) as [string];
     const other = former === 'b' ? 'c' : 'b';
     const disk = scene.mesh.kill(former);
-    await scene.until(
-      'the other one is the only one',
-      () =>
-        followers(scene)
-          .map((each) => each.peer_id)
-          .join() === other,
-    );
+    await scene.until('the other one is the only one', () => namesOf(scene) === other);
     await scene.pass(5 * BEAT_MS);
     expect(disk.feeds.has(feed_id)).toBe(true);
     await scene.run(scene.mesh.restart(former, disk));
@@ -259,19 +257,30 @@ describe('the replica set', () => {
     expect(headOf(scene, other, feed_id)).toBe(scene.head('a'));
   });
 
+  test('is told to as many former members as the feed remembers (P7)', async () => {
+    const { scene, peers } = await open('h');
+    const [h] = peers as [HandPeer];
+    await scene.until('h counts', () => replicas(scene).copies === 2);
+    scene.mesh.board.cut('a', 'h');
+    await HandPeer.joins(scene, 'i', ['a']);
+    await scene.until('i is the only one', () => namesOf(scene) === 'i');
+    const others = Array.from({ length: FORMER_FOLLOWERS_MAX }, (_, index) => `former-${index}`);
+    replicas(scene).change({ former: others });
+    await scene.pass(BEAT_MS);
+    h.messages.length = 0;
+    scene.mesh.board.heal('a', 'h');
+    await scene.run(h.network.connect('a'));
+    await scene.pass(5 * BEAT_MS);
+    expect(pushes(h)).toEqual([]);
+  });
+
   test('is told to such a member also by an owner that started again meanwhile, until it has heard it', async () => {
     const { scene, peers } = await open('h');
     const [h] = peers as [HandPeer];
     await scene.until('h counts', () => replicas(scene).copies === 2);
     scene.mesh.board.cut('a', 'h');
     await scene.mesh.start('b');
-    await scene.until(
-      'b is the only one',
-      () =>
-        followers(scene)
-          .map((each) => each.peer_id)
-          .join() === 'b',
-    );
+    await scene.until('b is the only one', () => namesOf(scene) === 'b');
     await scene.restart('a');
     await scene.ownsAgain('a');
     h.answers.set('push', () => Promise.reject(new Error('not yet')));
