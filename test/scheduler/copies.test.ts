@@ -98,6 +98,27 @@ describe('a commit that comes', () => {
 });
 
 describe('a pull', () => {
+  test('that a crash cut short leaves nothing behind when this peer is no follower any more', async () => {
+    const scene = await Scene.of(['f']);
+    const owner = await HandPeer.joins(scene, 'o', ['f']);
+    const feed = new HandFeed(owner, FEED, ['f']);
+    for (const uid of ['a', 'b']) feed.commit(filling(uid));
+    feed.commit({ ...feed.feed, version: 2 });
+    feed.pageRows = 1;
+    const pulled = owner.answers.get('pull')!;
+    owner.answers.set('pull', (params, from) => (feed.pulls.length < 2 ? pulled(params, from) : new Promise(() => {})));
+    const cut = feed.push('f', []);
+    cut.catch(() => {}); // its process ends
+    await scene.until('a part is here', () => headOf(scene) > 0);
+    await scene.restart('f');
+    expect(headOf(scene)).toBeGreaterThan(0);
+    feed.commit({ ...feed.feed, followers: [], former: ['f'], version: 3 });
+    owner.answers.set('pull', pulled);
+    await scene.run(owner.network.connect('f'));
+    await expect(scene.run(feed.push('f', []))).rejects.toMatchObject({ code: 'NO_COPY' });
+    expect(scene.peer('f').store.feeds.has(FEED)).toBe(false);
+  });
+
   test.each([1, 2, 3, 5])('whose pages have %i rows never keeps a part of a commit', async (pageRows) => {
     const { scene, disk, feed } = await open();
     feed.pageRows = pageRows;
