@@ -2,14 +2,11 @@
  * Tasks and workflows that wait for others. What ends on this peer is told at once; what lives on another peer is
  * asked for with a batched `locate` every DEPENDENCY_POLL_MS. It may have come to this peer meanwhile, which is asked, too.
  */
-import { DEPENDENCY_POLL_MS } from './limits.ts';
+import { DEPENDENCY_POLL_MS, LOCATE_ITEMS_MAX } from './limits.ts';
 import type { Locator } from './locator.ts';
 import type { Alias } from './messages.ts';
 import type { Clock, Log } from './ports.ts';
 import { isTerminal } from './records.ts';
-
-/** Ids asked for in one poll; the rest in the next ones. */
-const POLL_ITEMS_MAX = 1_024;
 
 interface Awaited {
   alias: Alias;
@@ -102,7 +99,7 @@ export class Dependencies {
   /** Never rejects: a peer that does not answer is one that does not know. */
   private async poll(): Promise<void> {
     this.polling = true;
-    const asked = [...this.remote].slice(0, POLL_ITEMS_MAX);
+    const asked = [...this.remote].slice(0, LOCATE_ITEMS_MAX); // the rest next time
     for (const [key, entry] of asked) {
       this.remote.delete(key);
       this.remote.set(key, entry);

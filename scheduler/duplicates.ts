@@ -139,9 +139,9 @@ export class Duplicates {
   }
 }
 
-/** The roots among what a feed has open. */
+/** The roots among what a feed has open, the newest first. */
 function rootsOf({ tasks, workflows }: Remembered): Root[] {
-  return [...tasks, ...workflows].map(({ record }) => record);
+  return [...tasks, ...workflows].map(({ record }) => record).sort((a, b) => (a.uid < b.uid ? 1 : -1));
 }
 
 /** Those whose id a client chose: one that was made by a peer is nobody else's. */

@@ -71,6 +71,8 @@ export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
 export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
 /** A question where a record is goes this many peers further than the connected ones. */
 export const LOCATE_HOPS_MAX = 2;
+/** Records that one such question is about. */
+export const LOCATE_ITEMS_MAX = 1_024;
 /** Peers named in such a question as asked already. */
 export const LOCATE_ASKED_MAX = 1_024;
 /** Remembered places of records. */

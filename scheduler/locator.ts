@@ -15,6 +15,7 @@ import {
   INQUIRY_DEADLINE_MS,
   LOCATE_ASKED_MAX,
   LOCATE_HOPS_MAX,
+  LOCATE_ITEMS_MAX,
   LOCATED_MAX,
   REQUEST_DEADLINE_MS,
   RESERVATION_MS,
@@ -211,11 +212,22 @@ export class Locator {
     return locateAnswerSchema.parse(answer).found.slice(0, items.length);
   }
 
-  /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. */
+  /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. The first items are asked for first. */
   async locateSoon(items: Question[]): Promise<(Located | null)[]> {
-    const { promise: tooLate, resolve } = Promise.withResolvers<(Located | null)[]>();
-    const cancel = this.clock.after(INQUIRY_DEADLINE_MS, () => resolve(items.map(() => null)));
-    const found = await Promise.race([this.locate(items, LOCATE_HOPS_MAX), tooLate]);
+    const found: (Located | null)[] = items.map(() => null);
+    const late = Promise.withResolvers<void>();
+    let isLate = false;
+    const cancel = this.clock.after(INQUIRY_DEADLINE_MS, () => {
+      isLate = true;
+      late.resolve();
+    });
+    const ask = async () => {
+      for (let from = 0; from < items.length && !isLate; from += LOCATE_ITEMS_MAX) {
+        const part = await this.locate(items.slice(from, from + LOCATE_ITEMS_MAX), LOCATE_HOPS_MAX);
+        found.splice(from, part.length, ...part);
+      }
+    };
+    await Promise.race([ask(), late.promise]);
     cancel();
     return found;
   }

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
 import { requiresSchema } from '../dag/schema.ts';
+import { LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX } from './limits.ts';
 import {
   errorSchema,
   type FlowRecord,
@@ -157,9 +158,9 @@ export type Held = z.infer<typeof heldSchema>;
 
 /** `asked` are the peers that somebody on the way here has asked already: they are not asked again. */
 export const locateRequestSchema = z.object({
-  items: z.array(questionSchema).max(1_024),
+  items: z.array(questionSchema).max(LOCATE_ITEMS_MAX),
   hops: count,
-  asked: z.array(id).max(1_024),
+  asked: z.array(id).max(LOCATE_ASKED_MAX),
 });
 /** Per item the owner as far as the asked peer knows, else a peer that has a copy, or null. */
 export const locateAnswerSchema = z.object({

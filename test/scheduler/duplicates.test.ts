@@ -1,9 +1,11 @@
 /** Two records of one id that meet at a take-up or with a hand-over: the one that was accepted later keeps it (P5). */
 import { describe, expect, test } from 'vitest';
+import { LOCATE_ITEMS_MAX } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import type { TaskRecord } from '../../scheduler/records.ts';
 import { HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
+import { taskRecord } from './records.ts';
 import { Scene, task } from './scene.ts';
 
 const BEAT_MS = 1_000;
@@ -42,8 +44,8 @@ class Accepted {
     return { ...this.record, uid };
   }
 
-  async followed(uid: string): Promise<void> {
-    await this.scene.run(this.feed.push('b', this.feed.commit(this.like(uid))));
+  async followed(uid: string, ...more: TaskRecord[]): Promise<void> {
+    await this.scene.run(this.feed.push('b', this.feed.commit(...more, this.like(uid))));
   }
 
   async takeOver(): Promise<void> {
@@ -81,6 +83,14 @@ class Accepted {
     expect(scene.mesh.failures).toEqual([]);
   }
 }
+
+test('a feed with more such records than fit in one question is told apart too', async () => {
+  const accepted = await Accepted.by('c');
+  const more = Array.from({ length: LOCATE_ITEMS_MAX }, (_, index) => taskRecord(`${index}`.padStart(20, '0')));
+  await accepted.followed(UIDS.later, ...more);
+  await accepted.takeOver();
+  await accepted.expectOneKept(UIDS.later);
+});
 
 describe.each([
   ['the receiver has in another feed', 'b'],
