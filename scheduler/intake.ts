@@ -24,6 +24,7 @@ import {
 } from './errors.ts';
 import type { Feeds } from './feeds.ts';
 import { contentHash, isoTime, makeId, makeUid } from './ids.ts';
+import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
 import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
@@ -59,7 +60,7 @@ interface IntakeParts {
 
 export class Intake {
   private readonly parts: IntakeParts;
-  private readonly submitting = new Map<string, Promise<unknown>>();
+  private readonly submitting = new InOrder();
 
   constructor(parts: IntakeParts) {
     this.parts = parts;
@@ -332,16 +333,8 @@ export class Intake {
   }
 
   /** Runs submits of one id after each other. */
-  private async oneAtATime<T>(alias: Alias, work: () => Promise<T>): Promise<T> {
-    const key = `${alias.kind}/${alias.id}`;
-    const before = this.submitting.get(key) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    this.submitting.set(key, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.submitting.get(key) === mine) this.submitting.delete(key);
-    }
+  private oneAtATime<T>(alias: Alias, work: () => Promise<T>): Promise<T> {
+    return this.submitting.run(`${alias.kind}/${alias.id}`, () => this.parts.locator.claiming(alias, work));
   }
 
   /**
@@ -349,17 +342,20 @@ export class Intake {
    * @throws ConflictError when it is not, ElsewhereError when another peer has it
    */
   private async known(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
-    const local = await this.parts.lookUp(alias);
-    if (local !== undefined) {
-      if (local.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, 'on this peer');
-      return local;
-    }
+    const local = await this.knownHere(alias, contentHash);
+    if (local !== undefined) return local;
     const elsewhere = await this.elsewhere(alias, contentHash);
-    if (elsewhere === undefined) return undefined;
+    if (elsewhere === undefined) return await this.knownHere(alias, contentHash); // it may have come with a hand-over
     if (elsewhere.content_hash !== '' && elsewhere.content_hash !== contentHash) {
       throw new ConflictError(alias.kind, alias.id, `on peer ${elsewhere.peer_id}`);
     }
     throw new ElsewhereError(alias, elsewhere);
+  }
+
+  private async knownHere(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
+    const local = await this.parts.lookUp(alias);
+    if (local === undefined || local.content_hash === contentHash) return local;
+    throw new ConflictError(alias.kind, alias.id, 'on this peer');
   }
 
   /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */

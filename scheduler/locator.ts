@@ -66,8 +66,8 @@ export class Locator {
   /** Where a record was last found, and through whom; the oldest is forgotten first. */
   private readonly found = new Map<string, Located>();
   private readonly vias = new Map<string, string>();
-  /** Ids that are just being claimed here, with what was heard of them meanwhile. */
-  private readonly reserving = new Map<string, Held | null>();
+  /** Ids that records are just being made with, and what was heard of them meanwhile. */
+  private readonly claimed = new Map<string, Held | null>();
 
   constructor(
     components: { network: Network; directory: Directory; clock: Clock; log: Log },
@@ -280,25 +280,47 @@ export class Locator {
 
   private heardOf(alias: Alias, local: LocalRecord | undefined, held: Held): void {
     if (local !== undefined) this.here.onRival(local.uid, held);
-    else if (this.reserving.has(keyOf(alias))) this.reserving.set(keyOf(alias), held);
+    else if (this.claimed.has(keyOf(alias))) this.claimed.set(keyOf(alias), held);
   }
 
   /**
-   * Claims an id that a user chose for a record of this peer.
+   * Makes a record of this peer. A peer that says meanwhile that it has the id is heard: `reserve` names it, and when it
+   * was too late for that, one of the two records gives way.
+   */
+  async claiming<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
+    const key = keyOf(alias);
+    this.claimed.set(key, null);
+    try {
+      return await make();
+    } finally {
+      const heard = this.claimed.get(key) ?? null;
+      this.claimed.delete(key);
+      if (heard !== null) void this.heardBefore(alias, heard);
+    }
+  }
+
+  /** Never rejects: the record is made. */
+  private async heardBefore(alias: Alias, held: Held): Promise<void> {
+    try {
+      this.heardOf(alias, await this.here.lookUp(alias), held);
+    } catch (error) {
+      this.log.debug({ alias, err: error }, 'two records with one id are told apart when their peers meet');
+    }
+  }
+
+  /**
+   * Claims an id that a user chose for a record of this peer, which is just being made (`claiming`).
    * @returns undefined when it is free, else the peer that has it, or is just submitting it
    */
   async reserve(alias: Alias, contentHash: string): Promise<Located | undefined> {
     const order = rendezvous(alias.id, [this.network.self, ...this.connected()]);
     if (order.length === 1) return undefined;
-    const key = keyOf(alias);
-    this.reserving.set(key, null);
     const [located, holder] = await Promise.all([
       this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
       this.reserveAt(order, alias, contentHash),
     ]);
     // A peer that did not know it when it was asked, and does now: it has read its disk.
-    const heard = this.reserving.get(key);
-    this.reserving.delete(key);
+    const heard = this.claimed.get(keyOf(alias));
     if (located !== undefined) return located;
     const other = heard ?? holder;
     if (other === undefined || other.peer_id === this.network.self) return undefined;

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { RESERVATION_MS } from '../../scheduler/limits.ts';
+import { currentLine } from '../../scheduler/lineage.ts';
+import { HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
 import { gate, Scene, task } from './scene.ts';
 
@@ -274,6 +276,52 @@ describe('reservations', () => {
       { status: 'rejected', reason: { code: 'CONFLICT' } },
     ]);
     expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null, null] });
+  });
+
+  test('of an id that a peer says it has after it was reserved here make one of the two records give way', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const answered = gate();
+    const isAwaited = (params: JsonObject) => (params['items'] as { id: string }[])[0]!.id === 'far';
+    h.answers.set('locate', async (params) => {
+      if (!isAwaited(params)) return { found: [null] };
+      await answered.opened;
+      return { found: [found('h')] };
+    });
+    const submitted = scene.scheduler('a').submitTask(task({ task_id: 'wanted', depends_on: ['far'] }));
+    await scene.until('it asks what it waits for', () => asked(h, 'locate').some(({ params }) => isAwaited(params)));
+    const held = { peer_id: 'h', uid: 'v'.repeat(20), status: 'queued', content_hash: 'other' };
+    const items = [{ ...alias('wanted'), held }];
+    expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null] });
+    answered.open();
+    const { uid } = (await scene.run(submitted)).record;
+    await scene.pass(100);
+    expect(await scene.task('a', uid)).toMatchObject({ task_id: `wanted~${uid}`, status: 'queued' });
+  });
+
+  test('of an id that comes to this peer with a hand-over meanwhile are not used: it is the same record', async () => {
+    const scene = await Scene.of(['a']);
+    const record = await scene.submit('a', task({ task_id: 'same', delay_ms: 3_600_000 }));
+    const o = await HandPeer.joins(scene, 'o', ['a']);
+    const theirs = new HandFeed(o, 'feedfeedfeedfeedfeed', ['a']);
+    const { feed } = theirs;
+    await scene.run(theirs.push('a', []));
+    o.beating = false;
+    await scene.until('a owns it', () => scene.scheduler('a').feeds.owned.has(feed.feed_id));
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const answered = gate();
+    h.messages.length = 0;
+    h.answers.set('locate', async () => {
+      await answered.opened;
+      return { found: [null] };
+    });
+    const submitted = scene.scheduler('a').submitTask(task({ task_id: 'wanted', delay_ms: 3_600_000 }));
+    await scene.until('it asks', () => asked(h, 'locate').length > 0);
+    const root_uid = '0'.repeat(20);
+    const records = [{ ...record, uid: root_uid, task_id: 'wanted' }];
+    await o.ask('a', 'handover', { feed_id: feed.feed_id, line: currentLine(feed), root_uid, records, last: true });
+    answered.open();
+    expect(await scene.run(submitted)).toMatchObject({ duplicate: true, record: { uid: root_uid } });
   });
 
   test('go to the next peer in the order when one does not answer', async () => {
