@@ -37,12 +37,15 @@ export function mustBePartsOf(rootUid: string, records: readonly FlowRecord[]): 
   // The workflow of a nested one comes before it.
   const workflows = new Set([rootUid]);
   const partOf = (uid: string) => workflows.has(/^[^/:]*/.exec(uid)![0]);
+  const isPart = (record: FlowRecord) =>
+    record.kind === 'superseded'
+      ? record.root_uid === rootUid && record.uid.startsWith('superseded/')
+      : partOf(record.uid);
   for (const record of records) {
     if (record.kind === 'workflow' && record.parent_task_uid !== null && partOf(record.parent_task_uid)) {
       workflows.add(record.uid);
     }
-    const isPart = record.kind === 'superseded' ? record.root_uid === rootUid : partOf(record.uid);
-    if (KINDS_OF_A_FEED.has(record.kind) || !isPart) throw notOf(`root ${rootUid}`, record);
+    if (KINDS_OF_A_FEED.has(record.kind) || !isPart(record)) throw notOf(`root ${rootUid}`, record);
   }
 }
 

@@ -5,6 +5,7 @@ import { type FeedRecord, type FlowRecord, LOCAL_FEED } from '../../scheduler/re
 import { filling, HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
+import { taskRecord } from './records.ts';
 import { Scene, task } from './scene.ts';
 
 const FEED = 'feedfeedfeedfeedfeed';
@@ -324,6 +325,13 @@ describe('a record belongs to the feed that had it first (P9)', () => {
   test.each<[string, (feed: HandFeed) => FlowRecord]>([
     ['the record of the feed', ({ feed }) => feed],
     ['a record of another root', () => filling('other')],
+    [
+      'superseded record in the place of another one',
+      ({ feed }) => ({
+        ...{ kind: 'superseded', uid: 'other', root_uid: 'r', line: currentLine(feed) },
+        ...{ superseded_at: '2026-01-01T00:00:00.000Z', record: taskRecord('r', { status: 'completed' }) },
+      }),
+    ],
   ])('a hand-over of a root has no %s', async (_what, record) => {
     const { scene, owner } = await open();
     const own = scene.feed('f');
