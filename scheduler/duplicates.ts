@@ -73,6 +73,23 @@ export class Duplicates {
     return [...duplicates, ...(await duplicatesOf(roots, (root) => this.heldOf(root), locate))];
   }
 
+  /** A feed is this peer's again, with what has ended in it: what it has accepted is looked for everywhere. */
+  takenUp(): void {
+    this.quietly(this.compareAll());
+  }
+
+  private async compareAll(): Promise<void> {
+    const { self, lookUp, locate } = this.parts;
+    const roots = chosenOf(await this.acceptedSince(''));
+    for (const root of roots) {
+      const rival = await lookUp(aliasOf(root));
+      if (rival === undefined || rival.uid === root.uid) continue;
+      await this.meet(root.uid, { ...rival, peer_id: self });
+      await this.meet(rival.uid, this.heldOf(root));
+    }
+    await this.tellApart(roots, locate);
+  }
+
   /** A root came with a hand-over; `rival` is what this peer had under its id before. */
   adopted(root: Root, rival: LocalRecord | undefined): void {
     const { self, locate } = this.parts;

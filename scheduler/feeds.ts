@@ -50,6 +50,8 @@ interface FeedsParts {
   local(): Journal;
   makeOwned(feed: FeedRecord): OwnedFeed;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** A feed is owned, and what is in it can be shown. */
+  onTakenUp(): void;
   /** Brings what is here beyond `fork` to the owner of `theirs`. */
   handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
   /** Records of a feed whose ids others have, too, and that give way to those. */
@@ -363,6 +365,7 @@ export class Feeds {
     await takenUp;
     if (feedId === this.mainId) this.tellMain();
     this.announce(owned);
+    this.parts.onTakenUp();
     return owned;
   }
 

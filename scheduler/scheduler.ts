@@ -203,6 +203,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       copies: this.copies,
       local: () => this.local,
       duplicatesAmong: (remembered) => this.duplicates.ofTakenUp(remembered),
+      onTakenUp: () => this.duplicates.takenUp(),
       handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
       doubt: () => this.dependencies.doubt(),
       reach: (peer) => this.beats.meet(peer, []),
