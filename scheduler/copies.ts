@@ -28,6 +28,8 @@ export interface Copy {
   cursor: number;
   /** The copy is of one moment once its cursor is here. */
   wholeFrom: number;
+  /** Until then: the history that its pages are of, of which its `feed` may know nothing yet. */
+  pagesOf: readonly Line[];
   /** Monotonic: when its owner last said that it is, by a beat or a commit. */
   claimedAt: number;
   /** Everything up to the cursor is on the disk. */
@@ -85,6 +87,7 @@ export class Copies {
       feed,
       cursor,
       wholeFrom: whole?.whole_from ?? 0,
+      pagesOf: whole?.lines ?? [],
       claimedAt: this.clock.now(),
       durable: Promise.resolve(),
     };
@@ -229,7 +232,7 @@ export class Copies {
       const rows = [...tail, ...rowsOf(feedId, answer.rows)];
       const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);
       tail = rows.slice(cut);
-      if (cut > 0) await this.keepPage(copy, rows.slice(0, cut), answer.head_seq);
+      if (cut > 0) await this.keepPage(copy, rows.slice(0, cut), answer.head_seq, feed);
       if (!this.copies.has(feedId)) throw new NoCopyError(feedId, this.network.self, 'it follows no more');
       if (answer.whole && copy.cursor >= answer.head_seq) return copy;
       if (answer.rows.length === 0) throw new NoCopyError(feedId, peer, 'its pages do not reach its head');
@@ -259,29 +262,34 @@ export class Copies {
 
   /** True when what is here was given up, because it left the history that is followed or is too old for it. */
   private async mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
-    const { feed_id, feed: mine, cursor } = copy;
+    const { feed_id, feed: mine, cursor, wholeFrom, pagesOf } = copy;
     if (mine === null) {
-      const asked = theirs.followers.some(({ peer_id }) => peer_id === this.network.self);
-      if (!asked) {
-        await this.forget(feed_id); // pages that came while it was one
-        throw new NoCopyError(feed_id, peer, 'this peer is none of its followers');
+      await this.mustBeAsked(feed_id, theirs, peer);
+    } else {
+      if (compareLines(currentLine(theirs), currentLine(mine)) < 0) {
+        throw new StaleOwnerError(feed_id, currentLine(mine).owner);
       }
-      if (this.copies.size > COPIED_FEEDS_MAX) {
-        this.copies.delete(feed_id);
-        throw new NoCopyError(feed_id, this.network.self, `it keeps COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX}) already`);
-      }
-      return false;
+      this.mustBeMember(mine, theirs);
+      const fork = forkSeq(mine.lines, theirs.lines);
+      if (cursor > fork) throw new DivergedError(mine, theirs, fork);
     }
-    if (compareLines(currentLine(theirs), currentLine(mine)) < 0) {
-      throw new StaleOwnerError(feed_id, currentLine(mine).owner);
-    }
-    this.mustBeMember(mine, theirs);
-    const fork = forkSeq(mine.lines, theirs.lines);
     const pruned = cursor > 0 && cursor < theirs.pruned_to_seq;
-    if (cursor <= fork && !pruned) return false;
-    if (cursor > fork) throw new DivergedError(mine, theirs, fork);
+    const cutShort = cursor < wholeFrom && cursor > forkSeq(pagesOf, theirs.lines);
+    if (!pruned && !cutShort) return false;
     await this.forget(feed_id);
     return true;
+  }
+
+  private async mustBeAsked(feedId: string, theirs: FeedRecord, peer: string): Promise<void> {
+    const asked = theirs.followers.some(({ peer_id }) => peer_id === this.network.self);
+    if (!asked) {
+      await this.forget(feedId); // pages that came while it was one
+      throw new NoCopyError(feedId, peer, 'this peer is none of its followers');
+    }
+    if (this.copies.size > COPIED_FEEDS_MAX) {
+      this.copies.delete(feedId);
+      throw new NoCopyError(feedId, this.network.self, `it keeps COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX}) already`);
+    }
   }
 
   /**
@@ -294,10 +302,12 @@ export class Copies {
     throw new NoCopyError(mine.feed_id, owner, 'it is no member of the replica set, so its claim does not count');
   }
 
-  private async keepPage(copy: Copy, rows: Row[], headSeq: number): Promise<void> {
+  private async keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
     if (rows.at(-1)!.seq < headSeq) {
       copy.wholeFrom = headSeq;
-      const record = { kind: 'copy', uid: `copy/${copy.feed_id}`, feed_id: copy.feed_id, whole_from: headSeq } as const;
+      copy.pagesOf = lines;
+      const { feed_id } = copy;
+      const record = { kind: 'copy', uid: `copy/${feed_id}`, feed_id, whole_from: headSeq, lines } as const;
       await this.hooks.remember((turn) => turn.put(record));
     }
     await this.keep(copy, rows);

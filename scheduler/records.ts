@@ -247,6 +247,8 @@ export const copyRecordSchema = z.object({
   uid: z.string(),
   feed_id: z.string(),
   whole_from: z.number().int(),
+  /** The history that the pages are of. */
+  lines: z.array(lineSchema),
 });
 
 export const intentRecordSchema = z.object({

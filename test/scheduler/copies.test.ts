@@ -99,6 +99,29 @@ describe('a commit that comes', () => {
 });
 
 describe('a pull', () => {
+  test('cut short is begun anew when another peer has gone on from before it', async () => {
+    const scene = await Scene.of(['f']);
+    const owner = await HandPeer.joins(scene, 'o', ['f']);
+    const feed = new HandFeed(owner, FEED, ['f']);
+    for (const uid of ['x', 'y']) feed.commit(filling(uid));
+    feed.commit({ ...feed.feed, version: 2 });
+    feed.pageRows = 1;
+    const pulled = owner.answers.get('pull')!;
+    owner.answers.set('pull', (params, from) => {
+      if (feed.pulls.length === 1) throw new Error('enough for now');
+      return pulled(params, from);
+    });
+    await expect(scene.run(feed.push('f', []))).rejects.toThrow();
+    expect(headOf(scene)).toBe(2);
+    await scene.restart('f');
+    const next = feed.goneOnBy(await HandPeer.joins(scene, 'p', ['f']), 1);
+    next.commit(filling('z'));
+    expect(await scene.run(next.push('f', []))).toEqual({ seq: 3 });
+    const { reader } = scene.peer('f').store;
+    expect(await Promise.all(['x', 'z'].map(async (uid) => (await reader.row(uid))?.seq))).toEqual([undefined, 3]);
+    expect(currentLine(copyOf(scene)!.feed!)).toEqual(currentLine(next.feed));
+  });
+
   test('that a crash cut short leaves nothing behind when this peer is no follower any more', async () => {
     const scene = await Scene.of(['f']);
     const owner = await HandPeer.joins(scene, 'o', ['f']);
