@@ -50,7 +50,8 @@ const CHECKS: Record<(typeof MUST_BE_ZERO)[number], Check> = {
   committed_twice(told, runs) {
     const outcomes = standingOf(told);
     if (outcomes.length < 2) return undefined;
-    return `ended as ${outcomes.map(shortened).join(' and as ')}; records: ${[...rootsOf(told.job, runs)].join(', ')}`;
+    const by = outcomes.map((outcome) => `${shortened(outcome)} (${sayersOf(told, outcome)})`);
+    return `ended as ${by.join(' and as ')}; records: ${[...rootsOf(told.job, runs)].join(', ')}`;
   },
   started_twice({ job }, runs) {
     if (!job.once) return undefined;
@@ -103,6 +104,12 @@ function standingOf(told: Told): string[] {
 
 function isSuperseded(outcome: string): boolean {
   return (JSON.parse(outcome) as { code: string | null }).code === 'SUPERSEDED';
+}
+
+/** Who says so at the end, and whether a client was told it before. */
+function sayersOf({ outcome: first, everywhere }: Told, outcome: string): string {
+  const peers = everywhere.flatMap((each, index) => (each === outcome ? [`peer ${index}`] : []));
+  return [...(first === outcome ? ['told'] : []), ...peers].join(', ');
 }
 
 /** The status, and the run that gave the result. */
