@@ -29,6 +29,8 @@ export interface BeatParts {
   owned(): Iterable<OwnedFeed>;
   /** A peer said which feeds it owns. */
   onClaims(peer: string, claims: PeerState['feeds']): void;
+  /** A peer was silent for so long, though its connection was there. */
+  onHeardAgain(peer: string, silenceMs: number): void;
   /** Every beat. */
   onTick(): void;
   /** This peer stood still (P11). */
@@ -41,6 +43,9 @@ export interface BeatParts {
     target_connections: number;
   };
 }
+
+/** A peer of which this many beats are missing was out of reach for a while. */
+const SILENCE_BEATS = 2;
 
 export class Beats {
   private readonly parts: BeatParts;
@@ -128,6 +133,8 @@ export class Beats {
   /** A peer told how things are there. */
   onBeat(peer: string, beat: Beat): void {
     const { directory, clock, options } = this.parts;
+    const silenceMs = clock.now() - (directory.find(peer)?.heard_at ?? clock.now());
+    if (silenceMs > SILENCE_BEATS * options.beat_interval_ms) this.parts.onHeardAgain(peer, silenceMs);
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
     entry.knows = new Set(beat.knows.map(({ peer_id }) => peer_id));
     if (this.parts.isReady()) {

@@ -25,8 +25,6 @@ export interface PeerEntry {
   peer_id: string;
   state: PeerState | null;
   connected: boolean;
-  /** Wall time at which its connection was lost; null when this process has not been connected to it before. */
-  lost_at: number | null;
   /** The connection is about to be closed on purpose: neither side gives the other work on it any more. */
   leaving: boolean;
   /** Monotonic time of the last sign of life. */
@@ -70,7 +68,6 @@ export class Directory {
         peer_id: peerId,
         state: null,
         connected: false,
-        lost_at: null,
         leaving: false,
         heard_at: now,
         rtt_ms: null,

@@ -9,7 +9,7 @@
  */
 import type { Feeds } from './feeds.ts';
 import { feedHintOf, isoTime } from './ids.ts';
-import { COMPARED_ROOTS_MAX } from './limits.ts';
+import { COMPARED_ROWS_MAX } from './limits.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias, Held, Located, Question } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
@@ -149,10 +149,9 @@ export class Duplicates {
   }
 
   private async acceptedSince(since: string): Promise<Root[]> {
-    const query = { limit: COMPARED_ROOTS_MAX, offset: 0 };
-    const { records: workflows } = await this.parts.reader.list({ kind: 'workflow', ...query });
-    const { records: tasks } = await this.parts.reader.list({ kind: 'task', ...query });
-    return [...workflows, ...tasks].filter(({ created_at }) => created_at >= since);
+    const { reader } = this.parts;
+    const workflows = await reader.recentRoots('workflow', since, COMPARED_ROWS_MAX, isChosen);
+    return [...workflows, ...(await reader.recentRoots('task', since, COMPARED_ROWS_MAX, isChosen))];
   }
 }
 
@@ -161,9 +160,14 @@ function rootsOf({ tasks, workflows }: Remembered): Root[] {
   return [...tasks, ...workflows].map(({ record }) => record).sort((a, b) => (a.uid < b.uid ? 1 : -1));
 }
 
-/** Those whose id a client chose: one that was made by a peer is nobody else's. */
+/** Those whose id a client chose. */
 function chosenOf(roots: readonly Root[]): Root[] {
-  return roots.filter((root) => !isPart(root) && !isSetAside(root) && feedHintOf(idOf(root)) === null);
+  return roots.filter((root) => !isPart(root) && isChosen(idOf(root)));
+}
+
+/** An id that was made by a peer is nobody else's, nor is that of a record that was set aside. */
+function isChosen(id: string): boolean {
+  return !id.includes('~') && feedHintOf(id) === null;
 }
 
 /** Which of these records give way to one that has the same id at another peer. */

@@ -207,9 +207,19 @@ export class Locator {
 
   /** Where records are, as far as one peer itself knows. @throws why it does not answer */
   async locateAt(peer: string, items: Question[]): Promise<(Located | null)[]> {
-    const question = { items, hops: 0, asked: [] };
-    const answer = await this.network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
-    return locateAnswerSchema.parse(answer).found.slice(0, items.length);
+    const found: (Located | null)[] = [];
+    while (found.length < items.length) {
+      const part = items.slice(found.length, found.length + LOCATE_ITEMS_MAX);
+      const answer = await this.network.request(
+        peer,
+        'locate',
+        { items: part, hops: 0, asked: [] },
+        REQUEST_DEADLINE_MS,
+      );
+      const named = locateAnswerSchema.parse(answer).found;
+      found.push(...part.map((_item, position) => named[position] ?? null));
+    }
+    return found;
   }
 
   /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. The first items are asked for first. */

@@ -91,6 +91,16 @@ export interface Reader {
    * Of one feed, owned or not.
    */
   oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]>;
+  /**
+   * Workflows, or tasks, of owned feeds that belong to no other record, created since `since` (ISO 8601), newest first:
+   * those whose alias is wanted, of the newest `among` rows.
+   */
+  recentRoots<K extends 'workflow' | 'task'>(
+    kind: K,
+    since: string,
+    among: number,
+    isWanted: (alias: string) => boolean,
+  ): Promise<Extract<FlowRecord, { kind: K }>[]>;
   /** How many terminal workflows, or tasks, of one feed, owned or not, belong to no other record. */
   countRoots(kind: 'workflow' | 'task', feed_id: string): Promise<number>;
   /**

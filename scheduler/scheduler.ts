@@ -50,6 +50,7 @@ import {
   LEAVE_WAIT_MS,
   OFFER_CLASSES_MAX,
   OFFER_INTERVAL_MS,
+  REQUEST_DEADLINE_MS,
   TAKEOVER_MS,
 } from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
@@ -247,6 +248,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       isReady: () => this.ready,
       owned: () => this.feeds.owned.values(),
       onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
+      onHeardAgain: (peer, silenceMs) => this.compareIds(peer, silenceMs),
       onTick: () => {
         this.feeds.tick();
         this.intents.tick();
@@ -458,8 +460,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
+    const known = this.directory.find(peer);
+    this.compareIds(peer, known?.state == null ? COMPARED_BACK_MS : this.clock.now() - known.heard_at);
     const entry = this.directory.entry(peer, this.clock.now());
-    this.compareIds(peer, entry.lost_at ?? this.clock.wall() - COMPARED_BACK_MS);
     entry.connected = true;
     entry.leaving = false;
     entry.heard_at = this.clock.now();
@@ -469,9 +472,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.dispatchSoon();
   }
 
-  /** A peer is here again: an id may have been accepted by both meanwhile. */
-  private compareIds(peer: string, since: number): void {
+  /** A peer is heard again after some time: an id may have been accepted by both meanwhile. */
+  private compareIds(peer: string, silenceMs: number): void {
     if (!this.ready) return;
+    const since = this.clock.wall() - silenceMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
     this.duplicates.compare(peer, since).catch((error: unknown) => {
       this.log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again when they meet anew');
     });
@@ -481,7 +485,6 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const entry = this.directory.find(peer);
     if (entry === undefined) return;
     entry.connected = false;
-    entry.lost_at = this.clock.wall();
     entry.found_by = 'connected';
     this.handOver.forget(peer);
     this.feeds.onDisconnected(peer);

@@ -55,6 +55,8 @@ const STATEMENTS = {
     ORDER BY seq, uid LIMIT ${READ_ROWS_MAX}`,
   oldest: `SELECT uid FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL AND feed_id = ? AND kind = ?
     AND created_at < ? ORDER BY created_at, uid LIMIT ?`,
+  recent: `SELECT uid, alias, parent FROM rows INDEXED BY listed
+    WHERE created_at IS NOT NULL AND ${OWNED} AND kind = ? AND created_at >= ? ${NEWEST_FIRST} LIMIT ?`,
   countRoots: `SELECT count(*) AS n FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL
     AND created_at IS NOT NULL AND feed_id = ? AND kind = ?`,
   parts: `SELECT uid FROM rows WHERE uid > ? AND uid < ? AND kind <> 'tombstone' ORDER BY uid LIMIT ?`,
@@ -142,6 +144,19 @@ class SqliteReader implements Reader {
 
   async oldest(kind: 'workflow' | 'task', feed_id: string, before: string, limit: number): Promise<string[]> {
     return this.#read(() => this.#statements.oldest.all(feed_id, kind, before, limit).map(({ uid }) => String(uid)));
+  }
+
+  async recentRoots<K extends 'workflow' | 'task'>(
+    kind: K,
+    since: string,
+    among: number,
+    isWanted: (alias: string) => boolean,
+  ): Promise<Of<K>[]> {
+    return this.#read(() => {
+      const recent = this.#statements.recent.all(kind, since, among);
+      const wanted = recent.filter(({ alias, parent }) => parent === null && isWanted(String(alias)));
+      return wanted.map(({ uid }) => this.#record(kind, this.#statements.get.get(String(uid), kind)!));
+    });
   }
 
   async countRoots(kind: 'workflow' | 'task', feed_id: string): Promise<number> {

@@ -143,6 +143,21 @@ export function feedsCompliance(setup: () => Promise<StoreUnderTest>): void {
       expect(await store.reader.row('none')).toBeUndefined();
     });
 
+    it('gives the newest roots of what it owns, as far back as is wanted', async () => {
+      const owned = ['a', 'b', 'c'].map((uid, place) =>
+        task(uid, { task_id: `job-${uid}`, created_at: at(place + 1) }),
+      );
+      await put(...owned, task('s', { workflow_uid: 'w', created_at: at(9) }), workflow('w', { created_at: at(5) }));
+      await putCopy(3, task('copied', { task_id: 'job-copied', created_at: at(8) }));
+      const roots = async (since: string, among: number, isWanted = (_alias: string) => true) =>
+        uids(await store.reader.recentRoots('task', since, among, isWanted));
+      expect(await roots(at(1), 9)).toEqual(['c', 'b', 'a']);
+      expect(await roots(at(2), 9)).toEqual(['c', 'b']);
+      expect(await roots(at(1), 2)).toEqual(['c']);
+      expect(await roots(at(1), 9, (alias) => alias !== 'job-b')).toEqual(['c', 'a']);
+      expect(uids(await store.reader.recentRoots('workflow', at(1), 9, () => true))).toEqual(['w']);
+    });
+
     it('says whose rows are filed under uids', async () => {
       await put(task('mine'));
       await putCopy(3, tombstone('t'));

@@ -181,6 +181,21 @@ export class MemoryReader implements Reader {
     return { records: page.map(copy<K>), total: found.length };
   }
 
+  async recentRoots<K extends 'workflow' | 'task'>(
+    kind: K,
+    since: string,
+    among: number,
+    isWanted: (alias: string) => boolean,
+  ): Promise<Of<K>[]> {
+    const recent = this.#where(kind, ({ index }) => (index.created_at ?? '') >= since);
+    const isRoot = ({ index }: KeptRow) => index.parent === null && isWanted(index.alias ?? '');
+    return recent
+      .sort(newestFirst)
+      .slice(0, among)
+      .filter(isRoot)
+      .map(copy<K>);
+  }
+
   async queuePosition(task: { uid: string; priority: number; created_at: string }): Promise<number> {
     const before = (other: TaskRecord) =>
       other.priority - task.priority || compare(task.created_at, other.created_at) || compare(task.uid, other.uid);
