@@ -44,8 +44,10 @@ export interface ChaosReport extends Verdict {
   replaced_ms: Percentiles | null;
   /** From the kill of the peer that accepted a job to the next start of one of the job's steps, in ms. */
   owner_replaced_ms: Percentiles | null;
-  /** From the last heal until all peers had given the same terminal answer for all ids, in ms, asking included. */
+  /** From the last heal until peers were last seen to answer differently for one id, in ms; 0: never after it. */
   converged_ms: number;
+  /** From the last heal until every peer had been asked for every id and had answered alike, in ms. */
+  asked_ms: number;
   /** As often a peer had to be asked again because it did not say what the others said. */
   asked_again: number;
 }
@@ -81,7 +83,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     disturbances: disturber.done,
     ...judge(all, runs),
     ...replacements(disturber.done, all, runs),
-    converged_ms: Math.round(settled.at - healed),
+    converged_ms: Math.round(Math.max((settled.disagreed_at ?? healed) - healed, 0)),
+    asked_ms: Math.round(settled.at - healed),
     asked_again: settled.asked_again,
   };
 }

@@ -22,6 +22,7 @@ export function renderReport(report: ChaosReport): string {
     ['peer killed or stopped → its step starts again', shown(report.replaced_ms)],
     ['owner killed → its job goes on', shown(report.owner_replaced_ms)],
     ['last heal → one answer everywhere', `${report.converged_ms} ms, ${report.asked_again} questions repeated`],
+    ['last heal → all peers asked for all ids', `${report.asked_ms} ms`],
   );
   const more = broken.length > BROKEN_SHOWN_MAX ? [`… and ${broken.length - BROKEN_SHOWN_MAX} more`] : [];
   return [table.toString(), ...broken.slice(0, BROKEN_SHOWN_MAX), ...more].join('\n');

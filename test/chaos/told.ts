@@ -69,6 +69,8 @@ export async function awaitOutcome(client: RoamingClient, told: Told, deadline: 
 export interface Settled {
   /** By `performance.now()`: when the last question was answered. */
   at: number;
+  /** By `performance.now()`: when peers were last seen to say different things; undefined: never. */
+  disagreed_at?: number;
   /** As often a peer did not say what the others said. */
   asked_again: number;
 }
@@ -94,6 +96,7 @@ export async function askEverywhere(
       const agreed = first !== undefined && told.everywhere.every((each) => each === first);
       if (agreed || (questions >= QUESTIONS_MIN && performance.now() > deadline)) break;
       settled.asked_again++;
+      settled.disagreed_at = performance.now();
       await delay(ASK_AGAIN_MS);
     }
     settled.at = performance.now();
