@@ -34,6 +34,12 @@ export interface ChaosOptions {
   note?: (line: string) => void;
 }
 
+/** Of a run with few samples p99 is not known, and the longest time says more. */
+export interface Spread extends Percentiles {
+  samples: number;
+  longest: number;
+}
+
 export interface ChaosReport extends Verdict {
   seed: number;
   disturbances: Disturbance[];
@@ -41,9 +47,9 @@ export interface ChaosReport extends Verdict {
    * From the kill or stop of a peer to the next start of a step that ran there, or that it owned and that ran anywhere,
    * in ms. Null: nothing had to be started again.
    */
-  replaced_ms: Percentiles | null;
+  replaced_ms: Spread | null;
   /** From the kill of the peer that accepted a job to the next start of one of the job's steps, in ms. */
-  owner_replaced_ms: Percentiles | null;
+  owner_replaced_ms: Spread | null;
   /** From the last heal until peers were last seen to answer differently for one id, in ms; 0: never after it. */
   converged_ms: number;
   /** From the last heal until every peer had been asked for every id and had answered alike, in ms. */
@@ -109,7 +115,12 @@ function replacements(disturbances: readonly Disturbance[], all: readonly Told[]
     }
   }
   return {
-    replaced_ms: replaced.length > 0 ? percentilesOf(replaced) : null,
-    owner_replaced_ms: owners.length > 0 ? percentilesOf(owners) : null,
+    replaced_ms: spreadOf(replaced),
+    owner_replaced_ms: spreadOf(owners),
   };
+}
+
+function spreadOf(times: readonly number[]): Spread | null {
+  if (times.length === 0) return null;
+  return { ...percentilesOf(times), samples: times.length, longest: Math.max(...times) };
 }

@@ -1,7 +1,6 @@
 /** A chaos report for people. */
 import Table from 'cli-table3';
-import type { Percentiles } from '../../bench/percentiles.ts';
-import type { ChaosReport } from './chaos.ts';
+import type { ChaosReport, Spread } from './chaos.ts';
 import { FAULTS } from './disturbances.ts';
 import { MUST_BE_ZERO } from './verdict.ts';
 
@@ -28,8 +27,9 @@ export function renderReport(report: ChaosReport): string {
   return [table.toString(), ...broken.slice(0, BROKEN_SHOWN_MAX), ...more].join('\n');
 }
 
-function shown(percentiles: Percentiles | null): string {
-  if (percentiles === null) return '–';
-  const { p50, p99 } = percentiles;
-  return `p50 ${Math.round(p50)} ms, p99 ${p99 === null ? '–' : `${Math.round(p99)} ms`}`;
+function shown(spread: Spread | null): string {
+  if (spread === null) return '–';
+  const { p50, p99, longest, samples } = spread;
+  const tail = p99 === null ? '' : `, p99 ${Math.round(p99)} ms`;
+  return `p50 ${Math.round(p50)} ms${tail}, longest ${longest} ms, of ${samples}`;
 }
