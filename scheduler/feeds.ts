@@ -63,7 +63,7 @@ interface FeedsParts {
   options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
 }
 
-/** The peers that have answered what they have of a feed; false: nothing. */
+/** The peers that have answered what they have of a feed; true: all that this disk has, and no more. */
 type Answered = Map<string, boolean>;
 
 export class Feeds {
@@ -258,7 +258,8 @@ export class Feeds {
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
       const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
       const heard = members.filter((peer) => answered.has(peer));
-      // P4: one that has nothing any more was replaced, and this disk is one from the past.
+      // P4: one that has more shows that this disk is one from the past. One that has less was away while this peer
+      // wrote: it may have been replaced since, and what came then be at the others alone.
       const isCertain = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
       if (heard.length === members.length || (waited && heard.length > 0)) await this.goOn(feedId, isCertain);
       else if (waited) this.sayReadOnly(feedId, members);
@@ -280,16 +281,18 @@ export class Feeds {
     try {
       const answer = await copies.ask(member, feedId);
       const mine = copies.find(feedId);
+      let isEven = false;
       if (answer !== null && mine?.feed != null && this.isHeir(mine.feed, answer.feed)) {
         const order = compareLines(currentLine(answer.feed), currentLine(mine.feed));
         const { owner } = currentLine(answer.feed);
         if (order > 0 && owner !== network.self) return await this.follow(feedId, owner);
+        isEven = order === 0 && answer.head_seq === mine.cursor;
         // A later line of this peer's own: this disk is one from the past.
         if (order > 0 || (order === 0 && answer.head_seq > mine.cursor)) {
           await copies.inOrder(feedId, () => copies.catchUp(member, feedId));
         }
       }
-      answered.set(member, answer !== null);
+      answered.set(member, isEven);
     } catch (error) {
       log.debug({ feed_id: feedId, member, err: error }, 'a member of the replica set did not say what it has');
     }

@@ -222,8 +222,8 @@ export const feedRecordSchema = z.object({
   /** Oldest first; the first one is always kept, of the rest the last LINES_MAX. The last one's owner is the owner. */
   lines: z.array(lineSchema).min(1),
   /**
-   * It has had an owner other than its first, or one that went on without having heard all of its followers: no
-   * `at_most_once` task is started in it any more (P4).
+   * It has had an owner other than its first, or one that went on without having heard from all of its followers that
+   * they have just what it has: no `at_most_once` task is started in it any more (P4).
    */
   passed_on: z.boolean(),
   /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */

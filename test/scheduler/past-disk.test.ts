@@ -89,11 +89,40 @@ describe('what only a follower has', () => {
     expect(known).toBeLessThan(forgotten);
     await restored.restore();
     expect(restored.line).toMatchObject({ epoch: 2, base_seq: forgotten, owner: 'a' });
+    // Another one may have come after `b`, and know more: nothing that may start once is started in it any more (P4).
+    expect(restored.owned('a')!.feed.passed_on).toBe(true);
+    expect(scene.feed('a').feed_id).not.toBe(restored.feedId);
     expect((await scene.task('a', uid)).status).toBe('input_required');
     await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
     expect(await restored.settle()).toBe('a');
     expect((await scene.task('b', uid)).status).toBe('completed');
     await restored.expectOneHistory();
+  });
+});
+
+describe('an owner whose one follower was replaced since, and has not heard it', () => {
+  test('starts no at_most_once task: it may have been started already (P4)', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId } = scene.feed('a');
+    const { disk } = scene.peer('a');
+    scene.mesh.kill('b');
+    const once = task({ payload: { once: true }, at_most_once: true, delay_ms: 4 * TAKEOVER_MS });
+    const { uid } = await scene.submit('a', once);
+    const backup = disk.image();
+    await scene.mesh.start('c');
+    const members = () => scene.feed('a').feed.followers.map(({ peer_id }) => peer_id);
+    await scene.until('c has replaced b', () => members().join() === 'c');
+    expect((await scene.ended('a', uid)).status).toBe('completed');
+    scene.mesh.kill('c');
+    scene.mesh.kill('a');
+    disk.restore(backup);
+    await scene.run(scene.mesh.restart('b')); // has not heard that it follows no more
+    await scene.run(scene.mesh.restart('a'));
+    await scene.until('a owns it again', () => scene.scheduler('a').feeds.owned.has(feedId));
+    expect(await scene.ended('a', uid)).toMatchObject({ status: 'failed', error: { code: 'OWNER_LOST' } });
+    expect(scene.mesh.ledger.filter((entry) => entry.uid === uid)).toHaveLength(1);
+    expect(scene.mesh.failures).toEqual([]);
   });
 });
 
