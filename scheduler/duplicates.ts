@@ -16,10 +16,14 @@ import type { Clock, Log, Reader } from './ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
 import type { Remembered } from './recovery.ts';
 
+/** A record ends once while it is decided about it. */
+const DECISIONS_MAX = 3;
+
 export type Root = TaskRecord | WorkflowRecord;
 
 export interface Duplicate {
-  uid: string;
+  /** As it was when it was decided that it gives way. */
+  root: Root;
   /** The peer that has the one that keeps the id. */
   peer_id: string;
   /** It has the same content. */
@@ -67,10 +71,13 @@ export class Duplicates {
     for (const root of roots) {
       const rival = await lookUp(aliasOf(root));
       if (rival === undefined || rival.uid === root.uid) continue;
-      if (givesWay(root, rival)) duplicates.push({ uid: root.uid, ...winnerOf(root, { ...rival, peer_id: self }) });
+      if (givesWay(root, rival)) duplicates.push(givingWay(root, { ...rival, peer_id: self }));
       else this.onRival(rival.uid, this.heldOf(root));
     }
-    return [...duplicates, ...(await duplicatesOf(roots, (root) => this.heldOf(root), locate))];
+    for (const [root, rival] of await this.rivalsOf(roots, locate)) {
+      if (givesWay(root, rival)) duplicates.push(givingWay(root, rival));
+    }
+    return duplicates;
   }
 
   /** A feed is this peer's again, with what has ended in it: what it has accepted is looked for everywhere. */
@@ -106,12 +113,21 @@ export class Duplicates {
   }
 
   private async meet(uid: string, rival: Held): Promise<void> {
-    const { self, locateAt } = this.parts;
-    const root = await this.find(uid);
-    if (root === undefined || isSetAside(root) || root.uid === rival.uid) return;
-    if (givesWay(root, rival)) await this.giveWay({ uid, ...winnerOf(root, rival) });
-    // It has asked, but may not have waited for the answer.
-    else if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.heldOf(root) }]);
+    const { self, feeds, log, locateAt } = this.parts;
+    for (let tries = 0; tries < DECISIONS_MAX; tries++) {
+      const feed = await feeds.of(uid);
+      const root = await this.find(uid);
+      if (feed === undefined || root === undefined || isSetAside(root) || root.uid === rival.uid) return;
+      if (!givesWay(root, rival)) {
+        // It has asked, but may not have waited for the answer, or it was another one then.
+        if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.heldOf(root) }]);
+        return;
+      }
+      const hasGivenWay = await feed.journal.turn((turn) => feed.giveWay(turn, givingWay(root, rival)));
+      if (!hasGivenWay) continue; // it has ended meanwhile, which may change who gives way
+      log.warn({ uid, rival, id: idOf(root) }, 'an id was accepted twice; the other record keeps it');
+      return;
+    }
   }
 
   /** As it is now, on the disk or not. */
@@ -124,18 +140,19 @@ export class Duplicates {
   }
 
   private async tellApart(roots: readonly Root[], locate: Locate): Promise<void> {
-    const duplicates = await duplicatesOf(chosenOf(roots), (root) => this.heldOf(root), locate);
-    for (const duplicate of duplicates) await this.giveWay(duplicate);
+    for (const [root, rival] of await this.rivalsOf(chosenOf(roots), locate)) await this.meet(root.uid, rival);
   }
 
-  private async giveWay(duplicate: Duplicate): Promise<void> {
-    const { feeds, log } = this.parts;
-    const { uid, peer_id } = duplicate;
-    const feed = await feeds.of(uid);
-    const root = await this.find(uid);
-    if (feed === undefined || root === undefined || isSetAside(root)) return;
-    log.warn({ uid, peer_id, id: idOf(root) }, 'an id was accepted twice; the other record keeps it');
-    await feed.journal.turn((turn) => feed.giveWay(turn, duplicate, root));
+  /** The records of others that have the ids of these. */
+  private async rivalsOf(roots: readonly Root[], locate: Locate): Promise<[Root, Held][]> {
+    if (roots.length === 0) return [];
+    const found = await locate(roots.map((root) => ({ ...aliasOf(root), held: this.heldOf(root) })));
+    return roots.flatMap((root, position): [Root, Held][] => {
+      const other = found[position];
+      if (other?.uid === undefined || other.copy_of !== undefined || other.uid === root.uid) return [];
+      const { peer_id, uid, status, content_hash } = other;
+      return [[root, { peer_id, uid, status, content_hash }]];
+    });
   }
 
   private heldOf({ uid, status, content_hash }: Root): Held {
@@ -170,23 +187,6 @@ function isChosen(id: string): boolean {
   return !id.includes('~') && feedHintOf(id) === null;
 }
 
-/** Which of these records give way to one that has the same id at another peer. */
-async function duplicatesOf(
-  roots: readonly Root[],
-  heldOf: (root: Root) => Held,
-  locate: Locate,
-): Promise<Duplicate[]> {
-  if (roots.length === 0) return [];
-  const found = await locate(roots.map((root) => ({ ...aliasOf(root), held: heldOf(root) })));
-  return roots.flatMap((root, position) => {
-    const other = found[position];
-    if (other?.uid === undefined || other.copy_of !== undefined) return [];
-    return givesWay(root, { uid: other.uid, status: other.status })
-      ? [{ uid: root.uid, ...winnerOf(root, other) }]
-      : [];
-  });
-}
-
 /** P5: one that has ended stays; else the one that was accepted later, whose answer the client has. */
 function givesWay(mine: Root, rival: { uid: string; status: string }): boolean {
   if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same one, in another history of its feed
@@ -194,8 +194,8 @@ function givesWay(mine: Root, rival: { uid: string; status: string }): boolean {
   return ended === otherEnded ? rival.uid > mine.uid : otherEnded; // uids begin with the time
 }
 
-function winnerOf(mine: Root, { peer_id, content_hash }: { peer_id: string; content_hash: string }) {
-  return { peer_id, same: content_hash === mine.content_hash };
+function givingWay(root: Root, { peer_id, content_hash }: Held): Duplicate {
+  return { root, peer_id, same: content_hash === root.content_hash };
 }
 
 function idOf(root: Root): string {

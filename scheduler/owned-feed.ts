@@ -6,7 +6,7 @@ import type { Probe } from './crash-points.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { type Duplicate, type Root, setAside } from './duplicates.ts';
+import { type Duplicate, setAside } from './duplicates.ts';
 import { NotOwnerError } from './errors.ts';
 import { Journal, type Turn } from './journal.ts';
 import { currentLine } from './lineage.ts';
@@ -166,23 +166,28 @@ export class OwnedFeed {
   }
 
   /**
-   * Another record keeps the id of this one. Does nothing when it has changed too much since that was decided.
-   * @param stored when it may have ended: as it was then
+   * Another record keeps the id of this one.
+   * @returns false when it has ended since, and nothing was done
    */
-  giveWay(turn: Turn, { uid, peer_id, same }: Duplicate, stored?: Root): void {
+  giveWay(turn: Turn, { root, peer_id, same }: Duplicate): boolean {
+    const { uid } = root;
     const message = `peer ${peer_id} has accepted the same under the same id, and does it`;
     const error = { code: 'SUPERSEDED', message, retryable: false };
     const task = this.tasks.live.get(uid);
     const run = this.runs.live.get(uid);
+    if (isTerminal(root.status) && (task !== undefined || run !== undefined)) return false;
     if (task !== undefined) {
       this.tasks.setAside(turn, task);
       if (same) this.tasks.giveUp(turn, task, error);
     } else if (run !== undefined) {
       this.runs.setAside(turn, run);
       if (same) this.runs.cancel(turn, run, error);
-    } else if (stored !== undefined && isTerminal(stored.status)) {
-      turn.put(setAside(stored));
+    } else if (isTerminal(root.status)) {
+      turn.put(setAside(root));
+    } else {
+      return false;
     }
+    return true;
   }
 
   /** A record that has ended elsewhere is one of this feed now: whoever waits for it hears of it. */
