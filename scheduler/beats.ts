@@ -29,8 +29,8 @@ export interface BeatParts {
   owned(): Iterable<OwnedFeed>;
   /** A peer said which feeds it owns. */
   onClaims(peer: string, claims: PeerState['feeds']): void;
-  /** A peer was silent for so long, though its connection was there. */
-  onHeardAgain(peer: string, silenceMs: number): void;
+  /** A peer is heard for the first time, or was out of reach for a while, though its connection may have been there. */
+  onMet(peer: string): void;
   /** Every beat. */
   onTick(): void;
   /** This peer stood still (P11). */
@@ -45,7 +45,7 @@ export interface BeatParts {
 }
 
 /** A peer of which this many beats are missing was out of reach for a while. */
-const SILENCE_BEATS = 2;
+const APART_BEATS = 2;
 
 export class Beats {
   private readonly parts: BeatParts;
@@ -133,9 +133,10 @@ export class Beats {
   /** A peer told how things are there. */
   onBeat(peer: string, beat: Beat): void {
     const { directory, clock, options } = this.parts;
-    const silenceMs = clock.now() - (directory.find(peer)?.heard_at ?? clock.now());
-    if (silenceMs > SILENCE_BEATS * options.beat_interval_ms) this.parts.onHeardAgain(peer, silenceMs);
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
+    const apartMs = clock.now() - (entry.compared_at ?? Number.NEGATIVE_INFINITY);
+    if (apartMs > APART_BEATS * options.beat_interval_ms) this.parts.onMet(peer);
+    else entry.compared_at = clock.now();
     entry.knows = new Set(beat.knows.map(({ peer_id }) => peer_id));
     if (this.parts.isReady()) {
       for (const feed of this.parts.owned()) {

@@ -29,6 +29,8 @@ export interface PeerEntry {
   leaving: boolean;
   /** Monotonic time of the last sign of life. */
   heard_at: number;
+  /** Monotonic: ids that were accepted until then are known to be accepted once; null: of none. */
+  compared_at: number | null;
   rtt_ms: number | null;
   jitter_ms: number | null;
   leases_kept: number;
@@ -70,6 +72,7 @@ export class Directory {
         connected: false,
         leaving: false,
         heard_at: now,
+        compared_at: null,
         rtt_ms: null,
         jitter_ms: null,
         leases_kept: 0,

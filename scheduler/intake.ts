@@ -107,7 +107,7 @@ export class Intake {
       });
       if (live.record.awaits_copies) await this.confirm(feed, live, kept);
       const durability = { copies: kept, wanted: copies ?? this.wantedByDefault() };
-      const { record } = live;
+      const record = { ...live.record, workflow_id }; // it may have given way already to another one with its id
       return { record, duplicate: false, durability, estimated_start_time: this.estimateOf(feed, record) };
     });
   }
@@ -231,7 +231,8 @@ export class Intake {
       this.waitFor(turn, feed, waits, record.uid);
     });
     const now = tasks.live.get(record.uid)?.record ?? (await this.parts.reader.get('task', record.uid))!;
-    return { receipt: this.receipt(feed, now), copies };
+    // It may have given way already to another one with its id.
+    return { receipt: this.receipt(feed, { ...now, task_id: record.task_id }), copies };
   }
 
   private receipt({ tasks }: OwnedFeed, record: TaskRecord) {

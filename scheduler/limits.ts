@@ -118,7 +118,7 @@ export const CUT_OFF_PATIENCE = 3;
 /** Records in one message of a hand-over, as JSON. */
 export const HAND_OVER_BYTES = 4 * 1024 * 1024;
 /** Workflows, and tasks, with what belongs to them, that peers which meet again compare the ids of: the newest ones. */
-export const COMPARED_ROWS_MAX = 20_000;
+export const COMPARED_ROWS_MAX = 10_000;
 /** How far back they look when it is not known since when they have not seen each other. */
 export const COMPARED_BACK_MS = 3_600_000;
 /** Roots that are being handed over at a time. */

@@ -122,6 +122,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly locator: Locator;
   readonly dependencies: Dependencies;
   private readonly duplicates: Duplicates;
+  /** Peers whose ids are just being compared with those of this one. */
+  private readonly comparing = new Set<string>();
   readonly beats: Beats;
   private readonly foreign: ForeignRecords;
   private readonly intents: Intents;
@@ -248,7 +250,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       isReady: () => this.ready,
       owned: () => this.feeds.owned.values(),
       onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
-      onHeardAgain: (peer, silenceMs) => this.compareIds(peer, silenceMs),
+      onMet: (peer) => this.compareIds(peer),
       onTick: () => {
         this.feeds.tick();
         this.intents.tick();
@@ -460,25 +462,35 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
-    const known = this.directory.find(peer);
-    this.compareIds(peer, known?.state == null ? COMPARED_BACK_MS : this.clock.now() - known.heard_at);
     const entry = this.directory.entry(peer, this.clock.now());
     entry.connected = true;
     entry.leaving = false;
     entry.heard_at = this.clock.now();
+    this.compareIds(peer);
     this.beats.beat(peer);
     this.pool.sendResults();
     this.feeds.onConnected(peer);
     this.dispatchSoon();
   }
 
-  /** A peer is heard again after some time: an id may have been accepted by both meanwhile. */
-  private compareIds(peer: string, silenceMs: number): void {
-    if (!this.ready) return;
-    const since = this.clock.wall() - silenceMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
-    this.duplicates.compare(peer, since).catch((error: unknown) => {
-      this.log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again when they meet anew');
-    });
+  /** An id may have been accepted by this peer and another one since they last heard each other. */
+  private compareIds(peer: string): void {
+    const entry = this.directory.find(peer);
+    if (!this.ready || entry === undefined || this.comparing.has(peer)) return; // its next beat asks for it again
+    const now = this.clock.now();
+    const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
+    const since = this.clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
+    this.comparing.add(peer);
+    this.duplicates
+      .compare(peer, since)
+      .then(
+        () => {
+          entry.compared_at = now;
+        },
+        (error: unknown) =>
+          this.log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again soon'),
+      )
+      .finally(() => this.comparing.delete(peer));
   }
 
   onDisconnected(peer: string): void {
