@@ -16,6 +16,8 @@ export interface Mutation {
   promise: string;
   /** Faults without which it is hardly missed. */
   favoured?: readonly FaultKind[];
+  /** The seed to begin with, where it takes many. Default 1. */
+  from?: number;
 }
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -66,6 +68,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
     favoured: ['partition', 'lost disk'],
+    from: 590, // what is lost so is rare: most of it is handed over by those that had it
   },
   {
     name: 'an owner that comes before is refused',
