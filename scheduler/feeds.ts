@@ -538,8 +538,13 @@ export class Feeds {
     if (feed === null || cursor < wholeFrom || this.asking.has(feed_id)) return false;
     const { owner } = currentLine(feed);
     const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
-    if (owner === network.self || !synced.includes(network.self)) return false;
     const now = clock.now();
+    if (owner === network.self) {
+      // It gave way to a peer that is gone before it went on with what is here: nobody else may have that.
+      const isClaimed = directory.ownerOfFeed((id) => id === feed_id) !== undefined;
+      return !isClaimed && now - Math.max(claimedAt, this.startedAt) > options.takeover_ms && now >= this.cutOffUntil;
+    }
+    if (!synced.includes(network.self)) return false;
     // One that is there and does not say any more that it owns the feed has lost it, with its disk.
     const isThere = directory.isThere(owner, now - this.silentMs);
     const silence = isThere ? now - Math.max(claimedAt, this.startedAt) : this.silenceOf(owner);

@@ -94,6 +94,22 @@ describe('a feed whose owner is gone', () => {
     ]);
   });
 
+  test('goes back to an owner that gave way to a peer that is gone before it had everything', async () => {
+    const scene = await Scene.of(['a']);
+    const x = await HandPeer.joins(scene, 'x', ['a']);
+    await scene.until('x counts', () => scene.feed('a').replicas.copies === 2);
+    const { uid } = await scene.submit('a', task({ task_type: 'approve' }));
+    const { feed_id: feedId, feed } = scene.feed('a');
+    const line = { epoch: 2, base_seq: 1, nonce: 'n' };
+    new HandFeed(x, feedId, []).commit({ ...feed, lines: [...feed.lines, { ...line, owner: 'x' }], followers: [] });
+    x.answers.set('handover', () => new Promise(() => {}));
+    x.state = { ...x.state, feeds: [{ feed_id: feedId, ...line }] };
+    await scene.until('a gives way', () => !owns(scene, 'a', feedId));
+    x.network.kill();
+    await scene.until('a owns it again', () => owns(scene, 'a', feedId));
+    expect((await scene.task('a', uid)).status).toBe('input_required');
+  });
+
   test('is not taken over while others hear its owner', async () => {
     const { scene, feedId, members } = await meshWith(['a', 'b', 'c']);
     const [follower] = members as [string];
