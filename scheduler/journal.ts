@@ -197,9 +197,9 @@ export class Journal implements Turn {
     if (--this.frozen === 0) this.schedule();
   }
 
-  /** Rejects what waits and everything after it with `error`, for good. */
+  /** Rejects what waits and everything after it, for good, with the `error` of the first time. */
   refuse(error: unknown): void {
-    this.refusal = error;
+    this.refusal ??= error;
     const waiting = [...this.held, this.committing, this.next];
     this.held.length = 0;
     this.waiting = 0;
@@ -207,8 +207,8 @@ export class Journal implements Turn {
     this.next = emptyBatch();
     this.cancelDeadline?.();
     this.cancelDeadline = null;
-    for (const batch of waiting) for (const reject of batch?.rejects ?? []) reject(error);
-    for (const { reject } of this.readers) reject(error);
+    for (const batch of waiting) for (const reject of batch?.rejects ?? []) reject(this.refusal);
+    for (const { reject } of this.readers) reject(this.refusal);
     this.readers = [];
   }
 

@@ -237,6 +237,16 @@ describe('a commit that fails', () => {
     expect(seen.at(-1)).toBe('answer of again');
   });
 
+  test('keeps to the reason that it was refused for first', async () => {
+    const { journal } = open();
+    const waiting = journal.turn((turn) => turn.put(record('a')));
+    journal.refuse(DISK_FULL);
+    journal.refuse(new FlowmeshError('PEER_STOPPED', 'stopping', { retryable: true }));
+    await expect(waiting).rejects.toBe(DISK_FULL);
+    expect(journal.refused).toBe(DISK_FULL);
+    await expect(journal.turn(() => {})).rejects.toBe(DISK_FULL);
+  });
+
   test('a refusal from outside drops the commit under way: its success releases nothing any more', async () => {
     const { journal, commits, seen, write, settle } = open();
     void write('one', 'a');
