@@ -91,7 +91,10 @@ export class Oracle implements MeshWatch {
     for (const { record } of operation.rows) {
       if (record.kind === 'tombstone') this.#cleared.add(record.uid);
       if (!isRoot(record)) continue;
-      entry(this.#uids, nameOf(record), () => new Set()).add(record.uid);
+      // One that gave way before it was on a disk was accepted under the id that it has no more.
+      for (const name of [nameOf(record), nameOf(record).replace(`~${record.uid}`, '')]) {
+        entry(this.#uids, name, () => new Set()).add(record.uid);
+      }
       entry(this.#lossesBefore, record.uid, () => this.#losses);
       if (isTerminal(record.status)) entry(this.#ends, record.uid, () => []).push(record);
       if (record.kind === 'task') this.#isAsItWas(record);
