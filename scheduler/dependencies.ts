@@ -1,6 +1,6 @@
 /**
- * Tasks and workflows that wait for others. What ends on this peer is told at once; what lives on another peer is
- * asked for with a batched `locate` every DEPENDENCY_POLL_MS. It may have come to this peer meanwhile, which is asked, too.
+ * Tasks and workflows that wait for others. What ends on this peer is told at once; what is not known to live on it is
+ * asked for with a batched `locate` every DEPENDENCY_POLL_MS, until it is found to have ended or to have come here.
  */
 import { DEPENDENCY_POLL_MS, LOCATE_ITEMS_MAX } from './limits.ts';
 import type { Locator } from './locator.ts';
@@ -18,21 +18,24 @@ export class Dependencies {
   private readonly clock: Clock;
   private readonly locator: Locator;
   private readonly log: Log;
+  private readonly isLive: (alias: Alias) => boolean;
   private readonly onEnded: (kind: Alias['kind'], dependent: string, id: string, status: string) => void;
   /** By `kind/id`. */
   private readonly awaited = new Map<string, Awaited>();
-  /** Those of them that live on other peers, the one asked for longest ago first. */
+  /** Those of them that may live on other peers, the one asked for longest ago first. */
   private readonly remote = new Map<string, Awaited>();
   private cancelPoll: (() => void) | null = null;
   private polling = false;
 
+  /** @param components.isLive whether a record has not ended and is this peer's: its end will be told */
   constructor(
-    components: { clock: Clock; locator: Locator; log: Log },
+    components: { clock: Clock; locator: Locator; log: Log; isLive: (alias: Alias) => boolean },
     onEnded: (kind: Alias['kind'], dependent: string, id: string, status: string) => void,
   ) {
     this.clock = components.clock;
     this.locator = components.locator;
     this.log = components.log;
+    this.isLive = components.isLive;
     this.onEnded = onEnded;
   }
 
@@ -52,7 +55,7 @@ export class Dependencies {
     this.pollLater();
   }
 
-  /** A feed has another owner: what was of this peer may not be any more. Everything is asked for. */
+  /** A feed has another owner, or a record another id: what was of this peer may not be. Everything is looked for. */
   doubt(): void {
     for (const [key, entry] of this.awaited) this.remote.set(key, entry);
     this.pollLater();
@@ -98,6 +101,8 @@ export class Dependencies {
 
   /** Never rejects: a peer that does not answer is one that does not know. */
   private async poll(): Promise<void> {
+    for (const [key, { alias }] of this.remote) if (this.isLive(alias)) this.remote.delete(key);
+    if (this.remote.size === 0) return;
     this.polling = true;
     const asked = [...this.remote].slice(0, LOCATE_ITEMS_MAX); // the rest next time
     for (const [key, entry] of asked) {

@@ -15,13 +15,7 @@ import type { Directory } from './directory.ts';
 import type { Duplicate } from './duplicates.ts';
 import { DivergedError, NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
-import {
-  BEATS_MISSED_MAX,
-  CUT_OFF_PATIENCE,
-  INQUIRY_DEADLINE_MS,
-  REQUEST_DEADLINE_MS,
-  START_WAIT_MS,
-} from './limits.ts';
+import { INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
 import { compareLines, currentLine, isHeir, newFeed, withLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
@@ -29,7 +23,7 @@ import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
 import { type Remembered, readActive } from './recovery.ts';
-import { rendezvous } from './rendezvous.ts';
+import { Takeover } from './takeover.ts';
 import type { Writes } from './watched-store.ts';
 import type { WorkerPool } from './worker.ts';
 
@@ -68,6 +62,7 @@ type Answered = Map<string, boolean>;
 
 export class Feeds {
   readonly owned = new Map<string, OwnedFeed>();
+  readonly takeover: Takeover;
   private readonly parts: FeedsParts;
   private mainId = '';
   private mainMade: Promise<OwnedFeed> | null = null;
@@ -82,12 +77,17 @@ export class Feeds {
   private readonly made = new Set<string>();
   private mainWaiters: (() => void)[] = [];
   private startedAt = 0;
-  /** Monotonic: the connections of this peer are in doubt until then (P11). */
-  private cutOffUntil = Number.NEGATIVE_INFINITY;
   private stopped = false;
 
   constructor(parts: FeedsParts) {
     this.parts = parts;
+    this.takeover = new Takeover({
+      ...parts,
+      own: async (feedId, above) => {
+        if (this.asking.has(feedId)) throw new NotReadyError(); // the store was read anew meanwhile: it is asked for first
+        await this.own(feedId, { above });
+      },
+    });
   }
 
   /** The id of the feed that takes new work; empty before there is one. */
@@ -158,6 +158,7 @@ export class Feeds {
   async start(): Promise<void> {
     const { store, network, copies, clock, probe } = this.parts;
     this.startedAt = clock.now();
+    this.takeover.listen();
     probe('start:before');
     this.mainId = (await store.reader.get('peer', 'peer'))?.main_feed ?? '';
     const alone: Copy[] = [];
@@ -495,12 +496,17 @@ export class Feeds {
 
   /** Called with every beat. */
   tick(): void {
-    this.noticeCut();
+    this.takeover.noticeCut();
     for (const feed of this.owned.values()) feed.replicas.mend();
     for (const feedId of this.asking.keys()) this.ask(feedId);
     for (const feedId of this.parts.pool.feeds()) this.lookForOwner(feedId);
     this.parts.pool.forgetHeirs();
-    for (const copy of this.parts.copies.all()) if (this.isMine(copy)) this.takeOver(copy.feed_id);
+    for (const copy of this.parts.copies.all()) if (this.takeover.isDue(copy)) this.takeOver(copy.feed_id);
+  }
+
+  private takeOver(feedId: string): void {
+    if (this.asking.has(feedId)) return;
+    this.exclusively(feedId, () => this.parts.copies.inOrder(feedId, () => this.takeover.takeOver(feedId)));
   }
 
   onConnected(peer: string): void {
@@ -510,108 +516,7 @@ export class Feeds {
 
   onDisconnected(peer: string): void {
     for (const feed of this.owned.values()) feed.replicas.disconnected(peer);
-    this.noticeCut();
-  }
-
-  /** P11: losing more than half of the peers at once means that this one is cut off. */
-  private noticeCut(): void {
-    const { clock, directory, options } = this.parts;
-    const now = clock.now();
-    const { there, lost } = directory.lostSince(now - options.takeover_ms, now - this.silentMs);
-    if (lost < 2 || lost <= there) return;
-    this.cutOffUntil = now + CUT_OFF_PATIENCE * options.takeover_ms;
-  }
-
-  /** For how long nothing was heard of the owner of a feed, in ms. */
-  silenceOf(owner: string): number {
-    const { directory, clock } = this.parts;
-    return clock.now() - Math.max(directory.find(owner)?.heard_at ?? this.startedAt, this.startedAt);
-  }
-
-  private get silentMs(): number {
-    return this.parts.options.beat_interval_ms * BEATS_MISSED_MAX;
-  }
-
-  /** Whether it is for this peer to take a feed over now. */
-  private isMine({ feed_id, feed, cursor, wholeFrom, claimedAt }: Copy): boolean {
-    const { network, directory, clock, options } = this.parts;
-    if (feed === null || cursor < wholeFrom || this.asking.has(feed_id)) return false;
-    const { owner } = currentLine(feed);
-    const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
-    const now = clock.now();
-    if (owner === network.self) {
-      // It gave way to a peer that is gone before it went on with what is here: nobody else may have that.
-      const isClaimed = directory.ownerOfFeed((id) => id === feed_id) !== undefined;
-      return !isClaimed && now - Math.max(claimedAt, this.startedAt) > options.takeover_ms && now >= this.cutOffUntil;
-    }
-    if (!synced.includes(network.self)) return false;
-    // One that is there and does not say any more that it owns the feed has lost it, with its disk.
-    const isThere = directory.isThere(owner, now - this.silentMs);
-    const silence = isThere ? now - Math.max(claimedAt, this.startedAt) : this.silenceOf(owner);
-    if (silence <= options.takeover_ms || now < this.cutOffUntil) return false;
-    if (!isThere && directory.isHeardByOthers(owner, now - this.silentMs)) return false;
-    // Those that come first in the order have their turn, one after the other.
-    const order = rendezvous(feed_id, synced);
-    const before = order
-      .slice(0, order.indexOf(network.self))
-      .filter((peer) => directory.isThere(peer, now - this.silentMs));
-    return silence > options.takeover_ms * (1 + before.length);
-  }
-
-  private takeOver(feedId: string): void {
-    const { copies, log, probe } = this.parts;
-    this.exclusively(feedId, () =>
-      copies.inOrder(feedId, async () => {
-        probe('takeover:before');
-        let above = 0;
-        for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {
-          await copies.catchUp(peer_id, feedId).catch((error: unknown) => {
-            if (error instanceof DivergedError) {
-              if (this.goesOn(error.theirs)) throw error; // there is a line to follow, not to open one
-              // Nobody goes on with it. Whoever has some of it follows the new line, and brings what it has.
-              above = Math.max(above, currentLine(error.theirs).epoch);
-            }
-            log.debug({ feed_id: feedId, peer_id, err: error }, 'a copy that is further cannot be had');
-          });
-        }
-        const copy = copies.find(feedId);
-        if (copy === undefined || !(this.isOfOld(copy) || this.isMine(copy))) return;
-        log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
-        await this.own(feedId, { above });
-        probe('takeover:after');
-      }),
-    );
-  }
-
-  /** Whether the owner of a line is there, or a follower that takes it over when it is not. */
-  private goesOn(feed: FeedRecord): boolean {
-    const { directory, clock } = this.parts;
-    const since = clock.now() - this.silentMs;
-    if (directory.isClaimed(feed.feed_id, currentLine(feed).owner)) return true;
-    return feed.followers.some(({ peer_id, synced }) => synced && directory.isThere(peer_id, since));
-  }
-
-  /** This peer had taken it over already, and its disk is one from the past: others have what it wrote since. */
-  private isOfOld({ feed }: Copy): boolean {
-    return feed !== null && currentLine(feed).owner === this.parts.network.self;
-  }
-
-  /** The peers that have more of a feed than this one: members of its replica set, or followers of a later line. */
-  private async furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
-    const { copies, directory, log } = this.parts;
-    const asked = [...directory.connected()].map(async ({ peer_id }) => {
-      const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
-      try {
-        const answer = await copies.ask(peer_id, feed_id, isMember ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS);
-        if (answer === null) return [];
-        const order = compareLines(currentLine(answer.feed), currentLine(feed!));
-        return order > 0 || (order === 0 && answer.head_seq > cursor) ? [peer_id] : [];
-      } catch (error) {
-        log.debug({ feed_id, peer_id, err: error }, 'a peer did not say what it has of a feed');
-        return [];
-      }
-    });
-    return (await Promise.all(asked)).flat();
+    this.takeover.noticeCut();
   }
 
   // --- sleep ---------------------------------------------------------------------------------------------------------
@@ -619,7 +524,8 @@ export class Feeds {
   /** P11: this peer stood still. Nothing is written before its replica sets have said that they are still its own. */
   wake(): void {
     const { clock } = this.parts;
-    this.startedAt = clock.now(); // every silence begins anew
+    this.startedAt = clock.now();
+    this.takeover.listen(); // every silence begins anew
     for (const feed of this.owned.values()) {
       if (feed.feed.followers.length === 0) continue;
       feed.journal.freeze();

@@ -42,7 +42,7 @@ export class ForeignRecords {
   /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes itself. */
   staleMs(feedId: string): number | null {
     const feed = this.wholeCopy(feedId);
-    return feed === null ? null : this.parts.feeds.silenceOf(currentLine(feed).owner);
+    return feed === null ? null : this.parts.feeds.takeover.silenceOf(currentLine(feed).owner);
   }
 
   private wholeCopy(feedId: string): FeedRecord | null {

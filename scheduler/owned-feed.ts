@@ -187,6 +187,8 @@ export class OwnedFeed {
     } else {
       return false;
     }
+    // What waits for its id waits for the other record from now on.
+    this.dependencies.doubt();
     return true;
   }
 

@@ -184,7 +184,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
     const onRival: Duplicates['onRival'] = (uid, rival) => this.duplicates.onRival(uid, rival);
     this.locator = new Locator({ network, directory, clock, log }, { lookUp, lookUpCopy, onRival }, this.options);
-    this.dependencies = new Dependencies({ clock, locator: this.locator, log }, (kind, dependent, id, status) =>
+    const isLive = ({ kind, id }: Alias) => kind !== 'worker' && this.feeds.byAlias(kind, id) !== undefined;
+    this.dependencies = new Dependencies({ clock, locator: this.locator, log, isLive }, (kind, dependent, id, status) =>
       this.unblock(kind, dependent, id, status),
     );
     const onAdopted: Duplicates['adopted'] = (root, rival) => this.duplicates.adopted(root, rival);

@@ -113,3 +113,18 @@ describe.each([
     await accepted.expectOneKept(UIDS[when]);
   });
 });
+
+test('what waits for a record of this peer that gives way waits for the one that keeps the id', async () => {
+  const scene = await Scene.of(['b', 'c']);
+  const h = await HandPeer.joins(scene, 'h', ['b', 'c']);
+  const feed = new HandFeed(h, FEED, ['c']);
+  const first = await scene.submit('b', task({ task_id: ID, delay_ms: 3_600_000 }));
+  const waiting = await scene.submit('b', task({ task_id: 'waiting', payload: { ms: 0 }, depends_on: [ID] }));
+  const ended: TaskRecord = { ...first, uid: UIDS.later, status: 'completed', output: { result: 1 } } as never;
+  await scene.run(feed.push('c', feed.commit(ended)));
+  h.beating = false;
+  await scene.until('c has taken over', () => scene.scheduler('c').feeds.owned.has(FEED));
+  expect((await scene.ended('b', first.uid)).error).toMatchObject({ code: 'SUPERSEDED' });
+  expect((await scene.ended('b', waiting.uid)).status).toBe('completed');
+  expect(scene.scheduler('b').dependencies.size).toBe(0);
+});
