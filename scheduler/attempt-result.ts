@@ -76,7 +76,7 @@ export function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToke
   return { uid, feed_id, epoch, attempt };
 }
 
-/** Of all owners: tokens are unique by their feed. */
+/** Of all owners: tokens are unique by their feed. Joined, which makes one string: many of them are remembered. */
 export function keyOf({ uid, feed_id, epoch, attempt }: LeaseToken): string {
-  return `${feed_id}/${epoch}/${uid}/${attempt}`;
+  return [feed_id, epoch, uid, attempt].join('/');
 }

@@ -63,8 +63,8 @@ export class Locator {
   private readonly here: Here;
   private readonly options: { beat_interval_ms: number; takeover_ms: number };
   private readonly reservations = new Map<string, { peer_id: string; content_hash: string; until: number }>();
-  /** Where a record was last found, and through whom; the oldest is forgotten first. */
-  private readonly found = new Map<string, Located>();
+  /** The peer that a record was last found at, and through whom peers were; the oldest is forgotten first. */
+  private readonly found = new Map<string, string>();
   private readonly vias = new Map<string, string>();
   /** Ids that records are just being made with, and what was heard of them meanwhile. */
   private readonly claimed = new Map<string, Held | null>();
@@ -120,7 +120,7 @@ export class Locator {
     const hint = feedHintOf(alias.id);
     const known =
       hint === null
-        ? this.found.get(keyOf(alias))?.peer_id
+        ? this.found.get(keyOf(alias))
         : this.directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
     return known !== undefined && !this.isThere(known) ? known : undefined;
   }
@@ -132,7 +132,13 @@ export class Locator {
     const matches = (each: string) => (feedId === undefined ? feedMatches(each, hint!) : each === feedId);
     const entry = this.directory.ownerOfFeed(matches);
     if (entry === undefined || except.includes(entry.peer_id) || !this.isThere(entry.peer_id)) return undefined;
-    return { peer_id: entry.peer_id, addresses: entry.state?.addresses ?? [], status: '', content_hash: '' };
+    return this.at(entry.peer_id);
+  }
+
+  /** A record that a peer is known to have, and nothing more of it. */
+  private at(peer_id: string): Located {
+    const addresses = this.directory.find(peer_id)?.state?.addresses ?? [];
+    return { peer_id, addresses, status: '', content_hash: '' };
   }
 
   private byWorker(alias: Alias, except: readonly string[]): Located | undefined {
@@ -157,11 +163,11 @@ export class Locator {
     const key = keyOf(alias);
     // Whether a worker is still there is told by its peer, not remembered.
     const known = alias.kind === 'worker' ? undefined : this.found.get(key);
-    if (known !== undefined && !except.includes(known.peer_id) && this.isThere(known.peer_id)) return known;
+    if (known !== undefined && !except.includes(known) && this.isThere(known)) return this.at(known);
     const [found] = await this.locate([alias], LOCATE_HOPS_MAX, [], except);
     if (found != null && found.copy_of === undefined) {
       this.found.delete(key);
-      this.found.set(key, found);
+      this.found.set(key, this.directory.find(found.peer_id)?.peer_id ?? found.peer_id); // one string for all
       if (this.found.size > LOCATED_MAX) this.found.delete(this.found.keys().next().value!);
     }
     return found ?? undefined;
@@ -334,8 +340,7 @@ export class Locator {
     if (located !== undefined) return located;
     const other = heard ?? holder;
     if (other === undefined || other.peer_id === this.network.self) return undefined;
-    const addresses = this.directory.find(other.peer_id)?.state?.addresses ?? [];
-    return { peer_id: other.peer_id, addresses, status: '', content_hash: other.content_hash };
+    return { ...this.at(other.peer_id), content_hash: other.content_hash };
   }
 
   private connected(): string[] {
@@ -381,9 +386,17 @@ export class Locator {
       }
       this.reservations.delete(key);
       this.reservations.set(key, { peer_id: from, content_hash, until: now + RESERVATION_MS });
-      if (this.reservations.size > RESERVATIONS_MAX) this.reservations.delete(this.reservations.keys().next().value!);
+      this.forgetReservations(now);
       return { peer_id: from, content_hash };
     });
+  }
+
+  /** Those that are over, and the oldest of too many. */
+  private forgetReservations(now: number): void {
+    for (const [key, { until }] of this.reservations) {
+      if (until > now && this.reservations.size <= RESERVATIONS_MAX) return;
+      this.reservations.delete(key);
+    }
   }
 
   /**

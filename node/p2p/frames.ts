@@ -9,7 +9,8 @@
  *
  * Each message is packed alone, so that one that is too large is refused without touching the others of its batch.
  */
-import { Packr, Unpackr } from 'msgpackr';
+// Without its native part, whose strings are all cut from one of the whole message: an id kept would keep a payload.
+import { Packr, Unpackr } from 'msgpackr/pack';
 import type { ErrorShape } from '../../dag/errors.ts';
 
 /** The largest message, and so the largest frame. */

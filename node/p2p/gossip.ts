@@ -1,7 +1,7 @@
 /** Offers of waiting work, gossiped to the whole mesh. A hint: anything may be lost, late or repeated (P6). */
 
 import type { GossipSub, Message } from '@libp2p/gossipsub';
-import { Packr, Unpackr } from 'msgpackr';
+import { Packr, Unpackr } from 'msgpackr/pack'; // as in frames.ts
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { reasonOf } from './errors.ts';

@@ -1,5 +1,7 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
-import { Packr } from 'msgpackr';
+import { Packr } from 'msgpackr/pack';
 import { describe, expect, test } from 'vitest';
 import {
   FRAME_BYTES_TARGET,
@@ -102,4 +104,21 @@ describe('frames', () => {
     expect(() => reader.push(Buffer.from([0, 0, 0, 101]))).toThrow(MalformedFrameError);
     expect(new FrameReader(101).push(Buffer.from([0, 0, 0, 101]))).toEqual([]);
   });
+});
+
+test('what is kept of a message does not keep the rest of it in memory', () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const items = Array.from({ length: 100 }, (_, n) => `${n}`.padStart(100, 'x'));
+  const read = (id: number) => {
+    const { bytes } = framesOf([{ id, method: 'lease', params: { uid: `${id}`.padStart(20, 'u'), items } }]);
+    const [message] = new FrameReader().push(bytes);
+    return (message!.params as { uid: string }).uid;
+  };
+  read(1);
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  const kept = Array.from({ length: 1_000 }, (_, index) => read(index + 1));
+  collect();
+  expect((process.memoryUsage().heapUsed - before) / kept.length).toBeLessThan(1_000);
 });
