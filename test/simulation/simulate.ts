@@ -5,6 +5,7 @@
  *   npm run simulate -- --seeds 1000
  *   npm run simulate -- --seed 17        replays one run and prints its trace
  */
+import { isTerminal, type Row } from '../../scheduler/records.ts';
 import { Clients, type Handle } from './clients.ts';
 import { type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
 import { type FaultCounts, Faults } from './faults.ts';
@@ -96,7 +97,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   faults.heal();
   clients.stopPausing();
   const end = world.now + SETTLE_LIMIT_MS;
-  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles) && isIdle(mesh);
+  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles) && isIdle(mesh) && !isOrphaned(mesh);
   while (world.now < end && mesh.failures.length === 0 && !isOver()) await world.run(world.now + 250);
   await world.run(world.now + QUIET_MS);
   if (mesh.failures.length === 0) oracle.judge(clients.handles);
@@ -122,6 +123,22 @@ function isIdle({ peers }: SimulatedMesh): boolean {
     const owned = [...scheduler.feeds.owned.values()];
     return !clock.isHeld && owned.every(({ tasks, runs }) => tasks.live.size === 0 && runs.live.size === 0);
   });
+}
+
+/** Something is open in a feed that nobody owns, and a peer with a copy of it is going to. */
+function isOrphaned({ peers }: SimulatedMesh): boolean {
+  const all = [...peers.values()];
+  return all.some(({ peer_id, scheduler, disk }) =>
+    [...scheduler.copies.all()].some(({ feed_id, feed }) => {
+      const isHeir = feed?.followers.some((follower) => follower.synced && follower.peer_id === peer_id) ?? false;
+      if (!isHeir || all.some((peer) => peer.scheduler.feeds.owned.has(feed_id))) return false;
+      return [...disk.rows.values()].some((row) => row.feed_id === feed_id && isOpen(row.record));
+    }),
+  );
+}
+
+function isOpen(record: Row['record']): boolean {
+  return (record.kind === 'task' || record.kind === 'workflow') && !isTerminal(record.status);
 }
 
 /** Who does what when. */
