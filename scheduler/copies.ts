@@ -270,11 +270,12 @@ export class Copies {
         throw new StaleOwnerError(feed_id, currentLine(mine).owner);
       }
       this.mustBeMember(mine, theirs);
-      const fork = forkSeq(mine.lines, theirs.lines);
+      // The pages of a later line come before the record that has it, at times.
+      const fork = forkSeq(this.isComplete(copy) ? mine.lines : pagesOf, theirs.lines);
       if (cursor > fork) throw new DivergedError(mine, theirs, fork);
     }
     const pruned = cursor > 0 && cursor < theirs.pruned_to_seq;
-    const cutShort = cursor < wholeFrom && cursor > forkSeq(pagesOf, theirs.lines);
+    const cutShort = mine === null && cursor > forkSeq(pagesOf, theirs.lines);
     if (!pruned && !cutShort) return false;
     await this.forget(feed_id);
     return true;

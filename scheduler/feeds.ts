@@ -172,7 +172,7 @@ export class Feeds {
         continue;
       }
       this.asking.set(feedId, new Map());
-      if (copy.feed.followers.length === 0) alone.push(copy);
+      if (copy.feed.followers.length === 0 && copies.isComplete(copy)) alone.push(copy);
     }
     for (const { feed_id } of alone) await this.goOn(feed_id, true);
     if (!this.owned.has(this.mainId) && !this.asking.has(this.mainId)) await this.makeMain();
@@ -253,8 +253,9 @@ export class Feeds {
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
-      const feed = copies.find(feedId)?.feed;
-      if (feed == null || this.asking.get(feedId) !== answered) return; // the store was read anew meanwhile
+      const copy = copies.find(feedId);
+      if (copy?.feed == null || this.asking.get(feedId) !== answered) return; // the store was read anew meanwhile
+      const { feed } = copy;
       if (currentLine(feed).owner !== network.self) return await this.giveUpAsking(feedId); // it has brought its line
       const waited = clock.now() - this.startedAt >= START_WAIT_MS;
       const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
@@ -262,7 +263,8 @@ export class Feeds {
       // P4: one that has more shows that this disk is one from the past. One that has less was away while this peer
       // wrote: it may have been replaced since, and what came then be at the others alone.
       const isCertain = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
-      if (heard.length === members.length || (waited && heard.length > 0)) await this.goOn(feedId, isCertain);
+      const isHeard = heard.length === members.length || (waited && heard.length > 0);
+      if (isHeard && copies.isComplete(copy)) await this.goOn(feedId, isCertain);
       else if (waited) this.sayReadOnly(feedId, members);
     });
   }
@@ -456,10 +458,13 @@ export class Feeds {
     } catch (error) {
       if (!(error instanceof DivergedError)) throw error;
       const diverged = copies.find(feedId);
+      const cursor = diverged?.cursor;
       // Not in the order of the feed: its new owner may want this peer to copy what is just handed over.
       await this.parts.handOver(error.mine, error.theirs, error.fork);
       await copies.inOrder(feedId, async () => {
-        if (copies.find(feedId) === diverged) await copies.forget(feedId); // else it was given up, or made anew, already
+        const copy = copies.find(feedId);
+        // Else it was given up, made anew or followed another line meanwhile: what leaves it then is found again.
+        if (copy === diverged && copy?.feed === error.mine && copy.cursor === cursor) await copies.forget(feedId);
       });
     }
   }

@@ -101,7 +101,7 @@ export class Takeover {
       });
     }
     const copy = copies.find(feedId);
-    if (copy === undefined || !(this.isOfOld(copy) || this.isDue(copy))) return;
+    if (copy === undefined || !copies.isComplete(copy) || !(this.isOfOld(copy) || this.isDue(copy))) return;
     log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
     await this.parts.own(feedId, above);
     probe('takeover:after');

@@ -122,6 +122,18 @@ describe('a pull', () => {
     expect(currentLine(copyOf(scene)!.feed!)).toEqual(currentLine(next.feed));
   });
 
+  test('in pages over the end of a line is not taken for another history before the line itself has come', async () => {
+    const { scene, feed } = await open();
+    const next = feed.goneOnBy(await HandPeer.joins(scene, 'p', ['f']), feed.head);
+    for (const uid of ['x', 'y', 'z']) next.commit(filling(uid));
+    next.commit({ ...next.feed, version: next.feed.version + 1 });
+    next.pageRows = 1;
+    const before = copyOf(scene);
+    expect(await scene.run(next.push('f', []))).toEqual({ seq: next.head });
+    expect(copyOf(scene)).toBe(before);
+    expect(currentLine(copyOf(scene)!.feed!)).toEqual(currentLine(next.feed));
+  });
+
   test('that a crash cut short leaves nothing behind when this peer is no follower any more', async () => {
     const scene = await Scene.of(['f']);
     const owner = await HandPeer.joins(scene, 'o', ['f']);
@@ -280,6 +292,26 @@ describe('a line that leaves the known history', () => {
     await scene.run(theirs.push('f', []));
     const copy = copyOf(scene)!;
     expect([copy.cursor, currentLine(copy.feed!)]).toEqual([3, { epoch: 2, base_seq: 2, owner: 'h', nonce: '' }]);
+  });
+
+  test('does not take the copy away that follows the next line while its owner takes what is here', async () => {
+    const { scene, feed, peer, theirs } = await forked('follower');
+    const asked = Promise.withResolvers<void>();
+    const taken = Promise.withResolvers<JsonObject>();
+    peer.answers.set('handover', () => {
+      asked.resolve();
+      return taken.promise;
+    });
+    await expect(scene.run(theirs.push('f', []))).rejects.toMatchObject({ code: 'DIVERGED' });
+    await scene.run(asked.promise);
+    const [line] = feed.feed.lines;
+    const lines = [line!, ...[2, 3].map((epoch) => ({ ...line!, epoch, base_seq: feed.head, nonce: 'n' }))];
+    feed.commit({ ...feed.feed, lines });
+    expect(await scene.run(feed.push('f', []))).toEqual({ seq: feed.head });
+    taken.resolve({});
+    await scene.pass(1_000);
+    expect(headOf(scene)).toBe(feed.head);
+    expect(copyOf(scene)!.feed!.lines).toEqual(lines);
   });
 
   test('is not followed while its owner cannot take what is here', async () => {
