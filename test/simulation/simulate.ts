@@ -5,7 +5,9 @@
  *   npm run simulate -- --seeds 1000
  *   npm run simulate -- --seed 17        replays one run and prints its trace
  */
-import { isTerminal, type Row } from '../../scheduler/records.ts';
+import { compareLines, currentLine } from '../../scheduler/lineage.ts';
+import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
+import { type FeedRecord, isTerminal, type Row } from '../../scheduler/records.ts';
 import { Clients, type Handle } from './clients.ts';
 import { type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
 import { type FaultCounts, Faults } from './faults.ts';
@@ -125,16 +127,21 @@ function isIdle({ peers }: SimulatedMesh): boolean {
   });
 }
 
-/** Something is open in a feed that nobody owns, and a peer with a copy of it is going to. */
+/** Something is open in a feed that nobody owns in this line or a later one, and a peer with a copy of it is going to. */
 function isOrphaned({ peers }: SimulatedMesh): boolean {
   const all = [...peers.values()];
   return all.some(({ peer_id, scheduler, disk }) =>
     [...scheduler.copies.all()].some(({ feed_id, feed }) => {
       const isHeir = feed?.followers.some((follower) => follower.synced && follower.peer_id === peer_id) ?? false;
-      if (!isHeir || all.some((peer) => peer.scheduler.feeds.owned.has(feed_id))) return false;
+      if (feed === null || !isHeir || all.some((peer) => isOwned(peer.scheduler.feeds.owned.get(feed_id), feed)))
+        return false;
       return [...disk.rows.values()].some((row) => row.feed_id === feed_id && isOpen(row.record));
     }),
   );
+}
+
+function isOwned(owned: OwnedFeed | undefined, feed: FeedRecord): boolean {
+  return owned !== undefined && compareLines(currentLine(owned.feed), currentLine(feed)) >= 0;
 }
 
 function isOpen(record: Row['record']): boolean {
