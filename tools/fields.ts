@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { ID_CHARS_MAX } from '../dag/limits.ts';
 import { idSchema } from '../dag/schema.ts';
+import { errorSchema, lineSchema } from '../scheduler/records.ts';
 
 /** Items in one page of a list. */
 export const LIST_LIMIT_MAX = 1_000;
@@ -113,6 +114,22 @@ export const duplicateOut = z
   .boolean()
   .optional()
   .describe('True when this id had been submitted before with the same content: the existing record is answered.');
+
+/** @param end its status, and what it gave there */
+export const supersededOut = <E extends z.ZodRawShape>(end: E) =>
+  z
+    .array(
+      z.object({
+        ...end,
+        error: errorSchema.nullable(),
+        line: lineSchema.describe('Who owned it there (`owner`), and since which takeover (`epoch`).'),
+        superseded_at: z.string().describe('When the sides met again, ISO 8601 UTC.'),
+      }),
+    )
+    .optional()
+    .describe(
+      'How it ended on the other side of a partition, where that was another end than this one. This one counts.',
+    );
 
 /** `value` to `digits` decimals, for figures that people read. */
 export function rounded(value: number, digits = 3): number {

@@ -3,14 +3,13 @@ import { z } from 'zod';
 import type { Reader } from '../../scheduler/ports.ts';
 import {
   errorSchema,
-  lineSchema,
   placementSchema,
   type TaskRecord,
   taskRecordSchema,
   taskStatusSchema,
 } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { countOut, msOut, rounded, staleOut, taskIdField, timeOut } from '../fields.ts';
+import { countOut, msOut, rounded, staleOut, supersededOut, taskIdField, timeOut } from '../fields.ts';
 import { logLineOut, logsOf } from './logs.ts';
 import { queuePositionOut } from './view.ts';
 
@@ -23,13 +22,7 @@ const metricsOut = z.object({
   attempt_history: taskRecordSchema.shape.attempts.describe('Failed attempts, newest last.'),
 });
 
-const supersededOut = z.object({
-  status: taskStatusSchema,
-  output: z.json(),
-  error: errorSchema.nullable(),
-  line: lineSchema.describe('Who owned it there (`owner`), and since which takeover (`epoch`).'),
-  superseded_at: z.string().describe('When the sides met again, ISO 8601 UTC.'),
-});
+const supersededEnds = supersededOut({ status: taskStatusSchema, output: z.json() });
 
 export const taskStatus = defineReadTool({
   name: 'task_status',
@@ -65,12 +58,7 @@ export const taskStatus = defineReadTool({
     workflow_id: z.string().nullable().describe('The workflow whose step it is.'),
     step_id: z.string().nullable(),
     retry_of: z.string().nullable().describe('The task that task_retry made it from.'),
-    superseded: z
-      .array(supersededOut)
-      .optional()
-      .describe(
-        'How it ended on the other side of a partition, where that was another end than this one. This one counts.',
-      ),
+    superseded: supersededEnds,
     stale_ms: staleOut,
     placement: placementSchema
       .nullable()
@@ -123,7 +111,7 @@ export const taskStatus = defineReadTool({
   },
 });
 
-async function readSuperseded(reader: Reader, task: TaskRecord): Promise<z.infer<typeof supersededOut>[]> {
+async function readSuperseded(reader: Reader, task: TaskRecord): Promise<NonNullable<z.infer<typeof supersededEnds>>> {
   // Nothing of another side is kept with a task that has not ended.
   if (task.ended_at === null) return [];
   const others = await reader.children('superseded', /^[^/]+/.exec(task.uid)![0]);

@@ -1,15 +1,18 @@
 /** `workflow_status`: where a run is. */
 import { z } from 'zod';
 import type { Reader } from '../../scheduler/ports.ts';
-import {
-  errorSchema,
-  lineSchema,
-  type TaskRecord,
-  type WorkflowRecord,
-  workflowStatusSchema,
-} from '../../scheduler/records.ts';
+import { errorSchema, type TaskRecord, type WorkflowRecord, workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
-import { countOut, durabilityOut, msOut, rounded, staleOut, timeOut, workflowIdField } from '../fields.ts';
+import {
+  countOut,
+  durabilityOut,
+  msOut,
+  rounded,
+  staleOut,
+  supersededOut,
+  timeOut,
+  workflowIdField,
+} from '../fields.ts';
 import { type RunRecords, readRun, showSteps, stepOut } from './steps.ts';
 
 const metricsOut = z.object({
@@ -24,13 +27,7 @@ const metricsOut = z.object({
   peers: z.array(z.object({ peer_id: z.string(), tasks: countOut, execution_ms: z.number() })),
 });
 
-const supersededOut = z.object({
-  status: workflowStatusSchema,
-  result: z.json(),
-  error: errorSchema.nullable(),
-  line: lineSchema.describe('Who owned it there (`owner`), and since which takeover (`epoch`).'),
-  superseded_at: z.string().describe('When the sides met again, ISO 8601 UTC.'),
-});
+const supersededEnds = supersededOut({ status: workflowStatusSchema, result: z.json() });
 
 export const workflowStatus = defineReadTool({
   name: 'workflow_status',
@@ -56,12 +53,7 @@ export const workflowStatus = defineReadTool({
     end_time: timeOut,
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
     durability: durabilityOut.optional().describe('On how many disks it is now, of how many wanted; not from a copy.'),
-    superseded: z
-      .array(supersededOut)
-      .optional()
-      .describe(
-        'How it ended on the other side of a partition, where that was another end than this one. This one counts.',
-      ),
+    superseded: supersededEnds,
     stale_ms: staleOut,
     steps: z.array(stepOut).optional().describe('With include_steps.'),
     metrics: metricsOut
@@ -105,7 +97,7 @@ export const workflowStatus = defineReadTool({
   },
 });
 
-async function readSuperseded(reader: Reader, uid: string): Promise<z.infer<typeof supersededOut>[]> {
+async function readSuperseded(reader: Reader, uid: string): Promise<NonNullable<z.infer<typeof supersededEnds>>> {
   const others = await reader.children('superseded', uid);
   return others.flatMap(({ record, line, superseded_at }) => {
     if (record.kind !== 'workflow' || record.uid !== uid) return [];
