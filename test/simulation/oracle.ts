@@ -106,15 +106,15 @@ export class Oracle implements MeshWatch {
   /** P1: on as many disks as it says. */
   accepted({ work: { kind }, id }: Handle, { copies }: { copies: number }): void {
     const uids = this.#uidsOf(kind, id).sort((a, b) => this.#histories.copiesOf(b) - this.#histories.copiesOf(a));
-    const uid = uids[0] ?? '';
-    const disks = this.#histories.copiesOf(uid);
+    const disks = this.#histories.copiesOf(uids[0] ?? '');
     if (disks < copies) this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies and is on ${disks} disks`);
+    const uid = uids.find((each) => this.#uidsOf(kind, `${id}~${each}`).length === 0) ?? uids[0] ?? '';
     this.#told.push({
       kind,
       id,
       uid,
       end: null,
-      copies,
+      copies: Math.min(copies, this.#histories.copiesOf(uid)),
       losses: this.#lossesBefore.get(uid) ?? 0,
       epoch: this.#histories.epochOf(uid),
     });
