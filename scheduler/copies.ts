@@ -304,7 +304,8 @@ export class Copies {
   }
 
   private async keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
-    if (rows.at(-1)!.seq < headSeq) {
+    // The first page takes the place of what was said of a copy that was given up.
+    if (copy.cursor === 0 || rows.at(-1)!.seq < headSeq) {
       copy.wholeFrom = headSeq;
       copy.pagesOf = lines;
       const { feed_id } = copy;

@@ -52,7 +52,7 @@ interface FeedsParts {
   duplicatesAmong(remembered: Remembered): Promise<Duplicate[]>;
   /** Records that others wait for may have another owner, or have ended unnoticed. */
   doubt(): void;
-  /** Dials a peer, now and then. */
+  /** Dials a peer that is not connected, now and then. */
   reach(peer: string): void;
   options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
 }
@@ -250,6 +250,7 @@ export class Feeds {
     if (answered === undefined || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
       const { clock, copies, directory, network, options } = this.parts;
+      for (const { peer_id } of copies.find(feedId)?.feed?.followers ?? []) this.parts.reach(peer_id);
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));

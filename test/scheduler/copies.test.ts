@@ -192,6 +192,23 @@ describe('a pull', () => {
     expect(scene.scheduler('f').copies.isComplete(copyOf(scene)!)).toBe(true);
   });
 
+  test('in one page is complete at once, though one in pages was given up before', async () => {
+    const { scene, owner, feed } = await open();
+    feed.pageRows = 1;
+    for (let commit = 0; commit < 6; commit++) feed.commit(filling(`${commit}`));
+    await scene.run(feed.push('f', []));
+    const next = feed.goneOnBy(await HandPeer.joins(scene, 'p', ['f']), 1);
+    next.commit({ ...next.feed, followers: [], former: ['f'], version: next.feed.version + 1 });
+    next.peer.answers.set('handover', () => ({}));
+    await expect(scene.run(next.push('f', []))).rejects.toMatchObject({ code: 'DIVERGED' });
+    await scene.until('it is forgotten', () => headOf(scene) === 0);
+    owner.network.kill();
+    next.commit({ ...next.feed, followers: feed.feed.followers, former: [], version: next.feed.version + 1 });
+    await scene.run(next.push('f', []));
+    expect(headOf(scene)).toBeLessThan(feed.head);
+    expect(scene.scheduler('f').copies.isComplete(copyOf(scene)!)).toBe(true);
+  });
+
   test('cut short goes on where it was, also after a restart', async () => {
     const { scene, feed } = await open();
     feed.pageRows = 1;

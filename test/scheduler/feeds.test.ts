@@ -277,6 +277,21 @@ describe('an owner that starts again', () => {
     expect(scene.feed('a').feed_id).not.toBe(feedId);
   });
 
+  test('dials its followers until it has heard one', async () => {
+    const scene = await Scene.of(['a']);
+    const x = await HandPeer.joins(scene, 'x', ['a']);
+    await scene.until('x counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId } = scene.feed('a');
+    const disk = scene.mesh.kill('a');
+    scene.mesh.board.cut('a', 'x');
+    await scene.run(scene.mesh.restart('a', disk));
+    x.answers.set('pull', () => ({ feed: null, rows: [], whole: true, head_seq: 0, complete: true }));
+    await scene.pass(2 * START_WAIT_MS);
+    expect(owns(scene, 'a', feedId)).toBe(false);
+    scene.mesh.board.heal('a', 'x');
+    await scene.until('a owns it again', () => owns(scene, 'a', feedId));
+  });
+
   test('goes on with its old feed as soon as its follower is back, beside the new one', async () => {
     const { scene, feedId } = await meshWith(['a', 'b']);
     const [diskA, diskB] = [scene.mesh.kill('a'), scene.mesh.kill('b')];
