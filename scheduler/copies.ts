@@ -262,7 +262,7 @@ export class Copies {
 
   /** True when what is here was given up, because it left the history that is followed or is too old for it. */
   private async mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
-    const { feed_id, feed: mine, cursor, wholeFrom, pagesOf } = copy;
+    const { feed_id, feed: mine, cursor, pagesOf } = copy;
     if (mine === null) {
       await this.mustBeAsked(feed_id, theirs, peer);
     } else {
