@@ -172,6 +172,15 @@ export class HandOverFullError extends FlowmeshError {
   }
 }
 
+/** P5: parts of a root that came before this one are not here any more: merged without them, it would be torn. */
+export class HandOverCutError extends FlowmeshError {
+  constructor(rootUid: string) {
+    super('HAND_OVER_CUT', `the parts of ${rootUid} before this one are not here; it is brought again as a whole`, {
+      retryable: true,
+    });
+  }
+}
+
 /** P7 */
 export class TooManyIntentsError extends FlowmeshError {
   constructor(value: number) {

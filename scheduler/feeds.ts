@@ -250,7 +250,6 @@ export class Feeds {
     if (answered === undefined || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
       const { clock, copies, directory, network, options } = this.parts;
-      for (const { peer_id } of copies.find(feedId)?.feed?.followers ?? []) this.parts.reach(peer_id);
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
@@ -266,11 +265,12 @@ export class Feeds {
       const isCertain = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
       const isHeard = heard.length === members.length || (waited && heard.length > 0);
       if (isHeard && copies.isComplete(copy)) await this.goOn(feedId, isCertain);
-      else if (waited) this.sayReadOnly(feedId, members);
+      else if (waited) this.lookForMembers(feedId, members);
     });
   }
 
-  private sayReadOnly(feed_id: string, followers: string[]): void {
+  private lookForMembers(feed_id: string, followers: string[]): void {
+    for (const peer of followers) this.parts.reach(peer);
     if (this.saidReadOnly.has(feed_id)) return;
     this.saidReadOnly.add(feed_id);
     const message =

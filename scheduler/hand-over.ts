@@ -8,18 +8,19 @@
  * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
  *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
  */
+import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
 import { mustBelong, mustBePartsOf } from './belonging.ts';
 import { aliasOf, type Root } from './duplicates.ts';
-import { HandOverFullError, PeerUnreachableError } from './errors.ts';
+import { HandOverCutError, HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
 import { ARRIVING_BYTES_MAX, HAND_OVER_BYTES, HAND_OVERS_AT_ONCE, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
-import type { Alias } from './messages.ts';
+import type { Alias, handoverRequestSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Reader } from './ports.ts';
 import {
@@ -44,14 +45,21 @@ interface HandOverParts {
   onAdopted(root: Root, rival: LocalRecord | undefined): void;
 }
 
+interface Arriving {
+  /** Monotonic, of its last part. */
+  at: number;
+  parts: number;
+  records: FlowRecord[];
+  bytes: number;
+}
+
 /** What one side has of a root. */
 type Records = ReadonlyMap<string, FlowRecord>;
 
 export class HandOver {
   private readonly parts: HandOverParts;
-  /** Records of roots whose last part has not come: of each peer and feed one root, they come one after the other. */
-  private readonly arriving = new Map<string, { root_uid: string; records: FlowRecord[]; bytes: number }>();
-
+  /** Roots whose last part has not come, by their peer, feed and uid. */
+  private readonly arriving = new Map<string, Arriving>();
   private readonly merging = new InOrder();
 
   constructor(parts: HandOverParts) {
@@ -94,33 +102,36 @@ export class HandOver {
   private async sendRoot(owner: string, feed_id: string, line: Line, root_uid: string): Promise<void> {
     const records = await recordsOf(this.parts.reader, root_uid);
     const superseded = await this.parts.reader.children('superseded', root_uid);
-    for (const [part, last] of partsOf([...records, ...superseded])) {
-      const message = { feed_id, line, root_uid, records: part, last } as unknown as JsonObject;
+    let part = 0;
+    for (const [ofPart, last] of partsOf([...records, ...superseded])) {
+      const message = { feed_id, line, root_uid, part, last, records: ofPart } as unknown as JsonObject;
       await this.parts.network.request(owner, 'handover', message, REQUEST_DEADLINE_MS);
+      part++;
     }
   }
 
   /**
    * A peer brings a part of what it wrote. Resolves when it is durable here, after the last part.
-   * @throws HandOverFullError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
+   * @throws HandOverFullError, HandOverCutError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
    */
   async receive(
     peer: string,
     feed: OwnedFeed,
-    { line, root_uid, records, last }: { line: Line; root_uid: string; records: FlowRecord[]; last: boolean },
+    { line, root_uid, part, last, records }: Omit<z.infer<typeof handoverRequestSchema>, 'feed_id'>,
   ): Promise<void> {
     await mustBelong(this.parts.reader, feed.feed_id, records);
-    const key = `${peer} ${feed.feed_id}`;
-    const known = this.arriving.get(key);
-    const before = known?.root_uid === root_uid ? known : { root_uid, records: [], bytes: 0 };
+    this.forgetGivenUp();
+    const key = `${peer} ${feed.feed_id} ${root_uid}`;
+    const before = part === 0 ? { parts: 0, records: [], bytes: 0 } : this.arriving.get(key);
     this.arriving.delete(key);
+    if (before?.parts !== part) throw new HandOverCutError(root_uid);
     const all = [...before.records, ...records];
     if (!last) {
       const bytes = before.bytes + jsonBytes(records as unknown as JsonValue);
       let sum = bytes;
       for (const arriving of this.arriving.values()) sum += arriving.bytes;
       if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError(sum, ARRIVING_BYTES_MAX); // P7
-      this.arriving.set(key, { root_uid, records: all, bytes });
+      this.arriving.set(key, { at: this.parts.clock.now(), parts: part + 1, records: all, bytes });
       return;
     }
     mustBePartsOf(root_uid, all);
@@ -134,6 +145,12 @@ export class HandOver {
   /** A peer is away: what it began to bring comes again. */
   forget(peer: string): void {
     for (const key of this.arriving.keys()) if (key.startsWith(`${peer} `)) this.arriving.delete(key);
+  }
+
+  /** Each part follows the answer to the one before: what stands still was given up. */
+  private forgetGivenUp(): void {
+    const now = this.parts.clock.now();
+    for (const [key, { at }] of this.arriving) if (now - at > 2 * REQUEST_DEADLINE_MS) this.arriving.delete(key);
   }
 
   /** @returns false when this side moved on while it was read: to be tried again */

@@ -247,9 +247,10 @@ export const handoverRequestSchema = z.object({
   feed_id: id,
   line: lineSchema,
   root_uid: id,
-  records: z.array(recordSchema),
-  /** Parts of one root come in order; the last one is answered when all are merged and durable. */
+  /** Parts of one root come in order, from 0; the last one is answered when all are merged and durable. */
+  part: z.number().int().min(0),
   last: z.boolean(),
+  records: z.array(recordSchema),
 });
 
 /** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */

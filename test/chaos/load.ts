@@ -83,7 +83,8 @@ export function statusOf({ kind, id }: Job): [tool: string, input: JsonObject] {
 
 /** What a terminal answer says, without what is no part of the outcome; undefined while it is not terminal. */
 export function outcomeOf(answer: JsonObject): string | undefined {
-  const { status, result = null } = answer;
+  // What `task_status` shows as superseded has an output.
+  const { status, result = answer['output'] ?? null } = answer;
   if (!['completed', 'failed', 'cancelled'].includes(String(status))) return undefined;
   const error = answer['error'] as { code: string } | null;
   return JSON.stringify({ status, code: error?.code ?? null, result });

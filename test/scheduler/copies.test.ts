@@ -372,7 +372,14 @@ describe('a record belongs to the feed that had it first (P9)', () => {
     await scene.run(feed.push('f', feed.commit(filling('a'))));
     const mine = scene.feed('f').feed_id;
     const line = { epoch: 1, base_seq: 0, owner: 'o', nonce: '' };
-    const over = { feed_id: mine, line, root_uid: 'a', records: [filling('a')], last: true } as unknown as JsonObject;
+    const over = {
+      feed_id: mine,
+      line,
+      root_uid: 'a',
+      records: [filling('a')],
+      part: 0,
+      last: true,
+    } as unknown as JsonObject;
     await expect(scene.run(owner.network.request('f', 'handover', over, 60_000))).rejects.toMatchObject(REFUSED);
     expect((await scene.peer('f').store.reader.row('a'))?.feed_id).toBe(FEED);
   });
@@ -411,7 +418,7 @@ describe('a record belongs to the feed that had it first (P9)', () => {
     const line = { epoch: 9, base_seq: 0, owner: 'o', nonce: 'n' };
     const forgery = new HandFeed(owner, own.feed_id, []);
     const records = [filling('r'), record(forgery)];
-    const over = { feed_id: own.feed_id, line, root_uid: 'r', records, last: true } as unknown as JsonObject;
+    const over = { feed_id: own.feed_id, line, root_uid: 'r', records, part: 0, last: true } as unknown as JsonObject;
     await expect(scene.run(owner.network.request('f', 'handover', over, 60_000))).rejects.toMatchObject(REFUSED);
     expect(await scene.peer('f').store.reader.row('r')).toBeUndefined();
     expect((await scene.task('f', uid)).status).toBe('input_required');

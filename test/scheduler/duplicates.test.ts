@@ -57,7 +57,7 @@ class Accepted {
   /** What `h` accepted in its line comes to `b`, the owner of the next one. */
   async handOver(uid: string): Promise<void> {
     const root = { feed_id: FEED, line: currentLine(this.feed.feed), root_uid: uid, records: [this.like(uid)] };
-    await this.h.ask('b', 'handover', { ...root, last: true });
+    await this.h.ask('b', 'handover', { ...root, part: 0, last: true });
     await this.scene.pass(BEAT_MS);
   }
 

@@ -2,9 +2,17 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../dag/errors.ts';
 import { contentHash } from '../../scheduler/ids.ts';
-import { isTerminal, type SupersededRecord, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
+import { currentLine } from '../../scheduler/lineage.ts';
+import {
+  isTerminal,
+  type LogRecord,
+  type SupersededRecord,
+  type TaskRecord,
+  type WorkflowRecord,
+} from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
 import { HandPeer, tokenOf } from './hand-peer.ts';
+import { taskRecord } from './records.ts';
 import { Scene, task, workflow } from './scene.ts';
 
 const BEAT_MS = 1_000;
@@ -388,5 +396,39 @@ describe('a hand-over that is cut short', () => {
     await sides.scene.run(sides.scene.mesh.restart('a', disk));
     await sides.scene.until('b has it', async () => (await sides.workflow('b', uid))?.status === 'completed');
     await sides.expectOneAnswer();
+  });
+});
+
+describe('roots that come in parts', () => {
+  async function receiver() {
+    const scene = await Scene.of(['a']);
+    const feed = scene.feed('a');
+    const receive = (root_uid: string, part: number) => {
+      const log: LogRecord = {
+        kind: 'log',
+        uid: `${root_uid}/log`,
+        task_uid: root_uid,
+        lines: [],
+        dropped_lines: part,
+      };
+      const records = [part === 0 ? taskRecord(root_uid, { status: 'completed' }) : log];
+      const message = { line: currentLine(feed.feed), root_uid, part, last: part === 1, records };
+      return scene.run(scene.scheduler('a').handOver.receive('h', feed, message));
+    };
+    const uids = () => Promise.all(['x', 'y', 'x/log', 'y/log'].map(async (uid) => (await rowOf(uid))?.uid));
+    const rowOf = (uid: string) => scene.peer('a').store.reader.row(uid);
+    return { receive, uids };
+  }
+
+  test('are each whole, also when several come at a time', async () => {
+    const { receive, uids } = await receiver();
+    for (const part of [0, 1]) for (const root of ['x', 'y']) await receive(root, part);
+    expect(await uids()).toEqual(['x', 'y', 'x/log', 'y/log']);
+  });
+
+  test('are not taken without their first parts: they are brought again', async () => {
+    const { receive, uids } = await receiver();
+    await expect(receive('x', 1)).rejects.toMatchObject({ code: 'HAND_OVER_CUT', retryable: true });
+    expect(await uids()).toEqual([undefined, undefined, undefined, undefined]);
   });
 });

@@ -9,6 +9,7 @@ import {
   KEPT_RESULTS_BYTES,
   KEPT_RESULTS_MAX,
   PUSHES_IN_FLIGHT_MAX,
+  REQUEST_DEADLINE_MS,
 } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import type { Lease } from '../../scheduler/messages.ts';
@@ -174,15 +175,17 @@ test('what is handed over is refused while ARRIVING_BYTES_MAX wait for their las
   const feed = scene.feed('a');
   const { handOver } = scene.scheduler('a');
   const records = [taskRecord('t', { output: 'x'.repeat(ARRIVING_BYTES_MAX / 4) })];
-  const part = (root_uid: string) => ({ line: currentLine(feed.feed), root_uid, records, last: false });
-  for (let at = 0; at < 3; at++) await handOver.receive('h', feed, part('root'));
-  await expect(handOver.receive('i', feed, part('other'))).rejects.toMatchObject({
+  const part = (root_uid: string, part = 0) => ({ line: currentLine(feed.feed), root_uid, part, last: false, records });
+  for (let at = 0; at < 3; at++) await handOver.receive('h', feed, part('root', at));
+  const full = {
     code: 'HAND_OVER_FULL',
     retryable: true,
     details: { limit: 'ARRIVING_BYTES_MAX', maximum: ARRIVING_BYTES_MAX },
-  });
+  };
+  await expect(handOver.receive('i', feed, part('other'))).rejects.toMatchObject(full);
   handOver.forget('h');
+  for (let at = 0; at < 3; at++) await handOver.receive('i', feed, part(`root-${at}`));
+  await expect(handOver.receive('i', feed, part('other'))).rejects.toMatchObject(full);
+  await scene.pass(3 * REQUEST_DEADLINE_MS); // they were given up
   await handOver.receive('i', feed, part('other'));
-  // Of one peer and feed the parts come one root after the other: those of a root that was given up are dropped.
-  for (let at = 0; at < 5; at++) await handOver.receive('i', feed, part(`root-${at}`));
 });

@@ -319,7 +319,14 @@ describe('reservations', () => {
     await scene.until('it asks', () => asked(h, 'locate').length > 0);
     const root_uid = '0'.repeat(20);
     const records = [{ ...record, uid: root_uid, task_id: 'wanted' }];
-    await o.ask('a', 'handover', { feed_id: feed.feed_id, line: currentLine(feed), root_uid, records, last: true });
+    await o.ask('a', 'handover', {
+      feed_id: feed.feed_id,
+      line: currentLine(feed),
+      root_uid,
+      records,
+      part: 0,
+      last: true,
+    });
     answered.open();
     expect(await scene.run(submitted)).toMatchObject({ duplicate: true, record: { uid: root_uid } });
   });

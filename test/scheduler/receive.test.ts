@@ -27,7 +27,7 @@ const LEASE = {
 const LINE = { epoch: 1, base_seq: 0, owner: 'h', nonce: '' };
 const ROW = { uid: 'u', feed_id: 'f', epoch: 1, seq: 1, record: { kind: 'tombstone', uid: 'u', cleared_at: '' } };
 const PUSH = { feed_id: 'f', line: LINE, prev_seq: 0, head_seq: 1, rows: [ROW] };
-const HAND_OVER = { feed_id: 'f', line: LINE, root_uid: 'u', records: [], last: true };
+const HAND_OVER = { feed_id: 'f', line: LINE, root_uid: 'u', part: 0, records: [], last: true };
 
 /** Messages that do not have the form of their method. */
 const MALFORMED: [method: string, what: string, params: unknown][] = [
