@@ -63,7 +63,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a taker asks the others how far they are',
-    file: 'scheduler/feeds.ts',
+    file: 'scheduler/takeover.ts',
     find: 'for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {',
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
@@ -81,7 +81,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'an owner that starts asks its replica set',
     file: 'scheduler/feeds.ts',
-    find: 'if (copy.feed.followers.length === 0) alone.push(copy);',
+    find: 'if (copy.feed.followers.length === 0 && copies.isComplete(copy)) alone.push(copy);',
     replace: 'alone.push(copy);',
     promise: 'P2',
     favoured: ['old disk', 'long work'],
