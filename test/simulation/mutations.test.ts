@@ -30,12 +30,14 @@ async function findOne({ name, favoured = [], from = 1 }: Mutation): Promise<Sim
   return undefined;
 }
 
-test.for(MUTATIONS.map((mutation) => [mutation.name, mutation.promise, mutation] as const))(
-  'without "%s" (%s) a promise is broken',
-  { timeout: LIMIT_MS },
-  async ([, , mutation], { annotate }) => {
-    const found = await findOne(mutation);
-    expect(found?.failures[0]).toMatch(BROKEN_PROMISE);
-    await annotate(`seed ${found!.seed}, of those from ${mutation.from ?? 1} on; ${found!.failures[0]}`);
-  },
-);
+for (const { name } of MUTATIONS.filter(({ unseen }) => unseen)) test.todo(`without "${name}" a promise is broken`);
+
+test.for(
+  MUTATIONS.filter(({ unseen }) => unseen !== true).map(
+    (mutation) => [mutation.name, mutation.promise, mutation] as const,
+  ),
+)('without "%s" (%s) a promise is broken', { timeout: LIMIT_MS }, async ([, , mutation], { annotate }) => {
+  const found = await findOne(mutation);
+  expect(found?.failures[0]).toMatch(BROKEN_PROMISE);
+  await annotate(`seed ${found!.seed}, of those from ${mutation.from ?? 1} on; ${found!.failures[0]}`);
+});
