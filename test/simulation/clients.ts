@@ -85,7 +85,8 @@ export class Clients {
   }
 
   #accepted(handle: Handle, answer: JsonObject): void {
-    this.#oracle.accepted(handle, answer['durability'] as unknown as { copies: number });
+    const { copies } = answer['durability'] as unknown as { copies: number };
+    this.#oracle.accepted(handle, copies, String(answer['owner_peer_id']));
     this.handles.push(handle);
     if (handle.work.id !== undefined && !handle.repeated) this.#known[handle.work.kind].push(handle.id);
   }
@@ -121,7 +122,7 @@ export class Clients {
     const answer = await this.#tryTo('task_retry', { task_id: id, retry_config: { max_retries: 5 } });
     if (answer === undefined) return;
     const handle: Handle = { work, id: String(answer['retry_task_id']), repeated: false, cancel: 'no' };
-    this.#oracle.accepted(handle, { copies: 1 });
+    this.#oracle.accepted(handle, 1);
     this.handles.push(handle);
   }
 

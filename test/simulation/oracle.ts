@@ -103,12 +103,17 @@ export class Oracle implements MeshWatch {
 
   // --- what clients are told -----------------------------------------------------------------------------------------
 
-  /** P1: on as many disks as it says. */
-  accepted({ work: { kind }, id }: Handle, { copies }: { copies: number }): void {
+  /**
+   * P1: on as many disks as it says.
+   * @param owner who has the record by the answer: another one may have had the id before
+   */
+  accepted({ work: { kind }, id }: Handle, copies: number, owner?: string): void {
     const uids = this.#uidsOf(kind, id).sort((a, b) => this.#histories.copiesOf(b) - this.#histories.copiesOf(a));
     const disks = this.#histories.copiesOf(uids[0] ?? '');
     if (disks < copies) this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies and is on ${disks} disks`);
-    const uid = uids.find((each) => this.#uidsOf(kind, `${id}~${each}`).length === 0) ?? uids[0] ?? '';
+    const kept = uids.filter((each) => this.#uidsOf(kind, `${id}~${each}`).length === 0);
+    const rows = this.#mesh!.peers.get(owner ?? '')?.disk.rows;
+    const uid = kept.find((each) => rows?.has(each)) ?? kept[0] ?? uids[0] ?? '';
     this.#told.push({
       kind,
       id,
