@@ -24,6 +24,8 @@ import { areNeighbours, type Topology } from './topology.ts';
 const PROGRAM = resolve(import.meta.dirname, '../../bin/flowmesh.js');
 /** Busy machines start several processes slowly. */
 const START_MS = 60_000;
+/** Then it is asked again: one answer that is lost is not a peer that does not start. */
+const READY_ANSWER_MS = 5_000;
 /** After SIGTERM, before SIGKILL. */
 const STOP_MS = 12_000;
 /** Kept of what a peer wrote, for the message of a failed start. */
@@ -223,7 +225,7 @@ export class PeerProcess {
 
   /** What `/ready` says; undefined when it is not ready or does not answer. */
   async ready(): Promise<{ ready: boolean; peer_id: string; connected_peers: number } | undefined> {
-    const response = await fetch(`${this.url}/ready`, { signal: AbortSignal.timeout(START_MS) });
+    const response = await fetch(`${this.url}/ready`, { signal: AbortSignal.timeout(READY_ANSWER_MS) });
     return response.ok
       ? ((await response.json()) as { ready: boolean; peer_id: string; connected_peers: number })
       : undefined;
