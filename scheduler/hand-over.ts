@@ -275,11 +275,15 @@ function isOpen(record: FlowRecord): boolean {
   return (record.kind === 'workflow' || record.kind === 'task') && !isTerminal(record.status);
 }
 
+/** Whether a client is told the same of both: the status, the error's code and the result. */
 function sameEnd(lost: TaskRecord | WorkflowRecord, kept: FlowRecord): boolean {
-  if (kept.kind !== lost.kind || kept.status !== lost.status) return false;
-  const resultOf = (record: FlowRecord): JsonValue =>
-    record.kind === 'task' ? record.output : record.kind === 'workflow' ? record.result : null;
-  return JSON.stringify(resultOf(lost)) === JSON.stringify(resultOf(kept));
+  if (kept.kind !== 'task' && kept.kind !== 'workflow') return false;
+  const endOf = (record: TaskRecord | WorkflowRecord): JsonValue => [
+    record.status,
+    record.error?.code ?? null,
+    record.kind === 'task' ? record.output : record.result,
+  ];
+  return kept.kind === lost.kind && JSON.stringify(endOf(lost)) === JSON.stringify(endOf(kept));
 }
 
 /** Splits records so that each part fits in a message; says of each whether it is the last one. */

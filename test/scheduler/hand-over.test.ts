@@ -266,6 +266,22 @@ describe('a root that has ended on both sides', () => {
     await sides.expectOneAnswer();
   });
 
+  test('with two errors is kept with the other one, too', async () => {
+    const sides = await Sides.open();
+    const worker = await HandPeer.joins(sides.scene, 'h', ['a', 'b']);
+    const { uid } = await sides.scene.submit('a', task({ task_type: 'fn:hand', at_most_once: true }));
+    await worker.leased(1);
+    worker.beating = false; // a misses it, and to b it says that it holds nothing.
+    await sides.part();
+    const failure = async (name: string) => (await sides.scene.ended(name, uid)).error?.code;
+    expect([await failure('a'), await failure('b')]).toEqual(['WORKER_LOST', 'OWNER_LOST']);
+    await sides.heal();
+    expect(await failure('b')).toBe('OWNER_LOST');
+    const [kept] = await sides.superseded(uid);
+    expect((kept!.record as TaskRecord).error?.code).toBe('WORKER_LOST');
+    await sides.expectOneAnswer();
+  });
+
   test('the same way leaves nothing superseded', async () => {
     const sides = await Sides.open();
     const uid = await sides.submit({ name: 'w', steps: [approve('s')] });

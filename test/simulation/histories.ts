@@ -3,7 +3,7 @@
  * whether what has ended stays as it ended (P4, P5), and which disks count as copies.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { JsonValue } from '../../dag/errors.ts';
+import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { COPIES_DEFAULT } from '../../scheduler/limits.ts';
 import { compareLines, currentLine, feedUid } from '../../scheduler/lineage.ts';
 import {
@@ -27,11 +27,19 @@ export type Root = TaskRecord | WorkflowRecord;
 /** What a client sees of how a record ended. */
 export interface End {
   status: string;
+  /** Of its error. */
+  code: string | null;
   result: JsonValue;
 }
 
 export function endOf(record: Root): End {
-  return { status: record.status, result: record.kind === 'task' ? record.output : record.result };
+  const { status, error } = record;
+  return { status, code: error?.code ?? null, result: record.kind === 'task' ? record.output : record.result };
+}
+
+/** As a tool answers it. */
+export function endIn({ status, error = null, result = null }: JsonObject): End {
+  return { status: String(status), code: (error as { code: string } | null)?.code ?? null, result };
 }
 
 export function isRoot(record: FlowRecord): record is Root {

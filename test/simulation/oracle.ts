@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
 import type { Handle } from './clients.ts';
-import { type End, endOf, entry, Histories, isRoot, type Root } from './histories.ts';
+import { type End, endIn, endOf, entry, Histories, isRoot, type Root } from './histories.ts';
 import { LOST_CODES, type Work } from './load.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { MeshWatch, SimulatedMesh } from './mesh.ts';
@@ -133,7 +133,7 @@ export class Oracle implements MeshWatch {
   }
 
   seen({ work: { kind }, id }: Handle, answer: JsonObject): void {
-    const said = { status: String(answer['status']), result: answer['result'] ?? null };
+    const said = endIn(answer);
     if (!isTerminal(said.status)) return;
     const end = this.#endsOf(kind, id).find((record) => isDeepStrictEqual(endOf(record), said));
     if (end === undefined)
@@ -248,7 +248,7 @@ export class Oracle implements MeshWatch {
       this.#broken(`P5: ${peer} does not say what became of ${kind} ${id}: ${answer.code} ${answer.message}`);
       return;
     }
-    const end: End = { status: String(answer['status']), result: answer['result'] ?? null };
+    const end = endIn(answer);
     const isRight = this.#recordsOf(kind, id).some((record) => isDeepStrictEqual(endOf(record), end));
     if (!isRight) this.#broken(`P5: ${peer} says of ${kind} ${id}: ${JSON.stringify(end)}, which its owner does not`);
     const first = entry(this.#answers, `${kind} ${id}`, () => ({ peer, end }));
