@@ -69,6 +69,24 @@ export function losesPeers({ kinds }: FaultPlan): boolean {
   return [...kinds].some((kind) => !HARMLESS.has(kind));
 }
 
+/** Kinds with which a peer that is connected may leave a question unanswered, or answer it late. */
+const DELAYING: ReadonlySet<FaultKind> = new Set([
+  'stop',
+  'hold',
+  'loss',
+  'delay',
+  'mute',
+  'full disk',
+  'failed fsync',
+  'slow peer',
+  'leave',
+]);
+
+/** Whether every peer that is connected answers at once in runs with this plan. */
+export function areAnswersPrompt({ kinds }: FaultPlan): boolean {
+  return [...kinds].every((kind) => !DELAYING.has(kind));
+}
+
 /** @param favoured kinds that are always there, and strike more often */
 export function planFaults(random: SeededRandom, favoured: readonly FaultKind[] = []): FaultPlan {
   const share = random.next();

@@ -17,9 +17,11 @@ import {
   type WorkflowRecord,
 } from '../../scheduler/records.ts';
 import { Awakenings } from './awakenings.ts';
+import { entry } from './entry.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { SimulatedPeer } from './simulated-peer.ts';
+import { Takeovers } from './takeovers.ts';
 
 /** What clients have an id of. */
 export type Root = TaskRecord | WorkflowRecord;
@@ -55,6 +57,8 @@ interface Written {
 export class Histories {
   readonly #broken: (message: string) => void;
   readonly #awakenings: Awakenings;
+  readonly #areAnswersPrompt: boolean;
+  #takeovers: Takeovers | null = null;
   #mesh: SimulatedMesh | null = null;
   /** By feed, epoch, seq and uid. */
   readonly #written = new Map<string, Written[]>();
@@ -63,13 +67,16 @@ export class Histories {
   /** By uid: disks that have had it while they counted. */
   readonly #kept = new Map<string, Set<string>>();
 
-  constructor(broken: (message: string) => void) {
+  /** @param areAnswersPrompt every peer that is connected answers at once */
+  constructor(broken: (message: string) => void, areAnswersPrompt = false) {
     this.#broken = broken;
+    this.#areAnswersPrompt = areAnswersPrompt;
     this.#awakenings = new Awakenings(broken);
   }
 
   watch(mesh: SimulatedMesh): void {
     this.#mesh = mesh;
+    if (this.#areAnswersPrompt) this.#takeovers = new Takeovers(mesh, this.#broken);
     this.#awakenings.watch(mesh);
   }
 
@@ -83,20 +90,24 @@ export class Histories {
   committing(peer: string, rows: readonly Row[]): void {
     const feedId = rows[0]?.feed_id;
     if (feedId === undefined || feedId === LOCAL_FEED) return;
-    const feed = feedIn(rows) ?? this.#feedOn(peer, feedId);
+    const before = this.#feedOn(peer, feedId);
+    const feed = feedIn(rows) ?? before;
     const line = feed === undefined ? null : currentLine(feed);
+    if (line?.owner === peer && before !== undefined && currentLine(before).owner !== peer) {
+      this.#takeovers?.takes(peer, before, feed!);
+    }
     for (const row of rows) {
       const { uid, epoch, seq } = row;
       const known = entry(this.#written, `${feedId} ${epoch} ${seq} ${uid}`, () => []);
       const text = textOf(row);
       if (line?.owner === peer && line.epoch === epoch) {
-        const before = known.find((written) => compareLines(written.line, line) === 0);
-        if (before === undefined) {
+        const earlier = known.find((written) => compareLines(written.line, line) === 0);
+        if (earlier === undefined) {
           known.push({ line, text });
           this.#endsOnce(line, row, rows);
           this.#hasLost(peer, row, rows);
           this.#awakenings.writes(peer, feedId);
-        } else if (!sameText(before.text, text)) {
+        } else if (!sameText(earlier.text, text)) {
           this.#broken(`P2: ${peer} writes ${uid} anew, commit ${seq} of feed ${feedId}`);
         }
       } else if (!known.some((written) => sameText(written.text, text))) {
@@ -134,6 +145,7 @@ export class Histories {
     const feedId = rows[0]?.feed_id;
     const feed = feedId === undefined ? undefined : this.#feedOn(peer, feedId);
     if (feedId === undefined || feed === undefined) return;
+    this.#takeovers?.synced(peer, rows);
     // A new line, or a new follower: what was there before is looked at with other eyes.
     const concerned = feedIn(rows) === undefined ? rows : this.#rowsOf(peer, feedId);
     for (const row of concerned) {
@@ -283,12 +295,4 @@ function textOf({ text, record }: Row): string {
 /** The same JSON, in whatever order its fields are. */
 function sameText(a: string, b: string): boolean {
   return a === b || isDeepStrictEqual(JSON.parse(a), JSON.parse(b));
-}
-
-export function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  const known = map.get(key);
-  if (known !== undefined) return known;
-  const made = make();
-  map.set(key, made);
-  return made;
 }

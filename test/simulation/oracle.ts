@@ -6,7 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
 import type { Handle } from './clients.ts';
-import { type End, endIn, endOf, entry, Histories, isRoot, type Root } from './histories.ts';
+import { entry } from './entry.ts';
+import { type End, endIn, endOf, Histories, isRoot, type Root } from './histories.ts';
 import { LOST_CODES, type Work } from './load.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { MeshWatch, SimulatedMesh } from './mesh.ts';
@@ -48,10 +49,10 @@ export class Oracle implements MeshWatch {
   /** By uid: how many disks had been lost when it was first on one. */
   readonly #lossesBefore = new Map<string, number>();
 
-  constructor(options: { withoutFaults: boolean; broken: (message: string) => void }) {
+  constructor(options: { withoutFaults: boolean; areAnswersPrompt: boolean; broken: (message: string) => void }) {
     this.#withoutFaults = options.withoutFaults;
     this.#broken = options.broken;
-    this.#histories = new Histories(options.broken);
+    this.#histories = new Histories(options.broken, options.areAnswersPrompt);
   }
 
   watch(mesh: SimulatedMesh): void {

@@ -9,7 +9,7 @@ import { compareLines, currentLine } from '../../scheduler/lineage.ts';
 import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
 import { type FeedRecord, isTerminal, type Row } from '../../scheduler/records.ts';
 import { Clients, type Handle } from './clients.ts';
-import { type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
+import { areAnswersPrompt, type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
 import { type FaultCounts, Faults } from './faults.ts';
 import { leftBehind } from './left-behind.ts';
 import { SimulatedMesh } from './mesh.ts';
@@ -58,6 +58,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const evaluator = new SlowEvaluator();
   const oracle = new Oracle({
     withoutFaults: plan.kinds.size === 0,
+    areAnswersPrompt: areAnswersPrompt(plan),
     broken: (message) => mesh.broken(message),
   });
   const mesh: SimulatedMesh = new SimulatedMesh(seed, {

@@ -1,0 +1,63 @@
+/**
+ * Whoever takes a feed over goes on from the furthest copy within its reach: else what the others have after it would
+ * have to be merged, and what was done there might be done again (P2).
+ */
+import { compareLines, currentLine } from '../../scheduler/lineage.ts';
+import type { FeedRecord, Row } from '../../scheduler/records.ts';
+import { entry } from './entry.ts';
+import type { SimulatedMesh } from './mesh.ts';
+import type { SimulatedPeer } from './simulated-peer.ts';
+
+/** The disk of a peer has had a feed up to a commit since then. */
+interface Reached {
+  at: number;
+  seq: number;
+}
+
+/** Longer than a taker needs, from its first question to its line, where everybody answers at once. Simulated. */
+const TAKING_MS = 3_000;
+
+export class Takeovers {
+  readonly #broken: (message: string) => void;
+  readonly #mesh: SimulatedMesh;
+  /** By peer and feed, in the order of time. */
+  readonly #reached = new Map<string, Reached[]>();
+
+  /** For runs in which every peer that is there answers at once. */
+  constructor(mesh: SimulatedMesh, broken: (message: string) => void) {
+    this.#mesh = mesh;
+    this.#broken = broken;
+  }
+
+  synced(peer: string, rows: readonly Row[]): void {
+    const { feed_id, seq } = rows.at(-1)!;
+    entry(this.#reached, `${peer} ${feed_id}`, () => []).push({ at: this.#mesh.world.now, seq });
+  }
+
+  /** A peer begins a line of its own. */
+  takes(peer: string, before: FeedRecord, after: FeedRecord): void {
+    const { base_seq } = currentLine(after);
+    for (const other of this.#mesh.peers.values()) {
+      if (other.peer_id === peer || !this.#mayTell(other, peer, before)) continue;
+      const seq = this.#longReached(other.peer_id, before.feed_id);
+      if (seq <= base_seq) continue;
+      this.#broken(
+        `P2: ${peer} takes feed ${before.feed_id} over from commit ${base_seq}, and ${other.peer_id} has ${seq}`,
+      );
+    }
+  }
+
+  /** It could be asked all the time, and has a copy of the same history to give. */
+  #mayTell({ alive, network, scheduler }: SimulatedPeer, asker: string, { feed_id, lines }: FeedRecord): boolean {
+    if (!alive || this.#mesh.world.now - network.connectedSince(asker) < TAKING_MS) return false;
+    const copy = scheduler.copies.find(feed_id);
+    if (copy === undefined || copy.feed === null || !scheduler.copies.isComplete(copy)) return false;
+    return compareLines(currentLine(copy.feed), lines.at(-1)!) === 0;
+  }
+
+  #longReached(peer: string, feedId: string): number {
+    const since = this.#mesh.world.now - TAKING_MS;
+    const reached = this.#reached.get(`${peer} ${feedId}`) ?? [];
+    return reached.findLast(({ at }) => at <= since)?.seq ?? 0;
+  }
+}
