@@ -88,7 +88,7 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
   },
   {
     what: 'what other peers hand over after a partition',
-    limits: ['ARRIVING_BYTES_MAX'],
+    limits: ['ARRIVING_BYTES_MAX', 'ARRIVING_ROOTS_MAX'],
     beyond: 'it is refused with `HAND_OVER_FULL`, stays where it is, and is brought again',
   },
   {

@@ -163,11 +163,12 @@ export class NotOwnerError extends FlowmeshError {
 
 /** P7: what comes from the other side of a partition does not fit in memory now; its peer keeps it and tries again. */
 export class HandOverFullError extends FlowmeshError {
-  constructor(value: number, maximum: number) {
+  constructor(limit: 'ARRIVING_BYTES_MAX' | 'ARRIVING_ROOTS_MAX', value: number, maximum: number) {
+    const what = limit === 'ARRIVING_BYTES_MAX' ? `takes ${value} bytes` : `is of ${value} roots`;
     super(
       'HAND_OVER_FULL',
-      `what other peers hand over takes ${value} bytes, more than ARRIVING_BYTES_MAX (${maximum}); it stays where it is and is brought again`,
-      { retryable: true, details: { limit: 'ARRIVING_BYTES_MAX', value, maximum } },
+      `what other peers hand over ${what}, more than ${limit} (${maximum}); it stays where it is and is brought again`,
+      { retryable: true, details: { limit, value, maximum } },
     );
   }
 }

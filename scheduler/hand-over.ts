@@ -17,7 +17,14 @@ import { HandOverCutError, HandOverFullError, PeerUnreachableError } from './err
 import { isoTime } from './ids.ts';
 import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
-import { ARRIVING_BYTES_MAX, HAND_OVER_BYTES, HAND_OVERS_AT_ONCE, PAGE_BYTES, REQUEST_DEADLINE_MS } from './limits.ts';
+import {
+  ARRIVING_BYTES_MAX,
+  ARRIVING_ROOTS_MAX,
+  HAND_OVER_BYTES,
+  HAND_OVERS_AT_ONCE,
+  PAGE_BYTES,
+  REQUEST_DEADLINE_MS,
+} from './limits.ts';
 import { currentLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias, handoverRequestSchema } from './messages.ts';
@@ -128,9 +135,7 @@ export class HandOver {
     const all = [...before.records, ...records];
     if (!last) {
       const bytes = before.bytes + jsonBytes(records as unknown as JsonValue);
-      let sum = bytes;
-      for (const arriving of this.arriving.values()) sum += arriving.bytes;
-      if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError(sum, ARRIVING_BYTES_MAX); // P7
+      this.mustHaveRoom(bytes);
       this.arriving.set(key, { at: this.parts.clock.now(), parts: part + 1, records: all, bytes });
       return;
     }
@@ -140,6 +145,15 @@ export class HandOver {
     await this.merging.run(root_uid, async () => {
       while (!(await this.merge(feed, line, root_uid, theirs)));
     });
+  }
+
+  /** P7 @throws HandOverFullError */
+  private mustHaveRoom(bytes: number): void {
+    const roots = this.arriving.size + 1;
+    if (roots > ARRIVING_ROOTS_MAX) throw new HandOverFullError('ARRIVING_ROOTS_MAX', roots, ARRIVING_ROOTS_MAX);
+    let sum = bytes;
+    for (const arriving of this.arriving.values()) sum += arriving.bytes;
+    if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError('ARRIVING_BYTES_MAX', sum, ARRIVING_BYTES_MAX);
   }
 
   /** A peer is away: what it began to bring comes again. */

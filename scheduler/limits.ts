@@ -127,6 +127,8 @@ export const HAND_OVERS_AT_ONCE = 32;
 export const OFFERED_RESULTS_MAX = 10_000;
 /** Records of a hand-over whose last part has not come, as JSON, of all peers together. */
 export const ARRIVING_BYTES_MAX = 256 * 1024 * 1024;
+/** Hand-overs whose last part has not come, of all peers together. */
+export const ARRIVING_ROOTS_MAX = 10_000;
 /** Rows and answers of one feed that wait for the disk or for copies; no submit is accepted beyond it. */
 export const JOURNAL_BACKLOG_MAX = 100_000;
 /** Days after its end for which a workflow or task is kept, unless the peer is told otherwise. */

@@ -4,6 +4,7 @@ import { KeptResults } from '../../scheduler/kept-results.ts';
 import {
   ACTIVE_WORKFLOWS_MAX,
   ARRIVING_BYTES_MAX,
+  ARRIVING_ROOTS_MAX,
   COPIED_FEEDS_MAX,
   JOURNAL_BACKLOG_MAX,
   KEPT_RESULTS_BYTES,
@@ -168,6 +169,20 @@ test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', 
     message: expect.stringContaining('COPIED_FEEDS_MAX'),
   });
   expect(copies.find('one-too-many')).toBeUndefined();
+});
+
+test('no more than ARRIVING_ROOTS_MAX wait for their last part', async () => {
+  const scene = await Scene.of(['a']);
+  const feed = scene.feed('a');
+  const { handOver } = scene.scheduler('a');
+  const begin = (root_uid: string) =>
+    handOver.receive('h', feed, { line: currentLine(feed.feed), root_uid, part: 0, last: false, records: [] });
+  for (let at = 0; at < ARRIVING_ROOTS_MAX; at++) await begin(`root-${at}`);
+  await expect(begin('one-more')).rejects.toMatchObject({
+    code: 'HAND_OVER_FULL',
+    details: { limit: 'ARRIVING_ROOTS_MAX', maximum: ARRIVING_ROOTS_MAX },
+  });
+  await begin('root-0'); // anew, in the place of what had come
 });
 
 test('what is handed over is refused while ARRIVING_BYTES_MAX wait for their last part, and taken later', async () => {
