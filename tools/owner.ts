@@ -30,6 +30,9 @@ export function didNotRun(error: unknown): boolean {
   return DID_NOT_RUN.has(error.code) || (error.code === 'PEER_UNREACHABLE' && error.details?.['sent'] === false);
 }
 
+/** A peer that was asked does not have the record (any more), or took another one for its owner. Nothing was done. */
+const NOT_THERE = new Set(['NOT_FOUND', 'HOPS_EXCEEDED']);
+
 /** The peer that was asked cannot answer a read. */
 export function cannotAnswer(error: unknown): boolean {
   return didNotRun(error) || (error instanceof FlowmeshError && NO_ANSWER.has(error.code));
@@ -59,7 +62,7 @@ export async function atRecord<T>(
       return await run(place);
     } catch (error) {
       const elsewhere = !place.here && place.at.peer_id !== self;
-      if (!elsewhere || !(mayGoOn(error) || isNotFound(error)) || tried.length >= PLACES_TRIED_MAX - 1) throw error;
+      if (!elsewhere || !(mayGoOn(error) || isNotThere(error)) || tried.length >= PLACES_TRIED_MAX - 1) throw error;
       tried.push(place.at.peer_id);
       failure = error;
     }
@@ -80,6 +83,6 @@ export async function untilOwned<T>({ clock, signal }: MeshContext, attempt: () 
   }
 }
 
-function isNotFound(error: unknown): boolean {
-  return error instanceof FlowmeshError && error.code === 'NOT_FOUND';
+function isNotThere(error: unknown): boolean {
+  return error instanceof FlowmeshError && NOT_THERE.has(error.code);
 }

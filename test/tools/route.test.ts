@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CALL_HOPS_MAX } from '../../scheduler/limits.ts';
+import type { Alias } from '../../scheduler/messages.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool, readLocally } from '../../tools/route.ts';
 import { parseInput } from '../../tools/run.ts';
@@ -146,6 +147,22 @@ describe('a call about a record that cannot be reached', () => {
     await expect(call(CALL_HOPS_MAX)).rejects.toMatchObject({ code: 'HOPS_EXCEEDED' });
     expect(await call(CALL_HOPS_MAX - 1)).toMatchObject({ success: true });
     expect(b.calls.map(({ hops }) => hops)).toEqual([CALL_HOPS_MAX]);
+  });
+
+  it('finds the owner where two peers remember the record at each other', async () => {
+    const mesh = new MeshOfDoubles();
+    const [a, b, c] = [mesh.peer('a'), mesh.peer('b'), mesh.peer('c')];
+    c.put(task('t', { status: 'running' }));
+    const remembered =
+      (peer_id: string) =>
+      async (_alias: Alias, except: readonly string[] = []) => ({
+        here: false as const,
+        at: { peer_id: except.includes(peer_id) ? 'c' : peer_id, addresses: [], status: '', content_hash: '' },
+      });
+    a.scheduler.resolve = remembered('b');
+    b.scheduler.resolve = remembered('a');
+    const output = await callTool(tool('task_status'), { task_id: 't-id' }, a.context, 0);
+    expect(output).toMatchObject({ success: true, owner_peer_id: 'c' });
   });
 
   it('ends when every peer believes that the next one has it', async () => {
