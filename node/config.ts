@@ -202,7 +202,9 @@ const common = {
     .describe('Peers that will never come back: a feed that waits for their word after a restart goes on without it'),
   takeover_ms: durationSchema
     .default(TAKEOVER_MS)
-    .describe('A silent peer is given up, and its work taken over, after this many milliseconds'),
+    .describe(
+      'A silent peer is given up, and its work taken over, after this many milliseconds; after half of them when its connection closed and it cannot be dialled',
+    ),
   beat_interval_ms: durationSchema
     .default(BEAT_INTERVAL_MS)
     .describe('Milliseconds between the state messages of connected peers'),

@@ -4,7 +4,7 @@
  */
 import type { JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
-import { BEATS_MISSED_MAX, CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import { BEATS_MISSED_MAX, CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS, WATCHES_PER_BEAT } from './limits.ts';
 import { type Beat, type LeaseToken, type OfferClass, offerSchema, type PeerState } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Reader } from './ports.ts';
@@ -33,6 +33,8 @@ export interface BeatParts {
   onMet(peer: string): void;
   /** Every beat. */
   onTick(): void;
+  /** WATCHES_PER_BEAT times per beat: peers may be gone. */
+  onWatch(): void;
   /** This peer stood still (P11). */
   onWake(): void;
   options: {
@@ -50,6 +52,7 @@ const APART_BEATS = 2;
 export class Beats {
   private readonly parts: BeatParts;
   private cancelTick: (() => void) | null = null;
+  private cancelWatch: (() => void) | null = null;
   private cancelOffer: (() => void) | null = null;
   private lastOffer = Number.NEGATIVE_INFINITY;
   private lastTick = Number.NaN;
@@ -65,11 +68,13 @@ export class Beats {
   start(): void {
     this.running = true;
     this.tick();
+    this.watch();
   }
 
   stop(): void {
     this.running = false;
     this.cancelTick?.();
+    this.cancelWatch?.();
     this.cancelOffer?.();
     this.cancelOffer = null;
   }
@@ -87,13 +92,22 @@ export class Beats {
     const holding = pool.holding(network.self);
     for (const feed of this.parts.owned()) {
       feed.tasks.confirm(network.self, holding);
-      feed.turn((turn) => {
-        feed.tasks.sweep(turn, options.takeover_ms);
-        feed.tasks.writeReasons(turn);
-      });
+      feed.turn((turn) => feed.tasks.writeReasons(turn));
       if (feed.tasks.queue.size > 0) feed.dispatchSoon();
     }
     this.parts.onTick();
+  }
+
+  private watch(): void {
+    if (!this.running) return;
+    const { beat_interval_ms, takeover_ms } = this.parts.options;
+    this.noticeSleep();
+    this.cancelWatch = this.parts.clock.after(beat_interval_ms / WATCHES_PER_BEAT, () => this.watch());
+    if (!this.parts.isReady()) return;
+    for (const feed of this.parts.owned()) {
+      if (feed.tasks.leases.silent(takeover_ms).length > 0) feed.turn((turn) => feed.tasks.sweep(turn, takeover_ms));
+    }
+    this.parts.onWatch();
   }
 
   /**

@@ -5,7 +5,7 @@
 
 import type { Requires } from '../dag/schema.ts';
 import type { PeerView, WorkerView } from './api.ts';
-import { UNABLE_MEMORY_MS } from './limits.ts';
+import { LOST_SHARE, UNABLE_MEMORY_MS } from './limits.ts';
 import { compareLines } from './lineage.ts';
 import type { PeerState, WorkerState } from './messages.ts';
 import type { Candidate } from './placement.ts';
@@ -222,6 +222,12 @@ export class Directory {
       if (entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) owner = entry;
     }
     return owner;
+  }
+
+  /** For how long a peer may be silent before it is gone: not so long when it is lost, too. */
+  patienceWith(peerId: string, takeoverMs: number): number {
+    const isLost = this.entries.get(peerId)?.connected === false;
+    return isLost ? takeoverMs * LOST_SHARE : takeoverMs;
   }
 
   /** Whether a connected peer says that it owns a feed. */

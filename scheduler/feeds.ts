@@ -500,14 +500,18 @@ export class Feeds {
 
   // --- owners that are gone ------------------------------------------------------------------------------------------
 
+  /** Looks for owners that are gone. Called some times per beat. */
+  watch(): void {
+    this.takeover.noticeCut();
+    for (const copy of this.parts.copies.all()) if (this.takeover.isDue(copy)) this.takeOver(copy.feed_id);
+  }
+
   /** Called with every beat. */
   tick(): void {
-    this.takeover.noticeCut();
     for (const feed of this.owned.values()) feed.replicas.mend();
     for (const feedId of this.asking.keys()) this.ask(feedId);
     for (const feedId of this.parts.pool.feeds()) this.lookForOwner(feedId);
     this.parts.pool.forgetHeirs();
-    for (const copy of this.parts.copies.all()) if (this.takeover.isDue(copy)) this.takeOver(copy.feed_id);
   }
 
   private takeOver(feedId: string): void {

@@ -70,10 +70,11 @@ export class Leases {
     return [...this.given].filter(({ lease }) => lease?.peer_id === peer);
   }
 
-  /** Tasks whose lease its worker has not named for `silentMs`. */
-  silent(silentMs: number): LiveTask[] {
+  /** Tasks whose worker is gone: it has not named the lease for `takeoverMs`, or less when its peer is lost. */
+  silent(takeoverMs: number): LiveTask[] {
     const now = this.clock.now();
-    const isSilent = ({ lease }: LiveTask) => lease?.confirmed_at != null && now - lease.confirmed_at > silentMs;
+    const isSilent = ({ lease }: LiveTask) =>
+      lease?.confirmed_at != null && now - lease.confirmed_at > this.directory.patienceWith(lease.peer_id, takeoverMs);
     return [...this.given].filter(isSilent);
   }
 

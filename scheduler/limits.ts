@@ -12,6 +12,10 @@ export const BEAT_INTERVAL_MS = 1_000;
 export const BEATS_MISSED_MAX = 3;
 /** A suspect peer becomes `gone` after this: its leases return to the queue. */
 export const TAKEOVER_MS = 5_000;
+/** One whose connection closed, and that could not be dialled again, becomes `gone` after this share of it. */
+export const LOST_SHARE = 0.5;
+/** How often per beat it is looked for peers that are `gone`. */
+export const WATCHES_PER_BEAT = 4;
 /** How long a request between peers may take. */
 export const REQUEST_DEADLINE_MS = 5_000;
 /** How long a call of a tool on another peer may take. */

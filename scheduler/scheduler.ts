@@ -258,6 +258,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
         this.tellMainFeed();
         retention.tick();
       },
+      onWatch: () => this.feeds.watch(),
       onWake: () => this.feeds.wake(),
       options: this.options,
     });

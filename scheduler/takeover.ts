@@ -75,14 +75,15 @@ export class Takeover {
     // One that is there and does not say any more that it owns the feed has lost it, with its disk.
     const isThere = directory.isThere(owner, now - this.silentMs);
     const silence = isThere ? now - Math.max(claimedAt, this.since) : this.silenceOf(owner);
-    if (silence <= options.takeover_ms || now < this.cutOffUntil) return false;
+    const patience = directory.patienceWith(owner, options.takeover_ms);
+    if (silence <= patience || now < this.cutOffUntil) return false;
     if (!isThere && directory.isHeardByOthers(owner, now - this.silentMs)) return false;
     // Those that come first in the order have their turn, one after the other.
     const order = rendezvous(feed_id, synced);
     const before = order
       .slice(0, order.indexOf(network.self))
       .filter((peer) => directory.isThere(peer, now - this.silentMs));
-    return silence > options.takeover_ms * (1 + before.length);
+    return silence > patience + options.takeover_ms * before.length;
   }
 
   /** Called in the order of the feed. Does nothing when it is not due any more once the other peers were asked. */
@@ -122,8 +123,10 @@ export class Takeover {
 
   /** The peers that have more of a feed than this one: members of its replica set, or followers of a later line. */
   private async furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
-    const { copies, directory, log } = this.parts;
-    const asked = [...directory.connected()].map(async ({ peer_id }) => {
+    const { copies, directory, clock, log } = this.parts;
+    const lately = clock.now() - this.silentMs;
+    const there = [...directory.connected()].filter(({ peer_id }) => directory.isThere(peer_id, lately));
+    const asked = there.map(async ({ peer_id }) => {
       const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
       try {
         const answer = await copies.ask(peer_id, feed_id, isMember ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS);

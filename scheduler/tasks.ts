@@ -337,8 +337,8 @@ export class Tasks {
   }
 
   /** Looks for leases that their worker has not named for `silentMs`. */
-  sweep(turn: Turn, silentMs: number): void {
-    for (const task of this.leases.silent(silentMs)) this.lost(turn, task);
+  sweep(turn: Turn, takeoverMs: number): void {
+    for (const task of this.leases.silent(takeoverMs)) this.lost(turn, task);
   }
 
   /** A beat named the leases that a peer holds. Returns those of tasks that are not open here. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CUT_OFF_PATIENCE, START_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import { CUT_OFF_PATIENCE, LOST_SHARE, START_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import { currentLine, feedUid, withLine } from '../../scheduler/lineage.ts';
 import { rendezvous } from '../../scheduler/rendezvous.ts';
 import { filling, HandFeed } from './hand-feed.ts';
@@ -39,7 +39,7 @@ describe('a feed whose owner is gone', () => {
     const { scene, feedId, members } = await meshWith(['a', 'b', 'c', 'd'], 2);
     const [first, second] = rendezvous(feedId, members) as [string, string];
     scene.mesh.kill('a');
-    await scene.pass(TAKEOVER_MS - SLACK_MS / 2);
+    await scene.pass(LOST_SHARE * TAKEOVER_MS - BEAT_MS);
     expect(owns(scene, first, feedId)).toBe(false);
     await scene.until('it is taken over', () => owns(scene, first, feedId));
     await scene.pass(4 * TAKEOVER_MS);
@@ -51,6 +51,16 @@ describe('a feed whose owner is gone', () => {
     ]);
     expect(feed.passed_on).toBe(true);
     expect(feed.followers.map(({ peer_id }) => peer_id)).toContain(second);
+  });
+
+  test('is taken over later while its connections are there: it may only be slow', async () => {
+    const { scene, feedId, members } = await meshWith(['a', 'b', 'c', 'd'], 2);
+    const [first] = rendezvous(feedId, members) as [string];
+    for (const other of ['b', 'c', 'd']) scene.mesh.board.mute('a', other);
+    await scene.pass(TAKEOVER_MS - BEAT_MS);
+    expect(owns(scene, first, feedId)).toBe(false);
+    await scene.until('it is taken over', () => owns(scene, first, feedId));
+    expect(scene.peer(first).network.connected()).toContain('a');
   });
 
   test('is taken over by the next one when the first one is gone too', async () => {
@@ -256,7 +266,7 @@ describe('an owner that starts again', () => {
     await scene.pass(START_WAIT_MS + SLACK_MS);
     const before = asked;
     expect(before).toBeGreaterThan(0);
-    await scene.pass(5 * BEAT_MS);
+    await scene.pass(4 * BEAT_MS);
     expect(asked).toBe(before);
     expect(owns(scene, 'a', feedId)).toBe(false);
     expect(scene.peer('a').store.feeds.get(feedId)).toMatchObject({ seq: seq + 1, owned: false });

@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { retrySchema } from '../../dag/schema.ts';
-import { ATTEMPT_HISTORY_MAX, LOG_LINES_MAX, LOST_ATTEMPTS_MAX, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import {
+  ATTEMPT_HISTORY_MAX,
+  BEAT_INTERVAL_MS,
+  LOG_LINES_MAX,
+  LOST_ATTEMPTS_MAX,
+  LOST_SHARE,
+  TAKEOVER_MS,
+} from '../../scheduler/limits.ts';
 import { HandPeer, resultOf, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
 import { taskRecord } from './records.ts';
@@ -174,6 +181,17 @@ describe('lost attempts', () => {
     expect(await scene.ended('a', uid)).toMatchObject({ status: 'failed', error: { code: 'WORKER_LOST' } });
     await scene.pass(10_000);
     expect(peers[0]!.leases).toHaveLength(1);
+  });
+
+  test('one whose connection closed is not waited for as long as one that is silent', async () => {
+    const { scene, peers } = await open();
+    const { uid } = await scene.submit('a', hand({ at_most_once: true }));
+    await peers[0]!.leased(1);
+    scene.mesh.board.cut('a', 'h');
+    await scene.pass(LOST_SHARE * TAKEOVER_MS - 100);
+    expect((await scene.task('a', uid)).status).toBe('running');
+    await scene.pass(BEAT_INTERVAL_MS);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', error: { code: 'WORKER_LOST' } });
   });
 
   test('a lease that its beats name is not lost, however long it runs', async () => {
