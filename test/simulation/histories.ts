@@ -140,12 +140,12 @@ export class Histories {
   // --- what is on the disks ------------------------------------------------------------------------------------------
 
   synced(peer: string, operation: StoreOperation): void {
+    this.#takeovers?.synced(peer, operation);
     if (operation.type !== 'commit') return;
     const { rows } = operation;
     const feedId = rows[0]?.feed_id;
     const feed = feedId === undefined ? undefined : this.#feedOn(peer, feedId);
     if (feedId === undefined || feed === undefined) return;
-    this.#takeovers?.synced(peer, rows);
     // A new line, or a new follower: what was there before is looked at with other eyes.
     const concerned = feedIn(rows) === undefined ? rows : this.#rowsOf(peer, feedId);
     for (const row of concerned) {

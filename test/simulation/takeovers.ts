@@ -3,8 +3,9 @@
  * have to be merged, and what was done there might be done again (P2).
  */
 import { compareLines, currentLine } from '../../scheduler/lineage.ts';
-import type { FeedRecord, Row } from '../../scheduler/records.ts';
+import type { FeedRecord } from '../../scheduler/records.ts';
 import { entry } from './entry.ts';
+import type { StoreOperation } from './memory-store.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { SimulatedPeer } from './simulated-peer.ts';
 
@@ -29,8 +30,10 @@ export class Takeovers {
     this.#broken = broken;
   }
 
-  synced(peer: string, rows: readonly Row[]): void {
-    const { feed_id, seq } = rows.at(-1)!;
+  synced(peer: string, operation: StoreOperation): void {
+    if (operation.type === 'drop') this.#reached.delete(`${peer} ${operation.feed_id}`);
+    if (operation.type !== 'commit' || operation.rows.length === 0) return;
+    const { feed_id, seq } = operation.rows.at(-1)!;
     entry(this.#reached, `${peer} ${feed_id}`, () => []).push({ at: this.#mesh.world.now, seq });
   }
 
@@ -38,8 +41,8 @@ export class Takeovers {
   takes(peer: string, before: FeedRecord, after: FeedRecord): void {
     const { base_seq } = currentLine(after);
     for (const other of this.#mesh.peers.values()) {
-      if (other.peer_id === peer || !this.#mayTell(other, peer, before)) continue;
-      const seq = this.#longReached(other.peer_id, before.feed_id);
+      if (other.peer_id === peer) continue;
+      const seq = Math.min(this.#toldBy(other, peer, before), this.#longReached(other.peer_id, before.feed_id));
       if (seq <= base_seq) continue;
       this.#broken(
         `P2: ${peer} takes feed ${before.feed_id} over from commit ${base_seq}, and ${other.peer_id} has ${seq}`,
@@ -47,12 +50,12 @@ export class Takeovers {
     }
   }
 
-  /** It could be asked all the time, and has a copy of the same history to give. */
-  #mayTell({ alive, network, scheduler }: SimulatedPeer, asker: string, { feed_id, lines }: FeedRecord): boolean {
-    if (!alive || this.#mesh.world.now - network.connectedSince(asker) < TAKING_MS) return false;
+  /** How far its copy of the same history is; 0 when it could not be asked all the time, or has none to give. */
+  #toldBy({ alive, network, scheduler }: SimulatedPeer, asker: string, { feed_id, lines }: FeedRecord): number {
+    if (!alive || this.#mesh.world.now - network.connectedSince(asker) < TAKING_MS) return 0;
     const copy = scheduler.copies.find(feed_id);
-    if (copy === undefined || copy.feed === null || !scheduler.copies.isComplete(copy)) return false;
-    return compareLines(currentLine(copy.feed), lines.at(-1)!) === 0;
+    if (copy === undefined || copy.feed === null || !scheduler.copies.isComplete(copy)) return 0;
+    return compareLines(currentLine(copy.feed), lines.at(-1)!) === 0 ? copy.cursor : 0;
   }
 
   #longReached(peer: string, feedId: string): number {
