@@ -11,7 +11,7 @@ export const BEAT_INTERVAL_MS = 1_000;
 /** Beats without an answer after which a peer is `suspect`. */
 export const BEATS_MISSED_MAX = 3;
 /** A suspect peer becomes `gone` after this: its leases return to the queue. */
-export const TAKEOVER_MS = 5_000;
+export const TAKEOVER_MS = 4_000;
 /** One whose connection closed, and that could not be dialled again, becomes `gone` after this share of it. */
 export const LOST_SHARE = 0.5;
 /** How often per beat it is looked for peers that are `gone`. */

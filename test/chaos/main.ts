@@ -1,7 +1,7 @@
 /**
  * `npm run chaos -- --peers 7 --workflows 2000 --tasks 2000 --kill-every 5s`: exits 1 when a promise was broken.
  *
- * Options: --duration 180s (the disturbances; the load is spread over it), --seed N (of the choices, not of the timing
+ * Options: --duration 300s (the disturbances; the load is spread over it), --seed N (of the choices, not of the timing
  * of real processes; default random), --faults kill,pause,cut,isolate (default all), --json FILE.
  */
 import { writeFile } from 'node:fs/promises';
@@ -16,7 +16,7 @@ const { values } = parseArgs({
     workflows: { type: 'string', default: '2000' },
     tasks: { type: 'string', default: '2000' },
     'kill-every': { type: 'string', default: '5s' },
-    duration: { type: 'string', default: '180s' },
+    duration: { type: 'string', default: '300s' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     faults: { type: 'string', default: FAULTS.join(',') },
     json: { type: 'string' },

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
-import { RESERVATION_MS } from '../../scheduler/limits.ts';
+import { BEAT_INTERVAL_MS, RESERVATION_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import { HandFeed } from './hand-feed.ts';
 import { HandPeer } from './hand-peer.ts';
@@ -222,9 +222,9 @@ describe('reservations', () => {
     const i = await HandPeer.joins(scene, 'i', ['a']);
     await reserve(h, 'x');
     scene.mesh.board.cut('a', 'h');
-    await scene.pass(4_000);
+    await scene.pass(TAKEOVER_MS - BEAT_INTERVAL_MS);
     expect(await reserve(i, 'y')).toMatchObject({ holders: [{ peer_id: 'h' }] });
-    await scene.pass(4_000);
+    await scene.pass(2 * BEAT_INTERVAL_MS);
     expect(await reserve(i, 'y')).toMatchObject({ holders: [{ peer_id: 'i' }] });
   });
 
