@@ -203,7 +203,7 @@ const common = {
   takeover_ms: durationSchema
     .default(TAKEOVER_MS)
     .describe(
-      'A silent peer is given up, and its work taken over, after this many milliseconds; after half of them when its connection closed and it cannot be dialled',
+      'A silent peer is given up, and its work taken over, after this many milliseconds; after half of them when it cannot be dialled and other peers are there',
     ),
   beat_interval_ms: durationSchema
     .default(BEAT_INTERVAL_MS)

@@ -32,6 +32,8 @@ export interface Copy {
   pagesOf: readonly Line[];
   /** Monotonic: when its owner last said that it is, by a beat or a commit. */
   claimedAt: number;
+  /** Monotonic: when this peer last began to take the feed over. */
+  triedAt: number;
   /** Everything up to the cursor is on the disk. */
   durable: Promise<void>;
 }
@@ -89,6 +91,7 @@ export class Copies {
       wholeFrom: whole?.whole_from ?? 0,
       pagesOf: whole?.lines ?? [],
       claimedAt: this.clock.now(),
+      triedAt: Number.NEGATIVE_INFINITY,
       durable: Promise.resolve(),
     };
     this.copies.set(feedId, copy);

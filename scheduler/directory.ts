@@ -27,6 +27,8 @@ export interface PeerEntry {
   connected: boolean;
   /** The connection is about to be closed on purpose: neither side gives the other work on it any more. */
   leaving: boolean;
+  /** Monotonic: since when it is connected, or is not. */
+  turned_at: number;
   /** Monotonic time of the last sign of life. */
   heard_at: number;
   /** Monotonic: ids that were accepted until then are known to be accepted once; null: of none. */
@@ -71,6 +73,7 @@ export class Directory {
         state: null,
         connected: false,
         leaving: false,
+        turned_at: now,
         heard_at: now,
         compared_at: null,
         rtt_ms: null,
@@ -114,9 +117,20 @@ export class Directory {
     return entry;
   }
 
-  /** This peer slept: that it heard nothing says nothing of the connected ones. */
+  /** Its connection came, or closed and could not be opened again. */
+  turn(peerId: string, connected: boolean, now: number): PeerEntry {
+    const entry = this.entry(peerId, now);
+    if (entry.connected !== connected) entry.turned_at = now;
+    entry.connected = connected;
+    return entry;
+  }
+
+  /** This peer slept: that it heard nothing says nothing of the others. */
   restartSilences(now: number): void {
-    for (const entry of this.connected()) entry.heard_at = now;
+    for (const entry of this.entries.values()) {
+      if (entry.connected) entry.heard_at = now;
+      else entry.turned_at = now;
+    }
   }
 
   roundTrip(peerId: string, ms: number): void {
@@ -224,10 +238,22 @@ export class Directory {
     return owner;
   }
 
-  /** For how long a peer may be silent before it is gone: not so long when it is lost, too. */
-  patienceWith(peerId: string, takeoverMs: number): number {
-    const isLost = this.entries.get(peerId)?.connected === false;
-    return isLost ? takeoverMs * LOST_SHARE : takeoverMs;
+  /**
+   * For how long a peer is gone, in ms; 0 or less when it is not. It was silent for `takeoverMs`, or it is lost for
+   * LOST_SHARE of that while others are there: this peer that loses everybody may be the one that is cut off.
+   *
+   * @param silentMs how long nothing was heard of it
+   */
+  goneFor(peerId: string, silentMs: number, takeoverMs: number, now: number): number {
+    const entry = this.entries.get(peerId);
+    const patienceMs = takeoverMs * LOST_SHARE;
+    const isLost = entry?.connected === false && this.hearsSomebody(now - patienceMs);
+    return Math.max(silentMs - takeoverMs, isLost ? now - entry.turned_at - patienceMs : Number.NEGATIVE_INFINITY);
+  }
+
+  private hearsSomebody(since: number): boolean {
+    for (const { heard_at } of this.connected()) if (heard_at >= since) return true;
+    return false;
   }
 
   /** Whether a connected peer says that it owns a feed. */

@@ -503,7 +503,12 @@ export class Feeds {
   /** Looks for owners that are gone. Called some times per beat. */
   watch(): void {
     this.takeover.noticeCut();
-    for (const copy of this.parts.copies.all()) if (this.takeover.isDue(copy)) this.takeOver(copy.feed_id);
+    const now = this.parts.clock.now();
+    for (const copy of this.parts.copies.all()) {
+      if (now - copy.triedAt < this.parts.options.beat_interval_ms || !this.takeover.isDue(copy)) continue;
+      copy.triedAt = now;
+      this.takeOver(copy.feed_id);
+    }
   }
 
   /** Called with every beat. */

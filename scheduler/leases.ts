@@ -70,12 +70,13 @@ export class Leases {
     return [...this.given].filter(({ lease }) => lease?.peer_id === peer);
   }
 
-  /** Tasks whose worker is gone: it has not named the lease for `takeoverMs`, or less when its peer is lost. */
+  /** Tasks whose worker is gone: it has not named the lease for `takeoverMs`, or its peer is lost (`goneFor`). */
   silent(takeoverMs: number): LiveTask[] {
     const now = this.clock.now();
-    const isSilent = ({ lease }: LiveTask) =>
-      lease?.confirmed_at != null && now - lease.confirmed_at > this.directory.patienceWith(lease.peer_id, takeoverMs);
-    return [...this.given].filter(isSilent);
+    return [...this.given].filter(({ lease }) => {
+      if (lease?.confirmed_at == null) return false;
+      return this.directory.goneFor(lease.peer_id, now - lease.confirmed_at, takeoverMs, now) > 0;
+    });
   }
 
   /** This peer heard nothing because it slept itself: every silence begins anew (P11). */

@@ -12,7 +12,7 @@ export const BEAT_INTERVAL_MS = 1_000;
 export const BEATS_MISSED_MAX = 3;
 /** A suspect peer becomes `gone` after this: its leases return to the queue. */
 export const TAKEOVER_MS = 4_000;
-/** One whose connection closed, and that could not be dialled again, becomes `gone` after this share of it. */
+/** One that cannot be dialled any more becomes `gone` after this share of it, while others are there. */
 export const LOST_SHARE = 0.5;
 /** How often per beat it is looked for peers that are `gone`. */
 export const WATCHES_PER_BEAT = 4;

@@ -318,7 +318,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       registered_at: isoTime(this.clock.wall()),
     });
     await this.registry.takeUp();
-    this.directory.entry(this.self, this.clock.now()).connected = true;
+    this.directory.turn(this.self, true, this.clock.now());
     await this.takeUp();
     this.capabilitiesChanged();
     this.beats.start();
@@ -464,8 +464,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
-    const entry = this.directory.entry(peer, this.clock.now());
-    entry.connected = true;
+    const entry = this.directory.turn(peer, true, this.clock.now());
     entry.leaving = false;
     entry.heard_at = this.clock.now();
     this.compareIds(peer);
@@ -496,13 +495,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   onDisconnected(peer: string): void {
-    const entry = this.directory.find(peer);
-    if (entry === undefined) return;
-    entry.connected = false;
+    if (this.directory.find(peer) === undefined) return;
+    const entry = this.directory.turn(peer, false, this.clock.now());
     entry.found_by = 'connected';
     this.handOver.forget(peer);
     this.feeds.onDisconnected(peer);
-    // Its leases return when it has been silent for `takeover_ms`: it may come back and bring their results.
+    // Its leases return when it is gone (`goneFor`): it may come back and bring their results.
   }
 
   describe(): PeerState {

@@ -44,7 +44,9 @@ export class Takeover {
   noticeCut(): void {
     const { clock, directory, options } = this.parts;
     const now = clock.now();
-    const { there, lost } = directory.lostSince(now - options.takeover_ms, now - this.silentMs);
+    // Those that fall silent together are missed within a beat of each other, and are looked for once more after that.
+    const together = Math.max(options.takeover_ms, this.silentMs + 2 * options.beat_interval_ms);
+    const { there, lost } = directory.lostSince(now - together, now - this.silentMs);
     if (lost < 2 || lost <= there) return;
     this.cutOffUntil = now + CUT_OFF_PATIENCE * options.takeover_ms;
   }
@@ -74,16 +76,17 @@ export class Takeover {
     if (!synced.includes(network.self)) return false;
     // One that is there and does not say any more that it owns the feed has lost it, with its disk.
     const isThere = directory.isThere(owner, now - this.silentMs);
-    const silence = isThere ? now - Math.max(claimedAt, this.since) : this.silenceOf(owner);
-    const patience = directory.patienceWith(owner, options.takeover_ms);
-    if (silence <= patience || now < this.cutOffUntil) return false;
+    const overdue = isThere
+      ? now - Math.max(claimedAt, this.since, directory.find(owner)!.turned_at) - options.takeover_ms
+      : directory.goneFor(owner, this.silenceOf(owner), options.takeover_ms, now);
+    if (overdue <= 0 || now < this.cutOffUntil) return false;
     if (!isThere && directory.isHeardByOthers(owner, now - this.silentMs)) return false;
     // Those that come first in the order have their turn, one after the other.
     const order = rendezvous(feed_id, synced);
     const before = order
       .slice(0, order.indexOf(network.self))
       .filter((peer) => directory.isThere(peer, now - this.silentMs));
-    return silence > patience + options.takeover_ms * before.length;
+    return overdue > options.takeover_ms * before.length;
   }
 
   /** Called in the order of the feed. Does nothing when it is not due any more once the other peers were asked. */
@@ -125,11 +128,13 @@ export class Takeover {
   private async furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
     const { copies, directory, clock, log } = this.parts;
     const lately = clock.now() - this.silentMs;
-    const there = [...directory.connected()].filter(({ peer_id }) => directory.isThere(peer_id, lately));
-    const asked = there.map(async ({ peer_id }) => {
+    const asked = [...directory.connected()].map(async ({ peer_id }) => {
       const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
+      const isThere = directory.isThere(peer_id, lately);
+      if (!isThere && !isMember) return [];
       try {
-        const answer = await copies.ask(peer_id, feed_id, isMember ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS);
+        const patience = isMember && isThere ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS;
+        const answer = await copies.ask(peer_id, feed_id, patience);
         if (answer === null) return [];
         const order = compareLines(currentLine(answer.feed), currentLine(feed!));
         return order > 0 || (order === 0 && answer.head_seq > cursor) ? [peer_id] : [];

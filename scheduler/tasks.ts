@@ -336,7 +336,7 @@ export class Tasks {
     }
   }
 
-  /** Looks for leases that their worker has not named for `silentMs`. */
+  /** Looks for leases whose workers are gone. */
   sweep(turn: Turn, takeoverMs: number): void {
     for (const task of this.leases.silent(takeoverMs)) this.lost(turn, task);
   }

@@ -43,6 +43,7 @@ export function cannotAnswer(error: unknown): boolean {
  * one is looked for.
  *
  * @param mayGoOn whether a peer's error is one after which the next one may be tried
+ * @param places that are tried at most
  * @throws NOT_FOUND, OWNER_UNREACHABLE, or the error of the last one that was tried
  */
 export async function atRecord<T>(
@@ -50,6 +51,7 @@ export async function atRecord<T>(
   { scheduler, self }: MeshContext,
   run: (place: Place) => Promise<T>,
   mayGoOn: (error: unknown) => boolean,
+  places = PLACES_TRIED_MAX,
 ): Promise<T> {
   const tried: string[] = [];
   let failure: unknown;
@@ -62,7 +64,7 @@ export async function atRecord<T>(
       return await run(place);
     } catch (error) {
       const elsewhere = !place.here && place.at.peer_id !== self;
-      if (!elsewhere || !(mayGoOn(error) || isNotThere(error)) || tried.length >= PLACES_TRIED_MAX - 1) throw error;
+      if (!elsewhere || !(mayGoOn(error) || isNotThere(error)) || tried.length >= places - 1) throw error;
       tried.push(place.at.peer_id);
       failure = error;
     }

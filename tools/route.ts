@@ -7,7 +7,7 @@
 import type { JsonObject } from '../dag/errors.ts';
 import type { Place, SchedulerApi } from '../scheduler/api.ts';
 import { ElsewhereError, HopsExceededError, OwnerUnreachableError } from '../scheduler/errors.ts';
-import { CALL_HOPS_MAX } from '../scheduler/limits.ts';
+import { CALL_HOPS_MAX, PLACES_TRIED_MAX } from '../scheduler/limits.ts';
 import type { Alias, Located } from '../scheduler/messages.ts';
 import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from './definition.ts';
 import { RecordNotFoundError } from './errors.ts';
@@ -43,7 +43,11 @@ export async function callTool(tool: Tool, rawInput: unknown, context: MeshConte
     if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(operation);
     return context.scheduler.call(peer_id, addresses, operation, its, hops + 1);
   };
-  const call: Call = { input, context, forward: (at) => handOn(at, tool.name, (rawInput ?? {}) as JsonObject) };
+  const call: Call = {
+    ...{ input, context },
+    places: hops < CALL_HOPS_MAX ? PLACES_TRIED_MAX : 1,
+    forward: (at) => handOn(at, tool.name, (rawInput ?? {}) as JsonObject),
+  };
   if (tool.runtime === 'serve') return await read(tool, call);
   const attempt = () => runOnce(tool, call);
   // Only the peer that was asked first waits: those it asks say at once that they cannot.
@@ -60,10 +64,12 @@ export async function callTool(tool: Tool, rawInput: unknown, context: MeshConte
 interface Call {
   input: ParsedInput;
   context: MeshContext;
+  /** How many peers may be tried, one after the other. */
+  places: number;
   forward(at: Located): Promise<JsonObject>;
 }
 
-async function read(tool: ReadTool, { input, context, forward }: Call): Promise<JsonObject> {
+async function read(tool: ReadTool, { input, context, places, forward }: Call): Promise<JsonObject> {
   if (tool.merge?.when(input)) return success(await mergeReleased(tool.merge, input, context));
   const alias = tool.about?.(input);
   // Reading first saves asking where the record is for all that are here.
@@ -77,10 +83,10 @@ async function read(tool: ReadTool, { input, context, forward }: Call): Promise<
     if (output === undefined) throw new RecordNotFoundError(alias);
     return success(output);
   };
-  return await atRecord(alias, context, readAt, cannotAnswer);
+  return await atRecord(alias, context, readAt, cannotAnswer, places);
 }
 
-async function runOnce(tool: MeshTool, { input, context, forward }: Call): Promise<JsonObject> {
+async function runOnce(tool: MeshTool, { input, context, places, forward }: Call): Promise<JsonObject> {
   const alias = tool.about?.(input);
   if (alias !== undefined) {
     const runAt = async (place: Place): Promise<JsonObject> => {
@@ -90,7 +96,7 @@ async function runOnce(tool: MeshTool, { input, context, forward }: Call): Promi
       if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
       throw new OwnerUnreachableError(alias, place.at.copy_of);
     };
-    return await atRecord(alias, context, runAt, didNotRun);
+    return await atRecord(alias, context, runAt, didNotRun, places);
   }
   try {
     return success(await tool.handler(input, context));

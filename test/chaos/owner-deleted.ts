@@ -1,7 +1,7 @@
 /**
  * Owners that are lost for good: a peer is killed and its folder deleted as soon as it has answered a submit, and the
- * workflow has to finish all the same. Meanwhile another peer starts where it was. Owners count as gone after 1 s, so
- * that the times are more about what follows.
+ * workflow has to finish all the same. Meanwhile another peer starts where it was. Owners count as gone after half a
+ * second, so that the times are more about what follows.
  *
  *   npm run chaos:owner-deleted -- --times 200      # exits 1 when one did not
  */

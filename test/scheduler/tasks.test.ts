@@ -183,15 +183,21 @@ describe('lost attempts', () => {
     expect(peers[0]!.leases).toHaveLength(1);
   });
 
-  test('one whose connection closed is not waited for as long as one that is silent', async () => {
-    const { scene, peers } = await open();
-    const { uid } = await scene.submit('a', hand({ at_most_once: true }));
-    await peers[0]!.leased(1);
-    scene.mesh.board.cut('a', 'h');
-    await scene.pass(LOST_SHARE * TAKEOVER_MS - 100);
-    expect((await scene.task('a', uid)).status).toBe('running');
-    await scene.pass(BEAT_INTERVAL_MS);
-    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', error: { code: 'WORKER_LOST' } });
+  test('one that cannot be dialled is not waited for as long as one that is silent, while others are there', async () => {
+    for (const others of [['i'], []]) {
+      const { scene, peers } = await open(['h', ...others]);
+      for (const other of peers.slice(1)) other.state.workers[0]!.slots = 0;
+      for (const other of peers.slice(1)) await other.beat('a');
+      const { uid } = await scene.submit('a', hand({ at_most_once: true }));
+      await peers[0]!.leased(1);
+      scene.mesh.board.cut('a', 'h');
+      await scene.pass(LOST_SHARE * TAKEOVER_MS - 100);
+      expect((await scene.task('a', uid)).status).toBe('running');
+      await scene.pass(BEAT_INTERVAL_MS);
+      const isGone = others.length > 0; // else `a` may be the one that is cut off
+      expect((await scene.task('a', uid)).error?.code).toBe(isGone ? 'WORKER_LOST' : undefined);
+      expect((await scene.ended('a', uid)).error?.code).toBe('WORKER_LOST');
+    }
   });
 
   test('a lease that its beats name is not lost, however long it runs', async () => {

@@ -132,7 +132,7 @@ export class Faults {
 
   #forget(name: string): void {
     this.#gone.add(name);
-    this.#oracle.lost();
+    this.#oracle.lost(name);
     this.#mesh.forget(name);
   }
 
@@ -314,7 +314,7 @@ export class Faults {
       const restore = () => {
         if (isWorn()) return;
         this.#mesh.kill(name);
-        this.#oracle.lost();
+        this.#oracle.lost(name);
         this.#mesh.peers.get(name)!.disk.restore(image);
         this.#comesBackLater(name);
       };

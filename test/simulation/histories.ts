@@ -80,6 +80,11 @@ export class Histories {
     this.#awakenings.watch(mesh);
   }
 
+  /** The disk of a peer is as it was before. */
+  restored(peer: string): void {
+    this.#takeovers?.restored(peer);
+  }
+
   held(peer: string, forMs: number): void {
     this.#awakenings.held(peer, forMs);
   }
@@ -93,9 +98,6 @@ export class Histories {
     const before = this.#feedOn(peer, feedId);
     const feed = feedIn(rows) ?? before;
     const line = feed === undefined ? null : currentLine(feed);
-    if (line?.owner === peer && before !== undefined && currentLine(before).owner !== peer) {
-      this.#takeovers?.takes(peer, before, feed!);
-    }
     for (const row of rows) {
       const { uid, epoch, seq } = row;
       const known = entry(this.#written, `${feedId} ${epoch} ${seq} ${uid}`, () => []);
@@ -104,6 +106,9 @@ export class Histories {
         const earlier = known.find((written) => compareLines(written.line, line) === 0);
         if (earlier === undefined) {
           known.push({ line, text });
+          if (row.record.kind === 'feed' && before !== undefined && currentLine(before).owner !== peer) {
+            this.#takeovers?.takes(peer, before, row.record);
+          }
           this.#endsOnce(line, row, rows);
           this.#hasLost(peer, row, rows);
           this.#awakenings.writes(peer, feedId);
@@ -125,7 +130,8 @@ export class Histories {
     if (end === undefined || isDeepStrictEqual(endOf(end), endOf(record))) return;
     const isReplaced = (other: FlowRecord) => keepsEnd(other, end.uid, endOf(end)) || endsWith(other, record);
     if (commit.some((row) => isReplaced(row.record))) return;
-    this.#broken(`P5: ${record.kind} ${record.uid} was ${end.status} and became ${record.status}`);
+    const [was, became] = [endOf(end), endOf(record)].map((each) => JSON.stringify(each));
+    this.#broken(`P5: ${record.kind} ${record.uid} was ${was} and became ${became}`);
   }
 
   /** P5: what has ended gives way to what has ended too, never to what goes on. */

@@ -177,9 +177,10 @@ export class Oracle implements MeshWatch {
     return alone.length === 0;
   }
 
-  /** A disk is gone, or came back as it was before. */
-  lost(): void {
+  /** The disk of a peer is gone, or came back as it was before. */
+  lost(peer: string): void {
     this.#losses++;
+    this.#histories.restored(peer);
   }
 
   #isAloneOn(peer: string, told: Told): boolean {
@@ -235,9 +236,9 @@ export class Oracle implements MeshWatch {
         }
       }
     }
-    // The same content accepted twice may have been done twice, but not with two outcomes.
+    // The same content accepted twice may have been done twice, or lost in two ways, but not with two results.
     const ends = records.filter(({ error }) => error?.code !== 'SUPERSEDED').map(endOf);
-    if (ends.some((end) => !isDeepStrictEqual(end, ends[0]))) {
+    if (ends.some(({ status, result }) => !isDeepStrictEqual([status, result], [ends[0]!.status, ends[0]!.result]))) {
       this.#broken(`P5: ${kind} ${id} is there ${ends.length} times: ${ends.map(({ status }) => status)}`);
     }
   }

@@ -7,7 +7,7 @@
  */
 import { compareLines, currentLine } from '../../scheduler/lineage.ts';
 import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
-import { type FeedRecord, isTerminal, type Row } from '../../scheduler/records.ts';
+import type { FeedRecord } from '../../scheduler/records.ts';
 import { Clients, type Handle } from './clients.ts';
 import { areAnswersPrompt, type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
 import { type FaultCounts, Faults } from './faults.ts';
@@ -128,25 +128,21 @@ function isIdle({ peers }: SimulatedMesh): boolean {
   });
 }
 
-/** Something is open in a feed that nobody owns in this line or a later one, and a peer with a copy of it is going to. */
+/** Nobody owns a feed in its line or a later one, and a peer with a copy of it is going to. */
 function isOrphaned({ peers }: SimulatedMesh): boolean {
   const all = [...peers.values()];
-  return all.some(({ peer_id, scheduler, disk }) =>
-    [...scheduler.copies.all()].some(({ feed_id, feed }) => {
-      const isHeir = feed?.followers.some((follower) => follower.synced && follower.peer_id === peer_id) ?? false;
-      if (feed === null || !isHeir || all.some((peer) => isOwned(peer.scheduler.feeds.owned.get(feed_id), feed)))
-        return false;
-      return [...disk.rows.values()].some((row) => row.feed_id === feed_id && isOpen(row.record));
+  return all.some(({ peer_id, scheduler: { copies } }) =>
+    [...copies.all()].some((copy) => {
+      const { feed_id, feed } = copy;
+      if (feed === null || !copies.isComplete(copy)) return false;
+      const isHeir = feed.followers.some((follower) => follower.synced && follower.peer_id === peer_id);
+      return isHeir && !all.some((peer) => isOwned(peer.scheduler.feeds.owned.get(feed_id), feed));
     }),
   );
 }
 
 function isOwned(owned: OwnedFeed | undefined, feed: FeedRecord): boolean {
   return owned !== undefined && compareLines(currentLine(owned.feed), currentLine(feed)) >= 0;
-}
-
-function isOpen(record: Row['record']): boolean {
-  return (record.kind === 'task' || record.kind === 'workflow') && !isTerminal(record.status);
 }
 
 /** Who does what when. */

@@ -37,6 +37,10 @@ export class Takeovers {
     entry(this.#reached, `${peer} ${feed_id}`, () => []).push({ at: this.#mesh.world.now, seq });
   }
 
+  restored(peer: string): void {
+    for (const key of this.#reached.keys()) if (key.startsWith(`${peer} `)) this.#reached.delete(key);
+  }
+
   /** A peer begins a line of its own. */
   takes(peer: string, before: FeedRecord, after: FeedRecord): void {
     const { base_seq } = currentLine(after);
