@@ -97,6 +97,11 @@ export class MemoryStore implements Store {
     await this.#tail;
   }
 
+  /** Whether an operation has no answer yet. */
+  isInFlight(operation: StoreOperation): boolean {
+    return this.#inFlight.some((each) => each.operation === operation);
+  }
+
   /**
    * The process is gone: no call of this store is ever answered again. Returns the store a restart opens.
    *

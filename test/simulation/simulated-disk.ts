@@ -93,7 +93,9 @@ export class SimulatedDisk {
     this.#clock = null;
     const lands = mayLand && current?.state === 'under way';
     if (lands) this.#put(current.operation);
-    this.#store = this.#store.crash(lands || current?.state === 'on disk' ? 1 : 0);
+    // The store may have come to the answer at this very moment, or be just about to.
+    const isUnanswered = current?.state === 'on disk' && this.#store.isInFlight(current.operation);
+    this.#store = this.#store.crash(lands || isUnanswered ? 1 : 0);
     return this.#store;
   }
 
@@ -146,7 +148,6 @@ export class SimulatedDisk {
     write.state = failure === null ? 'on disk' : 'failed';
     if (failure === null) this.#put(operation);
     await new Promise<void>((resolve) => clock.whenAwake(resolve));
-    this.#current = null;
     if (failure !== null) throw failure;
   }
 
