@@ -33,6 +33,8 @@ export interface PeerEntry {
   heard_at: number;
   /** Monotonic: ids that were accepted until then are known to be accepted once; null: of none. */
   compared_at: number | null;
+  /** Monotonic: when ids were first compared since it was out of reach; null when there is nothing to compare. */
+  met_at: number | null;
   rtt_ms: number | null;
   jitter_ms: number | null;
   leases_kept: number;
@@ -76,6 +78,7 @@ export class Directory {
         turned_at: now,
         heard_at: now,
         compared_at: null,
+        met_at: null,
         rtt_ms: null,
         jitter_ms: null,
         leases_kept: 0,

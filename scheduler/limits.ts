@@ -121,6 +121,8 @@ export const INQUIRY_DEADLINE_MS = 1_000;
 export const CUT_OFF_PATIENCE = 3;
 /** Records in one message of a hand-over, as JSON. */
 export const HAND_OVER_BYTES = 4 * 1024 * 1024;
+/** Submits that began before two peers met, and asked others meanwhile for their id, are over after this. */
+export const SUBMITS_SETTLE_MS = 2 * REQUEST_DEADLINE_MS;
 /** Workflows, and tasks, with what belongs to them, that peers which meet again compare the ids of: the newest ones. */
 export const COMPARED_ROWS_MAX = 10_000;
 /** How far back they look when it is not known since when they have not seen each other. */

@@ -51,6 +51,7 @@ import {
   OFFER_CLASSES_MAX,
   OFFER_INTERVAL_MS,
   REQUEST_DEADLINE_MS,
+  SUBMITS_SETTLE_MS,
   TAKEOVER_MS,
 } from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
@@ -474,11 +475,15 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.dispatchSoon();
   }
 
-  /** An id may have been accepted by this peer and another one since they last heard each other. */
+  /**
+   * An id may have been accepted by this peer and another one since they last heard each other. They are compared when
+   * the two meet, and once more when submits that were under way then, and could not ask the other peer, are over.
+   */
   private compareIds(peer: string): void {
     const entry = this.directory.find(peer);
     if (!this.ready || entry === undefined || this.comparing.has(peer)) return; // its next beat asks for it again
     const now = this.clock.now();
+    if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // the beats until then do, too
     const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
     const since = this.clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
     this.comparing.add(peer);
@@ -486,7 +491,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       .compare(peer, since)
       .then(
         () => {
-          entry.compared_at = now;
+          if (entry.met_at !== null) entry.compared_at = now;
+          entry.met_at = entry.met_at === null ? now : null;
         },
         (error: unknown) =>
           this.log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again soon'),
@@ -497,6 +503,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   onDisconnected(peer: string): void {
     if (this.directory.find(peer) === undefined) return;
     const entry = this.directory.turn(peer, false, this.clock.now());
+    entry.met_at = null;
     entry.found_by = 'connected';
     this.handOver.forget(peer);
     this.feeds.onDisconnected(peer);

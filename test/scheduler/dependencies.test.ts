@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { START_WAIT_MS } from '../../scheduler/limits.ts';
+import { START_WAIT_MS, SUBMITS_SETTLE_MS } from '../../scheduler/limits.ts';
 import { HandFeed } from './hand-feed.ts';
 import { HandPeer, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
@@ -140,6 +140,7 @@ describe('tasks that wait for tasks of other peers', () => {
     expect((await scene.task('a', uid)).status).toBe('queued');
     statuses.set('far', 'completed');
     expect((await scene.ended('a', uid)).status).toBe('completed');
+    await scene.pass(SUBMITS_SETTLE_MS); // then ids are compared once more
     const asked = peer.messages.length;
     await scene.pass(5_000);
     expect(peer.messages.slice(asked).map(({ method }) => method)).not.toContain('locate');
@@ -168,7 +169,7 @@ describe('tasks that wait for tasks of other peers', () => {
       await scene.run(scheduler.cancelTask(uid, { reason: undefined, force: false }));
     }
     expect(scheduler.dependencies.size).toBe(0);
-    await scene.pass(1_000);
+    await scene.pass(SUBMITS_SETTLE_MS + 2_000); // then ids are compared once more
     const asked = peer.messages.length;
     await scene.pass(10_000);
     expect(peer.messages.slice(asked).map(({ method }) => method)).not.toContain('locate');

@@ -1,6 +1,6 @@
 /** Two records of one id that meet at a take-up or with a hand-over: the one that was accepted later keeps it (P5). */
 import { describe, expect, test } from 'vitest';
-import { LOCATE_ITEMS_MAX } from '../../scheduler/limits.ts';
+import { LOCATE_ITEMS_MAX, SUBMITS_SETTLE_MS } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import type { TaskRecord } from '../../scheduler/records.ts';
 import { HandFeed } from './hand-feed.ts';
@@ -127,4 +127,22 @@ test('what waits for a record of this peer that gives way waits for the one that
   expect((await scene.ended('b', first.uid)).error).toMatchObject({ code: 'SUPERSEDED' });
   expect((await scene.ended('b', waiting.uid)).status).toBe('completed');
   expect(scene.scheduler('b').dependencies.size).toBe(0);
+});
+
+test('two peers that meet while both just accept one id find out', async () => {
+  const scene = await Scene.of(['b', 'c']);
+  scene.mesh.board.cut('b', 'c');
+  const acceptedMs = 3 * BEAT_MS; // on the disk only after they have met and compared what was there
+  for (const name of ['b', 'c']) scene.peer(name).disk.delayMs = [acceptedMs, acceptedMs];
+  const submits = ['b', 'c'].map((name) =>
+    scene.scheduler(name).submitTask(task({ task_id: ID, delay_ms: 3_600_000 })),
+  );
+  await scene.pass(100);
+  scene.mesh.board.heal('b', 'c');
+  const accepted = (await scene.run(Promise.all(submits))).map(({ record }) => record);
+  expect(scene.peer('b').network.connected()).toEqual(['c']);
+  await scene.pass(SUBMITS_SETTLE_MS + 3 * acceptedMs);
+  const [lost, kept] = accepted[0]!.uid < accepted[1]!.uid ? [0, 1] : [1, 0];
+  expect((await scene.task(['b', 'c'][lost]!, accepted[lost]!.uid)).error?.code).toBe('SUPERSEDED');
+  expect((await scene.task(['b', 'c'][kept]!, accepted[kept]!.uid)).status).toBe('queued');
 });
