@@ -72,7 +72,7 @@ class FunctionProcess {
   readonly #log: Log;
   #io: ExecutionIO | null = null;
   #run: { name: string; resolve(output: JsonValue): void; reject(error: Error): void } | null = null;
-  #ended = false;
+  #isAlive = true;
 
   constructor(files: string[], log: Log) {
     this.#log = log;
@@ -86,15 +86,16 @@ class FunctionProcess {
     });
   }
 
+  /** False from the kill on: the last answer of a run may come after it. */
   get isAlive(): boolean {
-    return !this.#ended;
+    return this.#isAlive;
   }
 
   /** The names of the handlers. @throws FunctionsInvalidError */
   async load(): Promise<string[]> {
     const timer = setTimeout(() => {
       this.#loaded.reject(new FunctionsInvalidError(`the modules did not load within ${FUNCTIONS_LOAD_MS} ms`));
-      this.#process.kill();
+      this.#kill();
     }, FUNCTIONS_LOAD_MS);
     try {
       return await this.#loaded.promise;
@@ -111,10 +112,10 @@ class FunctionProcess {
     let grace: NodeJS.Timeout | undefined;
     const onAbort = () => {
       const force = (io.signal.reason as { force?: boolean } | undefined)?.force === true;
-      if (force) this.#process.kill();
+      if (force) this.#kill();
       else {
         this.#process.send({ type: 'abort', reason: { force } });
-        grace = setTimeout(() => this.#process.kill(), CANCEL_GRACE_MS);
+        grace = setTimeout(() => this.#kill(), CANCEL_GRACE_MS);
       }
     };
     io.signal.addEventListener('abort', onAbort, { once: true });
@@ -134,8 +135,13 @@ class FunctionProcess {
   close(): Promise<void> {
     // An idle one would not keep this process for as long as its end takes.
     this.#process.holdOpen(true);
-    this.#process.kill();
+    this.#kill();
     return this.#gone.promise;
+  }
+
+  #kill(): void {
+    this.#isAlive = false;
+    this.#process.kill();
   }
 
   #onMessage(message: FromFunctionProcess): void {
@@ -146,7 +152,7 @@ class FunctionProcess {
       case 'broken':
         this.#loaded.reject(new FunctionsInvalidError(message.message));
         this.#run?.reject(new FunctionsInvalidError(message.message));
-        this.#process.kill();
+        this.#kill();
         break;
       case 'report':
         for (const { stream, line } of message.lines) {
@@ -165,7 +171,7 @@ class FunctionProcess {
   }
 
   #onEnd(end: ProcessEnd): void {
-    this.#ended = true;
+    this.#isAlive = false;
     this.#loaded.reject(new FunctionsInvalidError(`the modules ended their process (${end.how}) ${end.stderr.trim()}`));
     if (this.#run !== null) this.#run.reject(new FunctionExitedError(this.#run.name, end));
     else this.#log.debug({ how: end.how }, 'an idle process for functions ended');

@@ -100,6 +100,17 @@ describe('handlers', () => {
     expect(await run('reports')).toMatchObject({ attempt: 3 });
   });
 
+  it('that end while their process is killed leave no dying process to the next run', async () => {
+    const io = new RecordedIO();
+    const ended = failureOf('hurries', io);
+    await io.logged('hurrying');
+    // As after a SIGSTOP: the end of the handler waits to be read, and the abort comes first.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    io.abort(true);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+    expect(await run('reports')).toMatchObject({ attempt: 3 });
+  });
+
   it('take the processes they started along', async () => {
     const io = new RecordedIO();
     const ended = failureOf('spawns', io);

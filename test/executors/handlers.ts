@@ -1,5 +1,6 @@
 /** A user's module for `fn:`, good and bad handlers. */
 import { spawn } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
 import type { FunctionContext } from '../../node/executors/functions.ts';
 
@@ -20,6 +21,12 @@ export async function waits(_inputs: JsonObject, { log, signal }: FunctionContex
   await new Promise((resolve) => signal.addEventListener('abort', resolve));
   clearInterval(busy);
   return 'too late';
+}
+
+/** Soon over, whatever it is told. */
+export async function hurries(_inputs: JsonObject, { log }: FunctionContext) {
+  log('hurrying');
+  await delay(20);
 }
 
 export function ignores(_inputs: JsonObject, { log }: FunctionContext) {
