@@ -30,6 +30,8 @@ export interface EvaluatorOptions {
   timeout_ms?: number;
   /** JavaScript heap of a process. Default EXPRESSION_MEMORY_MB. */
   memory_mb?: number;
+  /** A process that has not answered for so long is given up. Default: two running times and SILENCE_GRACE_MS. */
+  silence_ms?: number;
 }
 
 interface QueuedJob {
@@ -43,20 +45,20 @@ export type ClosableEvaluator = Evaluator & { close(): Promise<void> };
 
 /** Starts nothing yet. `close` ends the processes; what waits is answered with `EVALUATOR_CLOSED`. */
 export function createEvaluator(options: EvaluatorOptions = {}): ClosableEvaluator {
-  return new ProcessEvaluator(options.timeout_ms ?? EXPRESSION_TIMEOUT_MS, options.memory_mb ?? EXPRESSION_MEMORY_MB);
+  const { timeout_ms = EXPRESSION_TIMEOUT_MS, memory_mb = EXPRESSION_MEMORY_MB } = options;
+  const { silence_ms = 2 * timeout_ms + SILENCE_GRACE_MS } = options;
+  return new ProcessEvaluator({ timeout_ms, memory_mb, silence_ms });
 }
 
 class ProcessEvaluator implements ClosableEvaluator {
-  readonly #timeoutMs: number;
-  readonly #memoryMb: number;
+  readonly #options: Required<EvaluatorOptions>;
   readonly #processes = new Set<EvaluatorProcess>();
   #queue: QueuedJob[] = [];
   #unsettled = 0;
   #closed = false;
 
-  constructor(timeoutMs: number, memoryMb: number) {
-    this.#timeoutMs = timeoutMs;
-    this.#memoryMb = memoryMb;
+  constructor(options: Required<EvaluatorOptions>) {
+    this.#options = options;
   }
 
   async check(expressions: string[]): Promise<(ExpressionProblem | null)[]> {
@@ -118,7 +120,7 @@ class ProcessEvaluator implements ClosableEvaluator {
   #freeProcess(): EvaluatorProcess | null {
     for (const each of this.#processes) if (each.isFree) return each;
     if (this.#closed || this.#processes.size >= EVALUATOR_PROCESSES_MAX) return null;
-    const started: EvaluatorProcess = new EvaluatorProcess(this.#timeoutMs, this.#memoryMb, {
+    const started: EvaluatorProcess = new EvaluatorProcess(this.#options, {
       onFree: () => this.#dispatch(),
       onEnd: (unfinished) => {
         this.#processes.delete(started);
@@ -146,8 +148,7 @@ interface EvaluatorProcessEvents {
 
 /** One process and the batch it works on. */
 class EvaluatorProcess {
-  readonly #timeoutMs: number;
-  readonly #memoryMb: number;
+  readonly #options: Required<EvaluatorOptions>;
   readonly #events: EvaluatorProcessEvents;
   readonly #process: IsolatedProcess;
   readonly #gone = Promise.withResolvers<void>();
@@ -157,14 +158,13 @@ class EvaluatorProcess {
   #silence: NodeJS.Timeout | undefined;
   #closing = false;
 
-  constructor(timeoutMs: number, memoryMb: number, events: EvaluatorProcessEvents) {
-    this.#timeoutMs = timeoutMs;
-    this.#memoryMb = memoryMb;
+  constructor(options: Required<EvaluatorOptions>, events: EvaluatorProcessEvents) {
+    this.#options = options;
     this.#events = events;
     this.#process = new IsolatedProcess({
       entry: siblingModule('evaluator-process', import.meta.url),
-      args: [String(timeoutMs)],
-      memoryMb,
+      args: [String(options.timeout_ms)],
+      memoryMb: options.memory_mb,
       env: {},
       onMessage: (message) => this.#onResults(message as Results),
       onEnd: (end) => this.#onEnd(end),
@@ -209,7 +209,13 @@ class EvaluatorProcess {
   /** The process watches each job itself; this is for one that is stuck outside of a job. */
   #expectAnswer(): void {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#process.kill(), 2 * this.#timeoutMs + SILENCE_GRACE_MS);
+    const batch = this.#batch;
+    const done = this.#done;
+    const giveUp = () => {
+      if (this.#batch === batch && this.#done === done) this.#process.kill();
+    };
+    // After a stop of this peer, timers come before the answers that wait to be read.
+    this.#silence = setTimeout(() => setImmediate(giveUp), this.#options.silence_ms);
   }
 
   #onEnd(end: ProcessEnd): void {
@@ -218,7 +224,7 @@ class EvaluatorProcess {
     const late = end.stdout === '' ? undefined : this.#batch[Number(end.stdout)];
     if (late !== undefined && unfinished.includes(late)) {
       unfinished.splice(unfinished.indexOf(late), 1);
-      late.settle({ error: timeoutError(expressionOf(late.job), this.#timeoutMs) });
+      late.settle({ error: timeoutError(expressionOf(late.job), this.#options.timeout_ms) });
     } else if (!this.#closing && unfinished.length === 1 && (unfinished[0]!.alone || this.#batch.length === 1)) {
       const only = unfinished.pop()!;
       only.settle({ error: failure(expressionOf(only.job), this.#reason(end)) });
@@ -231,7 +237,7 @@ class EvaluatorProcess {
   }
 
   #reason(end: ProcessEnd): string {
-    if (end.outOfMemory) return `it needs more than ${this.#memoryMb} MB of memory`;
+    if (end.outOfMemory) return `it needs more than ${this.#options.memory_mb} MB of memory`;
     return `its process ended (${end.how}) ${end.stderr.trim()}`.trim();
   }
 }

@@ -63,6 +63,19 @@ it('evaluates two expressions at the same time', async () => {
   }
 });
 
+it('reads what was answered while this peer stood still, before it gives a process up', async () => {
+  const own = createEvaluator({ timeout_ms: 200, silence_ms: 500 });
+  try {
+    await own.evaluate(jobs('1'));
+    const answer = own.evaluate(jobs('2'));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 700);
+    expect(await answer).toEqual([{ value: 2 }]);
+    expect(await own.evaluate(jobs('3'))).toEqual([{ value: 3 }]);
+  } finally {
+    await own.close();
+  }
+});
+
 it('starts its process with the first call and ends it when it closes', async () => {
   const before = await childPids(process.pid);
   const own = createEvaluator();
