@@ -13,7 +13,7 @@ import type { Directory } from './directory.ts';
 import type { Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
-  BEATS_MISSED_MAX,
+  BEATS_LATE_MAX,
   DISPATCH_CLASSES_MAX,
   DISPATCH_TASKS_MAX,
   LEASE_BATCH_BYTES,
@@ -151,7 +151,7 @@ export class Dispatcher {
   }
 
   private candidates(of: TaskClass): Candidate[] {
-    const silentMs = this.beatIntervalMs * BEATS_MISSED_MAX;
+    const silentMs = this.beatIntervalMs * BEATS_LATE_MAX;
     return this.directory.candidates(of.action, of.requires, of.key, this.clock.now(), silentMs);
   }
 

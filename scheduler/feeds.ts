@@ -21,6 +21,7 @@ import type { LocalRecord } from './locator.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
+import { compareQueueKeys } from './queue.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
 import { type Remembered, readActive } from './recovery.ts';
 import { Takeover } from './takeover.ts';
@@ -498,11 +499,24 @@ export class Feeds {
       });
   }
 
+  // --- waiting work --------------------------------------------------------------------------------------------------
+
+  /** A slot that is free is everybody's: what was taken over does not wait behind all that is newer. */
+  dispatch(): void {
+    const feeds = [...this.owned.values()];
+    if (!feeds.some(({ wantsDispatch }) => wantsDispatch)) return;
+    const firsts = feeds.map((feed) => ({ feed, first: feed.tasks.queue.heads(1)[0]?.head }));
+    const waiting = firsts.filter(({ first }) => first !== undefined);
+    waiting.sort((a, b) => compareQueueKeys(a.first!, b.first!));
+    for (const { feed } of waiting) feed.dispatch();
+  }
+
   // --- owners that are gone ------------------------------------------------------------------------------------------
 
-  /** Looks for owners that are gone. Called some times per beat. */
+  /** Looks for owners and followers that are gone. Called some times per beat. */
   watch(): void {
     this.takeover.noticeCut();
+    for (const feed of this.owned.values()) feed.replicas.mendSet();
     const now = this.parts.clock.now();
     for (const copy of this.parts.copies.all()) {
       if (now - copy.triedAt < this.parts.options.beat_interval_ms || !this.takeover.isDue(copy)) continue;

@@ -10,6 +10,8 @@ export const LEASE_BATCH_MAX = 256;
 export const BEAT_INTERVAL_MS = 1_000;
 /** Beats without an answer after which a peer is `suspect`. */
 export const BEATS_MISSED_MAX = 3;
+/** Beats after which a silent peer gets no new leases, and another one keeps copies in its place. */
+export const BEATS_LATE_MAX = 2;
 /** A suspect peer becomes `gone` after this: its leases return to the queue. */
 export const TAKEOVER_MS = 4_000;
 /** One that cannot be dialled any more becomes `gone` after this share of it, while others are there. */

@@ -144,8 +144,12 @@ export class OwnedFeed {
     this.journal.schedule();
   }
 
-  dispatchIfWanted(): void {
-    if (!this.dispatchWanted || this.journal.isFrozen) return;
+  get wantsDispatch(): boolean {
+    return this.dispatchWanted && !this.journal.isFrozen && this.tasks.queue.size > 0;
+  }
+
+  dispatch(): void {
+    if (this.journal.isFrozen) return;
     this.dispatchWanted = false;
     this.dispatcher.dispatch(this.journal);
   }

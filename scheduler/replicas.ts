@@ -10,7 +10,7 @@
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
 import type { Copier } from './journal.ts';
-import { BEATS_MISSED_MAX, FOLLOWER_PATIENCE_MS, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import { BEATS_LATE_MAX, FOLLOWER_PATIENCE_MS, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
 import { currentLine, withFollowers } from './lineage.ts';
 import { pushAnswerSchema, rowMessages } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
@@ -71,7 +71,7 @@ export class Replicas implements Copier {
     this.log = components.log;
     this.current = feed;
     this.written = feed.version;
-    this.silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
+    this.silentMs = options.beat_interval_ms * BEATS_LATE_MAX;
     this.hooks = hooks;
     for (const peer of feed.former) {
       const follower = { acked: 0, syncedAt: null, joinedAt: 0, inFlight: 0, refusedSince: null, behind: true };
@@ -267,11 +267,17 @@ export class Replicas implements Copier {
     this.hooks.write(this.current);
   }
 
-  /** Looks whether there are as many copies as wanted, and mends it. Called with every beat and when a peer comes. */
+  /** Brings everybody what they lack, and mends the set. Called with every beat and when a peer comes. */
   mend(): void {
     if (this.stopped) return;
     this.landed();
     this.sayGoodbye();
+    this.mendSet();
+  }
+
+  /** Looks whether there are as many copies as wanted, and finds members for the missing ones. */
+  mendSet(): void {
+    if (this.stopped) return;
     if (this.written !== this.current.version) return; // what is known of the members is of the set before
     const wanted = this.hooks.wanted() - 1;
     const members = this.current.followers;

@@ -375,7 +375,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.beats.noticeSleep();
     if (!this.ready || this.stopping) return;
     this.refreshSelf();
-    for (const feed of this.feeds.owned.values()) feed.dispatchIfWanted();
+    this.feeds.dispatch();
   }
 
   private refreshSelf(): void {

@@ -175,6 +175,20 @@ describe('a feed whose owner is gone', () => {
     }
   });
 
+  test('has its waiting work done before what the next owner accepted later', async () => {
+    const scene = await Scene.of(['a', 'b'], { slots: 1 });
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    for (const peer of ['a', 'b']) await scene.submit(peer, task({ payload: { ms: 20_000 } }));
+    const older = await scene.submit('a', task());
+    const newer: string[] = [];
+    for (let count = 0; count < 50; count++) {
+      newer.push((await scene.submit('b', task({ payload: { ms: 2_000 } }))).uid);
+    }
+    scene.mesh.kill('a');
+    expect((await scene.ended('b', older.uid)).status).toBe('completed');
+    expect((await scene.task('b', newer.at(-1)!)).status).toBe('queued');
+  });
+
   test('has no at_most_once task started again (P4)', async () => {
     const scene = await Scene.of(['a', 'b']);
     await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);

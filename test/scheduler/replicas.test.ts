@@ -83,6 +83,14 @@ describe('a commit', () => {
     expect(scene.peer('a').clock.now() - began).toBeGreaterThanOrEqual(COPY_WAIT_MS);
   });
 
+  test('gets its copies in time when a follower falls silent while another peer is there (P1)', async () => {
+    const scene = await Scene.of(['a', 'b', 'c']);
+    await scene.until('one counts', () => replicas(scene).copies === 2);
+    scene.mesh.board.mute('a', namesOf(scene));
+    await scene.pass(100);
+    expect((await scene.run(scene.scheduler('a').submitTask(quietTask()))).durability).toEqual({ copies: 2, wanted: 2 });
+  });
+
   test('does not wait when nobody is there who could keep a copy', async () => {
     const { scene, peers } = await open('h');
     await scene.until('h counts', () => replicas(scene).copies === 2);
@@ -281,6 +289,7 @@ describe('the replica set', () => {
     scene.mesh.board.cut('a', 'h');
     await scene.mesh.start('b');
     await scene.until('b is the only one', () => namesOf(scene) === 'b');
+    await scene.pass(BEAT_MS); // the row that says so is on the disk
     await scene.restart('a');
     await scene.ownsAgain('a');
     h.answers.set('push', () => Promise.reject(new Error('not yet')));
