@@ -4,8 +4,9 @@
  * that one (P5). The other is set aside: it can still be seen, under `<id>~<uid>`. If it is the same work and has not
  * ended it is cancelled, because the first one does it; other work goes on.
  *
- * They meet when two peers do, when a feed is taken up, and when a root comes with a hand-over. Whoever asks says what it
- * has itself, so that both sides know of each other, and both decide alike.
+ * They meet when two peers do, when a feed is taken up, when a root comes with a hand-over, and soon after a submit that
+ * had no clear answer whether its id is free. Whoever asks says what it has itself, so that both sides know of each other,
+ * and both decide alike.
  */
 import type { Feeds } from './feeds.ts';
 import { feedHintOf, isoTime } from './ids.ts';
@@ -40,8 +41,10 @@ interface DuplicateParts {
   log: Log;
   /** The record that this peer answers for under an id. */
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  /** Where records are, as far as other peers say so soon. */
+  /** Where records are, as far as other peers say so. */
   locate: Locate;
+  /** As far as they say so soon. */
+  locateSoon: Locate;
   /** Where records are, as far as one peer itself knows. */
   locateAt(peer: string, items: Question[]): Promise<(Located | null)[]>;
 }
@@ -65,7 +68,7 @@ export class Duplicates {
    * The feed is not one of those that this peer answers for yet.
    */
   async ofTakenUp(remembered: Remembered): Promise<Duplicate[]> {
-    const { self, lookUp, locate } = this.parts;
+    const { self, lookUp, locateSoon } = this.parts;
     const roots = chosenOf(rootsOf(remembered));
     const duplicates: Duplicate[] = [];
     for (const root of roots) {
@@ -74,7 +77,7 @@ export class Duplicates {
       if (givesWay(root, rival)) duplicates.push(givingWay(root, { ...rival, peer_id: self }));
       else this.onRival(rival.uid, this.heldOf(root));
     }
-    for (const [root, rival] of await this.rivalsOf(roots, locate)) {
+    for (const [root, rival] of await this.rivalsOf(roots, locateSoon)) {
       if (givesWay(root, rival)) duplicates.push(givingWay(root, rival));
     }
     return duplicates;
@@ -105,6 +108,17 @@ export class Duplicates {
       this.onRival(rival.uid, this.heldOf(root));
     }
     this.quietly(this.tellApart([root], locate));
+  }
+
+  /** A record was made with an id that may not have been free: now that it is there, both sides can hear of each other. */
+  doubted(alias: Alias): void {
+    this.quietly(this.lookAgain(alias));
+  }
+
+  private async lookAgain(alias: Alias): Promise<void> {
+    const local = await this.parts.lookUp(alias);
+    const root = local === undefined ? undefined : await this.find(local.uid);
+    if (root !== undefined) await this.tellApart([root], this.parts.locate);
   }
 
   /** A record here and another one have one id: this one gives way, or the other peer is told that its has to. */

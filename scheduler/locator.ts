@@ -53,6 +53,16 @@ interface Here {
   lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
   /** A record here and one of another peer have one id. */
   onRival(uid: string, rival: Held): void;
+  /** A record was made here, and its id may not have been free. */
+  onDoubt(alias: Alias): void;
+}
+
+/** An id that a record is just being made with. */
+interface Claim {
+  /** What was heard of it meanwhile. */
+  heard: Held | null;
+  /** Others may have had answers that this peer did not get, or got too early. */
+  isDoubtful: boolean;
 }
 
 export class Locator {
@@ -66,8 +76,7 @@ export class Locator {
   /** The peer that a record was last found at, and through whom peers were; the oldest is forgotten first. */
   private readonly found = new Map<string, string>();
   private readonly vias = new Map<string, string>();
-  /** Ids that records are just being made with, and what was heard of them meanwhile. */
-  private readonly claimed = new Map<string, Held | null>();
+  private readonly claims = new Map<string, Claim>();
 
   constructor(
     components: { network: Network; directory: Directory; clock: Clock; log: Log },
@@ -228,7 +237,20 @@ export class Locator {
     return found;
   }
 
-  /** As `locate`, with what was answered within INQUIRY_DEADLINE_MS. The first items are asked for first. */
+  /** As `locate`, of any number of items. Those of the first messages are in `found` before the others are asked for. */
+  async locateAll(
+    items: Question[],
+    found: (Located | null)[] = items.map(() => null),
+    isLate = () => false,
+  ): Promise<(Located | null)[]> {
+    for (let from = 0; from < items.length && !isLate(); from += LOCATE_ITEMS_MAX) {
+      const part = await this.locate(items.slice(from, from + LOCATE_ITEMS_MAX), LOCATE_HOPS_MAX);
+      found.splice(from, part.length, ...part);
+    }
+    return found;
+  }
+
+  /** As `locateAll`, with what was answered within INQUIRY_DEADLINE_MS. The first items are asked for first. */
   async locateSoon(items: Question[]): Promise<(Located | null)[]> {
     const found: (Located | null)[] = items.map(() => null);
     const late = Promise.withResolvers<void>();
@@ -237,13 +259,7 @@ export class Locator {
       isLate = true;
       late.resolve();
     });
-    const ask = async () => {
-      for (let from = 0; from < items.length && !isLate; from += LOCATE_ITEMS_MAX) {
-        const part = await this.locate(items.slice(from, from + LOCATE_ITEMS_MAX), LOCATE_HOPS_MAX);
-        found.splice(from, part.length, ...part);
-      }
-    };
-    await Promise.race([ask(), late.promise]);
+    await Promise.race([this.locateAll(items, found, () => isLate), late.promise]);
     cancel();
     return found;
   }
@@ -295,23 +311,25 @@ export class Locator {
   }
 
   private heardOf(alias: Alias, local: LocalRecord | undefined, held: Held): void {
+    const claim = this.claims.get(keyOf(alias));
     if (local !== undefined) this.here.onRival(local.uid, held);
-    else if (this.claimed.has(keyOf(alias))) this.claimed.set(keyOf(alias), held);
+    else if (claim !== undefined) claim.heard = held;
   }
 
   /**
    * Makes a record of this peer. A peer that says meanwhile that it has the id is heard: `reserve` names it, and when it
-   * was too late for that, one of the two records gives way.
+   * was too late for that, one of the two records gives way. Where the answers leave a doubt, it is looked for the id
+   * once more when the record is there.
    */
   async claiming<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
-    const key = keyOf(alias);
-    this.claimed.set(key, null);
+    const claim: Claim = { heard: null, isDoubtful: false };
+    this.claims.set(keyOf(alias), claim);
     try {
       return await make();
     } finally {
-      const heard = this.claimed.get(key) ?? null;
-      this.claimed.delete(key);
-      if (heard !== null) void this.heardBefore(alias, heard);
+      this.claims.delete(keyOf(alias));
+      if (claim.heard !== null) void this.heardBefore(alias, claim.heard);
+      if (claim.isDoubtful) this.here.onDoubt(alias);
     }
   }
 
@@ -331,14 +349,17 @@ export class Locator {
   async reserve(alias: Alias, contentHash: string): Promise<Located | undefined> {
     const order = rendezvous(alias.id, [this.network.self, ...this.connected()]);
     if (order.length === 1) return undefined;
+    const claim = this.claims.get(keyOf(alias));
+    const began = this.clock.now();
     const [located, holder] = await Promise.all([
       this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
-      this.reserveAt(order, alias, contentHash),
+      this.reserveAt(order, alias, contentHash, claim),
     ]);
-    // A peer that did not know it when it was asked, and does now: it has read its disk.
-    const heard = this.claimed.get(keyOf(alias));
+    // What was answered so long ago may hold no more.
+    if (claim !== undefined && this.clock.now() - began > INQUIRY_DEADLINE_MS) claim.isDoubtful = true;
     if (located !== undefined) return located;
-    const other = heard ?? holder;
+    // A peer that did not know it when it was asked, and does now, has read its disk.
+    const other = claim?.heard ?? holder;
     if (other === undefined || other.peer_id === this.network.self) return undefined;
     return { ...this.at(other.peer_id), content_hash: other.content_hash };
   }
@@ -351,6 +372,7 @@ export class Locator {
     order: string[],
     alias: Alias,
     content_hash: string,
+    claim: Claim | undefined,
   ): Promise<{ peer_id: string; content_hash: string } | undefined> {
     for (const arbiter of order.slice(0, 3)) {
       if (arbiter === this.network.self) return this.answerReserve(this.network.self, [{ ...alias, content_hash }])[0];
@@ -360,6 +382,7 @@ export class Locator {
         return reserveAnswerSchema.parse(answer).holders[0];
       } catch (error) {
         this.log.debug({ arbiter, error }, 'a peer did not answer a reservation; the next one is asked');
+        if (claim !== undefined) claim.isDoubtful = true; // another peer may have had its answer
       }
     }
     return undefined;

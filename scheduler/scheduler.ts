@@ -184,7 +184,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     );
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
     const onRival: Duplicates['onRival'] = (uid, rival) => this.duplicates.onRival(uid, rival);
-    this.locator = new Locator({ network, directory, clock, log }, { lookUp, lookUpCopy, onRival }, this.options);
+    const onDoubt: Duplicates['doubted'] = (alias) => this.duplicates.doubted(alias);
+    const here = { lookUp, lookUpCopy, onRival, onDoubt };
+    this.locator = new Locator({ network, directory, clock, log }, here, this.options);
     const isLive = ({ kind, id }: Alias) => kind !== 'worker' && this.feeds.byAlias(kind, id) !== undefined;
     this.dependencies = new Dependencies({ clock, locator: this.locator, log, isLive }, (kind, dependent, id, status) =>
       this.unblock(kind, dependent, id, status),
@@ -242,7 +244,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       ...{ clock, reader, log, lookUp },
       self: this.self,
       feeds: this.feeds,
-      locate: (items) => this.locator.locateSoon(items),
+      locate: (items) => this.locator.locateAll(items),
+      locateSoon: (items) => this.locator.locateSoon(items),
       locateAt: (peer, items) => this.locator.locateAt(peer, items),
     });
     this.beats = new Beats({

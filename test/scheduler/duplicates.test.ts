@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { LOCATE_ITEMS_MAX, SUBMITS_SETTLE_MS } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import type { TaskRecord } from '../../scheduler/records.ts';
+import { rendezvous } from '../../scheduler/rendezvous.ts';
 import { HandFeed } from './hand-feed.ts';
-import { HandPeer } from './hand-peer.ts';
+import { grantedTo, HandPeer } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
 import { Scene, task } from './scene.ts';
 
@@ -145,4 +146,22 @@ test('two peers that meet while both just accept one id find out', async () => {
   const [lost, kept] = accepted[0]!.uid < accepted[1]!.uid ? [0, 1] : [1, 0];
   expect((await scene.task(['b', 'c'][lost]!, accepted[lost]!.uid)).error?.code).toBe('SUPERSEDED');
   expect((await scene.task(['b', 'c'][kept]!, accepted[kept]!.uid)).status).toBe('queued');
+});
+
+test('a submit whose arbiter was silent hears of the record that was made meanwhile', async () => {
+  const scene = await Scene.of(['a', 'b']);
+  const h = await HandPeer.joins(scene, 'h', ['a', 'b']);
+  const id = ['w', 'x', 'y', 'z', 'wanted', 'chosen'].find((each) => rendezvous(each, ['a', 'b', 'h'])[0] === 'h')!;
+  const content = task({ task_id: id, delay_ms: 3_600_000 });
+  const never = new Promise<never>(() => {});
+  h.answers.set('reserve', (params, from) => (from === 'a' ? never : { holders: grantedTo(from, params) }));
+  const slow = scene.scheduler('a').submitTask(content);
+  await scene.pass(BEAT_MS);
+  const { record: kept } = await scene.run(scene.scheduler('b').submitTask(content));
+  const { record: lost } = await scene.run(slow);
+  const [first, second] = kept.uid < lost.uid ? [kept, lost] : [lost, kept];
+  const at = (uid: string) => (uid === kept.uid ? 'b' : 'a');
+  await scene.pass(BEAT_MS);
+  expect((await scene.task(at(first.uid), first.uid)).error?.code).toBe('SUPERSEDED');
+  expect((await scene.task(at(second.uid), second.uid)).status).toBe('queued');
 });

@@ -106,6 +106,7 @@ export class HandPeer {
     if (own !== undefined) return await own(params, from);
     if (method === 'lease') return { items: [] };
     if (method === 'locate') return { found: (params['items'] as JsonValue[]).map(() => null) };
+    if (method === 'reserve') return { holders: grantedTo(from, params) };
     if (method === 'push') return this.keep(params as unknown as Push);
     if (method === 'pull') return this.kept.get(String(params['feed_id'])) ?? NOTHING;
     if (method === 'takeover') return { holding: this.holdingOf(params['feed_id']!) };
@@ -139,6 +140,12 @@ export class HandPeer {
   async result(to: string, lease: LeaseToken, over: Partial<AttemptResult> = {}): Promise<JsonValue> {
     return await this.ask(to, 'result', { results: [resultOf(lease, over)] });
   }
+}
+
+/** As an arbiter that knows nothing of these ids. */
+export function grantedTo(peer_id: string, params: JsonObject): JsonValue {
+  const items = params['items'] as { content_hash: string }[];
+  return items.map(({ content_hash }) => ({ peer_id, content_hash }));
 }
 
 /** A success, but for what is said otherwise. */
