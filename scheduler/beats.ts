@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
+import type { Encounters } from './encounters.ts';
 import { BEATS_MISSED_MAX, CLAIM_INTERVAL_MS, DIAL_AGAIN_MS, REQUEST_DEADLINE_MS, WATCHES_PER_BEAT } from './limits.ts';
 import { type Beat, type LeaseToken, type OfferClass, offerSchema, type PeerState } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
@@ -20,6 +21,7 @@ export interface BeatParts {
   clock: Clock;
   network: Network;
   directory: Directory;
+  encounters: Encounters;
   pool: WorkerPool;
   reader: Reader;
   log: Log;
@@ -29,8 +31,6 @@ export interface BeatParts {
   owned(): Iterable<OwnedFeed>;
   /** A peer said which feeds it owns. */
   onClaims(peer: string, claims: PeerState['feeds']): void;
-  /** A peer is heard for the first time, or was out of reach for a while, though its connection may have been there. */
-  onMet(peer: string): void;
   /** Every beat. */
   onTick(): void;
   /** WATCHES_PER_BEAT times per beat: peers may be gone. */
@@ -45,9 +45,6 @@ export interface BeatParts {
     target_connections: number;
   };
 }
-
-/** A peer of which this many beats are missing was out of reach for a while. */
-const APART_BEATS = 2;
 
 export class Beats {
   private readonly parts: BeatParts;
@@ -148,9 +145,7 @@ export class Beats {
   onBeat(peer: string, beat: Beat): void {
     const { directory, clock, options } = this.parts;
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
-    const apartMs = clock.now() - (entry.compared_at ?? Number.NEGATIVE_INFINITY);
-    if (apartMs > APART_BEATS * options.beat_interval_ms) this.parts.onMet(peer);
-    else entry.compared_at = clock.now();
+    this.parts.encounters.heard(peer);
     entry.knows = new Set(beat.knows.map(({ peer_id }) => peer_id));
     if (this.parts.isReady()) {
       for (const feed of this.parts.owned()) {

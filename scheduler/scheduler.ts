@@ -35,6 +35,7 @@ import { Duplicates } from './duplicates.ts';
 import { durabilityNow } from './durability.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
 import { Feeds } from './feeds.ts';
+import { Encounters } from './encounters.ts';
 import { ForeignRecords } from './foreign-records.ts';
 import { HandOver } from './hand-over.ts';
 import { isoTime } from './ids.ts';
@@ -43,15 +44,12 @@ import { Intents } from './intents.ts';
 import { Journal, type Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
-  COMPARED_BACK_MS,
   COPIES_DEFAULT,
   HISTORY_DAYS_DEFAULT,
   HISTORY_ROOTS_DEFAULT,
   LEAVE_WAIT_MS,
   OFFER_CLASSES_MAX,
   OFFER_INTERVAL_MS,
-  REQUEST_DEADLINE_MS,
-  SUBMITS_SETTLE_MS,
   TAKEOVER_MS,
 } from './limits.ts';
 import { type LocalRecord, Locator, localWorker } from './locator.ts';
@@ -123,8 +121,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly locator: Locator;
   readonly dependencies: Dependencies;
   private readonly duplicates: Duplicates;
-  /** Peers whose ids are just being compared with those of this one. */
-  private readonly comparing = new Set<string>();
+  private readonly encounters: Encounters;
   readonly beats: Beats;
   private readonly foreign: ForeignRecords;
   private readonly intents: Intents;
@@ -248,14 +245,20 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       locateSoon: (items) => this.locator.locateSoon(items),
       locateAt: (peer, items) => this.locator.locateAt(peer, items),
     });
+    this.encounters = new Encounters({
+      ...{ clock, directory, log },
+      duplicates: this.duplicates,
+      isReady: () => this.ready,
+      options: this.options,
+    });
     this.beats = new Beats({
       ...{ clock, network, directory, reader, log },
+      encounters: this.encounters,
       pool: this.pool,
       describe: () => this.describe(),
       isReady: () => this.ready,
       owned: () => this.feeds.owned.values(),
       onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
-      onMet: (peer) => this.compareIds(peer),
       onTick: () => {
         this.feeds.tick();
         this.intents.tick();
@@ -471,42 +474,17 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const entry = this.directory.turn(peer, true, this.clock.now());
     entry.leaving = false;
     entry.heard_at = this.clock.now();
-    this.compareIds(peer);
+    this.encounters.met(peer);
     this.beats.beat(peer);
     this.pool.sendResults();
     this.feeds.onConnected(peer);
     this.dispatchSoon();
   }
 
-  /**
-   * An id may have been accepted by this peer and another one since they last heard each other. They are compared when
-   * the two meet, and once more when submits that were under way then, and could not ask the other peer, are over.
-   */
-  private compareIds(peer: string): void {
-    const entry = this.directory.find(peer);
-    if (!this.ready || entry === undefined || this.comparing.has(peer)) return; // its next beat asks for it again
-    const now = this.clock.now();
-    if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // the beats until then do, too
-    const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
-    const since = this.clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
-    this.comparing.add(peer);
-    this.duplicates
-      .compare(peer, since)
-      .then(
-        () => {
-          if (entry.met_at !== null) entry.compared_at = now;
-          entry.met_at = entry.met_at === null ? now : null;
-        },
-        (error: unknown) =>
-          this.log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again soon'),
-      )
-      .finally(() => this.comparing.delete(peer));
-  }
-
   onDisconnected(peer: string): void {
     if (this.directory.find(peer) === undefined) return;
     const entry = this.directory.turn(peer, false, this.clock.now());
-    entry.met_at = null;
+    this.encounters.parted(peer);
     entry.found_by = 'connected';
     this.handOver.forget(peer);
     this.feeds.onDisconnected(peer);
