@@ -220,13 +220,25 @@ export function aliasOf(root: Root): Alias {
   return { kind: root.kind, id: idOf(root) };
 }
 
-function isSetAside(root: Root): boolean {
+export function isSetAside(root: Root): boolean {
   return idOf(root).endsWith(`~${root.uid}`);
+}
+
+/** It ended because another record with its id does the same: it has no end of its own. */
+export function gaveUp({ error }: Root): boolean {
+  return error?.code === 'SUPERSEDED';
 }
 
 /** Under which id a record can be seen that has given way. */
 export function setAside<R extends Root>(root: R): R {
   const id = `${idOf(root)}~${root.uid}`;
+  return root.kind === 'task' ? { ...root, task_id: id } : { ...root, workflow_id: id };
+}
+
+/** Under the id with which it was accepted. */
+export function withOwnId<R extends Root>(root: R): R {
+  if (!isSetAside(root)) return root;
+  const id = idOf(root).slice(0, -`~${root.uid}`.length);
   return root.kind === 'task' ? { ...root, task_id: id } : { ...root, workflow_id: id };
 }
 

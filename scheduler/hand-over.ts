@@ -3,16 +3,18 @@
  * (a workflow with everything in it, or a task), and merged there (P5).
  *
  * 1. A root that is unknown there is taken over as it is.
- * 2. One that has ended beats one that has not, as a whole.
+ * 2. One that has ended beats one that has not, as a whole; to have given way to another record with its id (SUPERSEDED)
+ *    is no end of its own.
  * 3. Of two that have ended, that of the line that stays does; the other one is kept as `superseded`.
  * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
  *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
+ * 5. Where the two sides disagree on whether it gave its id away, it has it, and it is looked for others that do.
  */
 import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
 import { mustBelong, mustBePartsOf } from './belonging.ts';
-import { aliasOf, type Root } from './duplicates.ts';
+import { aliasOf, gaveUp, isSetAside, type Root, withOwnId } from './duplicates.ts';
 import { HandOverCutError, HandOverFullError, PeerUnreachableError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { InOrder } from './in-order.ts';
@@ -48,7 +50,7 @@ interface HandOverParts {
   reader: Reader;
   log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  /** A root is one of this peer now; `rival` is what it had under its id before. */
+  /** A root has its id here from now on; `rival` is what this peer had under that before. */
   onAdopted(root: Root, rival: LocalRecord | undefined): void;
 }
 
@@ -173,29 +175,49 @@ export class HandOver {
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
     const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
     const stored = mine.get(rootUid);
-    const adopted = mine.size > 0 ? undefined : rootIn(theirs, rootUid);
-    const rival = adopted === undefined ? undefined : await lookUp(aliasOf(adopted));
-    const isDone = await feed.journal.turn((turn) => {
+    const other = rootIn(theirs, rootUid);
+    const rival = other === undefined ? undefined : await lookUp(aliasOf(withOwnId(other)));
+    const done = await feed.journal.turn((turn) => {
       const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
-      if (live === undefined && stored !== undefined && isOpen(stored)) return false;
-      if (live !== undefined && stored === undefined) return false;
-      this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered });
-      return true;
+      if (live === undefined && stored !== undefined && isOpen(stored)) return null;
+      if (live !== undefined && stored === undefined) return null;
+      return { named: this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }) };
     });
-    if (isDone && adopted !== undefined) onAdopted(adopted, rival);
-    return isDone;
+    if (done?.named != null) onAdopted(done.named, rival);
+    return done !== null;
   }
 
-  private mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): void {
+  /** @returns the root, if it has its id here from now on and may not be the only one */
+  private mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): Root | null {
     const { theirs, rootUid, root } = side;
     const other = theirs.get(rootUid);
     for (const record of theirs.values()) if (record.kind === 'superseded') turn.put(record);
-    if (root === undefined) this.adoptUnknown(turn, feed, side);
-    else if (other?.kind === 'tombstone') this.clear(turn, side);
-    else if (other === undefined || root.kind === 'tombstone') this.keepSuperseded(turn, side);
-    else if (!isOpen(root)) this.keepSuperseded(turn, side);
-    else if (!isOpen(other)) this.adoptEnded(turn, feed, side);
-    else this.useResults(turn, feed, side);
+    if (root === undefined) {
+      this.adoptUnknown(turn, feed, side);
+      return rootIn(theirs, rootUid) ?? null;
+    }
+    if (other?.kind === 'tombstone') {
+      this.clear(turn, side);
+      return null;
+    }
+    if (!isRoot(other) || !isRoot(root)) {
+      this.keepSuperseded(turn, side);
+      return null;
+    }
+    const isDisputed = isSetAside(root) !== isSetAside(other);
+    if (isOpen(root) && (isOpen(other) || gaveUp(other))) {
+      this.useResults(turn, feed, side);
+      return isDisputed && !isSetAside(root) ? root : null;
+    }
+    if (isOpen(root) || (gaveUp(root) && !isOpen(other) && !gaveUp(other))) {
+      this.adoptEnded(turn, feed, side);
+      return isDisputed && !isSetAside(other) ? other : null;
+    }
+    this.keepSuperseded(turn, side);
+    if (!isDisputed || (isSetAside(root) && isOpen(other))) return null;
+    const named = withOwnId(root);
+    if (named !== root) turn.put(named);
+    return named;
   }
 
   /** It was accepted on the other side, after the fork. */
@@ -248,14 +270,14 @@ export class HandOver {
     }
     const other = theirs.get(rootUid);
     // It is being cancelled there, and its last steps have not ended.
-    if (other?.kind === 'workflow' && other.error !== null) {
+    if (other?.kind === 'workflow' && other.error !== null && !gaveUp(other)) {
       feed.runs.cancel(turn, feed.runs.live.get(rootUid), other.error);
     }
   }
 
   /** What lost is kept, when it says of something that has ended how it did. */
   private supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
-    if ((lost.kind !== 'task' && lost.kind !== 'workflow') || !isTerminal(lost.status)) return;
+    if (!isRoot(lost) || !isTerminal(lost.status) || gaveUp(lost)) return;
     if (kept !== undefined && sameEnd(lost, kept)) return;
     const superseded: SupersededRecord = {
       kind: 'superseded',
@@ -282,7 +304,11 @@ interface Sides {
 
 function rootIn(records: Records, rootUid: string): Root | undefined {
   const root = records.get(rootUid);
-  return root?.kind === 'task' || root?.kind === 'workflow' ? root : undefined;
+  return isRoot(root) ? root : undefined;
+}
+
+function isRoot(record: FlowRecord | undefined): record is Root {
+  return record?.kind === 'task' || record?.kind === 'workflow';
 }
 
 function isOpen(record: FlowRecord): boolean {

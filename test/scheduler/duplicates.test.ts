@@ -115,6 +115,72 @@ describe.each([
   });
 });
 
+describe('a record that gave way in the line that stays, and ended in the other one', () => {
+  /** `c` has done the first of two records; the second, of `h`, gives way at `b` and is done at `h` as well. */
+  async function givenWay(): Promise<{ scene: Scene; h: HandPeer; feed: HandFeed; first: TaskRecord; second: TaskRecord }> {
+    const scene = await Scene.of(['b', 'c']);
+    const h = await HandPeer.joins(scene, 'h', ['b', 'c']);
+    const feed = new HandFeed(h, FEED, ['b']);
+    const { uid } = await scene.submit('c', task({ task_id: ID }));
+    const first = await scene.ended('c', uid);
+    const open = taskRecord(UIDS.later, { task_id: ID, content_hash: first.content_hash });
+    await scene.run(feed.push('b', feed.commit(open)));
+    h.beating = false;
+    await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+    expect(await scene.ended('b', UIDS.later)).toMatchObject({ task_id: `${ID}~${UIDS.later}`, status: 'cancelled' });
+    const second = { ...open, status: 'completed', output: { by: 'h' }, ended_at: first.ended_at } as TaskRecord;
+    return { scene, h, feed, first, second };
+  }
+
+  async function handOver(h: HandPeer, feed: HandFeed, record: TaskRecord): Promise<void> {
+    const root = { feed_id: FEED, line: currentLine(feed.feed), root_uid: record.uid, records: [record] };
+    await h.ask('b', 'handover', { ...root, part: 0, last: true });
+    await h.scene.pass(BEAT_MS);
+  }
+
+  async function expectSecondKept(scene: Scene, first: TaskRecord): Promise<void> {
+    expect(await scene.task('b', UIDS.later)).toMatchObject({ task_id: ID, status: 'completed', output: { by: 'h' } });
+    expect(await scene.task('c', first.uid)).toMatchObject({ task_id: `${ID}~${first.uid}`, status: 'completed' });
+    for (const name of ['b', 'c']) {
+      const place = await scene.run(scene.scheduler(name).resolve({ kind: 'task', id: ID }));
+      expect(place).toMatchObject(name === 'b' ? { here: true, uid: UIDS.later } : { at: { peer_id: 'b' } });
+    }
+    expect(scene.mesh.failures).toEqual([]);
+  }
+
+  test('has ended, and keeps the id when it was accepted later', async () => {
+    const { scene, h, feed, first, second } = await givenWay();
+    await handOver(h, feed, second);
+    await expectSecondKept(scene, first);
+  });
+
+  test('keeps the id also when the other record gave way to it in turn: one of the two is always found', async () => {
+    const { scene, h, feed, first, second } = await givenWay();
+    const { uid, content_hash, status } = second;
+    const items = [{ kind: 'task', id: ID, held: { peer_id: 'h', uid, status, content_hash } }];
+    await h.ask('c', 'locate', { items, hops: 0, asked: [] });
+    await scene.until('it gives way', async () => (await scene.task('c', first.uid)).task_id !== ID);
+    await handOver(h, feed, second);
+    await expectSecondKept(scene, first);
+  });
+});
+
+test('a record that gave way in the line that lost goes on in the one that stays', async () => {
+  const scene = await Scene.of(['b', 'c']);
+  const h = await HandPeer.joins(scene, 'h', ['b', 'c']);
+  const feed = new HandFeed(h, FEED, ['b']);
+  const open = taskRecord(UIDS.later, { task_id: ID, due_at: '2027-01-01T00:00:00.000Z' });
+  await scene.run(feed.push('b', feed.commit(open)));
+  h.beating = false;
+  await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+  const error = { code: 'SUPERSEDED', message: 'another one does it', retryable: false };
+  const gone = { ...open, task_id: `${ID}~${open.uid}`, status: 'cancelled', error, ended_at: open.created_at };
+  const root = { feed_id: FEED, line: currentLine(feed.feed), root_uid: open.uid, records: [gone] };
+  await h.ask('b', 'handover', { ...root, part: 0, last: true });
+  await scene.pass(BEAT_MS);
+  expect(await scene.task('b', open.uid)).toMatchObject({ task_id: ID, status: 'queued' });
+});
+
 test('what waits for a record of this peer that gives way waits for the one that keeps the id', async () => {
   const scene = await Scene.of(['b', 'c']);
   const h = await HandPeer.joins(scene, 'h', ['b', 'c']);
