@@ -277,7 +277,7 @@ export class HandOver {
 
   /** What lost is kept, when it says of something that has ended how it did. */
   private supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
-    if (!isRoot(lost) || !isTerminal(lost.status) || gaveUp(lost)) return;
+    if (!isRoot(lost) || !isTerminal(lost.status)) return;
     if (kept !== undefined && sameEnd(lost, kept)) return;
     const superseded: SupersededRecord = {
       kind: 'superseded',

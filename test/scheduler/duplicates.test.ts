@@ -117,7 +117,13 @@ describe.each([
 
 describe('a record that gave way in the line that stays, and ended in the other one', () => {
   /** `c` has done the first of two records; the second, of `h`, gives way at `b` and is done at `h` as well. */
-  async function givenWay(): Promise<{ scene: Scene; h: HandPeer; feed: HandFeed; first: TaskRecord; second: TaskRecord }> {
+  async function givenWay(): Promise<{
+    scene: Scene;
+    h: HandPeer;
+    feed: HandFeed;
+    first: TaskRecord;
+    second: TaskRecord;
+  }> {
     const scene = await Scene.of(['b', 'c']);
     const h = await HandPeer.joins(scene, 'h', ['b', 'c']);
     const feed = new HandFeed(h, FEED, ['b']);
