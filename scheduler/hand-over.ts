@@ -194,7 +194,7 @@ export class HandOver {
     for (const record of theirs.values()) if (record.kind === 'superseded') turn.put(record);
     if (root === undefined) {
       this.adoptUnknown(turn, feed, side);
-      return rootIn(theirs, rootUid) ?? null;
+      return isRoot(other) && !isSetAside(other) ? other : null;
     }
     if (other?.kind === 'tombstone') {
       this.clear(turn, side);

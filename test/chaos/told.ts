@@ -126,19 +126,27 @@ export async function findSuperseded(
 
 /** The outcomes that a record shows as those that lost. */
 async function supersededBy(client: RoamingClient, job: Job): Promise<string[]> {
-  const { answer } = await client.anywhere(...statusOf(job), performance.now() + STATUS_WAIT_MS);
-  const { superseded = [] } = answer as unknown as { superseded?: JsonObject[] };
+  const { superseded = [] } = (await answerTo(client, statusOf(job), STATUS_WAIT_MS)) as { superseded?: JsonObject[] };
   return superseded.map(outcomeOf).filter((outcome) => outcome !== undefined);
 }
 
 /** The outcome of a record that gave way to another one with its id; none if this one did not. */
 async function setAsideAs(client: RoamingClient, { kind, id }: Job, uid: string): Promise<string[]> {
+  // Most did not, so it is asked once.
+  const outcome = outcomeOf(await answerTo(client, questionOf({ kind, id: `${id}~${uid}` }), 0));
+  return outcome === undefined ? [] : [outcome];
+}
+
+/** Nothing of a record that nobody knows. */
+async function answerTo(
+  client: RoamingClient,
+  [tool, input]: [tool: string, input: JsonObject],
+  waitMs: number,
+): Promise<JsonObject> {
   try {
-    const { answer } = await client.anywhere(...questionOf({ kind, id: `${id}~${uid}` }), performance.now());
-    const outcome = outcomeOf(answer);
-    return outcome === undefined ? [] : [outcome];
+    return (await client.anywhere(tool, input, performance.now() + waitMs)).answer;
   } catch (error) {
-    if (error instanceof RemoteError && error.code === 'NOT_FOUND') return [];
+    if (error instanceof RemoteError && error.code === 'NOT_FOUND') return {};
     throw error;
   }
 }

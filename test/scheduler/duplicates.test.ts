@@ -56,8 +56,9 @@ class Accepted {
   }
 
   /** What `h` accepted in its line comes to `b`, the owner of the next one. */
-  async handOver(uid: string): Promise<void> {
-    const root = { feed_id: FEED, line: currentLine(this.feed.feed), root_uid: uid, records: [this.like(uid)] };
+  async handOver(uid: string, changes: Partial<TaskRecord> = {}): Promise<void> {
+    const records = [{ ...this.like(uid), ...changes }];
+    const root = { feed_id: FEED, line: currentLine(this.feed.feed), root_uid: uid, records };
     await this.h.ask('b', 'handover', { ...root, part: 0, last: true });
     await this.scene.pass(BEAT_MS);
   }
@@ -185,6 +186,14 @@ test('a record that gave way in the line that lost goes on in the one that stays
   await h.ask('b', 'handover', { ...root, part: 0, last: true });
   await scene.pass(BEAT_MS);
   expect(await scene.task('b', open.uid)).toMatchObject({ task_id: ID, status: 'queued' });
+});
+
+test('a record that gave way and comes with a hand-over takes the id from nobody', async () => {
+  const accepted = await Accepted.by('b');
+  await accepted.takeOver();
+  const { scene, record } = accepted;
+  await accepted.handOver(UIDS.later, { task_id: `${ID}~${UIDS.later}`, status: 'cancelled' });
+  expect(await scene.task('b', record.uid)).toMatchObject({ task_id: ID, status: 'queued' });
 });
 
 test('what waits for a record of this peer that gives way waits for the one that keeps the id', async () => {
