@@ -45,7 +45,7 @@ export interface ChaosReport extends Verdict {
   disturbances: Disturbance[];
   /**
    * From the kill or stop of a peer to the next start of a step that ran there, or that it owned and that ran anywhere,
-   * in ms. Null: nothing had to be started again.
+   * in ms, of those that were started again before their client had the answer. Null: none was.
    */
   replaced_ms: Spread | null;
   /** From the kill of the peer that accepted a job to the next start of one of the job's steps, in ms. */
@@ -106,7 +106,8 @@ function replacements(disturbances: readonly Disturbance[], all: readonly Told[]
       const starts = job.keys.flatMap((key) => runs.get(key) ?? []);
       for (const { uid, pid: ranAt, started_at, ended_at = Number.POSITIVE_INFINITY } of starts) {
         if (!(isOwned || ranAt === pid) || started_at >= at || ended_at <= at) continue;
-        const next = starts.find((run) => run.uid === uid && run.started_at > at);
+        // What was not started again until its client had the answer did not have to be: its result was there.
+        const next = starts.find((run) => run.uid === uid && run.started_at > at && run.started_at <= answered_at);
         if (next !== undefined) replaced.push(next.started_at - at);
       }
       const later = starts.filter((run) => run.started_at > at);
