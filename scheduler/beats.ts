@@ -56,6 +56,7 @@ export class Beats {
   private claimDeferred = false;
   private readonly claimed = new Map<string, number>();
   private readonly dialled = new Map<string, number>();
+  private wasLate = false;
   private running = false;
 
   constructor(parts: BeatParts) {
@@ -95,12 +96,18 @@ export class Beats {
     this.parts.onTick();
   }
 
-  private watch(): void {
+  private watch(dueAt = this.parts.clock.now()): void {
     if (!this.running) return;
-    const { beat_interval_ms, takeover_ms } = this.parts.options;
+    const { clock, options } = this.parts;
+    const { beat_interval_ms, takeover_ms } = options;
     this.noticeSleep();
-    this.cancelWatch = this.parts.clock.after(beat_interval_ms / WATCHES_PER_BEAT, () => this.watch());
+    const watchMs = beat_interval_ms / WATCHES_PER_BEAT;
+    const next = clock.now() + watchMs;
+    this.cancelWatch = clock.after(watchMs, () => this.watch(next));
     if (!this.parts.isReady()) return;
+    // This loop was held up, and beats may wait to be read: they come before the next watch.
+    this.wasLate = !this.wasLate && clock.now() - dueAt > watchMs;
+    if (this.wasLate) return;
     for (const feed of this.parts.owned()) {
       if (feed.tasks.leases.silent(takeover_ms).length > 0) feed.turn((turn) => feed.tasks.sweep(turn, takeover_ms));
     }

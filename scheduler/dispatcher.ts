@@ -86,13 +86,15 @@ export class Dispatcher {
     this.lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
   }
 
-  dispatch(turn: Turn): void {
-    if (this.hooks.isPaused() || this.tasks.queue.size === 0) return;
+  /** @returns whether anything was leased or begun */
+  dispatch(turn: Turn): boolean {
+    if (this.hooks.isPaused() || this.tasks.queue.size === 0) return false;
     const free = new Map<string, number>();
     const leases = new LeaseBatches();
     const waiting = this.classesToLookAt();
     const candidatesOf = new Map<string, Candidate[]>();
     let starved = false;
+    let served = false;
     let given = 0;
     while (waiting.length > 0) {
       const { of, head } = waiting.shift()!;
@@ -107,6 +109,7 @@ export class Dispatcher {
         break;
       }
       if (RECORD_ACTIONS.has(of.action)) {
+        served = true;
         this.begin(turn, task);
       } else {
         const candidates = candidatesOf.get(of.key) ?? this.candidates(of);
@@ -120,6 +123,7 @@ export class Dispatcher {
           if (candidates.length === 0) this.lookUps.want(capabilityToLookUp(of.action, of.requires));
           continue; // the whole class waits
         }
+        served = true;
         free.set(slotKey(chosen), chosen.free - 1);
         this.lease(turn, task, leases, {
           considered: candidates.length,
@@ -133,6 +137,7 @@ export class Dispatcher {
     if (leases.early.size > 0) this.sendAll(leases.early);
     if (leases.late.size > 0) turn.after(() => this.sendAll(leases.late));
     if (starved) this.hooks.onStarved();
+    return served;
   }
 
   /** The most urgent classes, and of the others some in turn: what nobody can run must not hide the rest for ever. */

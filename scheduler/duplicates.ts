@@ -10,7 +10,7 @@
  */
 import type { Feeds } from './feeds.ts';
 import { feedHintOf, isoTime } from './ids.ts';
-import { COMPARED_ROWS_MAX } from './limits.ts';
+import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS } from './limits.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias, Held, Located, Question } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
@@ -51,6 +51,7 @@ interface DuplicateParts {
 
 export class Duplicates {
   private readonly parts: DuplicateParts;
+  private readonly doubts: Alias[] = [];
 
   constructor(parts: DuplicateParts) {
     this.parts = parts;
@@ -89,36 +90,45 @@ export class Duplicates {
   }
 
   private async compareAll(): Promise<void> {
-    const { self, lookUp, locate } = this.parts;
+    const { locate } = this.parts;
     const roots = chosenOf(await this.acceptedSince(''));
-    for (const root of roots) {
-      const rival = await lookUp(aliasOf(root));
-      if (rival === undefined || rival.uid === root.uid) continue;
-      await this.meet(root.uid, { ...rival, peer_id: self });
-      await this.meet(rival.uid, this.heldOf(root));
-    }
+    for (const root of roots) await this.meetHere(root);
     await this.tellApart(roots, locate);
   }
 
   /** A root came with a hand-over; `rival` is what this peer had under its id before. */
   adopted(root: Root, rival: LocalRecord | undefined): void {
-    const { self, locate } = this.parts;
-    if (rival !== undefined && rival.uid !== root.uid) {
-      this.onRival(root.uid, { ...rival, peer_id: self });
-      this.onRival(rival.uid, this.heldOf(root));
-    }
-    this.quietly(this.tellApart([root], locate));
+    this.quietly(this.tellAdoptedApart(root, rival));
+  }
+
+  private async tellAdoptedApart(root: Root, rival: LocalRecord | undefined): Promise<void> {
+    await this.meetHere(root, rival);
+    await this.meetHere(root); // one that was accepted here meanwhile
+    await this.tellApart([root], this.parts.locate);
+  }
+
+  /** A root and what this peer has under its id besides. */
+  private async meetHere(root: Root, known?: LocalRecord): Promise<void> {
+    const rival = known ?? (await this.parts.lookUp(aliasOf(root)));
+    if (rival !== undefined && rival.uid !== root.uid)
+      await this.meet(root.uid, { ...rival, peer_id: this.parts.self });
   }
 
   /** A record was made with an id that may not have been free: now that it is there, both sides can hear of each other. */
   doubted(alias: Alias): void {
-    this.quietly(this.lookAgain(alias));
+    if (this.doubts.length === 0) this.parts.clock.after(DOUBTS_TOGETHER_MS, () => this.quietly(this.lookAgain()));
+    this.doubts.push(alias);
   }
 
-  private async lookAgain(alias: Alias): Promise<void> {
-    const local = await this.parts.lookUp(alias);
-    const root = local === undefined ? undefined : await this.find(local.uid);
-    if (root !== undefined) await this.tellApart([root], this.parts.locate);
+  private async lookAgain(): Promise<void> {
+    const { lookUp, locate } = this.parts;
+    const roots: Root[] = [];
+    for (const alias of this.doubts.splice(0)) {
+      const local = await lookUp(alias);
+      const root = local === undefined ? undefined : await this.find(local.uid);
+      if (root !== undefined) roots.push(root);
+    }
+    await this.tellApart(roots, locate);
   }
 
   /** A record here and another one have one id: this one gives way, or the other peer is told that its has to. */
@@ -126,22 +136,39 @@ export class Duplicates {
     this.quietly(this.meet(uid, rival));
   }
 
-  private async meet(uid: string, rival: Held): Promise<void> {
-    const { self, feeds, log, locateAt } = this.parts;
+  private async meet(uid: string, met: Held): Promise<void> {
+    const { self, locateAt } = this.parts;
     for (let tries = 0; tries < DECISIONS_MAX; tries++) {
-      const feed = await feeds.of(uid);
       const root = await this.find(uid);
-      if (feed === undefined || root === undefined || isSetAside(root) || root.uid === rival.uid) return;
-      if (!givesWay(root, rival)) {
+      // One of this peer is as it is now, unless its feed is just being taken up.
+      const other = met.peer_id === self ? await this.find(met.uid) : undefined;
+      if (root === undefined || isSetAside(root) || root.uid === met.uid) return;
+      if (other !== undefined && isSetAside(other)) return;
+      const rival = other === undefined ? met : this.heldOf(other);
+      if (givesWay(root, rival)) {
+        if (await this.giveWay(root, rival)) return;
+      } else if (other !== undefined) {
+        if (await this.giveWay(other, this.heldOf(root))) return;
+      } else {
         // It has asked, but may not have waited for the answer, or it was another one then.
         if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.heldOf(root) }]);
         return;
       }
-      const hasGivenWay = await feed.journal.turn((turn) => feed.giveWay(turn, givingWay(root, rival)));
-      if (!hasGivenWay) continue; // it has ended meanwhile, which may change who gives way
-      log.warn({ uid, rival, id: idOf(root) }, 'an id was accepted twice; the other record keeps it');
-      return;
     }
+  }
+
+  /** @returns false when it has ended meanwhile, which may change who gives way */
+  private async giveWay(root: Root, rival: Held): Promise<boolean> {
+    const feed = await this.parts.feeds.of(root.uid);
+    if (feed === undefined) return true; // not this peer's any more: its owner is told
+    const hasGivenWay = await feed.journal.turn((turn) => feed.giveWay(turn, givingWay(root, rival)));
+    if (hasGivenWay) {
+      this.parts.log.warn(
+        { uid: root.uid, rival, id: idOf(root) },
+        'an id was accepted twice; the other record keeps it',
+      );
+    }
+    return hasGivenWay;
   }
 
   /** As it is now, on the disk or not. */

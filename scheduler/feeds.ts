@@ -21,7 +21,6 @@ import type { LocalRecord } from './locator.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
-import { compareQueueKeys } from './queue.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from './records.ts';
 import { type Remembered, readActive } from './recovery.ts';
 import { Takeover } from './takeover.ts';
@@ -78,6 +77,7 @@ export class Feeds {
   private readonly made = new Set<string>();
   private mainWaiters: (() => void)[] = [];
   private startedAt = 0;
+  private dispatches = 0;
   private stopped = false;
 
   constructor(parts: FeedsParts) {
@@ -501,14 +501,13 @@ export class Feeds {
 
   // --- waiting work --------------------------------------------------------------------------------------------------
 
-  /** A slot that is free is everybody's: what was taken over does not wait behind all that is newer. */
+  /** A slot that is free is everybody's: it goes to the feed that was served the longest ago, also when another one asks. */
   dispatch(): void {
     const feeds = [...this.owned.values()];
     if (!feeds.some(({ wantsDispatch }) => wantsDispatch)) return;
-    const firsts = feeds.map((feed) => ({ feed, first: feed.tasks.queue.heads(1)[0]?.head }));
-    const waiting = firsts.filter(({ first }) => first !== undefined);
-    waiting.sort((a, b) => compareQueueKeys(a.first!, b.first!));
-    for (const { feed } of waiting) feed.dispatch();
+    if (feeds.length > 1) feeds.sort((a, b) => a.servedAt - b.servedAt);
+    this.dispatches++;
+    for (const feed of feeds) if (feed.dispatch()) feed.servedAt = this.dispatches;
   }
 
   // --- owners that are gone ------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
  * (a workflow with everything in it, or a task), and merged there (P5).
  *
  * 1. A root that is unknown there is taken over as it is.
- * 2. One that has ended beats one that has not, as a whole; to have given way to another record with its id (SUPERSEDED)
- *    is no end of its own.
+ * 2. One that has ended beats one that has not, as a whole; what really ended beats what was cancelled because another
+ *    record with its id does the same (SUPERSEDED).
  * 3. Of two that have ended, that of the line that stays does; the other one is kept as `superseded`.
  * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
  *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
- * 5. Where the two sides disagree on whether it gave its id away, it has it, and it is looked for others that do.
+ * 5. Where it gave its id away on one side and ended on the other, it has it, and it is looked for others that do.
  */
 import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
@@ -211,6 +211,8 @@ export class HandOver {
     }
     if (isOpen(root) || (gaveUp(root) && !isOpen(other) && !gaveUp(other))) {
       this.adoptEnded(turn, feed, side);
+      // What waits for this id may have to wait for another record from now on.
+      if (isDisputed) feed.dependencies.doubt();
       return isDisputed && !isSetAside(other) ? other : null;
     }
     this.keepSuperseded(turn, side);
@@ -240,7 +242,8 @@ export class HandOver {
     const run = feed.runs.live.get(rootUid);
     const task = feed.tasks.live.get(rootUid);
     // Rows of this moment may not be on the disk yet.
-    const rows = new Set([...mine.keys(), ...(run === undefined ? [] : feed.runs.drop(turn, run))]);
+    const dropped = run === undefined ? feed.runs.dropNested(turn, rootUid) : feed.runs.drop(turn, run);
+    const rows = new Set([...mine.keys(), ...dropped]);
     if (task !== undefined) feed.tasks.drop(turn, task);
     const cleared_at = isoTime(this.parts.clock.wall());
     for (const record of mine.values()) {
@@ -258,19 +261,20 @@ export class HandOver {
 
   private useResults(turn: Turn, feed: OwnedFeed, side: Sides): void {
     const { theirs, mine, line, rootUid } = side;
+    const other = rootIn(theirs, rootUid);
+    const isGivenUp = other !== undefined && gaveUp(other);
     for (const record of theirs.values()) {
       if (record.kind !== 'task') continue;
       if (record.status === 'completed' && feed.tasks.adopt(turn, record)) continue;
       const task = feed.tasks.live.get(record.uid);
       if (record.error?.code === 'REJECTED' && task?.record.status === 'input_required') {
         feed.tasks.fail(turn, task, record.error, false);
-      } else {
+      } else if (!isGivenUp || record.uid === rootUid) {
         this.supersede(turn, record, mine.get(record.uid), line, rootUid);
       }
     }
-    const other = theirs.get(rootUid);
     // It is being cancelled there, and its last steps have not ended.
-    if (other?.kind === 'workflow' && other.error !== null && !gaveUp(other)) {
+    if (other?.kind === 'workflow' && other.error !== null && !isGivenUp) {
       feed.runs.cancel(turn, feed.runs.live.get(rootUid), other.error);
     }
   }

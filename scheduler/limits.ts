@@ -125,6 +125,8 @@ export const CUT_OFF_PATIENCE = 3;
 export const HAND_OVER_BYTES = 4 * 1024 * 1024;
 /** Submits that began before two peers met, and asked others meanwhile for their id, are over after this. */
 export const SUBMITS_SETTLE_MS = 2 * REQUEST_DEADLINE_MS;
+/** Submits in doubt whether their id was free are looked for together. */
+export const DOUBTS_TOGETHER_MS = 250;
 /** Workflows, and tasks, with what belongs to them, that peers which meet again compare the ids of: the newest ones. */
 export const COMPARED_ROWS_MAX = 10_000;
 /** How far back they look when it is not known since when they have not seen each other. */

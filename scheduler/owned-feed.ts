@@ -54,6 +54,8 @@ export class OwnedFeed {
   readonly replicas: Replicas;
   private readonly log: Log;
   readonly dependencies: Dependencies;
+  /** The dispatch in which it gave out something last. */
+  servedAt = 0;
   private dispatchWanted = false;
 
   /**
@@ -145,13 +147,14 @@ export class OwnedFeed {
   }
 
   get wantsDispatch(): boolean {
-    return this.dispatchWanted && !this.journal.isFrozen && this.tasks.queue.size > 0;
+    return this.dispatchWanted && !this.journal.isFrozen;
   }
 
-  dispatch(): void {
-    if (this.journal.isFrozen) return;
+  /** @returns whether anything was leased or begun */
+  dispatch(): boolean {
+    if (this.journal.isFrozen) return false;
     this.dispatchWanted = false;
-    this.dispatcher.dispatch(this.journal);
+    return this.dispatcher.dispatch(this.journal);
   }
 
   /** Another peer owns it from now on, or the disk failed: nothing more is written, and nothing of it is in memory. */

@@ -10,7 +10,13 @@
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Directory } from './directory.ts';
 import type { Copier } from './journal.ts';
-import { BEATS_LATE_MAX, FOLLOWER_PATIENCE_MS, PUSHES_IN_FLIGHT_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import {
+  BEATS_LATE_MAX,
+  BEATS_MISSED_MAX,
+  FOLLOWER_PATIENCE_MS,
+  PUSHES_IN_FLIGHT_MAX,
+  REQUEST_DEADLINE_MS,
+} from './limits.ts';
 import { currentLine, withFollowers } from './lineage.ts';
 import { pushAnswerSchema, rowMessages } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
@@ -51,6 +57,7 @@ export class Replicas implements Copier {
   private readonly log: Log;
   private readonly hooks: ReplicaHooks;
   private readonly silentMs: number;
+  private readonly lateMs: number;
   private current: FeedRecord;
   /** The version of the set that the last commit with one has. */
   private written: number;
@@ -71,7 +78,8 @@ export class Replicas implements Copier {
     this.log = components.log;
     this.current = feed;
     this.written = feed.version;
-    this.silentMs = options.beat_interval_ms * BEATS_LATE_MAX;
+    this.silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
+    this.lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
     this.hooks = hooks;
     for (const peer of feed.former) {
       const follower = { acked: 0, syncedAt: null, joinedAt: 0, inFlight: 0, refusedSince: null, behind: true };
@@ -285,7 +293,7 @@ export class Replicas implements Copier {
       this.current.feed_id,
       members.map(({ peer_id }) => peer_id),
     );
-    const there = order.filter((peer) => this.isThere(peer) && this.takes(this.followers.get(peer)));
+    const there = order.filter((peer) => this.isThere(peer, this.lateMs) && this.takes(this.followers.get(peer)));
     const counted = there.filter((peer) => this.counts(this.followers.get(peer)));
     const candidates = there.length < wanted ? this.candidates() : [];
     const added = candidates.slice(0, wanted - there.length);
@@ -310,13 +318,13 @@ export class Replicas implements Copier {
     const members = new Set(this.current.followers.map(({ peer_id }) => peer_id));
     const free: string[] = [];
     for (const { peer_id, leaving } of this.directory.connected()) {
-      if (!leaving && !members.has(peer_id) && this.isThere(peer_id)) free.push(peer_id);
+      if (!leaving && !members.has(peer_id) && this.isThere(peer_id, this.lateMs)) free.push(peer_id);
     }
     return rendezvous(this.current.feed_id, free);
   }
 
-  private isThere(peer: string): boolean {
+  private isThere(peer: string, silentMs = this.silentMs): boolean {
     const entry = this.directory.find(peer);
-    return entry?.connected === true && this.clock.now() - entry.heard_at <= this.silentMs;
+    return entry?.connected === true && this.clock.now() - entry.heard_at <= silentMs;
   }
 }

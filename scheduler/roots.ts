@@ -3,7 +3,7 @@
  * tasks, their logs, and of the workflows that are nested in it.
  */
 import type { Reader } from './ports.ts';
-import type { FlowRecord } from './records.ts';
+import type { FlowRecord, TaskRecord } from './records.ts';
 
 /** The root that a record belongs to; null for one that belongs to none. */
 export async function rootOf(reader: Reader, record: FlowRecord): Promise<string | null> {
@@ -21,25 +21,29 @@ export async function rootOf(reader: Reader, record: FlowRecord): Promise<string
 export async function recordsOf(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
   const root = (await reader.row(rootUid))?.record;
   if (root === undefined) return [];
-  const records = [root];
-  if (root.kind === 'task') records.push(...(await logsOf(reader, [root])));
-  else if (root.kind === 'workflow') await addWorkflow(reader, rootUid, records);
-  return records;
+  if (root.kind === 'task') return await withParts(reader, [root]);
+  if (root.kind === 'workflow') return [root, ...(await partsOf(reader, rootUid))];
+  return [root];
 }
 
-async function addWorkflow(reader: Reader, uid: string, records: FlowRecord[]): Promise<void> {
+/** What belongs to a workflow. */
+async function partsOf(reader: Reader, uid: string): Promise<FlowRecord[]> {
   const definition = await reader.get('definition', `${uid}:definition`);
-  if (definition !== undefined) records.push(definition);
-  records.push(...(await reader.children('step', uid)));
-  const tasks = await reader.children('task', uid);
-  records.push(...tasks, ...(await logsOf(reader, tasks)));
-  for (const { uid: task, task_type } of tasks) {
+  const steps = await reader.children('step', uid);
+  const tasks = await withParts(reader, await reader.children('task', uid));
+  return [...(definition === undefined ? [] : [definition]), ...steps, ...tasks];
+}
+
+/** Tasks, their logs, and the workflows that some of them are, each before what belongs to it. */
+async function withParts(reader: Reader, tasks: readonly TaskRecord[]): Promise<FlowRecord[]> {
+  const records: FlowRecord[] = [...tasks, ...(await logsOf(reader, tasks))];
+  for (const { uid, task_type } of tasks) {
     if (task_type !== 'workflow') continue;
-    for (const nested of await reader.children('workflow', task)) {
-      records.push(nested);
-      await addWorkflow(reader, nested.uid, records);
+    for (const nested of await reader.children('workflow', uid)) {
+      records.push(nested, ...(await partsOf(reader, nested.uid)));
     }
   }
+  return records;
 }
 
 async function logsOf(reader: Reader, tasks: readonly { uid: string; attempt: number }[]): Promise<FlowRecord[]> {

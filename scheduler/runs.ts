@@ -451,13 +451,18 @@ export class Runs {
     if (this.uids.get(workflow_id) === uid) this.uids.delete(workflow_id);
     if (parent_task_uid !== null) this.nested.delete(parent_task_uid);
     for (const taskUid of live.tasks) {
-      const child = this.live.get(this.nested.get(taskUid) ?? '');
-      if (child !== undefined) uids.push(...this.drop(turn, child));
+      uids.push(...this.dropNested(turn, taskUid));
       const task = this.tasks.live.get(taskUid);
       if (task !== undefined) this.tasks.drop(turn, task);
       uids.push(taskUid, `${taskUid}/log`);
     }
     return uids;
+  }
+
+  /** As `drop`, of the run that a task is, if it is one. */
+  dropNested(turn: Turn, taskUid: string): string[] {
+    const live = this.live.get(this.nested.get(taskUid) ?? '');
+    return live === undefined ? [] : this.drop(turn, live);
   }
 
   /** Nesting depths are known once all runs are restored. */

@@ -157,6 +157,21 @@ describe('a root that the other side does not know', () => {
     await sides.expectOneAnswer();
   });
 
+  test('and is a task that is a workflow goes on as a whole', async () => {
+    const sides = await Sides.open();
+    await sides.part();
+    const payload = { workflow: { name: 'inner', steps: [approve('s')] } };
+    const { uid } = await sides.scene.submit('a', task({ task_type: 'workflow', payload }));
+    await sides.scene.pass(100);
+    await sides.heal();
+    expect(sides.live).toEqual({ tasks: 2, runs: 1 });
+    const [nested] = await sides.scene.peer('b').store.reader.children('workflow', uid);
+    await sides.answer('b', `${nested!.uid}/s/0`, 'yes');
+    expect((await sides.task('b', uid)).status).toBe('completed');
+    expect(sides.live).toEqual({ tasks: 0, runs: 0 });
+    await sides.expectOneAnswer();
+  });
+
   test('and waits for a record of the other side sees it end', async () => {
     const sides = await Sides.open();
     const first = await sides.submit({ workflow_id: 'first', name: 'w', steps: [approve('s')] });

@@ -106,6 +106,17 @@ describe('a commit', () => {
     expect(scene.peer('a').clock.now() - began).toBeLessThan(COPY_WAIT_MS / 2);
   });
 
+  test('waits for a follower whose beats are late, when there is no other one', async () => {
+    const { scene, peers } = await open('h');
+    await scene.until('h counts', () => replicas(scene).copies === 2);
+    slow(peers[0]!);
+    peers[0]!.beating = false;
+    await scene.pass(2.2 * BEAT_MS);
+    const began = scene.peer('a').clock.now();
+    await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    expect(scene.peer('a').clock.now() - began).toBeGreaterThan(BEAT_MS / 2);
+  });
+
   test('that waits is answered at once when the last follower goes away', async () => {
     const { scene, peers } = await open('h');
     await scene.until('h counts', () => replicas(scene).copies === 2);

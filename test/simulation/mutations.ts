@@ -143,8 +143,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'what has ended beats what has not',
     file: 'scheduler/hand-over.ts',
-    find: 'else if (!isOpen(other)) this.adoptEnded(turn, feed, side);',
-    replace: '',
+    find: 'if (isOpen(root) && (isOpen(other) || gaveUp(other))) {',
+    replace: 'if (isOpen(root)) {',
     promise: 'P5',
     favoured: ['partition', 'long work', 'cancel'],
   },
