@@ -73,7 +73,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'const order = known === null ? 1 : compareLines(line, known);',
     replace: 'const order = known === null ? 1 : Math.max(compareLines(line, known), 0);',
     promise: 'P2',
-    favoured: ['partition', 'cut'],
+    favoured: ['mute', 'hold'],
   },
   {
     name: 'an owner that starts asks its replica set',
