@@ -218,6 +218,8 @@ export class Copies {
    * @throws NoCopyError, StaleOwnerError, DivergedError, or why the peer cannot be asked
    */
   async catchUp(peer: string, feedId: string): Promise<Copy> {
+    // It may have been taken over since this was wanted.
+    if (this.hooks.owned(feedId) !== undefined) throw new NoCopyError(feedId, this.network.self, 'it is the owner');
     let copy = this.copies.get(feedId) ?? (await this.takeUp(feedId));
     let tail: Row[] = [];
     for (;;) {
