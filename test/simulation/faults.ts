@@ -115,6 +115,20 @@ export class Faults {
     return feedsOn(disk, owner).some((feed) => feed.followers.some(({ peer_id }) => on.has(peer_id)));
   }
 
+  /**
+   * Whether followers that a backup names have more than it. Where none has, its peer cannot tell that it is one, and what
+   * may start once can start again (docs/guarantees.md, "An old backup of a peer whose followers stood still, too").
+   */
+  #isKnownAsOld(name: string, image: DiskImage): boolean {
+    const headAt = (peer: string, feedId: string) =>
+      this.#mesh.peers.get(peer)?.disk.image().heads.get(feedId)?.seq ?? 0;
+    return feedsOn(image.rows, name).every(({ feed_id, followers }) => {
+      const head = image.heads.get(feed_id)!.seq;
+      if (headAt(name, feed_id) === head) return true; // nothing was written since
+      return followers.some(({ peer_id, synced }) => synced && headAt(peer_id, feed_id) > head);
+    });
+  }
+
   #isAskedByNobody(name: string): boolean {
     const ofIt = new Set([name]);
     for (const { peer_id, alive, scheduler, disk } of this.#mesh.peers.values()) {
@@ -312,7 +326,7 @@ export class Faults {
     this.#later(500, 6_000, () => {
       const isWorn = () => this.#counts(name, this.#gone) || this.#counts(name, this.#gone, image.rows);
       const restore = () => {
-        if (isWorn()) return;
+        if (isWorn() || !this.#isKnownAsOld(name, image)) return;
         this.#mesh.kill(name);
         this.#oracle.lost(name);
         this.#mesh.peers.get(name)!.disk.restore(image);
