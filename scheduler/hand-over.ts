@@ -62,6 +62,10 @@ interface Arriving {
   bytes: number;
 }
 
+/** Of one root: one that changes all the time is merged as it was read. */
+const MERGE_TRIES_MAX = 8;
+const NOTHING: ReadonlySet<string> = new Set();
+
 /** What one side has of a root. */
 type Records = ReadonlyMap<string, FlowRecord>;
 
@@ -145,7 +149,14 @@ export class HandOver {
     const theirs = new Map(all.map((record) => [record.uid, record]));
     // Several peers may bring one root, each as of another moment.
     await this.merging.run(root_uid, async () => {
-      while (!(await this.merge(feed, line, root_uid, theirs)));
+      for (let tries = 1; ; tries++) {
+        const isLast = tries >= MERGE_TRIES_MAX;
+        const isDone = await feed.journal.watching((changed) =>
+          this.merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
+        );
+        if (isDone) return;
+        await feed.journal.turn(() => undefined); // what was on its way to the disk is there
+      }
     });
   }
 
@@ -169,8 +180,15 @@ export class HandOver {
     for (const [key, { at }] of this.arriving) if (now - at > 2 * REQUEST_DEADLINE_MS) this.arriving.delete(key);
   }
 
-  /** @returns false when this side moved on while it was read: to be tried again */
-  private async merge(feed: OwnedFeed, line: Line, rootUid: string, theirs: Records): Promise<boolean> {
+  /**
+   * @param changed uids of rows that may not be read as they are
+   * @returns false when this side moved on while it was read: to be tried again
+   */
+  private async merge(
+    feed: OwnedFeed,
+    { line, root_uid: rootUid, theirs }: { line: Line; root_uid: string; theirs: Records },
+    changed: ReadonlySet<string>,
+  ): Promise<boolean> {
     const { reader, lookUp, onAdopted } = this.parts;
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
     const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
@@ -181,6 +199,8 @@ export class HandOver {
       const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
       if (live === undefined && stored !== undefined && isOpen(stored)) return null;
       if (live !== undefined && stored === undefined) return null;
+      // What ended here meanwhile is to be kept as superseded.
+      if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
       return { named: this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }) };
     });
     if (done?.named != null) onAdopted(done.named, rival);
@@ -304,6 +324,12 @@ interface Sides {
   root: FlowRecord | undefined;
   /** Theirs, to be taken up, when it is unknown here. */
   remembered: Remembered | null;
+}
+
+/** Whether something of a root is among these uids. */
+function isTouched(records: Records, uids: ReadonlySet<string>): boolean {
+  for (const uid of uids) if (records.has(uid) || records.has(/^[^/:]*/.exec(uid)![0])) return true;
+  return false;
 }
 
 function rootIn(records: Records, rootUid: string): Root | undefined {

@@ -81,6 +81,7 @@ export class Journal implements Turn {
   private waiting = 0;
   private shown: number;
   private readers: { seq: number; resolve(): void; reject(error: unknown): void }[] = [];
+  private readonly watches = new Set<Set<string>>();
 
   /** @param feed which feed is written, in which epoch, and how far it has come */
   constructor(
@@ -158,6 +159,7 @@ export class Journal implements Turn {
 
   put(record: FlowRecord): void {
     this.next.records.set(record.uid, record);
+    for (const changed of this.watches) changed.add(record.uid);
     if ('copies' in record) this.next.wanted = Math.max(this.next.wanted, record.copies);
     this.schedule();
   }
@@ -165,6 +167,20 @@ export class Journal implements Turn {
   after(effect: (copies: number) => void): void {
     this.next.effects.push(effect);
     this.schedule();
+  }
+
+  /**
+   * Runs `work`, which reads rows, with the uids of those that it may not see as they are: they are on their way to the
+   * disk, or were put since it began.
+   */
+  async watching<T>(work: (changed: ReadonlySet<string>) => Promise<T>): Promise<T> {
+    const changed = new Set([...this.next.records.keys(), ...(this.committing?.records.keys() ?? [])]);
+    this.watches.add(changed);
+    try {
+      return await work(changed);
+    } finally {
+      this.watches.delete(changed);
+    }
   }
 
   /** Asks for `beforeFlush` at the end of this event-loop turn, also when nothing was written. */

@@ -12,6 +12,7 @@ import {
 } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
 import { HandPeer, tokenOf } from './hand-peer.ts';
+import { HeldDisk } from './held-disk.ts';
 import { taskRecord } from './records.ts';
 import { Scene, task, workflow } from './scene.ts';
 
@@ -30,10 +31,11 @@ class Sides {
     this.feedId = scene.feed('a').feed_id;
   }
 
-  static async open(): Promise<Sides> {
+  static async open(disk = new MemoryStore()): Promise<Sides> {
     const scene = new Scene();
     // Disks that let a task that had ended on one side end as on the other one, with its workflow as a whole.
-    for (const name of ['a', 'b']) await scene.run(scene.mesh.start(name, { store: new MemoryStore() }));
+    await scene.run(scene.mesh.start('a', { store: new MemoryStore() }));
+    await scene.run(scene.mesh.start('b', { store: disk }));
     await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
     return new Sides(scene);
   }
@@ -220,6 +222,25 @@ describe('a root that has ended on one side', () => {
     expect(sides.live).toEqual({ tasks: 0, runs: 0 });
     const tasks = await sides.scene.peer('b').store.reader.children('task', uid);
     for (const { status } of tasks) expect(isTerminal(status)).toBe(true);
+    await sides.expectOneAnswer();
+  });
+
+  test('has what the other side did kept also when it is on its way to the disk', async () => {
+    const disk = new HeldDisk();
+    const sides = await Sides.open(disk);
+    const uid = await sides.submit({ name: 'w', steps: [approve('s'), approve('t')] });
+    await sides.part();
+    const { scene } = sides;
+    await scene.run(scene.scheduler('a').cancelWorkflow(uid, { reason: 'enough', force: false }));
+    disk.hold();
+    const answered = scene.scheduler('b').answerTask(`${uid}/s/0`, { approve: true, data: 'b' });
+    scene.mesh.board.heal('a', 'b');
+    await scene.pass(5 * BEAT_MS);
+    disk.release();
+    await scene.run(answered);
+    await sides.heal();
+    expect((await sides.workflow('b', uid)).status).toBe('cancelled');
+    expect((await sides.superseded(uid)).map(({ record }) => record.uid)).toEqual([`${uid}/s/0`]);
     await sides.expectOneAnswer();
   });
 
