@@ -155,7 +155,7 @@ export class HandOver {
           this.merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
         );
         if (isDone) return;
-        await feed.journal.turn(() => undefined); // what was on its way to the disk is there
+        await feed.journal.whenWritten(); // not for copies: the followers may be those who have to hand over first
       }
     });
   }

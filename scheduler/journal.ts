@@ -39,6 +39,8 @@ const NO_COPIES: Copier = { ship: () => {}, landed: () => {}, copiesOf: () => 1,
 interface Batch {
   records: Map<string, FlowRecord>;
   effects: ((copies: number) => void)[];
+  /** Who waits for the own disk alone. */
+  written: (() => void)[];
   rejects: ((error: unknown) => void)[];
   /** Disks that its records want to be on. */
   wanted: number;
@@ -183,6 +185,20 @@ export class Journal implements Turn {
     }
   }
 
+  /**
+   * Resolves when all that was put until now is on the own disk: copies are not waited for.
+   * @throws why it never will be
+   */
+  whenWritten(): Promise<void> {
+    if (this.refusal !== null) return Promise.reject(this.refusal);
+    const batch = this.next.records.size > 0 ? this.next : this.committing;
+    if (batch === null) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      batch.written.push(resolve);
+      batch.rejects.push(reject);
+    });
+  }
+
   /** Asks for `beforeFlush` at the end of this event-loop turn, also when nothing was written. */
   schedule(): void {
     if (this.deferred || this.refusal !== null) return;
@@ -254,6 +270,7 @@ export class Journal implements Turn {
         if (this.committing !== batch) return; // refused meanwhile
         this.probe('commit:after');
         this.committing = null;
+        for (const resolve of batch.written) resolve();
         // Not before: what this disk has refused, and its client was told so, must not come back from another one.
         this.copier.ship({ seq: batch.seq, rows });
         this.copier.landed();
@@ -324,5 +341,5 @@ function sizeOf({ records, effects }: Batch): number {
 }
 
 function emptyBatch(): Batch {
-  return { records: new Map(), effects: [], rejects: [], wanted: 1, seq: 0, deadline: 0 };
+  return { records: new Map(), effects: [], written: [], rejects: [], wanted: 1, seq: 0, deadline: 0 };
 }
