@@ -287,6 +287,20 @@ describe('copies', () => {
     return { ...scene, copier, writeTwice, land, copied };
   }
 
+  test('are not waited for by who asks for the own disk alone', async () => {
+    const { journal, seen, writeTwice, land } = openWithCopies();
+    writeTwice('a');
+    void journal.whenWritten().then(() => seen.push('written'));
+    await land();
+    expect(seen).toEqual(['written']); // its copy is still waited for
+    await journal.whenWritten(); // nothing is on its way
+    writeTwice('b');
+    const lost = journal.whenWritten();
+    journal.refuse(DISK_FULL);
+    await expect(lost).rejects.toThrow(DISK_FULL);
+    await expect(journal.whenWritten()).rejects.toThrow(DISK_FULL);
+  });
+
   test('are made of what the own disk has, and of nothing that it may still refuse', async () => {
     const { copier, writeTwice, land, world } = openWithCopies();
     writeTwice('a');
