@@ -182,6 +182,13 @@ export class HandOverCutError extends FlowmeshError {
   }
 }
 
+/** A root changed here each time that it was read, so that what another peer brought of it could not be merged. */
+export class RootMovesError extends FlowmeshError {
+  constructor(rootUid: string) {
+    super('NOT_READY', `${rootUid} changes all the time at this peer; it is brought again`, { retryable: true });
+  }
+}
+
 /** P7 */
 export class TooManyIntentsError extends FlowmeshError {
   constructor(value: number) {

@@ -15,7 +15,7 @@ import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
 import { mustBelong, mustBePartsOf } from './belonging.ts';
 import { aliasOf, gaveUp, isSetAside, type Root, withOwnId } from './duplicates.ts';
-import { HandOverCutError, HandOverFullError, PeerUnreachableError } from './errors.ts';
+import { HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
@@ -62,7 +62,7 @@ interface Arriving {
   bytes: number;
 }
 
-/** Of one root: one that changes all the time is merged as it was read. */
+/** Of one root: one whose steps end all the time is merged as it was read. */
 const MERGE_TRIES_MAX = 8;
 const NOTHING: ReadonlySet<string> = new Set();
 
@@ -125,7 +125,7 @@ export class HandOver {
 
   /**
    * A peer brings a part of what it wrote. Resolves when it is durable here, after the last part.
-   * @throws HandOverFullError, HandOverCutError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
+   * @throws HandOverFullError, HandOverCutError, RootMovesError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
    */
   async receive(
     peer: string,
@@ -155,6 +155,7 @@ export class HandOver {
           this.merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
         );
         if (isDone) return;
+        if (isLast) throw new RootMovesError(root_uid);
         await feed.journal.whenWritten(); // not for copies: the followers may be those who have to hand over first
       }
     });
@@ -195,16 +196,16 @@ export class HandOver {
     const stored = mine.get(rootUid);
     const other = rootIn(theirs, rootUid);
     const rival = other === undefined ? undefined : await lookUp(aliasOf(withOwnId(other)));
-    const done = await feed.journal.turn((turn) => {
-      const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
-      if (live === undefined && stored !== undefined && isOpen(stored)) return null;
-      if (live !== undefined && stored === undefined) return null;
-      // What ended here meanwhile is to be kept as superseded.
-      if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
-      return { named: this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }) };
-    });
-    if (done?.named != null) onAdopted(done.named, rival);
-    return done !== null;
+    const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
+    if (live === undefined && stored !== undefined && isOpen(stored)) return false;
+    if (live !== undefined && stored === undefined) return false;
+    // What ended here meanwhile is to be kept as superseded.
+    if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return false;
+    const named = await feed.journal.turn((turn) =>
+      this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }),
+    );
+    if (named !== null) onAdopted(named, rival);
+    return true;
   }
 
   /** @returns the root, if it has its id here from now on and may not be the only one */
