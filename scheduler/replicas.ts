@@ -33,8 +33,14 @@ interface Follower {
   inFlight: number;
   /** Monotonic: since when it takes nothing; null while it does. */
   refusedSince: number | null;
+  /** It has to bring something to this owner before it can take anything. */
+  handsOver: boolean;
   /** Commits were left out: it catches up by itself when it is told how far the feed is. */
   behind: boolean;
+}
+
+function newFollower(start: Pick<Follower, 'joinedAt' | 'syncedAt' | 'behind'>): Follower {
+  return { ...start, acked: 0, inFlight: 0, refusedSince: null, handsOver: false };
 }
 
 export interface ReplicaHooks {
@@ -82,21 +88,13 @@ export class Replicas implements Copier {
     this.lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
     this.hooks = hooks;
     for (const peer of feed.former) {
-      const follower = { acked: 0, syncedAt: null, joinedAt: 0, inFlight: 0, refusedSince: null, behind: true };
-      this.leaving.set(peer, { follower, seq: 0 });
+      this.leaving.set(peer, { follower: newFollower({ joinedAt: 0, syncedAt: null, behind: true }), seq: 0 });
     }
     for (const { peer_id, synced } of feed.followers) {
       // What they have is asked anew, after a gap that may be as large as the feed.
       const head = hooks.head();
       const syncedAt = synced ? head : null;
-      this.followers.set(peer_id, {
-        acked: 0,
-        syncedAt,
-        joinedAt: head,
-        inFlight: 0,
-        refusedSince: null,
-        behind: true,
-      });
+      this.followers.set(peer_id, newFollower({ joinedAt: head, syncedAt, behind: true }));
     }
   }
 
@@ -147,8 +145,7 @@ export class Replicas implements Copier {
     for (const { peer_id, synced } of feed.followers) {
       const follower = this.followers.get(peer_id);
       if (follower === undefined) {
-        const joined = { acked: 0, syncedAt: null, joinedAt: seq, inFlight: 0, refusedSince: null, behind: false };
-        this.followers.set(peer_id, joined);
+        this.followers.set(peer_id, newFollower({ joinedAt: seq, syncedAt: null, behind: false }));
       } else if (synced && follower.syncedAt === null) {
         follower.syncedAt = seq;
       }
@@ -186,6 +183,7 @@ export class Replicas implements Copier {
       ({ seq }) => {
         follower.inFlight--;
         follower.refusedSince = null;
+        follower.handsOver = false;
         if (seq >= place.head_seq) this.saidGoodbye(peer, follower);
         this.acknowledged(peer, follower, seq);
         // It pulled while the last commit was on its way to this disk: `landed` or the next beat tells it again.
@@ -198,6 +196,7 @@ export class Replicas implements Copier {
         if (this.stopped) return;
         this.log.debug({ peer, feed_id: this.current.feed_id, err: error }, 'a commit was not acknowledged');
         const code = error instanceof FlowmeshError ? error.code : '';
+        follower.handsOver = code === 'DIVERGED';
         if (code === 'NO_COPY') this.saidGoodbye(peer, follower);
         if (code === 'STALE_OWNER') this.hooks.onStale(peer);
         else if (code === 'MESSAGE_TOO_LARGE') this.nudge(peer, follower); // it fits in pages
@@ -250,9 +249,14 @@ export class Replicas implements Copier {
     return least;
   }
 
-  /** Whoever is there is a follower or can become one. */
+  /**
+   * Whoever is there is a follower or can become one. One that has to hand over first is neither: what it brings waits
+   * for commits, and those would wait for it.
+   */
   mayGrow(): boolean {
-    for (const { peer_id, leaving } of this.directory.connected()) if (!leaving && this.isThere(peer_id)) return true;
+    for (const { peer_id, leaving } of this.directory.connected()) {
+      if (!leaving && this.isThere(peer_id) && this.followers.get(peer_id)?.handsOver !== true) return true;
+    }
     return false;
   }
 
@@ -310,6 +314,7 @@ export class Replicas implements Copier {
 
   /** One that takes no copies, for whatever reason, is no member to rely on. */
   private takes(follower: Follower | undefined): boolean {
+    if (follower?.handsOver) return false;
     const since = follower?.refusedSince ?? null;
     return since === null || this.clock.now() - since < FOLLOWER_PATIENCE_MS;
   }

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../dag/errors.ts';
 import { contentHash } from '../../scheduler/ids.ts';
+import { COPY_WAIT_MS } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
 import {
   isTerminal,
@@ -83,6 +84,10 @@ class Sides {
 
   superseded(uid: string): Promise<SupersededRecord[]> {
     return this.scene.peer(this.winner).store.reader.children('superseded', uid);
+  }
+
+  get copies(): number {
+    return this.owned(this.winner)!.replicas.copies;
   }
 
   get live(): { tasks: number; runs: number } {
@@ -419,6 +424,22 @@ describe('a root that was cleared on one side', () => {
     await sides.heal();
     expect(await sides.task('b', uid)).toBeUndefined();
     await sides.expectOneAnswer();
+  });
+});
+
+describe('a hand-over of many roots', () => {
+  test('does not wait for copies at the peer that has to bring them first', async () => {
+    const sides = await Sides.open();
+    const uids: string[] = [];
+    for (let index = 0; index < 100; index++) uids.push(await sides.submit({ name: 'w', steps: [approve('s')] }));
+    await sides.part();
+    for (const uid of uids) await sides.answer('a', `${uid}/s/0`, 'of a');
+    sides.scene.mesh.board.heal('a', 'b');
+    const healed = sides.scene.world.now;
+    await sides.scene.until('b has taken over how they ended', () => sides.live.runs === 0);
+    expect(sides.scene.world.now - healed).toBeLessThan(COPY_WAIT_MS);
+    await sides.expectOneAnswer();
+    await sides.scene.until('a counts again', () => sides.copies === 2);
   });
 });
 

@@ -117,6 +117,29 @@ describe('a commit', () => {
     expect(scene.peer('a').clock.now() - began).toBeGreaterThan(BEAT_MS / 2);
   });
 
+  test('does not wait for a follower that has to hand over first, when there is no other one', async () => {
+    const { scene, peers } = await open('h');
+    await scene.until('h counts', () => replicas(scene).copies === 2);
+    peers[0]!.answers.set('push', () => Promise.reject(new FlowmeshError('DIVERGED', 'hands over first')));
+    const began = scene.peer('a').clock.now();
+    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    expect(durability).toEqual({ copies: 1, wanted: 2 });
+    expect(scene.peer('a').clock.now() - began).toBeLessThan(COPY_WAIT_MS / 2);
+    peers[0]!.answers.delete('push');
+    await scene.pass(2 * BEAT_MS);
+    expect((await scene.run(scene.scheduler('a').submitTask(quietTask()))).durability.copies).toBe(2);
+  });
+
+  test('is brought to another peer at once while the follower has to hand over first', async () => {
+    const { scene, peers } = await open('h');
+    await scene.until('h counts', () => replicas(scene).copies === 2);
+    await HandPeer.joins(scene, 'i', ['a']);
+    peers[0]!.answers.set('push', () => Promise.reject(new FlowmeshError('DIVERGED', 'hands over first')));
+    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    expect(durability).toEqual({ copies: 2, wanted: 2 });
+    await scene.until('i is the one', () => synced(scene).join() === 'i');
+  });
+
   test('that waits is answered at once when the last follower goes away', async () => {
     const { scene, peers } = await open('h');
     await scene.until('h counts', () => replicas(scene).copies === 2);
