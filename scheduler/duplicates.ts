@@ -10,7 +10,7 @@
  */
 import type { Feeds } from './feeds.ts';
 import { feedHintOf, isoTime } from './ids.ts';
-import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS } from './limits.ts';
+import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, TAKEN_UP_TOGETHER_MS } from './limits.ts';
 import type { LocalRecord } from './locator.ts';
 import type { Alias, Held, Located, Question } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
@@ -52,6 +52,8 @@ interface DuplicateParts {
 export class Duplicates {
   private readonly parts: DuplicateParts;
   private readonly doubts: Alias[] = [];
+  /** Feeds were taken up that are not compared yet. */
+  private comparesSoon = false;
 
   constructor(parts: DuplicateParts) {
     this.parts = parts;
@@ -84,9 +86,14 @@ export class Duplicates {
     return duplicates;
   }
 
-  /** A feed is this peer's again, with what has ended in it: what it has accepted is looked for everywhere. */
+  /** A feed is this peer's again, with what has ended in it: what this peer has accepted is looked for everywhere, soon. */
   takenUp(): void {
-    this.quietly(this.compareAll());
+    if (this.comparesSoon) return;
+    this.comparesSoon = true;
+    this.parts.clock.after(TAKEN_UP_TOGETHER_MS, () => {
+      this.comparesSoon = false;
+      this.quietly(this.compareAll());
+    });
   }
 
   private async compareAll(): Promise<void> {

@@ -127,6 +127,8 @@ export const HAND_OVER_BYTES = 4 * 1024 * 1024;
 export const SUBMITS_SETTLE_MS = 2 * REQUEST_DEADLINE_MS;
 /** Submits in doubt whether their id was free are looked for together. */
 export const DOUBTS_TOGETHER_MS = 250;
+/** Feeds that a peer takes up within this are compared together: one that is gone leaves many. */
+export const TAKEN_UP_TOGETHER_MS = 1_000;
 /** Workflows, and tasks, with what belongs to them, that peers which meet again compare the ids of: the newest ones. */
 export const COMPARED_ROWS_MAX = 10_000;
 /** How far back they look when it is not known since when they have not seen each other. */
