@@ -116,6 +116,24 @@ describe.each([
   });
 });
 
+test('feeds that are taken up together are compared together', async () => {
+  const scene = await Scene.of(['b']);
+  const h = await HandPeer.joins(scene, 'h', ['b']);
+  const other = await HandPeer.joins(scene, 'i', ['b']);
+  const feeds = [0, 1, 2, 3, 4].map((place) => `${place}`.repeat(FEED.length));
+  await scene.submit('b', task({ task_id: ID, delay_ms: 3_600_000 }));
+  await scene.pass(2 * SUBMITS_SETTLE_MS);
+  for (const feedId of feeds) await scene.run(new HandFeed(h, feedId, ['b']).push('b', []));
+  other.messages.length = 0;
+  h.beating = false;
+  await scene.until('b has them', () => feeds.every((feedId) => scene.scheduler('b').feeds.owned.has(feedId)));
+  await scene.pass(5 * BEAT_MS);
+  const asked = other.messages.filter(
+    ({ method, params }) => method === 'locate' && JSON.stringify(params).includes(ID),
+  );
+  expect(asked).toHaveLength(1);
+});
+
 describe('a record that gave way in the line that stays, and ended in the other one', () => {
   /** `c` has done the first of two records; the second, of `h`, gives way at `b` and is done at `h` as well. */
   async function givenWay(): Promise<{
