@@ -459,9 +459,11 @@ export class Locator {
     const { clock, options } = this;
     const { promise: silent, reject } = Promise.withResolvers<never>();
     const look = () => {
-      cancel = clock.after(options.beat_interval_ms, () => (this.isThere(peer) ? look() : reject(silence)));
+      cancel = clock.after(options.beat_interval_ms, () => {
+        if (this.isThere(peer)) look();
+        else reject(new PeerSilentError(peer));
+      });
     };
-    const silence = new PeerSilentError(peer);
     let cancel = () => {};
     look();
     return Promise.race([answer, silent]).finally(() => cancel());

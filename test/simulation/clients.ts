@@ -183,15 +183,17 @@ export class Clients {
     if (peer === undefined) throw new FlowmeshError('CONNECTION_REFUSED', 'no peer runs', { retryable: true });
     const { world } = this.#mesh;
     const { promise, resolve, reject } = Promise.withResolvers<JsonObject>();
-    const tooLate = new FlowmeshError('NO_ANSWER', `${peer} does not answer ${tool}`, { retryable: true });
-    const stopWaiting = world.at(PATIENCE_MS, () => reject(tooLate));
+    const stopWaiting = world.at(PATIENCE_MS, () =>
+      reject(new FlowmeshError('NO_ANSWER', `${peer} does not answer ${tool}`, { retryable: true })),
+    );
     this.#mesh.call(peer, tool, input).then(resolve, reject);
+    const asked = () => `${tool} ${JSON.stringify(input).slice(0, 100)} at ${peer}`;
     try {
       const answer = await promise;
-      world.note(`${tool} ${JSON.stringify(input).slice(0, 100)} at ${peer}: ${JSON.stringify(answer).slice(0, 200)}`);
+      world.note(() => `${asked()}: ${JSON.stringify(answer).slice(0, 200)}`);
       return answer;
     } catch (error) {
-      world.note(`${tool} ${JSON.stringify(input).slice(0, 100)} at ${peer}: ${error}`);
+      world.note(() => `${asked()}: ${error}`);
       throw error;
     } finally {
       stopWaiting();

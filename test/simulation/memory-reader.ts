@@ -30,10 +30,10 @@ interface KeptFeed {
 }
 
 /** @throws TypeError when the record is not JSON */
-export function keptRow({ uid, feed_id, epoch, seq, record }: Row): KeptRow {
-  const json = JSON.stringify(record);
+export function keptRow({ uid, feed_id, epoch, seq, record, text }: Row): KeptRow {
+  const json = text ?? JSON.stringify(record);
   const own = JSON.parse(json) as FlowRecord;
-  return { row: { uid, feed_id, epoch, seq, record: own }, json, index: indexOf(own) };
+  return { row: { uid, feed_id, epoch, seq, record: own, text: json }, json, index: indexOf(own) };
 }
 
 export class MemoryReader implements Reader {
@@ -138,10 +138,9 @@ export class MemoryReader implements Reader {
     const page: Row[] = [];
     let bytes = '[]'.length;
     for (const kept of this.#after(feed_id, after)) {
-      const row = copyRow(kept);
-      bytes += Buffer.byteLength(JSON.stringify(row)) + (page.length === 0 ? 0 : ','.length);
+      bytes += jsonBytes(kept) + (page.length === 0 ? 0 : ','.length);
       if (page.length > 0 && bytes > maxBytes) break;
-      page.push(row);
+      page.push(copyRow(kept));
     }
     return page;
   }
@@ -306,6 +305,11 @@ function copy<K extends RecordKind>({ json }: KeptRow): Of<K> {
 
 function copyRow(kept: KeptRow): Row {
   return { ...kept.row, record: copy(kept) };
+}
+
+/** In UTF-8, as a `Row` without its text. */
+function jsonBytes({ row: { uid, feed_id, epoch, seq }, json }: KeptRow): number {
+  return Buffer.byteLength(JSON.stringify({ uid, feed_id, epoch, seq, record: 0 })) - 1 + Buffer.byteLength(json);
 }
 
 function bySeq(a: KeptRow, b: KeptRow): number {

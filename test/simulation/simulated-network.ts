@@ -187,8 +187,7 @@ export class SimulatedNetwork implements Network {
 
   async #receive(from: string, method: string, params: unknown): Promise<JsonValue | undefined> {
     if (this.#events === null) throw new FlowmeshError('NOT_READY', 'not attached', { retryable: true });
-    const shown = this.#world.trace === null ? '' : JSON.stringify(params).slice(0, 300);
-    this.#world.note(`${from} > ${this.self} ${method} ${shown}`);
+    this.#world.note(() => `${from} > ${this.self} ${method} ${JSON.stringify(params).slice(0, 300)}`);
     return await this.#events.onMessage(from, method, params);
   }
 

@@ -4,6 +4,7 @@
  * After each event all promise reactions run before the next event, so that a run with the same seed takes the same
  * path. Nothing of the real world is read.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import BTreeModule from 'sorted-btree';
 import type { Clock, Log, Random } from '../../scheduler/ports.ts';
 
@@ -72,6 +73,9 @@ export class SeededRandom implements Random {
 
 type EventKey = [at: number, order: number];
 
+/** Between them the event loop of Node has a turn: a test's time limit, for one, must be able to end a run. */
+const STEPS_PER_TURN = 1_000;
+
 export class World {
   readonly random: SeededRandom;
   readonly trace: string[] | null;
@@ -85,8 +89,9 @@ export class World {
     this.trace = options.trace === true ? [] : null;
   }
 
-  note(what: string): void {
-    this.trace?.push(`${this.now.toFixed(3).padStart(12)} ${what}`);
+  /** @param what the text, or what makes it where it is work */
+  note(what: string | (() => string)): void {
+    this.trace?.push(`${this.now.toFixed(3).padStart(12)} ${typeof what === 'string' ? what : what()}`);
   }
 
   at(delayMs: number, event: () => void): () => void {
@@ -113,13 +118,15 @@ export class World {
       this.steps++;
       event();
       await settled();
+      if (this.steps % STEPS_PER_TURN === 0) await turn();
     }
   }
 }
 
-/** All promise reactions have run. */
-function settled(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** All promise reactions have run. A tick that is asked for in one of them comes after all of them. */
+async function settled(): Promise<void> {
+  await null;
+  await new Promise<void>((resolve) => process.nextTick(resolve));
 }
 
 /** A peer's clock: of its own rate, silent once its process is gone, and the process's own end of a hold (P11). */
