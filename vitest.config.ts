@@ -9,5 +9,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Tests start peers and processes of their own: two files at once is what two cores carry.
     maxWorkers: 2,
+    // No file leaves anything behind that another one could meet: two processes for all, not one for each.
+    isolate: false,
   },
 });
