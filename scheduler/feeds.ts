@@ -461,6 +461,7 @@ export class Feeds {
       if (!(error instanceof DivergedError)) throw error;
       const diverged = copies.find(feedId);
       const cursor = diverged?.cursor;
+      await diverged?.durable; // what is on its way to the disk is handed over, too
       // Not in the order of the feed: its new owner may want this peer to copy what is just handed over.
       await this.parts.handOver(error.mine, error.theirs, error.fork);
       await copies.inOrder(feedId, async () => {

@@ -66,6 +66,8 @@ export type RowWatcher = (feed_id: string, seq: number) => void;
 export interface Reader {
   /** The same rows; `onRow` is told of every one that is read. Counts and positions read none. */
   watching(onRow: RowWatcher): Reader;
+  /** Gives `reads` the rows as of one moment, so whole commits. It may wait for reads of `still` and nothing else. */
+  atOnce<T>(reads: (still: Reader) => Promise<T>): Promise<T>;
   get<K extends RecordKind>(kind: K, uid: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** The row of a uid with its place in its feed. */
   row(uid: string): Promise<Row | undefined>;

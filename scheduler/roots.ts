@@ -17,8 +17,15 @@ export async function rootOf(reader: Reader, record: FlowRecord): Promise<string
   }
 }
 
-/** All records of a root, as committed. Empty when there is none. */
-export async function recordsOf(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
+/**
+ * All records of a root, as of one moment: commits may go on, and a workflow from before one with tasks from after it is
+ * one that never was. Empty when there is none.
+ */
+export function recordsOf(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
+  return reader.atOnce((still) => readAll(still, rootUid));
+}
+
+async function readAll(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
   const root = (await reader.row(rootUid))?.record;
   if (root === undefined) return [];
   if (root.kind === 'task') return await withParts(reader, [root]);

@@ -1,13 +1,14 @@
 /**
  * The Reader port on SQLite: a read-only connection of its own on the calling thread.
  *
- * Every read runs its statements to the end before it returns, so no read transaction outlives a call and the
- * writer's checkpoints are never held up. What a reader sees is fsynced (P1): a transaction becomes visible to other
- * connections only after its fsync.
+ * Every read runs its statements to the end before it returns, and reads of one moment take no turn of the event loop,
+ * so no read transaction lasts and the writer's checkpoints are never held up. What a reader sees is fsynced (P1): a
+ * transaction becomes visible to other connections only after its fsync.
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import { FlowmeshError } from '../../dag/errors.ts';
+import { InOrder } from '../../scheduler/in-order.ts';
 import type { ListQuery, Reader, RowWatcher, TaskCounts } from '../../scheduler/ports.ts';
 import type { FlowRecord, RecordKind, Row, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { DataFolderCorruptError, StoreFailedError, storeError } from './errors.ts';
@@ -81,6 +82,8 @@ class SqliteReader implements Reader {
   /** A list's statements depend on which filters it has; oldest first. */
   readonly #lists: Map<string, { page: StatementSync; count: StatementSync }>;
   readonly #onRow: RowWatcher | undefined;
+  /** For reads of one moment: a connection of their own, so that what is read besides is as new as ever. */
+  readonly #still: { reader: SqliteReader | null; order: InOrder };
 
   /** @param of another reader of the database: the prepared statements of both are the same */
   constructor(path: string, database: DatabaseSync, of?: SqliteReader, onRow?: RowWatcher) {
@@ -88,6 +91,7 @@ class SqliteReader implements Reader {
     this.#database = database;
     this.#statements = of === undefined ? prepareAll(database) : of.#statements;
     this.#lists = of === undefined ? new Map() : of.#lists;
+    this.#still = of === undefined ? { reader: null, order: new InOrder() } : of.#still;
     this.#onRow = onRow;
   }
 
@@ -95,7 +99,26 @@ class SqliteReader implements Reader {
     return new SqliteReader(this.#path, this.#database, this, onRow);
   }
 
+  atOnce<T>(reads: (still: Reader) => Promise<T>): Promise<T> {
+    const still = this.#still;
+    return still.order.run('', async () => {
+      const open = () => new SqliteReader(this.#path, openForReading(this.#path));
+      const reader = this.#read(() => (still.reader ??= open()));
+      return await reader.#inTransaction(this.#onRow, reads);
+    });
+  }
+
+  async #inTransaction<T>(onRow: RowWatcher | undefined, reads: (still: Reader) => Promise<T>): Promise<T> {
+    this.#read(() => this.#database.exec('BEGIN'));
+    try {
+      return await reads(onRow === undefined ? this : this.watching(onRow));
+    } finally {
+      if (this.#database.isOpen) this.#read(() => this.#database.exec('COMMIT'));
+    }
+  }
+
   close(): void {
+    this.#still.reader?.close();
     if (this.#database.isOpen) this.#database.close();
   }
 

@@ -282,7 +282,7 @@ test('what a peer remembers of itself is written by nobody else (P9)', async () 
 describe('a line that leaves the known history', () => {
   /** `o` and `h` both went on after seq 2; the copy has what `o` wrote there, `h` comes first (P2). */
   async function forked(heir: 'follower' | 'stranger') {
-    const { scene, owner, feed } = await open();
+    const { scene, disk, owner, feed } = await open();
     const peer = await HandPeer.joins(scene, 'h', ['f']);
     const set = heir === 'follower' ? ['f', 'h'] : ['f'];
     const record: FeedRecord = withFollowers(
@@ -292,7 +292,7 @@ describe('a line that leaves the known history', () => {
     await scene.run(feed.push('f', feed.commit(record)));
     await scene.run(feed.push('f', feed.commit(filling('mine'))));
     const theirs = feed.goneOnBy(peer, 2);
-    return { scene, owner, feed, peer, theirs };
+    return { scene, disk, owner, feed, peer, theirs };
   }
 
   test('is followed after what is here beyond the fork was handed over (P5)', async () => {
@@ -309,6 +309,24 @@ describe('a line that leaves the known history', () => {
     await scene.run(theirs.push('f', []));
     const copy = copyOf(scene)!;
     expect([copy.cursor, currentLine(copy.feed!)]).toEqual([3, { epoch: 2, base_seq: 2, owner: 'h', nonce: '' }]);
+  });
+
+  test('is followed after what was on its way to the disk was handed over, too (P1)', async () => {
+    const { scene, disk, feed, peer, theirs } = await forked('follower');
+    const handedOver: unknown[] = [];
+    peer.answers.set('handover', async (params) => {
+      handedOver.push(params['root_uid']);
+      return {};
+    });
+    disk.hold();
+    const late = feed.push('f', feed.commit(filling('late')));
+    await expect(scene.run(theirs.push('f', []))).rejects.toMatchObject({ code: 'DIVERGED' });
+    await scene.pass(500);
+    expect(handedOver).toEqual([]);
+    disk.release();
+    await scene.run(late);
+    await scene.until('it is forgotten', async () => (await scene.peer('f').store.reader.row('mine')) === undefined);
+    expect(handedOver).toEqual(['mine', 'late']);
   });
 
   test('does not take the copy away that follows the next line while its owner takes what is here', async () => {

@@ -85,6 +85,11 @@ export class MemoryReader implements Reader {
     });
   }
 
+  /** Commits land between events, and reads of rows in memory take none. */
+  atOnce<T>(reads: (still: Reader) => Promise<T>): Promise<T> {
+    return reads(this);
+  }
+
   copy(): MemoryReader {
     const copied = new MemoryReader();
     for (const [feed_id, head] of this.feeds) copied.feeds.set(feed_id, head);

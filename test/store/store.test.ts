@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { openSqliteStore } from '../../node/store/store.ts';
 import type { Store } from '../../scheduler/ports.ts';
@@ -8,6 +9,10 @@ import { storeCompliance } from '../compliance/store.ts';
 import { MemoryStore, type StoreOperation } from '../simulation/memory-store.ts';
 import { quiet } from './quiet-log.ts';
 import { FEED, row, task, tombstone } from './sample-rows.ts';
+
+const COMMITS = 300;
+/** Enough that a commit lands while they are read. */
+const PARTS = Array.from({ length: 200 }, (_, n) => `part-${n}`);
 
 storeCompliance('MemoryStore', async () => {
   let store = new MemoryStore();
@@ -41,6 +46,36 @@ for (const inline of [false, true]) {
     };
   });
 }
+
+it('reads of one moment see whole commits, while commits go on', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'flowmesh-store-'));
+  const store = await openSqliteStore({ path: join(folder, 'feed.sqlite'), inline: false, log: quiet });
+  try {
+    await store.own(FEED, true);
+    let seq = 0;
+    const write = async () => {
+      for (; seq < COMMITS; ) {
+        seq += 1;
+        await store.commit(PARTS.map((uid) => row(seq, task(uid, { progress: seq }))));
+      }
+    };
+    await store.commit(PARTS.map((uid) => row(0, task(uid))));
+    const written = write();
+    while (seq < COMMITS) {
+      const read = await store.reader.atOnce((still) => Promise.all(PARTS.map((uid) => still.get('task', uid))));
+      expect(new Set(read.map((one) => one?.progress)).size).toBe(1);
+      // What was committed before they began is in them, and what is read besides is not held back.
+      const before = seq - 1;
+      const [inside] = await store.reader.atOnce((still) => Promise.all([still.get('task', PARTS[0]!)]));
+      expect(inside?.progress).toBeGreaterThanOrEqual(before);
+      await turn();
+    }
+    await written;
+  } finally {
+    await store.close();
+    await rm(folder, { recursive: true });
+  }
+});
 
 it('a crashed MemoryStore answers nothing more and leaves what was committed', async () => {
   const disk = Promise.withResolvers<void>();
