@@ -48,6 +48,8 @@ export interface ChaosReport extends Verdict {
    * in ms, of those that were started again before their client had the answer. Null: none was.
    */
   replaced_ms: Spread | null;
+  /** Those that took the longest, the longest first. */
+  slowest: Replacement[];
   /** From the kill of the peer that accepted a job to the next start of one of the job's steps, in ms. */
   owner_replaced_ms: Spread | null;
   /** From the last heal until peers were last seen to answer differently for one id, in ms; 0: never after it. */
@@ -57,6 +59,22 @@ export interface ChaosReport extends Verdict {
   /** As often a peer had to be asked again because it did not say what the others said. */
   asked_again: number;
 }
+
+/** A step that was started again after its peer, or its owner, was lost. */
+export interface Replacement {
+  /** Of the record. */
+  uid: string;
+  ms: number;
+  fault: Fault;
+  /** Index of the peer that was lost. */
+  peer: number;
+  /** Unix ms, of the loss. */
+  at: number;
+  /** Whether that peer had accepted its job; else it ran the step. */
+  was_owner: boolean;
+}
+
+const SLOWEST_SHOWN = 5;
 
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const { peers, seed, everyMs, durationMs, faults, note = () => {} } = options;
@@ -97,7 +115,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
 
 /** How long it took until what a lost peer ran was started again, and what it had accepted went on. */
 function replacements(disturbances: readonly Disturbance[], all: readonly Told[], runs: Map<string, Run[]>) {
-  const replaced: number[] = [];
+  const replaced: Replacement[] = [];
   const owners: number[] = [];
   for (const { fault, peers, pid, at } of disturbances) {
     if (fault !== 'kill' && fault !== 'pause') continue;
@@ -108,7 +126,8 @@ function replacements(disturbances: readonly Disturbance[], all: readonly Told[]
         if (!(isOwned || ranAt === pid) || started_at >= at || ended_at <= at) continue;
         // What was not started again until its client had the answer did not have to be: its result was there.
         const next = starts.find((run) => run.uid === uid && run.started_at > at && run.started_at <= answered_at);
-        if (next !== undefined) replaced.push(next.started_at - at);
+        if (next === undefined) continue;
+        replaced.push({ uid, ms: next.started_at - at, fault, peer: peers[0]!, at, was_owner: isOwned });
       }
       const later = starts.filter((run) => run.started_at > at);
       if (fault !== 'kill' || !isOwned || answered_at <= at || later.length === 0) continue;
@@ -116,7 +135,8 @@ function replacements(disturbances: readonly Disturbance[], all: readonly Told[]
     }
   }
   return {
-    replaced_ms: spreadOf(replaced),
+    replaced_ms: spreadOf(replaced.map(({ ms }) => ms)),
+    slowest: replaced.toSorted((a, b) => b.ms - a.ms).slice(0, SLOWEST_SHOWN),
     owner_replaced_ms: spreadOf(owners),
   };
 }
