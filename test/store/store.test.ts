@@ -54,7 +54,7 @@ it('reads of one moment see whole commits, while commits go on', async () => {
     await store.own(FEED, true);
     let seq = 0;
     const write = async () => {
-      for (; seq < COMMITS; ) {
+      while (seq < COMMITS) {
         seq += 1;
         await store.commit(PARTS.map((uid) => row(seq, task(uid, { progress: seq }))));
       }
