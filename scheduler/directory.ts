@@ -254,6 +254,17 @@ export class Directory {
     return Math.max(silentMs - takeoverMs, isLost ? now - entry.turned_at - patienceMs : Number.NEGATIVE_INFINITY);
   }
 
+  /**
+   * Since when nothing is heard of a peer, monotonic: `now` for this one, and for one that is there or unknown.
+   *
+   * @param lateMs one that was heard within this is there
+   */
+  silentSince(peerId: string, lateMs: number, now: number): number {
+    const entry = this.entries.get(peerId);
+    if (entry === undefined || peerId === this.self || this.isThere(peerId, now - lateMs)) return now;
+    return Math.max(entry.heard_at, entry.turned_at);
+  }
+
   private hearsSomebody(since: number): boolean {
     for (const { heard_at } of this.connected()) if (heard_at >= since) return true;
     return false;

@@ -4,7 +4,7 @@
  */
 import type { Directory, LeaseEnd } from './directory.ts';
 import type { Turn } from './journal.ts';
-import { CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import { BEATS_LATE_MAX, CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
 import type { GivenLease, LiveTask } from './live-task.ts';
 import type { LeaseToken } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
@@ -19,6 +19,7 @@ export class Leases {
   private readonly network: Network;
   private readonly directory: Directory;
   private readonly log: Log;
+  private readonly lateMs: number;
   private readonly given = new Set<LiveTask>();
   readonly feed: { feed_id: string; epoch: number };
 
@@ -26,8 +27,10 @@ export class Leases {
   constructor(
     components: { clock: Clock; network: Network; directory: Directory; log: Log },
     feed: { feed_id: string; epoch: number },
+    options: { beat_interval_ms: number },
   ) {
     this.feed = feed;
+    this.lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
     this.clock = components.clock;
     this.network = components.network;
     this.directory = components.directory;
@@ -51,6 +54,15 @@ export class Leases {
 
   sent({ lease }: LiveTask): void {
     if (lease !== null) lease.confirmed_at = this.clock.now();
+  }
+
+  /**
+   * A lease that was read from the store: its worker may still run the task, or keep its result. Its beats will say, or
+   * their silence, which may have begun before.
+   */
+  takeUp(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'restored'>): void {
+    this.give(task, { ...lease, restored: true });
+    task.lease!.confirmed_at = this.directory.silentSince(lease.peer_id, this.lateMs, this.clock.now());
   }
 
   end(task: LiveTask, how: LeaseEnd): void {

@@ -92,6 +92,7 @@ export class OwnedFeed {
     this.tasks = new Tasks(
       { clock, random, network, directory, log },
       { feed_id, epoch, passed_on: feed.passed_on },
+      options,
       {
         turn,
         dispatchSoon,

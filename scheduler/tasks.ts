@@ -81,6 +81,7 @@ export class Tasks {
   constructor(
     components: { clock: Clock; random: Random; network: Network; directory: Directory; log: Log },
     feed: TaskFeed,
+    options: { beat_interval_ms: number },
     hooks: TaskHooks,
   ) {
     this.clock = components.clock;
@@ -89,7 +90,7 @@ export class Tasks {
     this.log = components.log;
     this.hooks = hooks;
     this.feed = feed;
-    this.leases = new Leases(components, feed);
+    this.leases = new Leases(components, feed, options);
     this.due = new DueTimes(this.clock, (uid) => this.hooks.turn((turn) => this.onDue(turn, uid)));
   }
 
@@ -125,10 +126,7 @@ export class Tasks {
       if (this.live.get(record.uid) !== task || task.lease !== null || this.queue.has(record.uid)) continue;
       const { attempt, peer_id, worker_id } = record;
       if (record.status === 'running' && worker_id !== null && peer_id !== null) {
-        // The worker may still run it, or keep its result: its beats will say, or their silence.
-        const epoch = record.lease_epoch ?? this.feed.epoch;
-        this.leases.give(task, { attempt, epoch, peer_id, worker_id, restored: true });
-        this.leases.sent(task);
+        this.leases.takeUp(task, { attempt, epoch: record.lease_epoch ?? this.feed.epoch, peer_id, worker_id });
       } else if (record.status === 'running' || record.status === 'input_required') {
         if (record.due_at !== null) this.due.set(record.uid, wallMs(record.due_at));
       } else if (record.status === 'queued') {

@@ -175,6 +175,24 @@ describe('a feed whose owner is gone', () => {
     }
   });
 
+  test('has what a silent worker ran done elsewhere at once when that fell silent with the owner', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const { scene, feedId, members } = await meshWith(names);
+    const [follower] = members as [string];
+    const peers = names.filter((name) => name !== 'a' && name !== follower).slice(0, 2);
+    const requires = { labels: [], peers };
+    const { uid } = await scene.submit('a', task({ payload: { ms: 30_000 }, requires }));
+    await scene.until('it runs', async () => (await scene.task('a', uid)).status === 'running');
+    const { peer_id: worker } = await scene.task('a', uid);
+    for (const silent of ['a', worker!]) {
+      for (const other of names) if (other !== silent) scene.mesh.board.mute(silent, other);
+    }
+    await scene.until('it is taken over', () => owns(scene, follower, feedId));
+    await scene.pass(BEAT_MS);
+    const again = await scene.task(follower, uid);
+    expect([again.status, again.peer_id]).toEqual(['running', peers.find((name) => name !== worker)]);
+  });
+
   test('has its waiting work done before what the next owner accepted later', async () => {
     const scene = await Scene.of(['a', 'b'], { slots: 1 });
     await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
