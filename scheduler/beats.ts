@@ -53,6 +53,8 @@ export class Beats {
   private cancelOffer: (() => void) | null = null;
   private lastOffer = Number.NEGATIVE_INFINITY;
   private lastTick = Number.NaN;
+  /** Monotonic: what was heard before says nothing of who lives, as it may have waited while this peer stood still. */
+  private vouchesFrom = Number.NEGATIVE_INFINITY;
   private claimDeferred = false;
   private readonly claimed = new Map<string, number>();
   private readonly dialled = new Map<string, number>();
@@ -123,6 +125,7 @@ export class Beats {
     const gap = clock.now() - this.lastTick;
     if (!(gap > 2 * options.beat_interval_ms)) return;
     this.lastTick = clock.now();
+    this.vouchesFrom = clock.now() + options.beat_interval_ms;
     log.warn({ gap_ms: Math.round(gap) }, 'this peer stood still; what it holds of others is believed anew');
     for (const { tasks } of this.parts.owned()) tasks.leases.restartSilences();
     directory.restartSilences(clock.now());
@@ -133,7 +136,7 @@ export class Beats {
   beat(peer: string): void {
     const { clock, network, directory, pool, log } = this.parts;
     const knows: Beat['knows'] = [];
-    const lately = clock.now() - BEATS_MISSED_MAX * this.parts.options.beat_interval_ms;
+    const lately = Math.max(clock.now() - BEATS_MISSED_MAX * this.parts.options.beat_interval_ms, this.vouchesFrom);
     for (const { peer_id, state, heard_at } of directory.connected()) {
       // Others take it that who is named here lives.
       if (peer_id === peer || state === null || heard_at < lately) continue;

@@ -129,6 +129,18 @@ describe('a feed whose owner is gone', () => {
     expect(owns(scene, 'a', feedId)).toBe(true);
   });
 
+  test('is taken over while a peer that has just stood still has not heard its owner either', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const { scene, feedId, members } = await meshWith(names);
+    const [follower] = members as [string];
+    const sleeper = names.find((name) => name !== 'a' && name !== follower)!;
+    scene.peer(sleeper).clock.sleep(TAKEOVER_MS);
+    await scene.pass(TAKEOVER_MS / 2);
+    for (const other of names) if (other !== 'a') scene.mesh.board.mute('a', other);
+    await scene.pass(TAKEOVER_MS + BEAT_MS);
+    expect(owns(scene, follower, feedId)).toBe(true);
+  });
+
   test('is left alone for longer by a peer that lost most of its peers at once (P11)', async () => {
     const { scene, feedId, members } = await meshWith(['a', 'b', 'c', 'd', 'e']);
     const [follower] = members as [string];
