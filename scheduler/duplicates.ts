@@ -71,13 +71,14 @@ export class Duplicates {
    * The feed is not one of those that this peer answers for yet.
    */
   async ofTakenUp(remembered: Remembered): Promise<Duplicate[]> {
-    const { self, lookUp, locateSoon } = this.parts;
+    const { self, lookUp, locateSoon, feeds } = this.parts;
     const roots = chosenOf(rootsOf(remembered));
     const duplicates: Duplicate[] = [];
     for (const root of roots) {
       const rival = await lookUp(aliasOf(root));
       if (rival === undefined || rival.uid === root.uid) continue;
-      if (givesWay(root, rival)) duplicates.push(givingWay(root, { ...rival, peer_id: self }));
+      const isMade = !feeds.isBeingMade(rival.uid); // else they meet when it is
+      if (isMade && givesWay(root, rival)) duplicates.push(givingWay(root, { ...rival, peer_id: self }));
       else this.onRival(rival.uid, this.heldOf(root));
     }
     for (const [root, rival] of await this.rivalsOf(roots, locateSoon)) {
@@ -144,13 +145,15 @@ export class Duplicates {
   }
 
   private async meet(uid: string, met: Held): Promise<void> {
-    const { self, locateAt } = this.parts;
+    const { self, locateAt, reader } = this.parts;
     for (let tries = 0; tries < DECISIONS_MAX; tries++) {
       const root = await this.find(uid);
       // One of this peer is as it is now, unless its feed is just being taken up.
       const other = met.peer_id === self ? await this.find(met.uid) : undefined;
       if (root === undefined || isSetAside(root) || root.uid === met.uid) return;
       if (other !== undefined && isSetAside(other)) return;
+      // It was refused while it was on its way to the disk.
+      if (met.peer_id === self && other === undefined && (await reader.row(met.uid)) === undefined) return;
       const rival = other === undefined ? met : this.heldOf(other);
       if (givesWay(root, rival)) {
         if (await this.giveWay(root, rival)) return;
@@ -178,9 +181,11 @@ export class Duplicates {
     return hasGivenWay;
   }
 
-  /** As it is now, on the disk or not. */
+  /** As it is now, once it may be shown: nobody gives way to a record that may never come to a disk (P1). */
   private async find(uid: string): Promise<Root | undefined> {
-    const feed = await this.parts.feeds.of(uid);
+    const { feeds } = this.parts;
+    if (!(await feeds.whenMade(uid))) return undefined;
+    const feed = await feeds.of(uid);
     const live = feed?.tasks.live.get(uid)?.record ?? feed?.runs.live.get(uid)?.record;
     if (live !== undefined || feed === undefined) return live;
     const stored = (await this.parts.reader.row(uid))?.record;

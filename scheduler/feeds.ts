@@ -134,6 +134,28 @@ export class Feeds {
     return undefined;
   }
 
+  /** Whether this peer is just accepting a record, which may never come to its disk (P1): nobody may rely on it. */
+  isBeingMade(uid: string): boolean {
+    return this.makerOf(uid) !== undefined;
+  }
+
+  /** Resolves when a record that is just being accepted may be shown, at once for any other. False when it never will. */
+  async whenMade(uid: string): Promise<boolean> {
+    try {
+      await this.makerOf(uid)?.journal.turn(() => undefined);
+      return true;
+    } catch {
+      return false; // the disk failed, or another peer owns the feed by now; whoever submitted it is told
+    }
+  }
+
+  private makerOf(uid: string): OwnedFeed | undefined {
+    for (const feed of this.owned.values()) {
+      if ((feed.tasks.live.get(uid) ?? feed.runs.live.get(uid))?.durable === false) return feed;
+    }
+    return undefined;
+  }
+
   /** What waits for a worker, most urgent first. */
   waiting(limit: number): OfferClass[] {
     const classes = [...this.owned.values()].flatMap(({ tasks }) => tasks.queue.waiting(limit));

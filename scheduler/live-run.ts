@@ -7,6 +7,8 @@ import type { StepRecord, TaskRecord, WorkflowRecord } from './records.ts';
 export interface LiveRun {
   record: WorkflowRecord;
   workflow: Workflow;
+  /** False until its first rows may be shown (P1). */
+  durable: boolean;
   steps: Map<string, Step>;
   run: Run;
   /** Ids of workflows that must complete first. */
@@ -27,6 +29,7 @@ export function liveRun(record: WorkflowRecord, workflow: Workflow, graph: Workf
   return {
     record,
     workflow,
+    durable: true,
     steps: new Map(workflow.steps.map((step) => [step.step_id, step])),
     run: new Run(workflow, graph),
     blockers: new Set(),

@@ -50,6 +50,8 @@ export interface CopiedRecord extends LocalRecord {
 /** What this peer has itself. */
 interface Here {
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** Whether a record is just being accepted here. */
+  isBeingMade(uid: string): boolean;
   lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
   /** A record here and one of another peer have one id. */
   onRival(uid: string, rival: Held): void;
@@ -286,7 +288,8 @@ export class Locator {
       items.map(async (alias): Promise<Located | null> => {
         const local = await this.here.lookUp(alias);
         if (alias.held !== undefined) this.heardOf(alias, local, alias.held);
-        if (local !== undefined) return this.asLocated(local);
+        // P1: others may give way to what they are told of.
+        if (local !== undefined && !this.here.isBeingMade(local.uid)) return this.asLocated(local);
         const copy = await this.here.lookUpCopy(alias);
         return copy === undefined ? null : { ...this.asLocated(copy), copy_of: copy.owner };
       }),

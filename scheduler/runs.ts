@@ -137,6 +137,10 @@ export class Runs {
     };
     turn.put({ kind: 'definition', uid: `${uid}:definition`, workflow });
     const live = this.adopt(record, workflow, options.graph, options.depth);
+    live.durable = false;
+    turn.after(() => {
+      live.durable = true;
+    });
     for (const blocker of options.blockers) live.blockers.add(blocker);
     turn.put(record);
     this.beginIfFree(turn, live);

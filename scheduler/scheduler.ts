@@ -182,7 +182,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
     const onRival: Duplicates['onRival'] = (uid, rival) => this.duplicates.onRival(uid, rival);
     const onDoubt: Duplicates['doubted'] = (alias) => this.duplicates.doubted(alias);
-    const here = { lookUp, lookUpCopy, onRival, onDoubt };
+    const isBeingMade = (uid: string) => this.feeds.isBeingMade(uid);
+    const here = { lookUp, lookUpCopy, isBeingMade, onRival, onDoubt };
     this.locator = new Locator({ network, directory, clock, log }, here, this.options);
     const isLive = ({ kind, id }: Alias) => kind !== 'worker' && this.feeds.byAlias(kind, id) !== undefined;
     this.dependencies = new Dependencies({ clock, locator: this.locator, log, isLive }, (kind, dependent, id, status) =>

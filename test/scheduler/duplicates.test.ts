@@ -2,12 +2,12 @@
 import { describe, expect, test } from 'vitest';
 import { LOCATE_ITEMS_MAX, SUBMITS_SETTLE_MS } from '../../scheduler/limits.ts';
 import { currentLine } from '../../scheduler/lineage.ts';
-import type { TaskRecord } from '../../scheduler/records.ts';
+import type { TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { rendezvous } from '../../scheduler/rendezvous.ts';
 import { HandFeed } from './hand-feed.ts';
 import { grantedTo, HandPeer } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
-import { Scene, task } from './scene.ts';
+import { Scene, task, workflow } from './scene.ts';
 
 const BEAT_MS = 1_000;
 const FEED = 'feedfeedfeedfeedfeed';
@@ -212,6 +212,65 @@ test('a record that gave way and comes with a hand-over takes the id from nobody
   const { scene, record } = accepted;
   await accepted.handOver(UIDS.later, { task_id: `${ID}~${UIDS.later}`, status: 'cancelled' });
   expect(await scene.task('b', record.uid)).toMatchObject({ task_id: ID, status: 'queued' });
+});
+
+describe('a record that is just being accepted, and never comes to the disk (P1)', () => {
+  /** `b`, which has just slept, accepts the id, and another peer turns out to own its feed. */
+  async function acceptedInVain(scene: Scene, meet: () => Promise<unknown>): Promise<void> {
+    const feed = scene.feed('b');
+    feed.journal.freeze();
+    const submitted = scene.scheduler('b').submitTask(task({ task_id: ID, delay_ms: 3_600_000 }));
+    submitted.catch(() => {});
+    await scene.until('it is in memory', () => scene.scheduler('b').feeds.byAlias('task', ID) !== undefined);
+    await meet();
+    feed.abandon();
+    await expect(scene.run(submitted)).rejects.toMatchObject({ code: 'NOT_OWNER' });
+    await scene.pass(2 * BEAT_MS);
+  }
+
+  async function following(): Promise<{ scene: Scene; h: HandPeer; feed: HandFeed; older: TaskRecord }> {
+    const scene = await Scene.of(['b', 'c']);
+    const h = await HandPeer.joins(scene, 'h', ['b']);
+    const feed = new HandFeed(h, FEED, ['b']);
+    await scene.run(feed.push('b', []));
+    return { scene, h, feed, older: taskRecord(UIDS.earlier, { task_id: ID, due_at: '2027-01-01T00:00:00.000Z' }) };
+  }
+
+  test('keeps the id from no record that comes with a hand-over', async () => {
+    const { scene, h, feed, older } = await following();
+    h.beating = false;
+    await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+    const root = { feed_id: FEED, line: currentLine(feed.feed), root_uid: older.uid, records: [older] };
+    await acceptedInVain(scene, () => h.ask('b', 'handover', { ...root, part: 0, last: true }));
+    expect(await scene.task('b', older.uid)).toMatchObject({ task_id: ID, status: 'queued' });
+  });
+
+  test('keeps the id from no record of a feed that is taken up', async () => {
+    const { scene, h, feed, older } = await following();
+    await acceptedInVain(scene, async () => {
+      await scene.run(feed.push('b', feed.commit(older)));
+      h.beating = false;
+      await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+    });
+    expect(await scene.task('b', older.uid)).toMatchObject({ task_id: ID, status: 'queued' });
+  });
+});
+
+test.each(['task', 'workflow'] as const)('another peer is told of a %s once it is accepted (P1)', async (kind) => {
+  const scene = await Scene.of(['b', 'c']);
+  const h = await HandPeer.joins(scene, 'h', ['b']);
+  const located = () => h.ask('b', 'locate', { items: [{ kind, id: ID }], hops: 0, asked: [] });
+  scene.feed('b').journal.freeze();
+  const steps = [{ step_id: 's', action: 'approve' }];
+  const submitted: Promise<{ record: TaskRecord | WorkflowRecord }> =
+    kind === 'task'
+      ? scene.scheduler('b').submitTask(task({ task_id: ID, delay_ms: 3_600_000 }))
+      : scene.scheduler('b').submitWorkflow(workflow({ workflow_id: ID, name: 'w', steps }));
+  await scene.until('it is in memory', () => scene.scheduler('b').feeds.byAlias(kind, ID) !== undefined);
+  expect(await located()).toEqual({ found: [null] });
+  scene.feed('b').journal.thaw();
+  const { uid } = (await scene.run(submitted)).record;
+  expect(await located()).toMatchObject({ found: [{ uid }] });
 });
 
 test('what waits for a record of this peer that gives way waits for the one that keeps the id', async () => {
