@@ -19,6 +19,8 @@ export interface Handle {
 
 /** How long a client waits for an answer. */
 const PATIENCE_MS = 40_000;
+/** Some that may submit again do so sooner: while the first peer stands still, or its answer waits for copies. */
+const IMPATIENT = { share: 0.3, ms: { from: 500, to: 6_000 } };
 const TRIES_MAX = 12;
 const PERSON_EVERY_MS = 150;
 /** Errors that say that nothing was done and that another try may succeed. */
@@ -67,19 +69,23 @@ export class Clients {
   }
 
   async #submitUntilAnswered(work: Work): Promise<void> {
+    const { random } = this.#mesh.world;
+    const mayRepeat = work.id !== undefined && !work.atMostOnce;
     let repeated = false;
     for (let tries = 1; ; tries++) {
+      const { share, ms } = IMPATIENT;
+      const patienceMs = mayRepeat && random.chance(share) ? random.between(ms.from, ms.to) : PATIENCE_MS;
       try {
-        const answer = await this.#ask(`${work.kind}_submit`, work.input);
+        const answer = await this.#ask(`${work.kind}_submit`, work.input, this.#somePeer(), patienceMs);
         this.#accepted({ work, id: String(answer[`${work.kind}_id`]), repeated, cancel: 'no' }, answer);
         return;
       } catch (error) {
         const { code, retryable } = errorShape(error);
         const isDone = !NOT_DONE.has(code);
         if (!retryable || tries === TRIES_MAX) throw error;
-        if (isDone && (work.id === undefined || work.atMostOnce)) throw error;
+        if (isDone && !mayRepeat) throw error;
         repeated ||= isDone;
-        await this.#pass(this.#mesh.world.random.between(100, 2_000));
+        await this.#pass(random.between(100, 2_000));
       }
     }
   }
@@ -179,11 +185,11 @@ export class Clients {
     }
   }
 
-  async #ask(tool: string, input: JsonObject, peer = this.#somePeer()): Promise<JsonObject> {
+  async #ask(tool: string, input: JsonObject, peer = this.#somePeer(), patienceMs = PATIENCE_MS): Promise<JsonObject> {
     if (peer === undefined) throw new FlowmeshError('CONNECTION_REFUSED', 'no peer runs', { retryable: true });
     const { world } = this.#mesh;
     const { promise, resolve, reject } = Promise.withResolvers<JsonObject>();
-    const stopWaiting = world.at(PATIENCE_MS, () =>
+    const stopWaiting = world.at(patienceMs, () =>
       reject(new FlowmeshError('NO_ANSWER', `${peer} does not answer ${tool}`, { retryable: true })),
     );
     this.#mesh.call(peer, tool, input).then(resolve, reject);

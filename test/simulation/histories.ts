@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { gaveUp } from '../../scheduler/duplicates.ts';
 import { COPIES_DEFAULT } from '../../scheduler/limits.ts';
 import { compareLines, currentLine, feedUid } from '../../scheduler/lineage.ts';
 import {
@@ -137,6 +138,8 @@ export class Histories {
   /** P5: what has ended gives way to what has ended too, never to what goes on. */
   #hasLost(peer: string, { record }: Row, commit: readonly Row[]): void {
     if (record.kind !== 'superseded' || record.root_uid !== record.record.uid) return;
+    // It ended because another one had its id, and may have it again.
+    if (isRoot(record.record) && gaveUp(record.record)) return;
     const row = commit.findLast(({ uid }) => uid === record.root_uid);
     const root = (row ?? this.#mesh!.peers.get(peer)!.disk.rows.get(record.root_uid))?.record;
     if (root === undefined || !isRoot(root) || isTerminal(root.status)) return;
