@@ -148,17 +148,18 @@ export class HandOver {
     mustBePartsOf(root_uid, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
     // Several peers may bring one root, each as of another moment.
-    await this.merging.run(root_uid, async () => {
+    const { copied } = await this.merging.run(root_uid, async () => {
       for (let tries = 1; ; tries++) {
         const isLast = tries >= MERGE_TRIES_MAX;
-        const isDone = await feed.journal.watching((changed) =>
+        const merged = await feed.journal.watching((changed) =>
           this.merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
         );
-        if (isDone) return;
-        if (isLast) throw new RootMovesError(root_uid);
+        if (merged === null && isLast) throw new RootMovesError(root_uid);
         await feed.journal.whenWritten(); // not for copies: the followers may be those who have to hand over first
+        if (merged !== null) return merged;
       }
     });
+    await copied;
   }
 
   /** P7 @throws HandOverFullError */
@@ -183,13 +184,13 @@ export class HandOver {
 
   /**
    * @param changed uids of rows that may not be read as they are
-   * @returns false when this side moved on while it was read: to be tried again
+   * @returns null when this side moved on while it was read: to be tried again
    */
   private async merge(
     feed: OwnedFeed,
     { line, root_uid: rootUid, theirs }: { line: Line; root_uid: string; theirs: Records },
     changed: ReadonlySet<string>,
-  ): Promise<boolean> {
+  ): Promise<{ copied: Promise<void> } | null> {
     const { reader, lookUp, onAdopted } = this.parts;
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
     const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
@@ -197,15 +198,18 @@ export class HandOver {
     const other = rootIn(theirs, rootUid);
     const rival = other === undefined ? undefined : await lookUp(aliasOf(withOwnId(other)));
     const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
-    if (live === undefined && stored !== undefined && isOpen(stored)) return false;
-    if (live !== undefined && stored === undefined) return false;
+    if (live === undefined && stored !== undefined && isOpen(stored)) return null;
+    if (live !== undefined && stored === undefined) return null;
     // What ended here meanwhile is to be kept as superseded.
-    if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return false;
-    const named = await feed.journal.turn((turn) =>
+    if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
+    const named = feed.journal.turn((turn) =>
       this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }),
     );
-    if (named !== null) onAdopted(named, rival);
-    return true;
+    const copied = named.then((root) => {
+      if (root !== null) onAdopted(root, rival);
+    });
+    copied.catch(() => {}); // whoever waits for the disk hears of it first
+    return { copied };
   }
 
   /** @returns the root, if it has its id here from now on and may not be the only one */

@@ -30,8 +30,8 @@ export interface Copier {
   landed(): void;
   /** On how many disks, this one included, a commit is that has reached this one. */
   copiesOf(seq: number): number;
-  /** False when no more copies than there are can come by waiting. */
-  mayGrow(): boolean;
+  /** False when no more copies of a commit than there are can come by waiting. */
+  mayGrow(seq: number): boolean;
 }
 
 const NO_COPIES: Copier = { ship: () => {}, landed: () => {}, copiesOf: () => 1, mayGrow: () => false };
@@ -295,7 +295,7 @@ export class Journal implements Turn {
   copied(): void {
     for (let batch = this.held[0]; batch !== undefined; batch = this.held[0]) {
       const copies = this.copier.copiesOf(batch.seq);
-      const enough = batch.records.size === 0 || copies >= batch.wanted || !this.copier.mayGrow();
+      const enough = batch.records.size === 0 || copies >= batch.wanted || !this.copier.mayGrow(batch.seq);
       const wait = batch.deadline - this.clock.now();
       if (!enough && wait > 0) {
         this.cancelDeadline ??= this.clock.after(wait, () => {

@@ -43,6 +43,11 @@ function newFollower(start: Pick<Follower, 'joinedAt' | 'syncedAt' | 'behind'>):
   return { ...start, acked: 0, inFlight: 0, refusedSince: null, handsOver: false };
 }
 
+/** Whether a follower has a commit on its disk, and counts. */
+function has({ syncedAt, acked }: Follower, seq: number): boolean {
+  return syncedAt !== null && acked >= Math.max(seq, syncedAt);
+}
+
 export interface ReplicaHooks {
   /** Disks that the feed is to be on, this one included. */
   wanted(): number;
@@ -230,9 +235,7 @@ export class Replicas implements Copier {
 
   copiesOf(seq: number): number {
     let count = 1;
-    for (const follower of this.followers.values()) {
-      if (follower.syncedAt !== null && follower.acked >= Math.max(seq, follower.syncedAt)) count++;
-    }
+    for (const follower of this.followers.values()) if (has(follower, seq)) count++;
     return count;
   }
 
@@ -250,14 +253,21 @@ export class Replicas implements Copier {
   }
 
   /**
-   * Whoever is there is a follower or can become one. One that has to hand over first is neither: what it brings waits
-   * for commits, and those would wait for it.
+   * A follower that is there may take the commit, and whoever else is there may become one while the set is too small.
+   * One that has to hand over first does neither: what it brings waits for commits, and those would wait for it.
    */
-  mayGrow(): boolean {
+  mayGrow(seq: number): boolean {
+    let following = 1;
+    let others = 0;
     for (const { peer_id, leaving } of this.directory.connected()) {
-      if (!leaving && this.isThere(peer_id) && this.followers.get(peer_id)?.handsOver !== true) return true;
+      if (leaving || !this.isThere(peer_id)) continue;
+      const follower = this.followers.get(peer_id);
+      if (follower === undefined) others++;
+      else if (follower.handsOver) continue;
+      else if (has(follower, seq)) following++;
+      else return true;
     }
-    return false;
+    return others > 0 && following < this.hooks.wanted();
   }
 
   // --- the set -------------------------------------------------------------------------------------------------------

@@ -443,6 +443,24 @@ describe('a hand-over of many roots', () => {
   });
 });
 
+test('a root that several peers bring waits for its copies once', async () => {
+  const scene = await Scene.of(['a']);
+  const follower = await HandPeer.joins(scene, 'f', ['a']);
+  await scene.until('f counts', () => scene.feed('a').replicas.copies === 2);
+  follower.answers.set('push', () => new Promise<never>(() => {}));
+  const began = scene.world.now;
+  const line = currentLine(scene.feed('a').feed);
+  // The second one knows that it has its id again, which is written, too.
+  const brought = ['t~x', 't'].map((task_id, place) => {
+    const records = [taskRecord('x', { task_id, status: 'completed', copies: 2 })];
+    const message = { line: { ...line, nonce: `n${place}` }, root_uid: 'x', part: 0, last: true, records };
+    return scene.scheduler('a').handOver.receive(`h${place}`, scene.feed('a'), message);
+  });
+  await scene.run(Promise.all(brought));
+  expect(scene.world.now - began).toBeLessThan(1.5 * COPY_WAIT_MS);
+  expect((await scene.task('a', 'x')).task_id).toBe('t');
+});
+
 describe('a hand-over that is cut short', () => {
   test('is made again, and comes to the same', async () => {
     const sides = await Sides.open();

@@ -140,6 +140,19 @@ describe('a commit', () => {
     await scene.until('i is the one', () => synced(scene).join() === 'i');
   });
 
+  test('waits for no copy that nobody makes: the set is as large as what is open wants it to be', async () => {
+    const { scene } = await open('h', 'i', 'j');
+    const value = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
+    const { record } = await scene.run(scene.scheduler('a').submitWorkflow({ ...workflow(value), copies: 3 }));
+    await scene.until('both count', () => replicas(scene).copies === 3);
+    await scene.run(scene.scheduler('a').answerTask(`${record.uid}/s/0`, { approve: true, data: null }));
+    await scene.until('one has left', () => replicas(scene).copies === 2);
+    const ended = await scene.endedWorkflow('a', record.uid);
+    const began = scene.peer('a').clock.now();
+    await scene.run(scene.feed('a').journal.turn((turn) => turn.put({ ...ended, metadata: { changed: true } })));
+    expect(scene.peer('a').clock.now() - began).toBeLessThan(COPY_WAIT_MS / 2);
+  });
+
   test('that waits is answered at once when the last follower goes away', async () => {
     const { scene, peers } = await open('h');
     await scene.until('h counts', () => replicas(scene).copies === 2);

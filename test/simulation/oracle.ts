@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { isSetAside } from '../../scheduler/duplicates.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
 import type { Handle } from './clients.ts';
 import { entry } from './entry.ts';
@@ -210,7 +211,10 @@ export class Oracle implements MeshWatch {
   judge(handles: readonly Handle[]): void {
     for (const handle of handles) if (!this.#isCleared(handle.work.kind, handle.id)) this.#judgeOne(handle);
     for (const { kind, id, uid, end } of this.#told) {
-      if (end === null || this.#recordsOf(kind, id).some((record) => isDeepStrictEqual(endOf(record), end))) continue;
+      const isSaid = (record: Root) => isDeepStrictEqual(endOf(record), end);
+      if (end === null || this.#recordsOf(kind, id).some(isSaid)) continue;
+      // It gave way to another one with its id, and can be seen under one of its own.
+      if (this.#ownedOf(uid).some((record) => isSetAside(record) && isSaid(record))) continue;
       if (this.#isCleared(kind, id) || this.#histories.hasSuperseded(uid, end)) continue;
       this.#broken(`P5: ${kind} ${id} was told to be ${JSON.stringify(end)}, and nothing says so now`);
     }
@@ -272,13 +276,16 @@ export class Oracle implements MeshWatch {
 
   /** What the owners have under a name on their disks now. */
   #recordsOf(kind: Kind, id: string): Root[] {
+    const all = this.#uidsOf(kind, id).flatMap((uid) => this.#ownedOf(uid));
+    return all.filter((record) => nameOf(record) === `${kind} ${id}`);
+  }
+
+  #ownedOf(uid: string): Root[] {
     const records: Root[] = [];
-    for (const uid of this.#uidsOf(kind, id)) {
-      for (const { alive, disk, scheduler } of this.#mesh!.peers.values()) {
-        const row = disk.rows.get(uid);
-        if (!alive || row === undefined || !isRoot(row.record) || nameOf(row.record) !== `${kind} ${id}`) continue;
-        if (scheduler.feeds.owned.has(row.feed_id)) records.push(row.record);
-      }
+    for (const { alive, disk, scheduler } of this.#mesh!.peers.values()) {
+      const row = disk.rows.get(uid);
+      if (!alive || row === undefined || !isRoot(row.record)) continue;
+      if (scheduler.feeds.owned.has(row.feed_id)) records.push(row.record);
     }
     return records;
   }
