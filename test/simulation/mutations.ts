@@ -54,8 +54,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a copy counts only when it may be used',
     file: 'scheduler/replicas.ts',
-    find: 'if (follower.syncedAt !== null && follower.acked >= Math.max(seq, follower.syncedAt)) count++;',
-    replace: 'if (follower.acked >= seq) count++;',
+    find: 'return syncedAt !== null && acked >= Math.max(seq, syncedAt);',
+    replace: 'return acked >= seq;',
     promise: 'P1',
     favoured: ['join', 'lost disk'],
   },
