@@ -184,7 +184,8 @@ export class HandOver {
 
   /**
    * @param changed uids of rows that may not be read as they are
-   * @returns null when this side moved on while it was read: to be tried again
+   * @returns null when this side moved on while it was read: to be tried again. `copied` resolves when what it wrote is on
+   *   as many disks as it wants
    */
   private async merge(
     feed: OwnedFeed,
