@@ -333,6 +333,22 @@ describe('an owner that starts again', () => {
     expect(scene.feed('a').feed_id).not.toBe(feedId);
   });
 
+  test('goes on without a follower that was never synced, and is gone for good', async () => {
+    const scene = await Scene.of(['a']);
+    const h = new HandPeer(scene, 'h');
+    h.answers.set('push', () => new Promise<never>(() => {}));
+    await scene.run(h.network.connect('a'));
+    await h.beat('a');
+    await scene.until('h is a member', () => scene.feed('a').feed.followers.some(({ peer_id }) => peer_id === 'h'));
+    const { uid } = await scene.submit('a', quietTask());
+    const feedId = scene.feed('a').feed_id;
+    h.network.kill();
+    await scene.restart('a');
+    await scene.pass(START_WAIT_MS + 2 * BEAT_MS);
+    expect(owns(scene, 'a', feedId)).toBe(true);
+    expect((await scene.task('a', uid)).status).toBe('queued');
+  });
+
   test('dials its followers until it has heard one', async () => {
     const scene = await Scene.of(['a']);
     const x = await HandPeer.joins(scene, 'x', ['a']);
