@@ -285,7 +285,8 @@ export class Feeds {
       const heard = members.filter((peer) => answered.has(peer));
       // P4: one that has more shows that this disk is one from the past. One that has less was away while this peer
       // wrote: it may have been replaced since, and what came then be at the others alone.
-      const isCertain = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
+      const areEven = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
+      const isCertain = areEven && heard.length > 0;
       // One that was never synced cannot have taken it over: it need not answer, should it never come again.
       const isAnswerNeeded = feed.followers.some(({ peer_id, synced }) => synced && members.includes(peer_id));
       const isHeard = heard.length === members.length || (waited && (heard.length > 0 || !isAnswerNeeded));
