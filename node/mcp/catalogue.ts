@@ -1,12 +1,14 @@
 /**
- * The answer to `tools/list`, made once from the definitions and shared by every session of every transport.
+ * The answer to `tools/list`, made once from the definitions, when it is asked for first (a start does not wait for it),
+ * and shared by every session of every transport.
  */
 import { type ListToolsResult, ListToolsResultSchema } from '@modelcontextprotocol/sdk/types.js';
 import { z } from 'zod';
 import type { Tool } from '../../tools/definition.ts';
 
 export interface Catalogue {
-  list: ListToolsResult;
+  /** @throws when a definition has no JSON Schema, or one that MCP does not allow */
+  list(): ListToolsResult;
   names: ReadonlySet<string>;
 }
 
@@ -24,14 +26,11 @@ const failureSchema = z.object({
 /** As a client may send it and a handler gives it: outputs are not parsed, so nothing is filled in or cut off. */
 const JSON_SCHEMA_OPTIONS = { io: 'input', unrepresentable: 'any' } as const;
 
-/**
- * Schemas, titles and hints of `tools` as MCP clients see them.
- *
- * @throws when a definition has no JSON Schema, or one that MCP does not allow
- */
+/** Schemas, titles and hints of `tools` as MCP clients see them. */
 export function catalogueOf(tools: ReadonlyMap<string, Tool>): Catalogue {
-  const list = ListToolsResultSchema.parse({ tools: [...tools.values()].map(listed) });
-  return { list, names: new Set(tools.keys()) };
+  let made: ListToolsResult | undefined;
+  const make = () => ListToolsResultSchema.parse({ tools: [...tools.values()].map(listed) });
+  return { list: () => (made ??= make()), names: new Set(tools.keys()) };
 }
 
 function listed(tool: Tool) {

@@ -61,7 +61,7 @@ export function createMcpSession(
   // The peer of a protocol error is told by the protocol; here it is of interest only while someone looks for it.
   session.server.onerror = (error) => log.debug({ err: error }, 'mcp client error');
   const running = new Set<Promise<unknown>>();
-  session.server.setRequestHandler(ListToolsRequestSchema, () => catalogue.list);
+  session.server.setRequestHandler(ListToolsRequestSchema, () => catalogue.list());
   session.server.setRequestHandler(ToolsCallSchema, async (request, extra) => {
     const call = callTool(components, request['params'] as Parameters<typeof callTool>[1], extra.signal);
     running.add(call);

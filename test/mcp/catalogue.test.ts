@@ -22,7 +22,7 @@ const tool = defineMeshTool({
 });
 
 describe('the JSON Schemas of a tool', () => {
-  const listed = catalogueOf(new Map([[tool.name, tool]])).list.tools[0]!;
+  const listed = catalogueOf(new Map([[tool.name, tool]])).list().tools[0]!;
   const output = new AjvJsonSchemaValidator().getValidator(listed.outputSchema!);
   const input = new AjvJsonSchemaValidator().getValidator(listed.inputSchema);
 
@@ -50,5 +50,5 @@ describe('the JSON Schemas of a tool', () => {
 });
 
 it('no schema of the registry has a list of types', () => {
-  expect(JSON.stringify(catalogueOf(registry).list)).not.toContain('"type":[');
+  expect(JSON.stringify(catalogueOf(registry).list())).not.toContain('"type":[');
 });
