@@ -26,7 +26,7 @@ export interface ChaosOptions {
   tasks: number;
   /** Between the begins of two disturbances. */
   everyMs: number;
-  /** Of the disturbances; the submits are spread over it. */
+  /** Of the disturbances, if none has to wait for room; the submits are spread over it. */
   durationMs: number;
   seed: number;
   faults: readonly Fault[];
@@ -93,7 +93,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await delay((place / all.length) * durationMs);
     if (await submit(client, told, deadline)) await awaitOutcome(client, told, deadline);
   });
-  await disturber.run(everyMs, durationMs);
+  await disturber.run(everyMs, disturbancesIn(durationMs, everyMs));
   const healed = performance.now();
   note(`${disturber.done.length} disturbances are healed`);
   await Promise.all(clients);
@@ -111,6 +111,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     asked_ms: Math.round(settled.at - healed),
     asked_again: settled.asked_again,
   };
+}
+
+/** One after every `everyMs`, none at the very end. */
+export function disturbancesIn(durationMs: number, everyMs: number): number {
+  return Math.max(Math.ceil(durationMs / everyMs) - 1, 0);
 }
 
 /** How long it took until what a lost peer ran was started again, and what it had accepted went on. */

@@ -37,6 +37,7 @@ export class Disturber {
   readonly #random: SeededRandom;
   readonly #faults: readonly Fault[];
   readonly #disturbed = new Set<PeerProcess>();
+  #toCome: Fault[] = [];
 
   constructor(mesh: ProcessMesh, cables: Cables, random: SeededRandom, faults: readonly Fault[] = FAULTS) {
     this.#mesh = mesh;
@@ -46,23 +47,36 @@ export class Disturber {
   }
 
   /**
-   * Begins one disturbance every so many ms until the end of `durationMs`, and resolves when all are healed. At most
-   * half of the peers are disturbed at a time.
+   * Begins one disturbance every so many ms, and resolves when all are healed. Each fault comes once before any comes
+   * again. At most half of the peers are disturbed at a time: one that is too many waits until others are healed.
    *
    * @throws when a peer does not start again
    */
-  async run(everyMs: number, durationMs: number): Promise<void> {
-    const end = performance.now() + durationMs;
+  async run(everyMs: number, count: number): Promise<void> {
     const all: Promise<void>[] = [];
+    const running = new Set<Promise<void>>();
     const failed = new AbortController();
-    while (performance.now() + everyMs < end && !failed.signal.aborted) {
+    while (all.length < count && !failed.signal.aborted) {
       await delay(everyMs);
-      if (2 * this.#disturbed.size >= this.#mesh.peers.length) continue;
-      const running = this.#disturb(this.#random.pick(this.#faults));
-      running.catch((error) => failed.abort(error));
-      all.push(running);
+      const fault = this.#nextFault();
+      while (!this.#hasRoom(fault)) await Promise.race(running);
+      const one = this.#disturb(fault);
+      all.push(one);
+      const over = one.catch((error) => failed.abort(error)).finally(() => running.delete(over));
+      running.add(over);
     }
     await Promise.all(all);
+  }
+
+  #nextFault(): Fault {
+    if (this.#toCome.length === 0) this.#toCome = this.#random.shuffled(this.#faults);
+    return this.#toCome.pop()!;
+  }
+
+  /** The first one always has. */
+  #hasRoom(fault: Fault): boolean {
+    const disturbed = this.#disturbed.size + (fault === 'cut' ? 2 : 1);
+    return this.#disturbed.size === 0 || 2 * disturbed <= this.#mesh.peers.length;
   }
 
   async #disturb(fault: Fault): Promise<void> {

@@ -41,7 +41,7 @@ export function makeJobs(
   const numbers = (count: number) => Array.from({ length: count }, (_, place) => first + place);
   const diamonds = numbers(workflows).map((n) => diamond(`diamond-${n}`, n, ledger, ms));
   const singles = numbers(tasks).map((n) => task(`task-${n}`, n, random.chance(ONCE_SHARE), ledger, ms));
-  return shuffled([...diamonds, ...singles], random);
+  return random.shuffled([...diamonds, ...singles]);
 }
 
 function task(id: string, n: number, once: boolean, ledger: string, ms: () => number): Job {
@@ -100,11 +100,4 @@ export function faultOf(job: Job, outcome: string): string | undefined {
   if (value !== expected) return `gave ${value} instead of ${expected}`;
   const tops = new Set(of.map((side) => side.of[0]?.run));
   return tops.size > 1 ? `used ${tops.size} different results of one step` : undefined;
-}
-
-function shuffled<T>(items: readonly T[], random: SeededRandom): T[] {
-  return items
-    .map((item) => ({ item, place: random.next() }))
-    .sort((a, b) => a.place - b.place)
-    .map(({ item }) => item);
 }

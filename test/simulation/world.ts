@@ -69,6 +69,13 @@ export class SeededRandom implements Random {
   pick<T>(from: readonly T[]): T {
     return from[this.below(from.length)]!;
   }
+
+  shuffled<T>(items: readonly T[]): T[] {
+    return items
+      .map((item) => ({ item, place: this.next() }))
+      .sort((a, b) => a.place - b.place)
+      .map(({ item }) => item);
+  }
 }
 
 type EventKey = [at: number, order: number];
