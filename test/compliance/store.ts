@@ -35,9 +35,17 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
     const uids = (records: { uid: string }[]) => records.map((record) => record.uid);
 
     describe('commit', () => {
-      it('shows rows when it has resolved and not before', async () => {
-        const done = put(task('t1'));
-        expect(await store.reader.get('task', 't1')).toBeUndefined();
+      it('shows rows when it has resolved, and all of them or none before', async () => {
+        const done = put(task('t1'), task('t2'));
+        // They are on the disk some time before whoever committed them hears of it, on another thread.
+        const early = await store.reader.atOnce(async (still) => [
+          await still.get('task', 't1'),
+          await still.get('task', 't2'),
+        ]);
+        expect([
+          [undefined, undefined],
+          [task('t1'), task('t2')],
+        ]).toContainEqual(early);
         await done;
         expect(await store.reader.get('task', 't1')).toEqual(task('t1'));
         expect(head()).toEqual({ epoch: 1, seq, owned: true });

@@ -11,6 +11,8 @@ import { temporaryFolder } from './temporary-folder.ts';
 
 const MESH = 'three-terminals';
 const SEEN_WITHIN_MS = 5_000;
+/** Other tests take the cores from these peers and commands, at times for seconds: one try of these has to hold it. */
+const TRIES = 3;
 const READY_WITHIN_MS = 20_000;
 
 interface Terminal {
@@ -96,9 +98,9 @@ async function allSeeEachOther(terminals: readonly Terminal[]): Promise<void> {
   }
 }
 
-it('`flowmesh peer list` shows the other two with their latency within 5 s, and the mesh mends when the first was killed', async ({
-  annotate,
-}) => {
+it('`flowmesh peer list` shows the other two with their latency within 5 s, and the mesh mends when the first was killed', {
+  retry: TRIES - 1,
+}, async ({ annotate }) => {
   const first = await openTerminal();
   const second = await openTerminal();
   const started = performance.now();
