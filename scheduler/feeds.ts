@@ -84,6 +84,7 @@ export class Feeds {
     this.parts = parts;
     this.takeover = new Takeover({
       ...parts,
+      hasOpen: (feedId) => parts.store.reader.hasOpen(feedId),
       own: async (feedId, above) => {
         if (this.asking.has(feedId)) throw new NotReadyError(); // the store was read anew meanwhile: it is asked for first
         await this.own(feedId, { above });

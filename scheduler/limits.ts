@@ -16,6 +16,8 @@ export const BEATS_LATE_MAX = 2;
 export const TAKEOVER_MS = 4_000;
 /** One that cannot be dialled any more becomes `gone` after this share of it, while others are there. */
 export const LOST_SHARE = 0.5;
+/** A feed in which nothing is open is taken over this many times `takeover_ms` later: its owner may be back by then. */
+export const IDLE_FEED_PATIENCE = 2;
 /** How often per beat it is looked for peers that are `gone`. */
 export const WATCHES_PER_BEAT = 4;
 /** How long a request between peers may take. */

@@ -83,6 +83,8 @@ export interface Reader {
   children<K extends RecordKind>(kind: K, parent: string): Promise<Extract<FlowRecord, { kind: K }>[]>;
   /** All records of a kind in one feed, owned or not, that are not terminal, oldest first. */
   active<K extends RecordKind>(kind: K, feed_id: string): Promise<Extract<FlowRecord, { kind: K }>[]>;
+  /** Whether a feed, owned or not, has a workflow or task that is not terminal. */
+  hasOpen(feed_id: string): Promise<boolean>;
   /**
    * What changed in a feed, owned or not, after a place in it: rows ordered by seq, then uid, as many as fit in
    * `maxBytes` of JSON, at least one if there is one. May end in the middle of a commit.

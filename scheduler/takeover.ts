@@ -6,7 +6,13 @@ import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
 import { DivergedError } from './errors.ts';
-import { BEATS_MISSED_MAX, CUT_OFF_PATIENCE, INQUIRY_DEADLINE_MS, REQUEST_DEADLINE_MS } from './limits.ts';
+import {
+  BEATS_MISSED_MAX,
+  CUT_OFF_PATIENCE,
+  IDLE_FEED_PATIENCE,
+  INQUIRY_DEADLINE_MS,
+  REQUEST_DEADLINE_MS,
+} from './limits.ts';
 import { compareLines, currentLine } from './lineage.ts';
 import type { Clock, Log, Network } from './ports.ts';
 import type { FeedRecord } from './records.ts';
@@ -19,6 +25,8 @@ interface TakeoverParts {
   copies: Copies;
   log: Log;
   probe: Probe;
+  /** Whether a workflow or task of a feed is not terminal, by the copy here. */
+  hasOpen(feedId: string): Promise<boolean>;
   /** Opens a line of this peer, which comes before epoch `above`. Called in the order of the feed. */
   own(feedId: string, above: number): Promise<unknown>;
   options: { takeover_ms: number; beat_interval_ms: number };
@@ -61,8 +69,11 @@ export class Takeover {
     return this.parts.options.beat_interval_ms * BEATS_MISSED_MAX;
   }
 
-  /** Whether it is for this peer to take a feed over now. */
-  isDue({ feed_id, feed, cursor, wholeFrom, claimedAt }: Copy): boolean {
+  /**
+   * Whether it is for this peer to take a feed over now.
+   * @param patienceMs how much longer than `takeover_ms` its owner is waited for
+   */
+  isDue({ feed_id, feed, cursor, wholeFrom, claimedAt }: Copy, patienceMs = 0): boolean {
     const { network, directory, clock, options } = this.parts;
     if (feed === null || cursor < wholeFrom) return false;
     const { owner } = currentLine(feed);
@@ -71,7 +82,8 @@ export class Takeover {
     if (owner === network.self) {
       // It gave way to a peer that is gone before it went on with what is here: nobody else may have that.
       const isClaimed = directory.ownerOfFeed((id) => id === feed_id) !== undefined;
-      return !isClaimed && now - Math.max(claimedAt, this.since) > options.takeover_ms && now >= this.cutOffUntil;
+      const unclaimed = now - Math.max(claimedAt, this.since);
+      return !isClaimed && unclaimed > options.takeover_ms + patienceMs && now >= this.cutOffUntil;
     }
     if (!synced.includes(network.self)) return false;
     // One that is there and does not say any more that it owns the feed has lost it, with its disk.
@@ -86,12 +98,19 @@ export class Takeover {
     const before = order
       .slice(0, order.indexOf(network.self))
       .filter((peer) => directory.isThere(peer, now - this.silentMs));
-    return overdue > options.takeover_ms * before.length;
+    return overdue > patienceMs + options.takeover_ms * before.length;
+  }
+
+  /** Nobody waits for a feed in which nothing is open: its owner may be back before it is worth while to move it. */
+  private async isWaitedFor(copy: Copy): Promise<boolean> {
+    const { options, hasOpen } = this.parts;
+    return this.isDue(copy, IDLE_FEED_PATIENCE * options.takeover_ms) || (await hasOpen(copy.feed_id));
   }
 
   /** Called in the order of the feed. Does nothing when it is not due any more once the other peers were asked. */
   async takeOver(feedId: string): Promise<void> {
     const { copies, log, probe } = this.parts;
+    if (!(await this.isWaitedFor(copies.find(feedId)!))) return;
     probe('takeover:before');
     let above = 0;
     for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {

@@ -52,6 +52,7 @@ const STATEMENTS = {
   children: `SELECT ${ENTRY} FROM rows WHERE parent = ? AND kind = ? ORDER BY seq, uid LIMIT ${READ_ROWS_MAX + 1}`,
   active: `SELECT ${ENTRY} FROM rows INDEXED BY active WHERE active = 1 AND feed_id = ? AND kind = ?
     ORDER BY created_at, iif(created_at IS NULL, seq, 0), uid LIMIT ${READ_ROWS_MAX + 1}`,
+  open: `SELECT 1 FROM rows INDEXED BY active WHERE active = 1 AND feed_id = ? AND kind IN ('workflow', 'task') LIMIT 1`,
   changes: `SELECT ${PLACED_ENTRY} FROM rows INDEXED BY by_seq WHERE feed_id = ? AND (seq, uid) > (?, ?)
     ORDER BY seq, uid LIMIT ${READ_ROWS_MAX}`,
   oldest: `SELECT uid FROM rows INDEXED BY roots WHERE active = 0 AND parent IS NULL AND feed_id = ? AND kind = ?
@@ -150,6 +151,10 @@ class SqliteReader implements Reader {
 
   async active<K extends RecordKind>(kind: K, feed_id: string): Promise<Of<K>[]> {
     return this.#all(kind, this.#statements.active, feed_id, kind);
+  }
+
+  async hasOpen(feed_id: string): Promise<boolean> {
+    return this.#read(() => this.#statements.open.get(feed_id) !== undefined);
   }
 
   async changes(feed_id: string, after: { seq: number; uid: string }, maxBytes: number): Promise<Row[]> {

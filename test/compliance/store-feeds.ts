@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Store } from '../../scheduler/ports.ts';
 import { type FlowRecord, LOCAL_FEED, type Row } from '../../scheduler/records.ts';
-import { at, FEED, row, step, task, tombstone, unwritable, worker, workflow } from '../store/sample-rows.ts';
+import { at, FEED, log, row, step, task, tombstone, unwritable, worker, workflow } from '../store/sample-rows.ts';
 import type { StoreUnderTest } from './store.ts';
 
 /** A feed that the store under test does not own at first; FEED it owns. */
@@ -174,6 +174,21 @@ export function feedsCompliance(setup: () => Promise<StoreUnderTest>): void {
       expect(uids(await store.reader.active('task', COPY))).toEqual(['b', 'a']);
       expect(uids(await store.reader.active('task', FEED))).toEqual(['mine']);
       expect(await store.reader.active('task', 'none')).toEqual([]);
+    });
+
+    it('says whether anything is open in one feed, owned or not', async () => {
+      expect(await store.reader.hasOpen(COPY)).toBe(false);
+      await putCopy(3, task('t'), step('w', 'a'), log('t', 'a line'));
+      await put(task('mine', { status: 'failed' }), workflow('w'));
+      expect(await store.reader.hasOpen(COPY)).toBe(true);
+      expect(await store.reader.hasOpen(FEED)).toBe(true);
+      await putCopy(4, task('t', { status: 'cancelled' }));
+      await put(workflow('w', { status: 'completed' }));
+      // A step is open as long as its workflow is.
+      expect(await store.reader.hasOpen(COPY)).toBe(false);
+      expect(await store.reader.hasOpen(FEED)).toBe(false);
+      await putCopy(5, task('other', { status: 'input_required' }));
+      expect(await store.reader.hasOpen(COPY)).toBe(true);
     });
 
     it('moves a row whose uid another feed writes', async () => {

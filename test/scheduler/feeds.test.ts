@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { CUT_OFF_PATIENCE, LOST_SHARE, START_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
+import {
+  CUT_OFF_PATIENCE,
+  IDLE_FEED_PATIENCE,
+  LOST_SHARE,
+  START_WAIT_MS,
+  TAKEOVER_MS,
+} from '../../scheduler/limits.ts';
 import { currentLine, feedUid, withLine } from '../../scheduler/lineage.ts';
 import { rendezvous } from '../../scheduler/rendezvous.ts';
 import { filling, HandFeed } from './hand-feed.ts';
@@ -24,6 +30,17 @@ async function meshWith(names: string[], followers = 1): Promise<{ scene: Scene;
   await scene.run(scene.scheduler(names[0]!).submitWorkflow(submission));
   await scene.until('all count', () => scene.feed(names[0]!).replicas.copies === followers + 1);
   return { scene, feedId: scene.feed(names[0]!).feed_id, members: followersOf(scene, names[0]!) };
+}
+
+/** Peers of which the first one's feed has a copy, and nothing that is open. */
+async function idleMesh(): Promise<{ scene: Scene; feedId: string; names: string[] }> {
+  const names = ['a', 'b', 'c'];
+  const scene = await Scene.of(names);
+  const { uid } = await scene.submit('a', task());
+  await scene.ended('a', uid);
+  await scene.until('it counts', () => scene.feed('a').replicas.copies === 2);
+  await scene.pass(BEAT_MS);
+  return { scene, feedId: scene.feed('a').feed_id, names };
 }
 
 function cutBetween(scene: Scene, left: readonly string[], right: readonly string[]): void {
@@ -61,6 +78,24 @@ describe('a feed whose owner is gone', () => {
     expect(owns(scene, first, feedId)).toBe(false);
     await scene.until('it is taken over', () => owns(scene, first, feedId));
     expect(scene.peer(first).network.connected()).toContain('a');
+  });
+
+  test('is left to it for longer when nothing in it is open: it may come back', async () => {
+    const { scene, feedId, names } = await idleMesh();
+    const disk = scene.mesh.kill('a');
+    await scene.pass(LOST_SHARE * TAKEOVER_MS + IDLE_FEED_PATIENCE * TAKEOVER_MS - BEAT_MS);
+    expect([owns(scene, 'b', feedId), owns(scene, 'c', feedId)]).toEqual([false, false]);
+    await scene.run(scene.mesh.restart('a', disk));
+    await scene.until('a owns it again', () => owns(scene, 'a', feedId));
+    await scene.pass(IDLE_FEED_PATIENCE * TAKEOVER_MS);
+    expect(names.filter((name) => owns(scene, name, feedId))).toEqual(['a']);
+    expect(scene.feed('a').feed_id).toBe(feedId);
+  });
+
+  test('is taken over in the end though nothing in it is open', async () => {
+    const { scene, feedId } = await idleMesh();
+    scene.mesh.kill('a');
+    await scene.until('somebody has it', () => owns(scene, 'b', feedId) || owns(scene, 'c', feedId));
   });
 
   test('is taken over by the next one when the first one is gone too', async () => {

@@ -24,6 +24,7 @@ function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
     copies: {} as Copies,
     log: silentLog,
     probe: () => {},
+    hasOpen: async () => true,
     own: async () => {},
     options: { takeover_ms: TAKEOVER_MS, beat_interval_ms: BEAT_INTERVAL_MS },
   });

@@ -139,6 +139,14 @@ export class MemoryReader implements Reader {
     return found.sort(order).map(copy<K>);
   }
 
+  async hasOpen(feed_id: string): Promise<boolean> {
+    for (const { row, index } of this.#byFeed.get(feed_id)?.rows ?? []) {
+      const { kind } = row.record;
+      if ((kind === 'workflow' || kind === 'task') && !isTerminal(index.status!)) return true;
+    }
+    return false;
+  }
+
   async changes(feed_id: string, after: { seq: number; uid: string }, maxBytes: number): Promise<Row[]> {
     const page: Row[] = [];
     let bytes = '[]'.length;
