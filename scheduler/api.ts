@@ -169,6 +169,8 @@ export interface SchedulerApi extends FeedsNow {
    * @throws OWNER_UNREACHABLE when it is known to exist, and neither its owner nor a copy can be reached
    */
   resolve(alias: Alias, except?: readonly string[]): Promise<Place | undefined>;
+  /** A call waits for whoever owns a record next, of which a copy is here: that one need not wait for long. */
+  wantOwner(alias: Alias): Promise<void>;
   /**
    * Keeps a call for whoever owns a record next. Resolves when that is durable.
    *

@@ -34,6 +34,8 @@ export interface Copy {
   claimedAt: number;
   /** Monotonic: when this peer last began to take the feed over. */
   triedAt: number;
+  /** Monotonic: when a call last waited for an owner of the feed here. */
+  wantedAt: number;
   /** Everything up to the cursor is on the disk. */
   durable: Promise<void>;
 }
@@ -92,6 +94,7 @@ export class Copies {
       pagesOf: whole?.lines ?? [],
       claimedAt: this.clock.now(),
       triedAt: Number.NEGATIVE_INFINITY,
+      wantedAt: Number.NEGATIVE_INFINITY,
       durable: Promise.resolve(),
     };
     this.copies.set(feedId, copy);
@@ -130,6 +133,12 @@ export class Copies {
     const copy = this.copies.get(feedId);
     if (copy?.feed == null || compareLines(line, currentLine(copy.feed)) !== 0) return;
     copy.claimedAt = this.clock.now();
+  }
+
+  /** A call waits for whoever owns the feed next. */
+  want(feedId: string): void {
+    const copy = this.copies.get(feedId);
+    if (copy !== undefined) copy.wantedAt = this.clock.now();
   }
 
   /** P2, P9 */

@@ -50,6 +50,8 @@ interface IntakeParts {
   log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
   lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** A submit waits for the next owner of a feed of which a copy is here. */
+  wantOwner(feedId: string): void;
   /** @throws why nothing can be accepted now */
   mustBeReady(): void;
   /** Disks that a record is to be on when its submit does not say. */
@@ -367,6 +369,7 @@ export class Intake {
     if (copy.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, `on peer ${copy.owner}`);
     const place = await locator.resolve(alias);
     if (place === undefined || place.here || place.at.peer_id === locator.self) {
+      this.parts.wantOwner(copy.feed_id);
       throw new OwnerUnreachableError(alias, copy.owner);
     }
     return place.at;

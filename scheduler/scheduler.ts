@@ -276,6 +276,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       locator: this.locator,
       dependencies: this.dependencies,
       copies: this.options.copies,
+      wantOwner: (feedId) => this.copies.want(feedId),
       slots: () => directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
     this.changes = new Changes({ reader, feeds: this.feeds, mustBeReady });
@@ -523,6 +524,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   resolve(alias: Alias, except?: readonly string[]): Promise<Place | undefined> {
     return this.locator.resolve(alias, except);
+  }
+
+  async wantOwner(alias: Alias): Promise<void> {
+    const copy = await this.foreign.copyOf(alias);
+    if (copy !== undefined) this.copies.want(copy.feed_id);
   }
 
   keepIntent(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {

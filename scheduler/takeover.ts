@@ -101,10 +101,11 @@ export class Takeover {
     return overdue > patienceMs + options.takeover_ms * before.length;
   }
 
-  /** Nobody waits for a feed in which nothing is open: its owner may be back before it is worth while to move it. */
+  /** Where nothing is open, nobody waits for the next owner: the old one may be back before it is worth while. */
   private async isWaitedFor(copy: Copy): Promise<boolean> {
     const { options, hasOpen } = this.parts;
-    return this.isDue(copy, IDLE_FEED_PATIENCE * options.takeover_ms) || (await hasOpen(copy.feed_id));
+    if (copy.wantedAt > copy.claimedAt || this.isDue(copy, IDLE_FEED_PATIENCE * options.takeover_ms)) return true;
+    return await hasOpen(copy.feed_id);
   }
 
   /** Called in the order of the feed. Does nothing when it is not due any more once the other peers were asked. */

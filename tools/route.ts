@@ -94,6 +94,7 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
       if (place.at.peer_id !== context.self) return await forward(place.at);
       // Stale knowledge that names this peer for what it does not have would send the call round in a circle.
       if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
+      await context.scheduler.wantOwner(alias);
       throw new OwnerUnreachableError(alias, place.at.copy_of);
     };
     return await atRecord(alias, context, runAt, didNotRun, places);

@@ -33,7 +33,16 @@ function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
     directory.heard(peer, STATE, null, at);
   }
   const copy = {
-    ...{ feed_id: 'x', cursor: 1, wholeFrom: 0, pagesOf: [], claimedAt: 0, triedAt: 0, durable: Promise.resolve() },
+    ...{
+      feed_id: 'x',
+      cursor: 1,
+      wholeFrom: 0,
+      pagesOf: [],
+      claimedAt: 0,
+      triedAt: 0,
+      wantedAt: 0,
+      durable: Promise.resolve(),
+    },
     feed: withFollowers(newFeed('x', 'o'), [{ peer_id: 'f', synced: true }]),
   } satisfies Copy;
   for (now = firstWatch; ; now += WATCH_MS) {

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
-import { OWNER_WAIT_MS } from '../../scheduler/limits.ts';
+import { OWNER_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import type { TaskRecord } from '../../scheduler/records.ts';
 import type { MeshContext } from '../../tools/definition.ts';
 import type { PeerDirectory } from '../../tools/peers.ts';
@@ -136,6 +136,27 @@ test('a change waits for the next owner, and is made once', async () => {
   expect(scene.world.now - before).toBeLessThan(OWNER_WAIT_MS);
   expect(await scene.task(follower, outage.record.uid)).toMatchObject({ priority: 3 });
   expect(await outage.call(follower, 'task_cancel', { task_id: 'chosen' })).toMatchObject({ status: 'cancelled' });
+});
+
+test('a submit that comes again, and a change of what has ended, wait no longer than others', async () => {
+  const submit = { task_id: 'ended', task_type: 'fn:work', delay_ms: A_DAY_MS };
+  const calls: [tool: string, input: JsonObject][] = [
+    ['task_submit', submit],
+    ['task_retry', { task_id: 'ended' }],
+  ];
+  for (const [tool, input] of calls) {
+    const outage = await Outage.begin();
+    const { scene, follower, other } = outage;
+    const { feed_id } = scene.feed('a');
+    await outage.call('a', 'task_submit', submit);
+    for (const task_id of ['ended', 'chosen']) await outage.call('a', 'task_cancel', { task_id });
+    const { reader } = scene.peer(follower).store;
+    await scene.until('nothing is open there', async () => !(await reader.hasOpen(feed_id)));
+    scene.mesh.kill('a');
+    const before = scene.world.now;
+    await outage.call(other, tool, input);
+    expect(scene.world.now - before).toBeLessThan(TAKEOVER_MS);
+  }
 });
 
 test('a change that finds no owner in time: a cancel is kept and done later, another one is refused', async () => {
