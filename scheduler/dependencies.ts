@@ -44,13 +44,13 @@ export class Dependencies {
     return this.awaited.size;
   }
 
-  /** @param remote true when what it waits for lives on another peer */
-  add(alias: Alias, dependent: string, remote: boolean): void {
+  /** What is not this peer's, or has ended here and is only on its way to the disk, is asked for. */
+  add(alias: Alias, dependent: string): void {
     const key = keyOf(alias);
     const entry = this.awaited.get(key) ?? { alias, dependents: new Set() };
     this.awaited.set(key, entry);
     entry.dependents.add(dependent);
-    if (!remote) return;
+    if (this.isLive(alias)) return;
     this.remote.set(key, entry);
     this.pollLater();
   }

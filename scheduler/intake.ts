@@ -382,46 +382,32 @@ export class Intake {
       const local = await this.parts.lookUp(alias);
       if (local?.status === 'completed') continue;
       if (local !== undefined) {
-        waits.push({ alias, remote: false, status: local.status });
+        waits.push({ alias, status: local.status });
         continue;
       }
       const [status] = await this.parts.locator.statusesOf([alias]);
       if (status == null) throw new UnknownDependencyError(kind, id);
-      if (status !== 'completed') waits.push({ alias, remote: true, status });
+      if (status !== 'completed') waits.push({ alias, status });
     }
     return waits;
   }
 
   private waitFor(turn: Turn, { tasks, runs }: OwnedFeed, waits: readonly Wait[], uid: string): void {
     const { dependencies } = this.parts;
-    for (const { alias, remote, status } of waits) {
+    for (const { alias, status } of waits) {
       if (!tasks.live.has(uid) && !runs.live.has(uid)) return; // one of them failed it
       if (!isTerminal(status)) {
-        dependencies.add(alias, uid, remote);
-        // It may have ended since it was looked up; when this turn is on the disk, so is that.
-        if (!remote) turn.after(() => void this.endedMeanwhile(alias));
+        dependencies.add(alias, uid);
         continue;
       }
       if (alias.kind === 'task') tasks.unblock(turn, uid, alias.id, status);
       else runs.unblock(turn, uid, alias.id, status);
     }
   }
-
-  private async endedMeanwhile(alias: Alias): Promise<void> {
-    const { lookUp, dependencies, log } = this.parts;
-    try {
-      const local = await lookUp(alias);
-      if (local !== undefined && isTerminal(local.status)) dependencies.ended(alias, local.status);
-    } catch (error) {
-      // A store that cannot be read is opened again, and what waits is then looked up anew.
-      log.warn({ alias, err: error }, 'a dependency could not be looked up');
-    }
-  }
 }
 
 interface Wait {
   alias: Alias;
-  remote: boolean;
   status: string;
 }
 

@@ -108,7 +108,7 @@ export function restore(
       open.push(alias.id);
       if (local !== undefined && isTerminal(local.status))
         failed.push({ kind: alias.kind, uid, id: alias.id, status: local.status });
-      else dependencies.add(alias, uid, true); // one of this peer, too: it may have ended since it was read
+      else dependencies.add(alias, uid);
     }
     return open;
   };

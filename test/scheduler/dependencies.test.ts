@@ -205,7 +205,7 @@ describe('tasks that wait for tasks of other peers', () => {
     });
     for (let index = 0; index < 5; index++) {
       await scene.pass(700);
-      scene.scheduler('a').dependencies.add({ kind: 'task', id: `other-${index}` }, 'nobody', true);
+      scene.scheduler('a').dependencies.add({ kind: 'task', id: `other-${index}` }, 'nobody');
     }
     expect(most).toBe(1);
   });
@@ -268,6 +268,28 @@ describe('what waits for a task of a feed', () => {
     expect(scene.scheduler('a').feeds.owned.has(feed.feed.feed_id)).toBe(false);
     answered.open();
     expect((await scene.ended('a', 'last')).status).toBe('completed');
+  });
+
+  test('that has ended in a feed whose commits wait is told when that is on the disk', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const feed = new HandFeed(h, 'feedfeedfeedfeedfeed', ['a']);
+    await scene.run(
+      feed.push(
+        'a',
+        feed.commit(taskRecord('first', { task_id: 'first', task_type: 'approve', status: 'input_required' })),
+      ),
+    );
+    h.beating = false;
+    const { feeds } = scene.scheduler('a');
+    await scene.until('a has it', () => feeds.owned.has(feed.feed.feed_id));
+    const { journal } = feeds.owned.get(feed.feed.feed_id)!;
+    journal.freeze(); // as after a sleep, until its followers were heard
+    const answered = scene.scheduler('a').answerTask('first', approved);
+    const last = await scene.submit('a', work('last', 0, ['first']));
+    journal.thaw();
+    await scene.run(answered);
+    expect((await scene.ended('a', last.uid)).status).toBe('completed');
   });
 
   test('that turns out to be another peer’s asks there', async () => {
