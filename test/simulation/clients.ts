@@ -127,9 +127,12 @@ export class Clients {
   async #retry({ work, id }: Handle): Promise<void> {
     const answer = await this.#tryTo('task_retry', { task_id: id, retry_config: { max_retries: 5 } });
     if (answer === undefined) return;
-    const handle: Handle = { work, id: String(answer['retry_task_id']), repeated: false, cancel: 'no' };
+    const retryId = String(answer['retry_task_id']);
+    // Somebody else may have run it again on the other side of a partition, and may have cancelled that.
+    const known = this.handles.find((each) => each.work === work && each.id === retryId);
+    const handle: Handle = known ?? { work, id: retryId, repeated: false, cancel: 'no' };
     this.#oracle.accepted(handle, 1);
-    this.handles.push(handle);
+    if (known === undefined) this.handles.push(handle);
   }
 
   /** Somebody removes what has failed or was cancelled at some peer. */
