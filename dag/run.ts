@@ -14,7 +14,8 @@
  * 2. A failed task fails its step: `fail` stops the run, `skip` ends the step as skipped with its error kept,
  *    `continue` ends it as failed with output null while its dependents run. Items of `foreach` that fail under
  *    `skip` or `continue` leave null in the output; the step completes when at least one item did.
- * 3. A stopped run makes nothing new. It settles when every issued task has ended: each needs its `task_ended`.
+ * 3. A stopped run makes nothing new. It settles when every issued task has ended: each needs its `task_ended`, or
+ *    `task_withdrawn` if it was announced and never made.
  * 4. Independent events may come in any order. Repeated events, and events for a step that has ended, change nothing.
  * 5. `apply` costs O(dependents of the steps it ends), except once for the event that stops the run.
  */
@@ -43,6 +44,8 @@ export type RunEvent =
       output: JsonValue;
       error: ErrorShape | null;
     }
+  /** An announced task (`nextIndexes`) of a run that has stopped since: it was never made. */
+  | { type: 'task_withdrawn'; step_id: string; index: number }
   /** From outside: cancelled by a client, or the output expression failed. When restoring, this comes first. */
   | { type: 'stop'; status: 'failed' | 'cancelled'; error: ErrorShape | null };
 
@@ -251,6 +254,9 @@ export class Run {
       case 'task_ended':
         this.#endTask(step, event, change);
         break;
+      case 'task_withdrawn':
+        if (this.#hasTasks(step, event.type)) this.#withdrawTask(step, event.index, change);
+        break;
     }
   }
 
@@ -300,6 +306,12 @@ export class Run {
     } else if (this.#stopped && step.outstanding === 0) {
       this.#close(step, 'cancelled', change, STOPPED);
     }
+  }
+
+  #withdrawTask(step: StepRun, index: number, change: RunChange): void {
+    if (!this.#stopped || !step.withdraw(index)) return;
+    this.#outstanding -= 1;
+    if (step.running && step.outstanding === 0) this.#close(step, 'cancelled', change, STOPPED);
   }
 
   /** False for a step that ended without having started. */

@@ -154,6 +154,15 @@ export class StepRun {
     return true;
   }
 
+  /** Takes back that a task exists. Returns false when none was issued, or it has ended. */
+  withdraw(index: number): boolean {
+    if (this.#task(index) !== ISSUED) return false;
+    this.#tasks[index] = NOT_ISSUED;
+    this.#issued -= 1;
+    this.outstanding -= 1;
+    return true;
+  }
+
   /** Returns by how much the number of waiting tasks grew: 1, 0 or -1. */
   setWaiting(index: number, waiting: boolean): number {
     const task = this.#task(index);

@@ -144,28 +144,29 @@ export class StepTasks {
     fill: (values: Values) => JsonValue,
   ): boolean {
     const index = item ?? 0;
-    const ended = (status: 'failed' | 'cancelled', error: ErrorShape | null) =>
-      this.hooks.apply(turn, live, { type: 'task_ended', step_id: step.step_id, index, status, output: null, error });
-    // The run stopped while the inputs were evaluated: what was announced to it must end.
-    if (!mayBegin(live, step.step_id)) {
-      ended('cancelled', null);
+    const { step_id } = step;
+    const fail = (error: ErrorShape) =>
+      this.hooks.apply(turn, live, { type: 'task_ended', step_id, index, status: 'failed', output: null, error });
+    // The run stopped while the inputs were evaluated.
+    if (!mayBegin(live, step_id)) {
+      this.hooks.apply(turn, live, { type: 'task_withdrawn', step_id, index });
       return false;
     }
     if (values instanceof FlowmeshError) {
-      ended('failed', values.toShape());
+      fail(values.toShape());
       return false;
     }
     const payload = fill(values) as JsonObject;
     const bytes = jsonBytes(payload);
     if (bytes > INPUT_BYTES_MAX) {
-      const what = `inputs of step "${step.step_id}"${item === null ? '' : `, item ${item}`} are too large, in bytes`;
+      const what = `inputs of step "${step_id}"${item === null ? '' : `, item ${item}`} are too large, in bytes`;
       const advice = 'Pass a reference to the data instead.';
-      ended('failed', new LimitError('INPUT_BYTES_MAX', bytes, INPUT_BYTES_MAX, what, advice).toShape());
+      fail(new LimitError('INPUT_BYTES_MAX', bytes, INPUT_BYTES_MAX, what, advice).toShape());
       return false;
     }
     if (this.tasks.live.size >= ACTIVE_TASKS_MAX) {
       const message = `this peer holds ACTIVE_TASKS_MAX (${ACTIVE_TASKS_MAX}) tasks; run the workflow again later`;
-      ended('failed', { code: 'QUEUE_FULL', message, retryable: true });
+      fail({ code: 'QUEUE_FULL', message, retryable: true });
       return false;
     }
     const record = this.taskRecord(live, step, item, payload);
@@ -195,14 +196,7 @@ export class StepTasks {
     const step_id = record.step_id!;
     const index = record.index ?? 0;
     if (!mayBegin(live, step_id)) {
-      this.hooks.apply(turn, live, {
-        type: 'task_ended',
-        step_id,
-        index,
-        status: 'cancelled',
-        output: null,
-        error: null,
-      });
+      this.hooks.apply(turn, live, { type: 'task_withdrawn', step_id, index });
       return;
     }
     live.tasks.add(record.uid);

@@ -352,6 +352,21 @@ describe('stopping from outside', () => {
     expect(run.step('a').status).toBe('cancelled');
   });
 
+  it('takes back tasks that were announced and never made: the stop ended their step', () => {
+    const run = runOf({ a: { foreach: [], on_failure: 'continue' }, b: {} });
+    run.start();
+    issue(run, 'a', [1, 2, 3]);
+    expect(run.apply({ type: 'task_withdrawn', step_id: 'a', index: 2 })).toMatchObject({ ended: [] }); // it runs
+    issue(run, 'b');
+    fail(run, 'b');
+    run.apply({ type: 'task_withdrawn', step_id: 'a', index: 2 });
+    fail(run, 'a', 0);
+    const last = { type: 'task_withdrawn', step_id: 'a', index: 1 } as const;
+    expect(run.apply(last)).toMatchObject({ ended: ['a'], settled: 'failed' });
+    expect(run.apply(last)).toMatchObject({ ended: [], settled: null });
+    expect(run.step('a')).toMatchObject({ status: 'cancelled', reason: 'the run stopped', issued: 1, ended: 1, error });
+  });
+
   it('by cancelling a task: the run is cancelled, unless a step failed too', () => {
     const run = runOf({ a: {}, b: {} });
     run.start();

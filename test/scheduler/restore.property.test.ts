@@ -52,6 +52,21 @@ const workflows = fc
     return { name: 'w', input, steps: made, ...(output !== undefined && { output }) };
   });
 
+/** `last` is announced as a task, and its inputs are being evaluated, when the run stops. */
+const STOPS_WHILE_EVALUATING: JsonObject = {
+  name: 'w',
+  input: { n: 3 },
+  steps: [
+    step('first', { foreach: '${ [1..4] }', value: '${ $error("no value") }' }),
+    step('second', { when: '${ 1 < 2 }', foreach: '${ input.n }' }),
+    step('last', { value: '${ input.n * 2 }' }),
+  ],
+};
+
+function step(step_id: string, { value = 1, ...given }: JsonObject): JsonObject {
+  return { step_id, action: 'fn:step', inputs: { ms: 0, value }, ...given };
+}
+
 /** One peer whose commits are on the disk at once. `fn:step` takes `ms`, and fails when it `fails`. */
 async function open(): Promise<Scene> {
   const evaluator = new SlowEvaluator();
@@ -126,7 +141,7 @@ test('at any moment the rows make the run that is in memory', async () => {
         expect(replayed.stopped).toBe(live.run.stopped);
       }
     }),
-    { numRuns: RUNS },
+    { numRuns: RUNS, examples: [[STOPS_WHILE_EVALUATING, [1, 4, 1, 4, 1, 4]]] },
   );
 });
 
