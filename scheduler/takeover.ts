@@ -8,6 +8,7 @@ import type { Directory } from './directory.ts';
 import { DivergedError } from './errors.ts';
 import {
   BEATS_MISSED_MAX,
+  BYSTANDER_PATIENCE_MS,
   CUT_OFF_PATIENCE,
   IDLE_FEED_PATIENCE,
   INQUIRY_DEADLINE_MS,
@@ -153,7 +154,8 @@ export class Takeover {
       const isThere = directory.isThere(peer_id, lately);
       if (!isThere && !isMember) return [];
       try {
-        const patience = isMember && isThere ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS;
+        const memberPatience = isThere ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS;
+        const patience = isMember ? memberPatience : BYSTANDER_PATIENCE_MS;
         const answer = await copies.ask(peer_id, feed_id, patience);
         if (answer === null) return [];
         const order = compareLines(currentLine(answer.feed), currentLine(feed!));
