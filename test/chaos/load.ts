@@ -6,7 +6,7 @@ import type { Sum } from './recorded-functions.ts';
 /** Most runs are short; some are long enough to be under way when their peer is disturbed: a percentile needs many. */
 const SHORT_MS = { from: 10, to: 60 };
 const LONG_MS = { from: 2_000, to: 4_000 };
-const LONG_SHARE = 0.1;
+const LONG_SHARE = 0.05;
 /** Of the tasks. */
 const ONCE_SHARE = 0.1;
 /** Why a task that may start once can have failed without anything being wrong (P4). */
