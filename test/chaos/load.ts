@@ -3,7 +3,11 @@ import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import type { SeededRandom } from '../simulation/world.ts';
 import type { Sum } from './recorded-functions.ts';
 
-/** Most runs are short; some are long enough to be under way when their peer is disturbed: a percentile needs many. */
+/**
+ * Most runs are short; some are long enough to be under way when their peer is disturbed: a percentile needs many. But
+ * the slots of the peers that are up must suffice, or the time a step waits for one is all that is measured: with one
+ * in ten, 2,000 diamonds and 2,000 tasks in 300 s need 11 slots, and seven peers with two of them away have 10.
+ */
 const SHORT_MS = { from: 10, to: 60 };
 const LONG_MS = { from: 2_000, to: 4_000 };
 const LONG_SHARE = 0.05;
