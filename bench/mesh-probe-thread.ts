@@ -8,7 +8,7 @@ import { ProbeServer } from './probe-channel.ts';
 import { ProbedMesh } from './probes.ts';
 
 const { config } = workerData as MeshThreadData;
-const log = createLog({ level: config.log_level, fields: { peer: config.name, loop: 'mesh' } });
+const log = createLog({ level: config.log_level, fields: { name: config.name, loop: 'mesh' } });
 
 await serveMeshPort(parentPort!, async () => {
   const mesh = await startMesh(config, log);

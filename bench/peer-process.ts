@@ -69,7 +69,7 @@ class MeasuredPeer implements PeerCommands {
 }
 
 const config = configSchema.parse(JSON.parse(process.argv[2]!));
-const log = createLog({ level: config.log_level, fields: { peer: config.name } });
+const log = createLog({ level: config.log_level, fields: { name: config.name } });
 const peer = await startPeer(config, log, { mesh_entry: new URL('./mesh-probe-thread.ts', import.meta.url) });
 if (config.runtime === 'dedicated') yieldToMesh(log);
 const measured = new MeasuredPeer(peer);

@@ -11,7 +11,7 @@ import { MeshWatch } from './throughput-watch.ts';
 const STORE_THREAD = 'flowmesh-store';
 
 const { config } = workerData as MeshThreadData;
-const log = createLog({ level: config.log_level, fields: { peer: config.name, loop: 'mesh' } });
+const log = createLog({ level: config.log_level, fields: { name: config.name, loop: 'mesh' } });
 const channel = new BroadcastChannel(watchChannel(config));
 channel.unref();
 const post = (message: ToServe) => channel.postMessage(message);

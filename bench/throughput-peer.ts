@@ -38,7 +38,7 @@ export class ThroughputPeer {
 
   static async start(given: PeerConfig): Promise<ThroughputPeer> {
     const config = configSchema.parse({ runtime: 'dedicated', http: null, log_level: 'error', ...given });
-    const log = createLog({ level: config.log_level, fields: { peer: config.name } });
+    const log = createLog({ level: config.log_level, fields: { name: config.name } });
     const peer = await startPeer(config, log, { mesh_entry: MESH_THREAD });
     yieldToMesh(log);
     return new ThroughputPeer(peer);

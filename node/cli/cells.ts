@@ -1,5 +1,6 @@
 /** Single values as people read them: a duration in its own unit, a time in the local zone, a status in its colour. */
 import { styleText } from 'node:util';
+import { printable, printableJson } from '../printable.ts';
 
 const NOTHING = '–';
 const MS_PER_S = 1_000;
@@ -35,7 +36,7 @@ const STATUS_STYLES: Record<string, Style> = {
 
 export function status(value: string, stream?: NodeJS.WriteStream): string {
   const style = STATUS_STYLES[value];
-  const text = value.replaceAll('_', ' ');
+  const text = printable(value.replaceAll('_', ' '));
   return style === undefined ? text : paint(style, text, stream);
 }
 
@@ -74,18 +75,18 @@ export function cell(field: string, value: unknown): string {
   if (typeof value === 'number') return figure(field, value);
   if (typeof value === 'string') {
     if (field === 'status' || field.endsWith('_status')) return status(value);
-    return ISO_TIME.test(value) ? time(value) : value;
+    return ISO_TIME.test(value) ? time(value) : printable(value);
   }
   if (Array.isArray(value)) {
     if (value.length === 0) return paint('dim', NOTHING);
-    return value.map((item) => (isPlain(item) ? cell(field, item) : JSON.stringify(item))).join(', ');
+    return value.map((item) => (isPlain(item) ? cell(field, item) : printableJson(item))).join(', ');
   }
-  if (isError(value)) return `${value.code}: ${value.message}`;
+  if (isError(value)) return printable(`${value.code}: ${value.message}`);
   const parts = Object.entries(value);
   if (parts.length === 0) return paint('dim', NOTHING);
   return parts.every(([, part]) => isPlain(part))
-    ? parts.map(([name, part]) => `${name} ${cell(name, part)}`).join(', ')
-    : JSON.stringify(value);
+    ? parts.map(([name, part]) => `${printable(name)} ${cell(name, part)}`).join(', ')
+    : printableJson(value);
 }
 
 function figure(field: string, value: number): string {

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { errorShape, FlowmeshError, RemoteError } from '../../dag/errors.ts';
+import { printable, printableJson } from '../printable.ts';
 import { paint } from './cells.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
 import { packageVersion } from './package-file.ts';
@@ -107,8 +108,10 @@ function usageCode(error: CommanderError): number {
 
 function showError(error: unknown, json: boolean): number {
   const shape = errorShape(error);
-  if (json) process.stdout.write(`${JSON.stringify({ success: false, error: shape }, null, 2)}\n`);
-  const lines = [`${paint('red', `error ${shape.code}`, process.stderr)}  ${shape.message}`];
+  if (json) process.stdout.write(`${printableJson({ success: false, error: shape }, 2)}\n`);
+  const lines = [
+    `${paint('red', `error ${printable(shape.code)}`, process.stderr)}  ${printable(shape.message, '\n\t')}`,
+  ];
   if (error instanceof RemoteError && shape.retryable)
     lines.push(paint('dim', 'It may work when tried again.', process.stderr));
   // A fault of ours: the place in the source is what a report needs.

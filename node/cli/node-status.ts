@@ -1,6 +1,7 @@
 /** `flowmesh node status`: the peer that commands talk to, from its data folder and from itself. */
 import type { Command } from 'commander';
 import type { JsonObject } from '../../dag/errors.ts';
+import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { EXIT } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
@@ -26,7 +27,7 @@ export async function showStatus(choice: PeerChoice, json: boolean): Promise<num
   delete output['http_url'];
   if (output['ready'] === true) delete output['reasons'];
   process.stdout.write(
-    `${json ? JSON.stringify(output, null, 2) : renderOutput({ name: 'node_status' }, output, undefined)}\n`,
+    `${json ? printableJson(output, 2) : renderOutput({ name: 'node_status' }, output, undefined)}\n`,
   );
   return output['ready'] === true ? EXIT.done : EXIT.failed;
 }

@@ -10,23 +10,31 @@ import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
+import { printable, printableJson } from '../printable.ts';
 import { cell, isPlain, paint } from './cells.ts';
 
 /** What a page says about itself; shown in the last line instead. */
 const PAGE_FIELDS = new Set(['success', 'total_count', 'returned_count', 'has_more']);
 /** Values that users made; shown as they are. */
 const DATA_FIELDS = new Set(['result', 'output', 'outputs', 'metadata', 'payload', 'data']);
+const TAB = '\t';
+/** What a text of several lines keeps. */
+const LINES = `\n${TAB}`;
 const GAP = 2;
 /** A column is cut to this before whole columns are left out. */
 const CUT_CHARS_MIN = 18;
 const COLUMNS_MIN = 2;
+const LIST_COMMA = ', ';
+/** Columns whose values other commands take. */
+const IDS = /(_ids?|^peers|multiaddrs)$/;
 const PEER_ID = /^(12D3KooW|16Uiu2|Qm)\w{30,}$/;
 const PEER_ID_TAIL_CHARS = 8;
 
 /** @param width columns of the terminal; undefined where output goes elsewhere: then nothing is shortened */
 export function renderOutput(tool: Pick<Tool, 'cli' | 'name'>, output: JsonObject, width: number | undefined): string {
   // A drawing is for another program: nothing else may stand beside it.
-  if (tool.name === 'workflow_dependencies' && typeof output['dag'] === 'string') return output['dag'];
+  if (tool.name === 'workflow_dependencies' && typeof output['dag'] === 'string')
+    return printable(output['dag'], LINES);
   const list = tool.cli?.list;
   const rows = list === undefined ? undefined : output[list.field];
   const shownAsTable = Array.isArray(rows) ? list!.field : undefined;
@@ -43,17 +51,27 @@ export function renderOutput(tool: Pick<Tool, 'cli' | 'name'>, output: JsonObjec
 
 /**
  * Aligned columns without borders. Into a `width` that is too narrow it fits by shortening peer ids, breaking headings
- * into lines, cutting wide columns and leaving out the last ones; the first one is cut last, since it is what other
- * commands take.
+ * into lines, cutting wide columns and leaving out the last ones. An id is what other commands take: it is whole, or
+ * left out with its column; of a list of them the first ones are shown and the others counted. A terminal narrower than
+ * the first id shows more than fits.
  */
 export function renderTable(rows: JsonObject[], columns: string[], width: number | undefined): string {
   if (rows.length === 0) return paint('dim', 'none');
   let head = columns.map(heading);
   let texts = rows.map((row) => columns.map((column) => cell(column, row[column])));
   const tooWide = () => width !== undefined && total(columnWidths(head, texts)) > width;
-  if (tooWide()) texts = texts.map((row) => row.map((text) => text.split(', ').map(shortPeerId).join(', ')));
+  if (tooWide())
+    texts = texts.map((row) => row.map((text) => text.split(LIST_COMMA).map(shortPeerId).join(LIST_COMMA)));
   if (tooWide()) head = head.map((text) => text.replaceAll(' ', '\n'));
-  const widths = fitted(columnWidths(head, texts), width);
+  const wholes = columns.map((column, index) => {
+    return IDS.test(column)
+      ? Math.max(...head[index]!.split('\n').map(visible), ...texts.map((row) => visible(listed(row[index]!, 0))))
+      : 0;
+  });
+  const widths = fitted(columnWidths(head, texts), wholes, width);
+  const shown = texts.map((row) =>
+    widths.map((each, index) => (wholes[index] === 0 ? row[index]! : listed(row[index]!, each))),
+  );
   const table = new Table({
     head: head.slice(0, widths.length).map((text) => paint('dim', text)),
     chars: NO_BORDERS,
@@ -61,29 +79,46 @@ export function renderTable(rows: JsonObject[], columns: string[], width: number
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': GAP, compact: true },
     wordWrap: false,
   });
-  table.push(...texts.map((row) => row.slice(0, widths.length)));
+  table.push(...shown);
   return trimLines(table.toString());
 }
 
-/** The widths that are shown: fewer and smaller ones where there is no room for all. */
-function fitted(natural: number[], width: number | undefined): number[] {
-  if (width === undefined) return natural;
-  let widths = narrowed(natural, width, CUT_CHARS_MIN, 1);
-  while (total(widths) > width && widths.length > COLUMNS_MIN) widths = widths.slice(0, -1);
-  // What is left out made room again.
-  widths = narrowed(natural.slice(0, widths.length), width, CUT_CHARS_MIN, 1);
-  return narrowed(widths, width, 1, 0);
+/** As many items of a list as fit, at least one, and how many more there are: `ada, ben +3`. */
+function listed(text: string, width: number): string {
+  if (visible(text) <= width) return text;
+  const items = text.split(LIST_COMMA);
+  for (let count = items.length - 1; count > 0; count--) {
+    const short = `${items.slice(0, count).join(LIST_COMMA)} +${items.length - count}`;
+    if (visible(short) <= width || count === 1) return short;
+  }
+  return text;
 }
 
-/** Takes what is too much from the widest column from `first` on, again and again, while one is wider than `floor`. */
-function narrowed(widths: number[], width: number, floor: number, first: number): number[] {
+/**
+ * The widths that are shown: fewer and smaller ones where there is no room for all.
+ *
+ * @param wholes per column what it takes at least; 0 for one that may be cut
+ */
+function fitted(natural: number[], wholes: number[], width: number | undefined): number[] {
+  if (width === undefined) return natural;
+  const floors = (least: number) => natural.map((each, column) => wholes[column] || Math.min(least, each));
+  let widths = narrowed(natural, width, floors(CUT_CHARS_MIN), 1);
+  while (total(widths) > width && widths.length > COLUMNS_MIN) widths = widths.slice(0, -1);
+  // What is left out made room again.
+  widths = narrowed(natural.slice(0, widths.length), width, floors(CUT_CHARS_MIN), 1);
+  widths = narrowed(widths, width, floors(1), 0);
+  return total(widths) > width ? widths.slice(0, 1) : widths;
+}
+
+/** Takes what is too much from the widest column from `first` on, again and again, while one is wider than its floor. */
+function narrowed(widths: number[], width: number, floors: number[], first: number): number[] {
   const result = [...widths];
   while (total(result) > width) {
-    const widest = result.reduce(
-      (best, each, column) => (column >= first && each > (result[best] ?? 0) ? column : best),
-      -1,
-    );
-    if (widest === -1 || result[widest]! <= floor) break;
+    let widest = -1;
+    for (let column = first; column < result.length; column++) {
+      if (result[column]! > floors[column]! && result[column]! > (result[widest] ?? 0)) widest = column;
+    }
+    if (widest === -1) break;
     result[widest] = result[widest]! - 1;
   }
   return result;
@@ -112,12 +147,12 @@ function isInline(name: string, value: JsonValue): boolean {
 }
 
 function oneLine(name: string, value: JsonValue): string {
-  return DATA_FIELDS.has(name) && !isPlain(value) ? JSON.stringify(value) : cell(name, value);
+  return DATA_FIELDS.has(name) && !isPlain(value) ? printableJson(value) : cell(name, value);
 }
 
 function block(name: string, value: JsonValue, width: number | undefined): string {
-  if (typeof value === 'string') return value.trimEnd();
-  if (DATA_FIELDS.has(name)) return JSON.stringify(value, null, 2);
+  if (typeof value === 'string') return printable(value.trimEnd(), LINES);
+  if (DATA_FIELDS.has(name)) return printableJson(value, 2);
   if (name === 'logs') return (value as JsonObject[]).map(logLine).join('\n');
   if (Array.isArray(value)) {
     const rows = value as JsonObject[];
@@ -131,13 +166,13 @@ function block(name: string, value: JsonValue, width: number | undefined): strin
 }
 
 function logLine(entry: JsonObject): string {
-  const where = [entry['step_id'], entry['index']].filter((part) => part !== undefined && part !== null).join(':');
+  const parts = [entry['step_id'], entry['index']].filter((part) => part !== undefined && part !== null);
   const words = [
     cell('at', entry['at']),
-    where,
-    entry['stream'] === 'stderr' ? paint('red', 'stderr') : String(entry['stream']),
+    printable(parts.join(':')),
+    entry['stream'] === 'stderr' ? paint('red', 'stderr') : printable(String(entry['stream'])),
   ];
-  return `${paint('dim', words.filter(Boolean).join('  '))}  ${entry['line']}`;
+  return `${paint('dim', words.filter(Boolean).join('  '))}  ${printable(String(entry['line']), TAB)}`;
 }
 
 function pageLine(output: JsonObject, rows: JsonValue | undefined): string {
@@ -153,7 +188,7 @@ function heading(column: string): string {
 
 /** The unit stands with the value. */
 function title(name: string): string {
-  return name.replace(/_ms$/, '').replaceAll('_', ' ');
+  return printable(name.replace(/_ms$/, '').replaceAll('_', ' '));
 }
 
 function columnWidths(head: string[], rows: string[][]): number[] {

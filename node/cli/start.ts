@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import { didYouMean } from '../../dag/nearest.ts';
 import { describeOption, knownVariables, OPTIONS, resolveSettings, type Sources } from '../config.ts';
 import { flowmeshHome } from '../data-folder.ts';
-import { createLog } from '../log.ts';
+import { createLog, LOG_IS_READABLE } from '../log.ts';
 import type { RunningPeer } from '../peer.ts';
 import { paint } from './cells.ts';
 import { EXIT } from './exit.ts';
@@ -49,7 +49,7 @@ export async function startNode(sources: Sources): Promise<number> {
   const settings = resolveSettings(sources);
   const place = await takePlace(settings, flowmeshHome(sources.env));
   const { config, folder } = place;
-  const log = createLog({ level: config.log_level, fields: { peer: config.name } });
+  const log = createLog({ level: config.log_level, fields: { name: config.name } });
   warnOfUnknownVariables(sources.env, (message) => log.warn({}, message));
   const base = {
     pid: process.pid,
@@ -74,7 +74,8 @@ export async function startNode(sources: Sources): Promise<number> {
     const peer = await startPeer(config, log);
     if (config.runtime === 'dedicated') yieldToMesh(log);
     await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });
-    process.stderr.write(banner(peer, place));
+    if (LOG_IS_READABLE) process.stderr.write(banner(peer, place));
+    else log.info(factsOf(peer, place), 'ready');
     if (config.stdio) {
       const { serveStdio } = await import('../mcp/stdio.ts');
       const info = { peer_id: peer.peer_id, name: config.name, version: base.version };
@@ -100,6 +101,19 @@ async function stopWithin(peer: RunningPeer, waitMs: number): Promise<number> {
   if (outcome !== 'late') return EXIT.done;
   process.stderr.write(`The peer did not stop within ${waitMs / 1_000} s and is ended; what it accepted is on disk.\n`);
   return EXIT.failed;
+}
+
+/** What the banner says, as the fields of a line of the log. */
+function factsOf(peer: RunningPeer, { config, folder }: Place): object {
+  return {
+    version: packageVersion(),
+    mesh: config.mesh,
+    peer_id: peer.peer_id,
+    addresses: peer.addresses,
+    data_dir: folder.path,
+    mcp_url: peer.http_url === null ? null : `${peer.http_url}/mcp`,
+    shell: config.shell.allow,
+  };
 }
 
 function banner(peer: RunningPeer, { config, folder }: Place): string {

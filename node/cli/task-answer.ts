@@ -1,6 +1,7 @@
 /** `flowmesh task answer`: a person's yes or no to an `approve` step. A route of the peer, not a tool. */
 import type { Command } from 'commander';
 import type { JsonValue } from '../../dag/errors.ts';
+import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { EXIT, UsageError } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
@@ -44,7 +45,7 @@ export async function answerTask({ task_id, approve, data, json, peer }: Answer)
   const { url } = await findPeer(peer, process.env, process.cwd());
   const output = await new PeerClient(url).answerTask(task_id, { approve, data });
   process.stdout.write(
-    `${json ? JSON.stringify(output, null, 2) : renderOutput({ name: 'task_answer' }, output, undefined)}\n`,
+    `${json ? printableJson(output, 2) : renderOutput({ name: 'task_answer' }, output, undefined)}\n`,
   );
   return EXIT.done;
 }

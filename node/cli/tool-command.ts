@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
+import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { readDocument, type SourceDocument } from './document.ts';
 import { EXIT, UsageError } from './exit.ts';
@@ -92,7 +93,7 @@ export async function runTool(invocation: Invocation): Promise<number> {
       const { watchWorkflow } = await import('./watch.ts');
       return await watchWorkflow(client, String(output['workflow_id'] ?? input['workflow_id']), json);
     }
-    process.stdout.write(`${json ? JSON.stringify(output, null, 2) : renderOutput(tool, output, terminalWidth())}\n`);
+    process.stdout.write(`${json ? printableJson(output, 2) : renderOutput(tool, output, terminalWidth())}\n`);
     return EXIT.done;
   } catch (error) {
     throw document === undefined ? error : withPlaces(error, document);

@@ -6,6 +6,6 @@ import { serveMeshPort } from './mesh-port.ts';
 import type { MeshThreadData } from './port-messages.ts';
 
 const { config } = workerData as MeshThreadData;
-const log = createLog({ level: config.log_level, fields: { peer: config.name, loop: 'mesh' } });
+const log = createLog({ level: config.log_level, fields: { name: config.name, loop: 'mesh' } });
 
 await serveMeshPort(parentPort!, () => startMesh(config, log));

@@ -35,6 +35,8 @@ const PEERS: JsonObject = {
   has_more: true,
 };
 
+const CONTROL = /[^\P{Cc}\n\t]|\u202e/u;
+
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'flowmesh-cli-'));
@@ -139,6 +141,59 @@ describe('output', () => {
     expect(shown).toContain(task_id);
     for (const line of shown.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
   });
+
+  it('an id is never cut, however narrow the terminal: its column is left out, or goes beyond the edge', () => {
+    const task_id = 'workflow-with-a-long-name:a-step-of-it:12';
+    const rows = [{ task_id, status: 'running', worker_id: 'worker-of-that-peer', peers: [PEER, PEER, PEER] }];
+    const columns = ['task_id', 'status', 'worker_id', 'peers'];
+    for (let width = 10; width < 140; width++) {
+      const shown = renderTable(rows, columns, width);
+      expect(shown).toContain(task_id);
+      for (const word of shown.split('\n').at(-1)!.split(/[ ,]+/)) {
+        const whole = [task_id, 'running', 'worker-of-that-peer', PEER, shortPeerId(PEER), '+1', '+2'];
+        if (word !== '' && !/^r?u?n?n?i?n?…$/.test(word)) expect(whole).toContain(word);
+      }
+    }
+    expect(renderTable(rows, columns, 95)).toMatch(new RegExp(`${shortPeerId(PEER)} \\+2$`));
+  });
+
+  it('control characters that others wrote are shown as escapes, in tables, facts, data, lines of logs and JSON', () => {
+    const evil = 'a\u001b]0;t\u0007\u009b2J\u202eb\r\n\tc';
+    const tool = { name: 'x', cli: { list: { field: 'rows', columns: ['name', 'tags', 'error'] } } };
+    const error = { code: 'C', message: evil, retryable: false };
+    const text = renderOutput(
+      tool,
+      {
+        rows: [{ name: evil, tags: [evil, { [evil]: evil }], error }],
+        [evil]: evil,
+        status: evil,
+        text: `two\nlines ${evil}`,
+        result: { [evil]: evil },
+        error,
+        logs: [{ at: evil, stream: evil, step_id: evil, line: evil }],
+      },
+      undefined,
+    );
+    expect(text).not.toMatch(CONTROL);
+    expect(text).toContain('a\\x1b]0;t\\x07\\x9b2J\\u202eb\\r\\n\\tc');
+    expect(text).toContain('two\n');
+  });
+
+  it('the same in what a command prints: the error, and --json, which stays the same JSON', () =>
+    withEndpoint(
+      (tool): JsonObject =>
+        tool === 'task_status'
+          ? { success: false, error: { code: 'X', message: 'no\u001b[8mthing\u009b', retryable: false } }
+          : { success: true, name: 'no\u001b[8mthing\u009b' },
+      async ({ url }) => {
+        const failed = await runCli(['task', 'status', 't', '--url', url]);
+        expect(failed.stderr).not.toMatch(CONTROL);
+        expect(failed.stderr).toContain('no\\x1b[8mthing\\x9b');
+        const { stdout } = await runCli(['workflow', 'status', 'w', '--json', '--url', url]);
+        expect(stdout).not.toMatch(CONTROL);
+        expect(JSON.parse(stdout)).toEqual({ success: true, name: 'no\u001b[8mthing\u009b' });
+      },
+    ));
 });
 
 describe('errors', () => {

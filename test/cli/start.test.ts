@@ -28,38 +28,45 @@ afterEach(async () => {
   await rm(home, { recursive: true, force: true });
 });
 
+interface Facts {
+  peer_id: string;
+  addresses: string[];
+  data_dir: string;
+  mcp_url: string;
+}
+
 /** Resolves with what the peer told of itself once it is ready. */
 async function start(...args: string[]) {
   const child = startCli(['node', 'start', ...args], env, { cwd: home });
   started.push(child);
-  const facts: Record<string, string> = {};
   for await (const line of createInterface({ input: child.stderr! })) {
-    const [, name, value] = /^ {2}(peer id|listens|data|MCP) +(\S+)$/.exec(line) ?? [];
-    if (name !== undefined) facts[name] = value!;
-    if (name === 'MCP') break;
+    // Where stderr is no terminal every line is JSON.
+    const facts = JSON.parse(line) as { msg: string; [fact: string]: unknown };
+    if (facts.msg !== 'ready') continue;
+    child.stderr!.resume();
+    return { child, facts: facts as unknown as Facts };
   }
-  child.stderr!.resume();
-  return { child, facts };
+  throw new Error('the peer ended before it was ready');
 }
 
 describe('node start', () => {
   it('commands find the peer while it runs, and say that none runs when it has stopped', async () => {
     const { child, facts } = await start();
-    expect(facts['data']).toBe(join(home, 'default', 'peer-1'));
+    expect(facts.data_dir).toBe(join(home, 'default', 'peer-1'));
     const status = await runCli(['node', 'status', '--json'], env);
     expect(status.exitCode).toBe(0);
-    expect(JSON.parse(status.stdout)).toMatchObject({ ready: true, peer_id: facts['peer id'], pid: child.pid });
-    expect((await runCli(['peer', 'list', '--data-dir', facts['data']!], env)).exitCode).toBe(0);
+    expect(JSON.parse(status.stdout)).toMatchObject({ ready: true, peer_id: facts.peer_id, pid: child.pid });
+    expect((await runCli(['peer', 'list', '--data-dir', facts.data_dir], env)).exitCode).toBe(0);
 
-    const second = await runCli(['node', 'start', '--data-dir', facts['data']!], env);
+    const second = await runCli(['node', 'start', '--data-dir', facts.data_dir], env);
     expect(second.exitCode).toBe(1);
     expect(second.stderr).toContain(
-      `DATA_FOLDER_IN_USE  the data folder ${facts['data']} is in use by process ${child.pid}`,
+      `DATA_FOLDER_IN_USE  the data folder ${facts.data_dir} is in use by process ${child.pid}`,
     );
 
     child.kill('SIGINT');
     expect((await child).exitCode).toBe(0);
-    expect(existsSync(join(facts['data']!, 'peer.json'))).toBe(false);
+    expect(existsSync(join(facts.data_dir, 'peer.json'))).toBe(false);
     expect((await runCli(['peer', 'list'], env)).exitCode).toBe(3);
   });
 
@@ -72,9 +79,9 @@ describe('node start', () => {
     await writeFile(join(home, 'bootstrap.json'), JSON.stringify({ mesh: 'three', bootstrap: [address] }));
 
     const peers = await Promise.all([1, 2, 3].map(() => start('--bootstrap')));
-    expect(new Set(peers.map(({ facts }) => facts['data'])).size).toBe(3);
-    expect(new Set(peers.map(({ facts }) => facts['MCP'])).size).toBe(3);
-    expect(peers.filter(({ facts }) => facts['listens']!.startsWith(`${address}/`)).length).toBe(1);
+    expect(new Set(peers.map(({ facts }) => facts.data_dir)).size).toBe(3);
+    expect(new Set(peers.map(({ facts }) => facts.mcp_url)).size).toBe(3);
+    expect(peers.filter(({ facts }) => facts.addresses[0]!.startsWith(`${address}/`)).length).toBe(1);
 
     // Meeting takes as long as the dials do; asking is the only way to see it from outside.
     let names: string[] = [];

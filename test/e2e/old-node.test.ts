@@ -34,7 +34,7 @@ describe.skipIf(old === undefined)('where the Node of the system is too old (ski
     // A group of its own, as a terminal gives it: Ctrl-C reaches npx, its shell and the peer.
     const started = execa(file, args, { ...options, stdout: 'ignore', detached: true });
     try {
-      for await (const line of createInterface({ input: started.stderr })) if (/ MCP +http/.test(line)) break;
+      for await (const line of createInterface({ input: started.stderr })) if (/"msg":"ready"/.test(line)) break;
       started.stderr.resume();
       const status = await execa(join(BIN, 'npx'), ['flowmesh', 'node', 'status', '--json'], options);
       expect(status.exitCode, status.stderr).toBe(0);

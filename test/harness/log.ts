@@ -3,5 +3,5 @@ import { type ChildLog, createLog, LOG_LEVELS, silentLog } from '../../node/log.
 
 export function testLog(name: string): ChildLog {
   const level = LOG_LEVELS.find((each) => each === process.env['FLOWMESH_TEST_LOG']);
-  return level === undefined ? silentLog : createLog({ level, fields: { peer: name }, pretty: true });
+  return level === undefined ? silentLog : createLog({ level, fields: { name: name }, pretty: true });
 }

@@ -48,3 +48,39 @@ it('a pretty line is one line with the fields after the message; JSON keeps them
   expect(lines).toHaveLength(2);
   expect(JSON.parse(lines[1]!)).toMatchObject({ level: 40, loop: 'mesh', n: 1, msg: 'said' });
 });
+
+const CONTROL = /[^\P{Cc}\n]|\u202e/u;
+
+it('what others wrote cannot look like a line of the log, nor reach the terminal as it is', () => {
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const mesh = 'x". \n12:00:00.000 INFO  all is well\u001b[2J\u009b8m\u202e';
+  const readable = createLog({ level: 'info', stream, pretty: true });
+  const error = new Error(`no mesh ${mesh}`);
+  readable.warn({ mesh, [mesh]: 1, err: error }, `refused a peer of mesh "${mesh}"`);
+  expect(lines.join('')).not.toMatch(CONTROL);
+  const [first, ...stack] = lines.join('').trimEnd().split('\n');
+  expect(first).toContain('\\n12:00:00.000 INFO  all is well\\x1b[2J\\x9b8m\\u202e');
+  for (const line of stack) expect(line).toMatch(/^ {4}/);
+
+  createLog({ level: 'info', stream, pretty: false }).warn({ mesh }, 'refused');
+  expect(lines.at(-1)).not.toMatch(CONTROL);
+  expect(JSON.parse(lines.at(-1)!)).toMatchObject({ mesh, msg: 'refused' });
+});
+
+it('a JSON line has each key once, whatever a child or a line adds', () => {
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const log = createLog({ level: 'info', fields: { name: 'p', loop: 'serve' }, stream }).child({ loop: 'mesh' });
+  log.info({ peer: 'other', loop: 'store', time: 3, level: 'high', msg: 'm' }, 'said');
+  const keys = [...lines[0]!.matchAll(/"(\w+)":/g)].map(([, key]) => key);
+  expect(keys.sort()).toEqual([...new Set(keys)].sort());
+  expect(JSON.parse(lines[0]!)).toMatchObject({
+    level: 30,
+    name: 'p',
+    loop: 'store',
+    peer: 'other',
+    its_time: 3,
+    msg: 'said',
+  });
+});
