@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 export const LIMITS_PAGE = fileURLToPath(new URL('limits.md', import.meta.url));
 
 const SOURCES = [
-  { title: 'Workflows and their data', files: ['dag/limits.ts'] },
+  { title: 'Workflows and their data', files: ['dag/limits.ts', 'dag/errors.ts'] },
   { title: 'Scheduler', files: ['scheduler/limits.ts'] },
   { title: 'Store', files: ['node/store/limits.ts'] },
   {

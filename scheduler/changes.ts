@@ -2,7 +2,7 @@
  * What clients ask of tasks and workflows that were accepted: cancel, answer, priority. A record that has ended refuses
  * with INVALID_STATE and stays as it is (P5).
  */
-import type { JsonValue } from '../dag/errors.ts';
+import { boundedError, type JsonValue } from '../dag/errors.ts';
 import { PRIORITY_MAX } from '../dag/limits.ts';
 import { InvalidStateError } from './errors.ts';
 import type { Feeds } from './feeds.ts';
@@ -83,12 +83,12 @@ export class Changes {
       if (answer.approve) {
         tasks.finish(turn, task, { status: 'completed', output: { approved: true, data: answer.data } });
       } else {
-        const error = {
+        const error = boundedError({
           code: 'REJECTED',
           message: 'the request was rejected',
           retryable: false,
           details: { data: answer.data },
-        };
+        });
         tasks.fail(turn, task, error, false);
       }
       return task.record;

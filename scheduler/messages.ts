@@ -3,9 +3,9 @@
  * The sender is the connection's PeerId, so no message carries one about itself (P9).
  */
 import { z } from 'zod';
-import { FlowmeshError } from '../dag/errors.ts';
+import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { requiresSchema } from '../dag/schema.ts';
-import { LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX } from './limits.ts';
+import { LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX, LOG_LINE_CHARS_MAX } from './limits.ts';
 import {
   errorSchema,
   type FlowRecord,
@@ -20,6 +20,9 @@ import {
 
 const id = z.string().max(512);
 const count = z.number().int().nonnegative();
+/** What another peer says of a task becomes part of its record: its texts are cut here, as they are at a worker. */
+const reportedError = errorSchema.transform((error) => boundedError(error as ErrorShape) as typeof error);
+const reportedLine = logLineSchema.transform((line) => ({ ...line, line: line.line.slice(0, LOG_LINE_CHARS_MAX) }));
 
 /** The token of a lease: `(feed_id, epoch, attempt)` of the task `uid`. */
 export const leaseTokenSchema = z.object({ uid: id, feed_id: id, epoch: count, attempt: count });
@@ -104,7 +107,7 @@ export const progressSchema = z.object({
     leaseTokenSchema.extend({
       percent: z.number().min(0).max(100).nullable(),
       message: z.string().max(1_024).nullable(),
-      lines: z.array(logLineSchema).max(1_000),
+      lines: z.array(reportedLine).max(1_000),
     }),
   ),
 });
@@ -112,9 +115,9 @@ export const progressSchema = z.object({
 export const attemptResultSchema = leaseTokenSchema.extend({
   status: z.enum(['completed', 'failed', 'cancelled']),
   output: z.json(),
-  error: errorSchema.nullable(),
+  error: reportedError.nullable(),
   execution_time_ms: z.number(),
-  lines: z.array(logLineSchema).max(1_000),
+  lines: z.array(reportedLine).max(1_000),
   dropped_lines: count,
   /** Only for an owner that did not grant the lease itself: who did, and the hash of what it ran with. */
   granted_by: id.optional(),
@@ -261,5 +264,5 @@ export const callRequestSchema = z.object({
 });
 export const callAnswerSchema = z.union([
   z.object({ output: z.record(z.string(), z.json()) }),
-  z.object({ error: errorSchema }),
+  z.object({ error: reportedError }),
 ]);

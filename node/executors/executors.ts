@@ -7,7 +7,7 @@
  *
  * Each run settles with JSON or with a FlowmeshError, whose `retryable` (see `errors.ts`) decides whether the step is tried again. `sleep`, `approve` and `workflow` are states of a record and not here.
  */
-import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { FlowmeshError, type JsonValue, thrownText } from '../../dag/errors.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
 import type { HttpPolicy } from './address-policy.ts';
 import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
@@ -104,8 +104,7 @@ class LocalExecutors implements ClosableExecutors {
     } catch (error) {
       if (error instanceof ActionAbortedError && this.#closed) throw new ExecutorsClosedError();
       if (error instanceof FlowmeshError) throw error;
-      const message = error instanceof Error ? error.message : String(error);
-      throw new FlowmeshError('ACTION_FAILED', `${request.action} failed: ${message}`, {
+      throw new FlowmeshError('ACTION_FAILED', `${request.action} failed: ${thrownText(error)}`, {
         retryable: true,
         cause: error,
       });

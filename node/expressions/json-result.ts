@@ -1,4 +1,5 @@
 /** What leaves a sandbox: JSON or an error, never a value that would be changed silently on its way. */
+import { thrownText } from '../../dag/errors.ts';
 
 /** The value is not JSON, or too large. `place` reads like code (`a[2].b`), empty for the whole value. */
 export class NotJsonError extends Error {
@@ -42,7 +43,7 @@ function stringify(value: unknown, replacer: (key: string, each: unknown) => unk
     return JSON.stringify(value, replacer);
   } catch (error) {
     if (error instanceof NotJsonError) throw error;
-    throw new NotJsonError(error instanceof Error ? firstLine(error.message) : String(error));
+    throw new NotJsonError(firstLine(thrownText(error)));
   }
 }
 

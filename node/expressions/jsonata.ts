@@ -12,7 +12,7 @@
  *   // { json: '3' }
  */
 import jsonata from 'jsonata';
-import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
+import { cutText, type ErrorShape, type JsonObject } from '../../dag/errors.ts';
 import type { EvaluationJob } from '../../scheduler/ports.ts';
 import { encodeJson, NotJsonError } from './json-result.ts';
 import { COMPILED_CHARS_MAX, COMPILED_MAX, EXPRESSION_DEPTH_MAX, RESULT_BYTES_MAX } from './limits.ts';
@@ -93,7 +93,7 @@ function isFunction(value: object): boolean {
 
 function problemOf(thrown: Thrown): ExpressionProblem {
   const message = thrown instanceof RangeError ? rangeMessage(thrown) : thrown.message;
-  return { message: message ?? String(thrown.code ?? thrown), position: thrown.position ?? 0 };
+  return { message: cutText(message ?? String(thrown.code ?? thrown)), position: thrown.position ?? 0 };
 }
 
 function rangeMessage(error: RangeError): string {

@@ -1,5 +1,5 @@
 /** What can be wrong with an expression. Apart from JSONata, which only the processes that evaluate load. */
-import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
+import { cutText, type ErrorShape, type JsonObject } from '../../dag/errors.ts';
 import { SHOWN_CHARS_MAX } from './limits.ts';
 
 /** What is wrong with an expression; `position` is the character JSONata stopped at. */
@@ -23,7 +23,7 @@ export function failure(expression: string, message: string, details: JsonObject
   const where = typeof position === 'number' ? ` at character ${position}` : '';
   return {
     code: 'EXPRESSION_FAILED',
-    message: `expression ${shown(expression)} failed${where}: ${message}`,
+    message: `expression ${shown(expression)} failed${where}: ${cutText(message)}`,
     retryable: false,
     details: { expression: cut(expression), ...details },
   };

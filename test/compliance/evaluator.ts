@@ -1,6 +1,6 @@
 /** What every Evaluator promises (scheduler/ports.ts), on a process of its own or on the caller's loop. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { ERROR_MESSAGE_CHARS_MAX, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { EXPRESSION_CHARS_MAX, INPUT_BYTES_MAX } from '../../dag/limits.ts';
 import type { Evaluator } from '../../scheduler/ports.ts';
 
@@ -75,6 +75,15 @@ export function evaluatorCompliance(name: string, setup: () => EvaluatorUnderTes
       expect(await errorOf('1 +')).toMatchObject({ code: 'EXPRESSION_FAILED', details: { position: 3 } });
       expect((await errorOf('$error("no stock")')).message).toContain('no stock');
     });
+
+    it.each(['$error($pad("x", 2000000))', '$assert(false, $pad("x", 2000000))'])(
+      'cuts the text of an error where it is made, and says how much of it is missing: %s',
+      async (expression) => {
+        const { message } = await errorOf(expression);
+        expect(message.length).toBeLessThanOrEqual(ERROR_MESSAGE_CHARS_MAX);
+        expect(message).toMatch(/failed at character \d: x {3900,}… \(1,99\d,\d{3} characters left out\)$/);
+      },
+    );
 
     it.each(['$sum', 'function($x) { $x }', '{ "deep": [$sum] }', '1 / 0', '[$sqrt]'])(
       'refuses %s as a result: it is not JSON',
