@@ -1,5 +1,8 @@
-/** What a worker tells of an attempt that has ended. */
-import { type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
+/**
+ * What a worker tells of an attempt that has ended. Made of what an action gave, so whatever is wrong with that fails
+ * this attempt and nothing else: nothing is thrown from here.
+ */
+import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
 import { RESULT_BATCH_BYTES } from './limits.ts';
 import type { AttemptResult, Lease, LeaseToken } from './messages.ts';
@@ -17,12 +20,30 @@ export interface EndedAttempt {
   dropped: number;
 }
 
+/** What an action gave: an output, or whatever it threw. */
+export type ActionEnd = { output: JsonValue } | { thrown: unknown };
+
 /**
- * @param error null when the action gave an output
  * @param now monotonic
- * @returns the result, and about how many bytes it takes in a frame
+ * @returns the result, and about how many bytes it takes in a frame. Never throws
  */
-export function resultOf(
+export function resultOf(attempt: EndedAttempt, end: ActionEnd, now: number): { result: AttemptResult; bytes: number } {
+  try {
+    if ('output' in end) return told(attempt, end.output ?? null, null, now);
+    return told(attempt, null, errorShape(end.thrown), now);
+  } catch (cause) {
+    return told(attempt, null, unreadable(cause), now);
+  }
+}
+
+/** What was given is no JSON, or nests so deep that it cannot be read. Its text is the engine's own, so it is short. */
+function unreadable(cause: unknown): ErrorShape {
+  const why = cause instanceof Error ? cause.message : 'it cannot be described';
+  const message = `what the action gave cannot be told as JSON (${why}); return plain, flat data`;
+  return new FlowmeshError('INVALID_OUTPUT', message).toShape();
+}
+
+function told(
   attempt: EndedAttempt,
   output: JsonValue,
   error: ErrorShape | null,

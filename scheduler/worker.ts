@@ -6,8 +6,8 @@
  * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
  * 4. A lease that is known already (a repeated message) is neither run nor refused again.
  */
-import { type ErrorShape, errorShape, type JsonValue } from '../dag/errors.ts';
-import { type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
+import type { JsonValue } from '../dag/errors.ts';
+import { type ActionEnd, type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
 import type { Probe } from './crash-points.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
@@ -20,10 +20,11 @@ import {
 } from './limits.ts';
 import type { Lease, LeaseToken, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
-import type { Clock, Executors, Log, Network } from './ports.ts';
-import type { LogLine, WorkerRecord } from './records.ts';
+import type { Clock, ExecutionIO, Executors, Log, Network } from './ports.ts';
+import type { WorkerRecord } from './records.ts';
 
 const OVER = 'it is over here already';
+const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
 
 export interface Refusal extends LeaseToken {
   reason: 'busy' | 'unable' | 'handed_back';
@@ -263,29 +264,37 @@ export class WorkerPool {
     }
     this.attempts.set(keyOf(lease), attempt);
     of.running.add(attempt);
-    const io = {
+    this.run(attempt).then(
+      (output) => this.ended(attempt, { output }),
+      (thrown: unknown) => this.ended(attempt, { thrown }),
+    );
+  }
+
+  /** Rejects with whatever is thrown while the action is begun, too. */
+  private async run(attempt: Attempt): Promise<JsonValue> {
+    const { uid, attempt: number, action, payload } = attempt.lease;
+    return await this.executors.run({ uid, attempt: number, action, payload }, this.ioOf(attempt));
+  }
+
+  private ioOf(attempt: Attempt): ExecutionIO {
+    return {
       signal: attempt.abort.signal,
-      progress: (percent: number, message?: string) => {
-        attempt.percent = Math.min(Math.max(percent, 0), 100);
-        attempt.message = message?.slice(0, 1_024) ?? attempt.message;
+      progress: (percent, message) => {
+        if (Number.isFinite(percent)) attempt.percent = Math.min(Math.max(percent, 0), 100);
+        if (typeof message === 'string') attempt.message = message.slice(0, PROGRESS_MESSAGE_CHARS_MAX);
         this.reportLater(attempt);
       },
-      log: (stream: LogLine['stream'], line: string) => {
+      log: (stream, line) => {
         if (attempt.lines.length >= LOG_LINES_MAX) {
           attempt.lines.shift();
           attempt.dropped++;
         }
         const at = isoTime(this.clock.wall());
-        attempt.lines.push({ at, attempt: lease.attempt, stream, line: line.slice(0, LOG_LINE_CHARS_MAX) });
+        const kept = String(line).slice(0, LOG_LINE_CHARS_MAX);
+        attempt.lines.push({ at, attempt: attempt.lease.attempt, stream, line: kept });
         this.reportLater(attempt);
       },
     };
-    this.executors
-      .run({ uid: lease.uid, attempt: lease.attempt, action: lease.action, payload: lease.payload }, io)
-      .then(
-        (output) => this.ended(attempt, output, null),
-        (error: unknown) => this.ended(attempt, null, errorShape(error)),
-      );
   }
 
   private reportLater(attempt: Attempt): void {
@@ -314,7 +323,7 @@ export class WorkerPool {
     }
   }
 
-  private ended(attempt: Attempt, output: JsonValue, error: ErrorShape | null): void {
+  private ended(attempt: Attempt, end: ActionEnd): void {
     const { lease, of, ending } = attempt;
     attempt.cancelTimeout();
     attempt.cancelProgress?.();
@@ -322,7 +331,7 @@ export class WorkerPool {
     this.isOver(keyOf(lease));
     of.running.delete(attempt);
     // One that was quicker than its end is a result like any other.
-    if (ending === 'hand_back' && error !== null) {
+    if (ending === 'hand_back' && 'thrown' in end) {
       const items = [{ ...tokenOf(lease), reason: 'handed_back' as const, message: `worker ${lease.worker_id} left` }];
       this.network
         .request(attempt.owner, 'refuse', { items }, REQUEST_DEADLINE_MS)
@@ -332,7 +341,7 @@ export class WorkerPool {
         })
         .then(() => attempt.gone.resolve());
     } else {
-      const { result, bytes } = resultOf(attempt, output, error, this.clock.now());
+      const { result, bytes } = resultOf(attempt, end, this.clock.now());
       if (result.status === 'completed') of.completed++;
       else if (result.status === 'failed') of.failed++;
       this.probe('result:before');

@@ -2,6 +2,7 @@
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { requiresSchema } from '../../dag/schema.ts';
 import type { AttemptResult, Lease } from '../../scheduler/messages.ts';
+import type { Executors } from '../../scheduler/ports.ts';
 import type { WorkerRecord } from '../../scheduler/records.ts';
 import { WorkerPool } from '../../scheduler/worker.ts';
 import { type Behaviour, MemoryExecutors } from '../simulation/memory-executors.ts';
@@ -32,8 +33,9 @@ export class PoolScene {
   readonly gates = new Map<string, Gate>();
   slotsFreed = 0;
 
-  constructor(behaviours: Record<string, Behaviour> = {}) {
-    const executors = new MemoryExecutors({
+  /** @param run runs actions in place of `behaviours`, with nothing between it and the pool */
+  constructor(behaviours: Record<string, Behaviour> = {}, run?: Executors['run']) {
+    const memory = new MemoryExecutors({
       clock: this.clock,
       behaviours: {
         'fn:wait': async (request, { signal }) => {
@@ -48,6 +50,7 @@ export class PoolScene {
         ...behaviours,
       },
     });
+    const executors = run === undefined ? memory : { actions: () => ['fn:wait'], run };
     this.pool = new WorkerPool(
       { clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
       { name: 'worker', onSlotFree: () => this.slotsFreed++ },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { FlowmeshError, RemoteError } from '../../dag/errors.ts';
+import { FlowmeshError, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { requiresSchema } from '../../dag/schema.ts';
 import { CANCEL_GRACE_MS, PROGRESS_INTERVAL_MS } from '../../scheduler/limits.ts';
@@ -166,6 +166,27 @@ describe('the result of an attempt', () => {
     pool.accept('owner', [lease('a', { action: 'fn:large' })]);
     await pools.pass(SOON_MS);
     expect(owner.results).toMatchObject([{ status: 'failed', output: null, error: { code: 'OUTPUT_TOO_LARGE' } }]);
+  });
+
+  test.each<[string, unknown, () => unknown]>([
+    ['an output that nests too deep to be read', 'INVALID_OUTPUT', () => nested(100_000)],
+    ['an output that is no JSON', 'INVALID_OUTPUT', () => ({ big: 1n })],
+    ['an output that cannot be read', 'INVALID_OUTPUT', () => ({ toJSON: () => raise(new Error('unwilling')) })],
+    ['an error whose details nest too deep', 'INVALID_OUTPUT', () => raise(deepError())],
+    ['something thrown that cannot be described', expect.any(String), () => raise(Object.create(null))],
+    ['something thrown before the action has begun', 'BROKEN', () => raise(new FlowmeshError('BROKEN', 'no'))],
+  ])('of %s fails this attempt and no other', async (_what, code, give) => {
+    const run = (request: { uid: string }) => (request.uid === 'a' ? give() : 'fine') as Promise<JsonValue>;
+    const pools = new PoolScene({}, run);
+    pools.define();
+    const owner = await pools.owner('owner');
+    pools.pool.accept('owner', [lease('a'), lease('b')]);
+    await pools.pass(SOON_MS);
+    expect(owner.results.toSorted((one, other) => (one.uid < other.uid ? -1 : 1))).toMatchObject([
+      { uid: 'a', status: 'failed', output: null, error: { code, retryable: false } },
+      { uid: 'b', status: 'completed', output: 'fine' },
+    ]);
+    expect(pools.pool.running).toBe(0);
   });
 
   test('of an owner that is gone does not keep the worker from work for others, once there is no more room', async () => {
@@ -381,3 +402,17 @@ describe('leaving', () => {
     expect(pools.world.now).toBeLessThan(1_000);
   });
 });
+
+function nested(levels: number): JsonValue {
+  let value: JsonValue = [];
+  for (let level = 1; level < levels; level++) value = [value];
+  return value;
+}
+
+function deepError(): FlowmeshError {
+  return new FlowmeshError('BROKEN', 'it fails', { details: { deep: nested(100_000) } });
+}
+
+function raise(thrown: unknown): never {
+  throw thrown;
+}
