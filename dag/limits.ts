@@ -13,8 +13,10 @@ export const SUBMISSION_BYTES_MAX = 8 * 1024 * 1024;
 export const INPUT_BYTES_MAX = 1024 * 1024;
 /** The output of one task, as JSON. */
 export const OUTPUT_BYTES_MAX = 4 * 1024 * 1024;
-/** Levels of arrays and objects in a submission. */
+/** Levels of lists and objects in a submission, an input, an output or a message. */
 export const JSON_DEPTH_MAX = 128;
+/** Values in one of them, each list, object, string, number, boolean and null: what checking and copying it costs. */
+export const JSON_ELEMENTS_MAX = 250_000;
 /** Tasks of one `foreach` step that exist unfinished at once, when `max_parallel` is larger or absent. */
 export const EXPAND_CHUNK_ITEMS = 256;
 /** Workflows inside workflows. */

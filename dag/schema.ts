@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { FlowmeshError, type JsonValue } from './errors.ts';
+import { anyJson, faultOf, jsonObject, limitErrorOf } from './json.ts';
 import {
   ACTION_CHARS_MAX,
   BACKOFF_FACTOR_MAX,
@@ -12,7 +13,6 @@ import {
   EDGES_MAX,
   EXPRESSION_CHARS_MAX,
   ID_CHARS_MAX,
-  JSON_DEPTH_MAX,
   jsonBytes,
   LABEL_CHARS_MAX,
   LABELS_MAX,
@@ -75,7 +75,6 @@ export const retrySchema = z
   })
   .describe('When a failed attempt is made again.');
 
-const inputsSchema = z.record(z.string(), z.json());
 const prioritySchema = z.number().min(0).max(PRIORITY_MAX);
 
 export const stepSchema = z.strictObject({
@@ -85,14 +84,14 @@ export const stepSchema = z.strictObject({
     .min(1)
     .max(ACTION_CHARS_MAX)
     .describe('shell, http, echo, sleep, approve, workflow, or fn:<name> for a handler of your own.'),
-  inputs: inputsSchema.default({}).describe('Handed to the action; strings may hold ${ … } expressions.'),
+  inputs: jsonObject.default({}).describe('Handed to the action; strings may hold ${ … } expressions.'),
   depends_on: z.array(z.string()).default([]).describe('Steps that must end before this one starts.'),
   when: z
     .union([z.string(), z.boolean()], { error: 'must be one ${ … } expression, true or false' })
     .optional()
     .describe('One ${ … } expression; the step is skipped when it gives false, null, 0, "" or nothing.'),
   foreach: z
-    .union([z.string(), z.array(z.json())], { error: 'must be one ${ … } expression or a list' })
+    .union([z.string(), z.array(anyJson)], { error: 'must be one ${ … } expression or a list' })
     .optional()
     .describe('A list, or one ${ … } expression that gives one: a task for each item, named item and index.'),
   max_parallel: z.number().int().min(1).max(TASK_INSTANCES_MAX).optional().describe('Items of foreach at a time.'),
@@ -112,9 +111,8 @@ export const workflowSchema = z.strictObject({
   workflow_id: idSchema.optional().describe('Made when absent. The same id again returns the existing run.'),
   name: z.string().min(1).max(NAME_CHARS_MAX),
   steps: z.array(stepSchema).min(1, { error: 'must have at least one step' }),
-  input: inputsSchema.default({}).describe('Data for the run: ${ input.<name> }.'),
-  output: z
-    .json()
+  input: jsonObject.default({}).describe('Data for the run: ${ input.<name> }.'),
+  output: anyJson
     .optional()
     .describe('A template of the result; when absent, the outputs of the steps nothing depends on.'),
   priority: prioritySchema.default(1).describe('Higher runs first.'),
@@ -124,7 +122,7 @@ export const workflowSchema = z.strictObject({
     .max(WORKFLOW_DEPENDENCIES_MAX)
     .default([])
     .describe('Ids of workflows that must complete before this one starts.'),
-  metadata: z.record(z.string(), z.json()).default({}).describe('Kept with the workflow, not interpreted.'),
+  metadata: jsonObject.default({}).describe('Kept with the workflow, not interpreted.'),
 });
 
 export type Requires = z.output<typeof requiresSchema>;
@@ -173,10 +171,9 @@ export function workflowJsonSchema(): z.core.JSONSchema.JSONSchema {
 
 /** Everything that could make the checks themselves expensive is bounded before they start. */
 function checkSize(value: unknown): void {
-  const depth = jsonDepth(value, JSON_DEPTH_MAX);
-  if (depth > JSON_DEPTH_MAX) {
-    throw new LimitError('JSON_DEPTH_MAX', depth, JSON_DEPTH_MAX, 'The workflow is nested too deep', 'Flatten it.');
-  }
+  const fault = faultOf(value, { chars: { limit: 'SUBMISSION_BYTES_MAX', maximum: SUBMISSION_BYTES_MAX } });
+  if (fault?.kind === 'limit') throw limitErrorOf(fault, 'The workflow');
+  if (fault !== undefined) throw new InvalidWorkflowError([fault]);
   if (value === null || typeof value !== 'object') return;
   const steps = (value as { steps?: unknown }).steps;
   if (Array.isArray(steps) && steps.length > STEPS_MAX) {
@@ -213,22 +210,4 @@ function checkStep(step: Step): void {
       );
     }
   }
-}
-
-/** Levels of nesting, without recursion; stops counting just past `limit`. A cycle is deeper than any limit. */
-function jsonDepth(value: unknown, limit: number): number {
-  let level: unknown[] = [value];
-  let depth = 0;
-  while (level.length > 0 && depth <= limit) {
-    const next: unknown[] = [];
-    for (const item of level) {
-      if (item === null || typeof item !== 'object') continue;
-      for (const child of Object.values(item)) {
-        if (child !== null && typeof child === 'object') next.push(child);
-      }
-    }
-    if (next.length > 0) depth += 1;
-    level = next;
-  }
-  return depth;
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
+import { anyJson, jsonObject } from '../dag/json.ts';
 import { requiresSchema } from '../dag/schema.ts';
 import { LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX, LOG_LINE_CHARS_MAX } from './limits.ts';
 import {
@@ -40,7 +41,7 @@ export const workerStateSchema = z.object({
   failed: count,
   status: z.enum(['active', 'draining', 'offline']),
   registered_at: z.string(),
-  metadata: z.record(z.string(), z.json()),
+  metadata: jsonObject,
 });
 export type WorkerState = z.infer<typeof workerStateSchema>;
 
@@ -89,7 +90,7 @@ export const refuseRequestSchema = z.object({
 export const leaseSchema = leaseTokenSchema.extend({
   worker_id: id,
   action: id,
-  payload: z.record(z.string(), z.json()),
+  payload: jsonObject,
   requires: requiresSchema,
   timeout_ms: z.number().nullable(),
 });
@@ -114,7 +115,7 @@ export const progressSchema = z.object({
 
 export const attemptResultSchema = leaseTokenSchema.extend({
   status: z.enum(['completed', 'failed', 'cancelled']),
-  output: z.json(),
+  output: anyJson,
   error: reportedError.nullable(),
   execution_time_ms: z.number(),
   lines: z.array(reportedLine).max(1_000),
@@ -259,10 +260,7 @@ export const handoverRequestSchema = z.object({
 /** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */
 export const callRequestSchema = z.object({
   tool: z.string().max(64),
-  input: z.record(z.string(), z.json()),
+  input: jsonObject,
   hops: count,
 });
-export const callAnswerSchema = z.union([
-  z.object({ output: z.record(z.string(), z.json()) }),
-  z.object({ error: reportedError }),
-]);
+export const callAnswerSchema = z.union([z.object({ output: jsonObject }), z.object({ error: reportedError })]);

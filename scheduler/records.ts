@@ -21,16 +21,16 @@
  *   intent      what a client wants of a record whose feed has no owner now
  */
 import { z } from 'zod';
+import { anyJson, jsonObject } from '../dag/json.ts';
 import { requiresSchema, retrySchema, workflowSchema } from '../dag/schema.ts';
 
-const json = z.json();
 const time = z.string(); // ISO 8601, UTC: for people and for what must survive a restart (P8)
 
 export const errorSchema = z.object({
   code: z.string(),
   message: z.string(),
   retryable: z.boolean(),
-  details: z.record(z.string(), json).optional(),
+  details: jsonObject.optional(),
 });
 
 export const WORKFLOW_STATUSES = [
@@ -69,7 +69,7 @@ export const workflowRecordSchema = z.object({
   status: workflowStatusSchema,
   priority: z.number(),
   tags: z.array(z.string()),
-  metadata: z.record(z.string(), json),
+  metadata: jsonObject,
   dependencies: z.array(z.string()),
   content_hash: z.string(),
   /** The task of another workflow that this one is nested in. */
@@ -81,7 +81,7 @@ export const workflowRecordSchema = z.object({
   steps_ended: z.number().int(),
   progress: z.number(),
   current_step: z.string().nullable(),
-  result: json,
+  result: anyJson,
   error: errorSchema.nullable(),
   created_at: time,
   started_at: time.nullable(),
@@ -96,7 +96,7 @@ export const stepRecordSchema = z.object({
   step_id: z.string(),
   status: z.enum(['running', 'completed', 'failed', 'skipped', 'cancelled']),
   /** The resolved items of a `foreach` step; null for a step that is one task. */
-  items: z.array(json).nullable(),
+  items: z.array(anyJson).nullable(),
   reason: z.string().nullable(),
   error: errorSchema.nullable(),
   started_at: time.nullable(),
@@ -108,14 +108,14 @@ export const taskRecordSchema = z.object({
   uid: z.string(),
   task_id: z.string(),
   task_type: z.string(),
-  payload: z.record(z.string(), json),
+  payload: jsonObject,
   workflow_uid: z.string().nullable(),
   workflow_id: z.string().nullable(),
   step_id: z.string().nullable(),
   index: z.number().int().nullable(),
   priority: z.number(),
   tags: z.array(z.string()),
-  metadata: z.record(z.string(), json),
+  metadata: jsonObject,
   requires: requiresSchema,
   retry: retrySchema,
   timeout_ms: z.number().nullable(),
@@ -140,7 +140,7 @@ export const taskRecordSchema = z.object({
   /** Not before: a delay, a backoff or the end of a `sleep`. */
   due_at: time.nullable(),
   deadline_at: time.nullable(),
-  output: json,
+  output: anyJson,
   error: errorSchema.nullable(),
   /** Every failed attempt but the last ones' overflow, newest last (bounded by ATTEMPT_HISTORY_MAX). */
   attempts: z.array(
@@ -178,7 +178,7 @@ export const workerRecordSchema = z.object({
   capabilities: z.array(z.string()),
   max_concurrent_tasks: z.number().int(),
   resource_limits: z.object({ cpu_cores: z.number().nullable(), memory_gb: z.number().nullable() }),
-  metadata: z.record(z.string(), json),
+  metadata: jsonObject,
   status: z.enum(['active', 'draining', 'offline']),
   registered_at: time,
 });
@@ -195,7 +195,7 @@ export const cacheRecordSchema = z.object({
   kind: z.literal('cache'),
   uid: z.string(),
   task_uid: z.string(),
-  output: json,
+  output: anyJson,
 });
 
 export const tombstoneRecordSchema = z.object({
@@ -257,7 +257,7 @@ export const intentRecordSchema = z.object({
   target: z.object({ kind: z.enum(['workflow', 'task']), uid: z.string(), id: z.string() }),
   feed_id: z.string(),
   tool: z.string(),
-  input: z.record(z.string(), json),
+  input: jsonObject,
   created_at: time,
 });
 

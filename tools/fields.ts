@@ -78,7 +78,6 @@ export const capabilityFilterField = z
   .describe('Only peers with one worker that offers all of these: actions (`shell`, `fn:resize`) and labels (`gpu`).');
 export const waitField = (standard: number) =>
   z.number().int().min(1).max(WAIT_MS_MAX).default(standard).describe('How long to wait at most, in milliseconds.');
-export const jsonRecord = z.record(z.string().max(128), z.json());
 
 // ---- outputs
 

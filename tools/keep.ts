@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { JsonObject } from '../dag/errors.ts';
+import { jsonObject } from '../dag/json.ts';
 import { defineMeshTool, type Tool } from './definition.ts';
 import { KEEP_OPERATION } from './owner.ts';
 import { tools } from './registry.ts';
@@ -16,7 +17,7 @@ export const keepOperation: Tool = defineMeshTool({
   name: KEEP_OPERATION,
   title: 'Keep a call for the next owner',
   description: 'Keeps a cancel or an answer until somebody owns the record again.',
-  input: z.strictObject({ tool: z.enum(KEPT.map(({ name }) => name)), input: z.record(z.string(), z.json()) }),
+  input: z.strictObject({ tool: z.enum(KEPT.map(({ name }) => name)), input: jsonObject }),
   output: z.object({ status: z.string() }),
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
   permission: 'task:write',

@@ -4,7 +4,8 @@
  */
 import type { z } from 'zod';
 import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '../dag/errors.ts';
-import { checkBytes, JSON_DEPTH_MAX, LimitError, SUBMISSION_BYTES_MAX } from '../dag/limits.ts';
+import { faultOf, limitErrorOf } from '../dag/json.ts';
+import { checkBytes, SUBMISSION_BYTES_MAX } from '../dag/limits.ts';
 import { describeProblems } from '../dag/schema.ts';
 import type { Tool } from './definition.ts';
 import { InvalidInputError } from './errors.ts';
@@ -23,11 +24,11 @@ export interface Failure {
  *
  * @throws {InvalidInputError} INVALID_INPUT with `details.problems: [{ path, message }]`; an unknown field is a
  *   problem too and names the nearest known one
- * @throws {LimitError} LIMIT_EXCEEDED for an input that is nested too deep or too large
+ * @throws {LimitError} LIMIT_EXCEEDED for an input that is nested too deep, has too many values or is too large
  */
 export function parseInput(tool: Tool, rawInput: unknown): ParsedInput {
   const value = rawInput ?? {};
-  checkSize(tool.name, value);
+  checkValue(tool.name, value);
   const parsed = tool.input.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new InvalidInputError(tool.name, describeProblems(parsed.error, tool.input, value));
@@ -45,24 +46,10 @@ export function failure(error: unknown): Failure {
 }
 
 /** Before the schema sees it: a deep or huge value would make the check itself expensive (P7). */
-function checkSize(tool: string, value: unknown): void {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > JSON_DEPTH_MAX) {
-      throw new LimitError(
-        'JSON_DEPTH_MAX',
-        depth,
-        JSON_DEPTH_MAX,
-        `the input of ${tool} is nested too deep`,
-        'Flatten it.',
-      );
-    }
-    const next: unknown[] = [];
-    for (const item of level) {
-      if (item === null || typeof item !== 'object') continue;
-      for (const child of Object.values(item)) if (child !== null && typeof child === 'object') next.push(child);
-    }
-    level = next;
-  }
-  checkBytes(value as JsonValue, 'SUBMISSION_BYTES_MAX', SUBMISSION_BYTES_MAX, `the input of ${tool}`);
+function checkValue(tool: string, value: unknown): void {
+  const what = `the input of ${tool}`;
+  const fault = faultOf(value, { chars: { limit: 'SUBMISSION_BYTES_MAX', maximum: SUBMISSION_BYTES_MAX } });
+  if (fault?.kind === 'limit') throw limitErrorOf(fault, what);
+  if (fault !== undefined) throw new InvalidInputError(tool, [fault]);
+  checkBytes(value as JsonValue, 'SUBMISSION_BYTES_MAX', SUBMISSION_BYTES_MAX, what);
 }

@@ -14,6 +14,7 @@
 import { Agent, fetch, Headers, type Response } from 'undici';
 import { z } from 'zod';
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
+import { anyJson } from '../../dag/json.ts';
 import { DURATION_MS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
 import { guardedConnector, type HttpPolicy } from './address-policy.ts';
@@ -57,7 +58,7 @@ export const httpPayloadSchema = z
       .default('GET'),
     headers: namedValues(headerValue, headerProblem).default({}),
     /** A string as it is; any other value as JSON. */
-    body: z.json().optional(),
+    body: anyJson.optional(),
     timeout_ms: z.int().min(1).max(DURATION_MS_MAX).default(HTTP_TIMEOUT_MS),
     expect_status: z.union([status, z.array(status).min(1)]).optional(),
   })

@@ -17,6 +17,7 @@ import { resolve } from 'node:path';
 import { execa } from 'execa';
 import { z } from 'zod';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { anyJson } from '../../dag/json.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
@@ -49,7 +50,7 @@ export const shellPayloadSchema = z.strictObject({
   cwd: z.string().min(1).optional(),
   env: namedValues(word, (name) => (/^[^=\0]+$/.test(name) ? null : 'is not the name of a variable')).default({}),
   /** A string as it is; any other value as JSON. */
-  stdin: z.json().optional(),
+  stdin: anyJson.optional(),
   parse: z.enum(['text', 'json', 'lines']).default('text'),
 });
 type ShellPayload = z.output<typeof shellPayloadSchema>;

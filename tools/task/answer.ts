@@ -3,6 +3,7 @@
  * not a tool over MCP and not in the registry; it is routed to the task's owner by the same `callTool`.
  */
 import { z } from 'zod';
+import { anyJson } from '../../dag/json.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
 import { pendingOut, taskIdField } from '../fields.ts';
@@ -16,7 +17,7 @@ export const answerOperation = defineMeshTool({
   input: z.strictObject({
     task_id: taskIdField,
     approve: z.boolean().describe('True to approve, false to reject.'),
-    data: z.json().default(null).describe('Anything the following steps should see, as `output.data` of the step.'),
+    data: anyJson.default(null).describe('Anything the following steps should see, as `output.data` of the step.'),
   }),
   output: z.object({ task_id: z.string(), status: taskStatusSchema, approved: z.boolean(), pending: pendingOut }),
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: false },

@@ -1,5 +1,6 @@
 /** `task_result`: what came out of a task. */
 import { z } from 'zod';
+import { anyJson } from '../../dag/json.ts';
 import { errorSchema, taskStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
 import { countOut, msOut, staleOut, taskIdField } from '../fields.ts';
@@ -18,8 +19,8 @@ export const taskResult = defineReadTool({
   output: z.object({
     task_id: z.string(),
     status: taskStatusSchema,
-    result: z.json().describe('What the action returned; null until it completed.'),
-    output: z.json().optional().describe('The same value as `result`, with include_output.'),
+    result: anyJson.describe('What the action returned; null until it completed.'),
+    output: anyJson.optional().describe('The same value as `result`, with include_output.'),
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
     dead_letter: z.boolean(),
     stale_ms: staleOut,

@@ -1,5 +1,6 @@
 /** `task_status`: where a task is, and why there. */
 import { z } from 'zod';
+import { anyJson } from '../../dag/json.ts';
 import type { Reader } from '../../scheduler/ports.ts';
 import {
   errorSchema,
@@ -22,7 +23,7 @@ const metricsOut = z.object({
   attempt_history: taskRecordSchema.shape.attempts.describe('Failed attempts, newest last.'),
 });
 
-const supersededEnds = supersededOut({ status: taskStatusSchema, output: z.json() });
+const supersededEnds = supersededOut({ status: taskStatusSchema, output: anyJson });
 
 export const taskStatus = defineReadTool({
   name: 'task_status',

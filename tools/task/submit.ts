@@ -1,10 +1,11 @@
 /** `task_submit`: one unit of work. */
 import { z } from 'zod';
+import { jsonObject } from '../../dag/json.ts';
 import { ACTION_CHARS_MAX, DURATION_MS_MAX, LABEL_CHARS_MAX, PRIORITY_MAX, TAGS_MAX } from '../../dag/limits.ts';
 import { idSchema, requiresSchema, retrySchema } from '../../dag/schema.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
-import { duplicateOut, durabilityOut, jsonRecord } from '../fields.ts';
+import { duplicateOut, durabilityOut } from '../fields.ts';
 import { queuePositionOut } from './view.ts';
 
 /** Tasks that one task waits for. */
@@ -22,7 +23,7 @@ export const taskSubmit = defineMeshTool({
       .min(1)
       .max(ACTION_CHARS_MAX)
       .describe('The action: shell, http, echo, sleep, approve, or fn:<name> for a handler of your own.'),
-    payload: jsonRecord.default({}).describe('The inputs of the action, e.g. { "command": ["wc", "-l", "a.txt"] }.'),
+    payload: jsonObject.default({}).describe('The inputs of the action, e.g. { "command": ["wc", "-l", "a.txt"] }.'),
     priority: z.number().min(0).max(PRIORITY_MAX).default(1).describe('Higher runs first, 0–10.'),
     tags: z
       .array(z.string().min(1).max(LABEL_CHARS_MAX))
@@ -62,7 +63,7 @@ export const taskSubmit = defineMeshTool({
       .boolean()
       .default(false)
       .describe('Never start it twice: when its worker is lost, it has failed instead of being run again.'),
-    metadata: jsonRecord.default({}).describe('Kept with the task, not interpreted.'),
+    metadata: jsonObject.default({}).describe('Kept with the task, not interpreted.'),
   }),
   output: z.object({
     task_id: z.string().describe('What the other task tools take.'),

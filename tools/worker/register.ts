@@ -1,9 +1,9 @@
 /** `worker_register`: more slots, or slots for other work, on this peer. */
 import { z } from 'zod';
+import { jsonObject } from '../../dag/json.ts';
 import { idSchema } from '../../dag/schema.ts';
 import { WORKER_SLOTS_MAX } from '../../scheduler/limits.ts';
 import { defineMeshTool } from '../definition.ts';
-import { jsonRecord } from '../fields.ts';
 
 const CAPABILITIES_MAX = 256;
 const CAPABILITY_CHARS_MAX = 256;
@@ -37,7 +37,7 @@ export const workerRegister = defineMeshTool({
       })
       .default({})
       .describe('What tasks on it may require; a task that requires more than is stated here is not placed on it.'),
-    metadata: jsonRecord.default({}).describe('Kept with the worker, not interpreted.'),
+    metadata: jsonObject.default({}).describe('Kept with the worker, not interpreted.'),
   }),
   output: z.object({
     worker_id: z.string(),

@@ -1,6 +1,7 @@
 /** `workflow_result`: what came out of a run. */
 import { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { jsonObject } from '../../dag/json.ts';
 import { jsonBytes } from '../../dag/limits.ts';
 import { errorSchema, type TaskRecord, workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
@@ -34,7 +35,7 @@ export const workflowResult = defineReadTool({
       ),
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
     stale_ms: staleOut,
-    outputs: z.record(z.string(), z.json()).optional().describe('By step_id, with include_outputs.'),
+    outputs: jsonObject.optional().describe('By step_id, with include_outputs.'),
     outputs_omitted: z
       .array(z.string())
       .optional()

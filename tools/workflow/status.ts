@@ -1,5 +1,6 @@
 /** `workflow_status`: where a run is. */
 import { z } from 'zod';
+import { anyJson } from '../../dag/json.ts';
 import type { Reader } from '../../scheduler/ports.ts';
 import { errorSchema, type TaskRecord, type WorkflowRecord, workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
@@ -27,7 +28,7 @@ const metricsOut = z.object({
   peers: z.array(z.object({ peer_id: z.string(), tasks: countOut, execution_ms: z.number() })),
 });
 
-const supersededEnds = supersededOut({ status: workflowStatusSchema, result: z.json() });
+const supersededEnds = supersededOut({ status: workflowStatusSchema, result: anyJson });
 
 export const workflowStatus = defineReadTool({
   name: 'workflow_status',
