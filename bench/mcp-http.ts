@@ -102,7 +102,7 @@ async function main(): Promise<void> {
     options: {
       url: { type: 'string' },
       tool: { type: 'string', default: 'queue_stats' },
-      input: { type: 'string', default: '{}' },
+      input: { type: 'string', default: '{"scope":"local"}' },
       iterations: { type: 'string', default: '2000' },
       'in-flight': { type: 'string', default: '32' },
       json: { type: 'string' },

@@ -46,7 +46,7 @@ between peers. A call about a workflow, task or worker may be sent to any peer: 
 - While the owner of a record cannot be reached, reads are answered from a copy and say how old that may be (\`stale_ms\`);
   changes wait up to 15 s for the next owner, then cancels are kept for it (\`pending: true\`) and others refused.
 - Times are ISO 8601 UTC, durations end in \`_ms\`. A figure is measured or \`null\`.
-- With \`scope: "mesh"\` the connected peers are asked too; \`missing\` names those that did not answer.
+- Lists and counts are of the mesh: the connected peers are asked too, and \`missing\` names those that did not answer. With \`scope: "local"\` they are of the asked peer alone.
 
 This page is written from the definitions in \`tools/\` by \`node docs/write-tools-page.ts\`.
 `;

@@ -138,7 +138,7 @@ async function watch(ada: Peer, workflow_id: string, peers: Peer[]): Promise<Tas
   if (!process.stdout.isTTY) console.log(header);
   for (;;) {
     const { status, error, steps } = await ada.call('workflow_status', { workflow_id });
-    const { tasks }: { tasks: Task[] } = await ada.call('task_list', { limit: 1_000 });
+    const { tasks }: { tasks: Task[] } = await ada.call('task_list', { workflow_filter: workflow_id, limit: 1_000 });
     const lines = steps.map((step: { step_id: string; status: string }) => {
       const own = tasks.filter(({ step_id }) => step_id === step.step_id);
       const done = own.filter((task) => task.status === 'completed').length;

@@ -127,6 +127,8 @@ export interface ListQuery {
   /** All must match. */
   tags?: string[] | undefined;
   worker_id?: string | undefined;
+  /** Its workflow's uid. */
+  parent?: string | undefined;
   peer_id?: string | undefined;
   priority_min?: number | undefined;
   dead_letter?: boolean | undefined;

@@ -27,9 +27,9 @@ export class InvalidInputError extends FlowmeshError {
 }
 
 const HOW_TO_LIST: Record<Alias['kind'], string> = {
-  workflow: 'workflow_list with scope "mesh" shows those there are',
-  task: 'task_list with scope "mesh" shows those there are',
-  worker: 'queue_stats with include_worker_stats and scope "mesh" shows those there are',
+  workflow: 'workflow_list shows those there are',
+  task: 'task_list shows those there are',
+  worker: 'queue_stats with include_worker_stats shows those there are',
 };
 
 /** No reachable peer knows the record. */

@@ -64,8 +64,13 @@ export const offsetField = z
   .describe('How many to leave out first.');
 export const scopeField = z
   .enum(['local', 'mesh'])
+  .default('mesh')
+  .describe('mesh: every connected peer is asked too and the answers are put together. local: what this peer owns.');
+/** Of a change: it reaches no further than the asked peer unless that is said. */
+export const changeScopeField = z
+  .enum(['local', 'mesh'])
   .default('local')
-  .describe('local: what this peer owns. mesh: every connected peer is asked too and the answers are put together.');
+  .describe('local: the queue of this peer. mesh: that of every connected peer too.');
 export const tagFilterField = z
   .array(z.string().min(1).max(128))
   .max(FILTER_ITEMS_MAX)
@@ -87,7 +92,7 @@ export const msOut = z.number().nullable().describe('Milliseconds, or null when 
 export const missingOut = z
   .array(z.string())
   .optional()
-  .describe('With scope "mesh": peers that did not answer and are not counted in.');
+  .describe('Of the mesh: peers that did not answer and are not counted in.');
 export const durabilityOut = z
   .object({ copies: countOut, wanted: countOut })
   .describe('On how many disks the record is now, of how many wanted.');

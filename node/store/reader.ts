@@ -39,7 +39,7 @@ const OWNED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 1)';
 const COPIED = 'feed_id IN (SELECT feed_id FROM feeds WHERE owned = 0)';
 const QUEUED = `FROM rows INDEXED BY active WHERE active = 1 AND ${OWNED} AND kind = 'task' AND status = 'queued'`;
 const ENDED = `FROM rows INDEXED BY ended WHERE active = 0 AND ${OWNED} AND kind = 'task'`;
-const LISTED = `FROM rows INDEXED BY listed WHERE created_at IS NOT NULL AND ${OWNED} AND kind = ?`;
+const LISTED = `WHERE created_at IS NOT NULL AND ${OWNED} AND kind = ?`;
 const NEWEST_FIRST = 'ORDER BY created_at DESC, uid DESC';
 const STATEMENTS = {
   get: `SELECT ${ENTRY} FROM rows WHERE uid = ? AND kind = ?`,
@@ -205,7 +205,7 @@ class SqliteReader implements Reader {
   ): Promise<{ records: Of<K>[]; total: number }> {
     const { sql, parameters } = filterTerms(query);
     return this.#read(() => {
-      const { page, count } = this.#listStatements(sql);
+      const { page, count } = this.#listStatements(query.parent === undefined ? 'listed' : 'by_parent', sql);
       // One read transaction, so that the page and the total are of one moment.
       this.#database.exec('BEGIN');
       try {
@@ -261,10 +261,10 @@ class SqliteReader implements Reader {
     );
   }
 
-  #listStatements(filters: string): { page: StatementSync; count: StatementSync } {
+  #listStatements(index: 'listed' | 'by_parent', filters: string): { page: StatementSync; count: StatementSync } {
     const known = this.#lists.get(filters);
     if (known !== undefined) return known;
-    const where = `${LISTED}${filters}`;
+    const where = `FROM rows INDEXED BY ${index} ${LISTED}${filters}`;
     // The ids of the page first, which the index has: the data of rows that are not on the page is never read.
     const ids = `SELECT id ${where} ${NEWEST_FIRST} LIMIT ? OFFSET ?`;
     const made = {

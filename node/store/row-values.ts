@@ -55,7 +55,7 @@ function tagText(tags: string[] | null): string | null {
   return TAG_SEPARATOR + tags.map((tag) => JSON.stringify(tag) + TAG_SEPARATOR).join('');
 }
 
-/** A list's filters as SQL terms over the index `listed`, with their parameters. */
+/** A list's filters as SQL terms over the index `listed` (`by_parent` where there is one), with their parameters. */
 export function filterTerms(query: ListQuery): { sql: string; parameters: SQLInputValue[] } {
   const terms: string[] = [];
   const parameters: SQLInputValue[] = [];
@@ -65,6 +65,7 @@ export function filterTerms(query: ListQuery): { sql: string; parameters: SQLInp
     parameters.push(value);
   };
   add('status = ?', query.status);
+  add('parent = ?', query.parent);
   add('worker_id = ?', query.worker_id);
   add('peer_id = ?', query.peer_id);
   add('priority >= ?', query.priority_min);

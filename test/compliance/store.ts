@@ -195,8 +195,8 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
       it('filters lists by each field, and by all of them', async () => {
         const fields: Partial<TaskRecord>[] = [
           { status: 'failed', tags: ['a', 'b'], worker_id: 'k1', peer_id: 'p1', priority: 5, dead_letter: true },
-          { status: 'failed', tags: ['a'], worker_id: 'k1', peer_id: 'p2', priority: 4 },
-          { status: 'queued', tags: ['b', 'a', 'c'], priority: 5 },
+          { status: 'failed', tags: ['a'], worker_id: 'k1', peer_id: 'p2', priority: 4, workflow_uid: 'w1' },
+          { status: 'queued', tags: ['b', 'a', 'c'], priority: 5, workflow_uid: 'w1' },
           { status: 'running', tags: ['x"a'], worker_id: 'k2', peer_id: 'p1', priority: 0.5 },
         ];
         await put(...fields.map((values, n) => task(`t${n}`, { created_at: at(n), ...values })));
@@ -212,6 +212,8 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         expect(await found({ tags: ['a","b'] })).toEqual([]);
         expect(await found({ tags: [] })).toHaveLength(4);
         expect(await found({ worker_id: 'k1' })).toEqual(['t1', 't0']);
+        expect(await found({ parent: 'w1' })).toEqual(['t2', 't1']);
+        expect(await found({ parent: 'w1', status: 'queued' })).toEqual(['t2']);
         expect(await found({ peer_id: 'p1' })).toEqual(['t3', 't0']);
         expect(await found({ priority_min: 4.5 })).toEqual(['t2', 't0']);
         expect(await found({ dead_letter: true })).toEqual(['t0']);

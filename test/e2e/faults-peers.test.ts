@@ -68,13 +68,13 @@ describe('a workflow file', () => {
     await using folder = await temporaryFolder();
     const file = join(folder.path, 'bad.yaml');
     await writeFile(file, text);
-    const before = await peer.call('workflow_list');
+    const before = await peer.call('workflow_list', { scope: 'local' });
     const ended = await runCli(['workflow', 'submit', file, '--url', peer.url]);
     expect(ended).toMatchObject({ exitCode: EXIT_USAGE, stdout: '' });
     expect(ended.stderr).toMatch(/^error USAGE {2}/);
     expect(ended.stderr).toContain(`${file}${place}`);
     expect(ended.stderr).toMatch(/^ +\| +\^$/m);
-    expect((await peer.call('workflow_list'))['total_count']).toBe(before['total_count']);
+    expect((await peer.call('workflow_list', { scope: 'local' }))['total_count']).toBe(before['total_count']);
   });
 });
 

@@ -73,7 +73,7 @@ describe('a full disk', () => {
         expect(await peer.call('workflow_status', { workflow_id: 'w' })).toMatchObject({ status: 'running' });
         await expect(peer.call('task_status', { task_id: 'big' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
       }
-      expect(await full.call('queue_stats')).toMatchObject({ completed_count: 1, paused: false });
+      expect(await full.call('queue_stats', { scope: 'local' })).toMatchObject({ completed_count: 1, paused: false });
       expect(full.stderr).toContain('trying on');
       const { pid } = full;
 
@@ -87,7 +87,11 @@ describe('a full disk', () => {
       await ended(full, 'big');
       expect(full.stderr).toContain('work goes on');
       expect(full.pid).toBe(pid);
-      expect(await full.call('queue_stats')).toMatchObject({ completed_count: 5, failed_count: 0, paused: false });
+      expect(await full.call('queue_stats', { scope: 'local' })).toMatchObject({
+        completed_count: 5,
+        failed_count: 0,
+        paused: false,
+      });
     },
   );
 });
@@ -206,7 +210,7 @@ describe('SIGTERM', () => {
     await owner.call('task_submit', { task_id: 'once', ...once });
     for (const task_id of ids) await owner.call('task_submit', { task_id, ...shell });
     const placed = async () => {
-      const { tasks } = (await owner.call('task_list')) as {
+      const { tasks } = (await owner.call('task_list', { scope: 'local' })) as {
         tasks: { task_id: string; status: string; peer_id: string }[];
       };
       return tasks.every(({ status }) => status === 'running') && tasks;

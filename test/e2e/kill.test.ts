@@ -189,7 +189,7 @@ it('the steps of a worker that is killed are run again elsewhere within 10 s', a
   });
   expect(result).toMatchObject({ result: { hold: items.map((n) => ({ n })) } });
   expect((await ledger.starts()).length).toBe(items.length + lost.length);
-  const { tasks } = (await owner.call('task_list')) as { tasks: { task_id: string }[] };
+  const { tasks } = (await owner.call('task_list', { scope: 'local' })) as { tasks: { task_id: string }[] };
   const statuses = await Promise.all(
     tasks.map(({ task_id }) => owner.call('task_status', { task_id, include_metrics: true })),
   );

@@ -23,7 +23,7 @@ async function allEnd(mesh: InProcessMesh, count: number): Promise<void> {
   await eventually(
     `${count} tasks have ended`,
     async () => {
-      const stats = await Promise.all(mesh.peers.map((peer) => peer.call('queue_stats')));
+      const stats = await Promise.all(mesh.peers.map((peer) => peer.call('queue_stats', { scope: 'local' })));
       const sum = (field: string) => stats.reduce((total, each) => total + Number(each[field]), 0);
       expect(sum('failed_count') + sum('dead_letter_count') + sum('cancelled_count')).toBe(0);
       return sum('completed_count') === count;

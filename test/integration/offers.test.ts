@@ -32,12 +32,15 @@ async function startBusyMesh(config: ConfigOverrides): Promise<{
     const blockers = await Promise.all(Array.from({ length: 2 * SLOTS }, () => submit(blocker)));
     await eventually(
       'every slot is taken',
-      async () => (await owner.call('queue_stats'))['running_count'] === 2 * SLOTS,
+      async () => (await owner.call('queue_stats', { scope: 'local' }))['running_count'] === 2 * SLOTS,
     );
     const waiting = await Promise.all(
       Array.from({ length: TASKS }, (_, n) => submit({ task_type: 'echo', payload: { n } })),
     );
-    expect(await owner.call('queue_stats')).toMatchObject({ queued_count: TASKS, running_count: 2 * SLOTS });
+    expect(await owner.call('queue_stats', { scope: 'local' })).toMatchObject({
+      queued_count: TASKS,
+      running_count: 2 * SLOTS,
+    });
     return { mesh, owner, neighbour, blockers, waiting };
   } catch (error) {
     await mesh.close();
@@ -46,7 +49,7 @@ async function startBusyMesh(config: ConfigOverrides): Promise<{
 }
 
 async function completed(owner: InProcessPeer): Promise<number> {
-  return Number((await owner.call('queue_stats'))['completed_count']);
+  return Number((await owner.call('queue_stats', { scope: 'local' }))['completed_count']);
 }
 
 function statuses(peer: InProcessPeer, taskIds: readonly string[]): Promise<JsonObject[]> {
@@ -109,7 +112,10 @@ it('without gossip and any other word of the newcomer, the work is done by those
   const newcomer = await mesh.add({ worker: { slots: 4 } });
   await eventually('the newcomer is connected', () => newcomer.mesh.network.connected().length > 0);
   mesh.join(0, 2);
-  expect(await owner.call('queue_stats')).toMatchObject({ queued_count: TASKS, completed_count: 0 });
+  expect(await owner.call('queue_stats', { scope: 'local' })).toMatchObject({
+    queued_count: TASKS,
+    completed_count: 0,
+  });
   for (const task_id of blockers) await owner.call('task_cancel', { task_id, force: true });
   await eventually('all work is done', async () => (await completed(owner)) === TASKS);
   const known = [owner.peer_id, neighbour.peer_id];

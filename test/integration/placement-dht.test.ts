@@ -35,7 +35,7 @@ it('a step that only an unconnected peer can run runs there, found through the D
   await annotate(`submit to result through the DHT: ${Math.round(performance.now() - submitted)} ms`);
   expect(workflow).toMatchObject({ status: 'completed', result: { render: { frame: 1 } } });
 
-  const { tasks } = (await a.call('task_list', {})) as { tasks: { task_id: string }[] };
+  const { tasks } = (await a.call('task_list', { scope: 'local' })) as { tasks: { task_id: string }[] };
   expect(tasks).toHaveLength(1);
   expect(await a.call('task_status', { task_id: tasks[0]!.task_id })).toMatchObject({
     workflow_id,

@@ -26,7 +26,7 @@ it('a paused queue stays paused over a restart, with what waits in it', async ()
   });
   await c.restart();
   await mesh.processes.allConnected();
-  expect(await c.call('queue_stats')).toMatchObject({ paused: true });
+  expect(await c.call('queue_stats', { scope: 'local' })).toMatchObject({ paused: true });
   expect(await a.call('task_status', { task_id: 'overnight' })).toMatchObject({ status: 'queued', attempt: 0 });
   await a.call('queue_resume', { scope: 'mesh' });
   expect(await a.taskEnds('overnight')).toMatchObject({ status: 'completed', owner_peer_id: c.peer_id });

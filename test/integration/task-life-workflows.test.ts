@@ -242,7 +242,7 @@ describe('a whole workflow', () => {
     const ended = await b.workflowEnds(id);
     expect(ended['status']).toBe('cancelled');
     expect(statuses(ended)).toEqual({ 'on-b': 'cancelled', 'on-c': 'cancelled', never: 'cancelled' });
-    const { tasks } = await a.call('task_list', { limit: 1_000 });
+    const { tasks } = await a.call('task_list', { limit: 1_000, scope: 'local' });
     const own = (tasks as JsonObject[]).filter(({ workflow_id }) => workflow_id === id);
     expect(own.map(({ status }) => status)).toEqual(['cancelled', 'cancelled', 'cancelled']);
   });

@@ -228,9 +228,9 @@ export class ToolMesh {
     return Promise.all(
       this.peers.map(async (peer) => {
         const [{ workflows }, { tasks }, stats, { peers }] = await Promise.all([
-          peer.call('workflow_list', { limit: 1_000 }),
-          peer.call('task_list', { limit: 1_000 }),
-          peer.call('queue_stats', { include_worker_stats: true }),
+          peer.call('workflow_list', { limit: 1_000, scope: 'local' }),
+          peer.call('task_list', { limit: 1_000, scope: 'local' }),
+          peer.call('queue_stats', { include_worker_stats: true, scope: 'local' }),
           peer.call('peer_list', { sort_by: 'peer_id', limit: 1_000 }),
         ]);
         const { average_wait_time_ms, average_execution_time_ms, throughput_per_minute, ...counts } = stats!;

@@ -12,7 +12,10 @@ coverTools(TOOLS.queue, mesh, {
   effects: {
     async queue_stats() {
       const { a, b, c } = mesh;
-      const [own, all] = [await a.call('queue_stats'), await c.call('queue_stats', { scope: 'mesh' })];
+      const [own, all] = [
+        await a.call('queue_stats', { scope: 'local' }),
+        await c.call('queue_stats', { scope: 'mesh' }),
+      ];
       const gate = mesh.gate('stats');
       await a.call('task_submit', { task_id: 's-1', ...echoAt(b) });
       await a.call('task_submit', { task_id: 's-2', task_type: 'shell', payload: { command: ['false'] } });
@@ -30,9 +33,9 @@ coverTools(TOOLS.queue, mesh, {
         Object.fromEntries(
           ['queued_count', 'running_count', 'completed_count', 'dead_letter_count'].map((it) => more(stats, it, 1)),
         );
-      expect(await a.call('queue_stats')).toMatchObject({ ...expected(own), paused: false });
+      expect(await a.call('queue_stats', { scope: 'local' })).toMatchObject({ ...expected(own), paused: false });
       const seen = await c.call('queue_stats', {
-        ...{ scope: 'mesh', include_worker_stats: true, include_historical: true },
+        ...{ include_worker_stats: true, include_historical: true },
       });
       expect(seen).toMatchObject({ ...expected(all), missing: [] });
       expect(seen['average_execution_time_ms']).toBeGreaterThan(0);
@@ -96,12 +99,12 @@ coverTools(TOOLS.queue, mesh, {
       await b.call('task_submit', { task_id: 'clear-dead', task_type: 'shell', payload: { command: ['false'] } });
       await b.call('task_submit', { task_id: 'clear-done', task_type: 'echo' });
       for (const id of ['clear-dead', 'clear-done']) await b.taskEnds(id);
-      const dead = await b.call('queue_stats');
+      const dead = await b.call('queue_stats', { scope: 'local' });
       const cleared = await b.call('queue_clear', { confirm: true, status_filter: 'dead_letter' });
       expect(cleared['cleared_count']).toBe(dead['dead_letter_count']);
       expect(await c.refuse('task_status', { task_id: 'clear-dead' })).toMatchObject({ code: 'NOT_FOUND' });
       expect(await c.call('task_status', { task_id: 'clear-done' })).toMatchObject({ status: 'completed' });
-      expect(await b.call('queue_stats')).toMatchObject({ dead_letter_count: 0 });
+      expect(await b.call('queue_stats', { scope: 'local' })).toMatchObject({ dead_letter_count: 0 });
 
       // Of another peer's queue nothing is touched, and what runs is left alone.
       await a.call('task_submit', { task_id: 'clear-of-a', task_type: 'echo', delay_ms: 600_000 });

@@ -99,8 +99,8 @@ coverTools(TOOLS.task, mesh, {
       for (const id of ['list-1', 'list-2', 'list-3']) await c.taskEnds(id);
 
       const listed = (input: JsonObject) => c.call('task_list', { tag_filter: ['listed'], ...input });
-      expect(ids(await listed({}))).toEqual([]);
-      const all = await listed({ scope: 'mesh' });
+      expect(ids(await listed({ scope: 'local' }))).toEqual([]);
+      const all = await listed({});
       expect(ids(all)).toEqual(['list-3', 'list-2', 'list-1']);
       expect(all).toMatchObject({ total_count: 3, returned_count: 3, has_more: false, missing: [] });
       const filters: [JsonObject, string[]][] = [
@@ -112,9 +112,9 @@ coverTools(TOOLS.task, mesh, {
         [{ limit: 1, offset: 2 }, ['list-1']],
       ];
       for (const [filter, expected] of filters) {
-        expect(ids(await listed({ scope: 'mesh', ...filter })), JSON.stringify(filter)).toEqual(expected);
+        expect(ids(await listed(filter)), JSON.stringify(filter)).toEqual(expected);
       }
-      expect(await listed({ scope: 'mesh', limit: 2 })).toMatchObject({ total_count: 3, has_more: true });
+      expect(await listed({ limit: 2 })).toMatchObject({ total_count: 3, has_more: true });
     },
 
     async task_priority() {

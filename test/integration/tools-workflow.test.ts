@@ -135,14 +135,14 @@ coverTools(TOOLS.workflow, mesh, {
       for (const id of ['wf-list-1', 'wf-list-2', 'wf-list-3']) await c.workflowEnds(id);
 
       const listed = (input: JsonObject) => c.call('workflow_list', { tag_filter: ['listed'], ...input });
-      expect(ids(await listed({}))).toEqual([]);
-      const all = await listed({ scope: 'mesh' });
+      expect(ids(await listed({ scope: 'local' }))).toEqual([]);
+      const all = await listed({});
       expect(ids(all)).toEqual(['wf-list-3', 'wf-list-2', 'wf-list-1']);
       expect(all).toMatchObject({ total_count: 3, returned_count: 3, has_more: false, missing: [] });
-      expect(ids(await listed({ scope: 'mesh', tag_filter: ['red', 'listed'] }))).toEqual(['wf-list-3', 'wf-list-1']);
+      expect(ids(await listed({ tag_filter: ['red', 'listed'] }))).toEqual(['wf-list-3', 'wf-list-1']);
       expect(ids(await listed({ peer_filter: b.peer_id }))).toEqual(['wf-list-2']);
-      expect(ids(await listed({ scope: 'mesh', status_filter: 'running' }))).toEqual([]);
-      const page = await listed({ scope: 'mesh', limit: 1, offset: 1 });
+      expect(ids(await listed({ status_filter: 'running' }))).toEqual([]);
+      const page = await listed({ limit: 1, offset: 1 });
       expect(ids(page)).toEqual(['wf-list-2']);
       expect(page).toMatchObject({ total_count: 3, returned_count: 1, has_more: true });
     },

@@ -166,7 +166,7 @@ export class Clients {
   }
 
   async #agree(peer: string): Promise<void> {
-    const list = await this.#tryTo('task_list', { status_filter: 'input_required', limit: 4 }, peer);
+    const list = await this.#tryTo('task_list', { status_filter: 'input_required', limit: 4, scope: 'local' }, peer);
     for (const { task_id } of (list?.['tasks'] ?? []) as { task_id: string }[]) {
       const answer = await this.#tryTo('task_answer', { task_id, approve: true });
       // `pending`: kept for the next owner.

@@ -350,6 +350,7 @@ function matches(record: TaskRecord | WorkflowRecord, query: ListQuery): boolean
   const task = record.kind === 'task' ? record : null;
   return (
     (query.status === undefined || record.status === query.status) &&
+    (query.parent === undefined || indexOf(record).parent === query.parent) &&
     (query.worker_id === undefined || task?.worker_id === query.worker_id) &&
     (query.peer_id === undefined || task?.peer_id === query.peer_id) &&
     (query.priority_min === undefined || record.priority >= query.priority_min) &&

@@ -55,6 +55,34 @@ describe('a list with scope "mesh"', () => {
     );
   });
 
+  it('is what a list is when nothing else is said', async () => {
+    const mesh = meshWith([
+      { peer: 0, ms: 1 },
+      { peer: 1, ms: 2 },
+    ]);
+    mesh.peer('b').put(workflow('w'));
+    expect(await call(mesh, 'a', 'task_list', {})).toMatchObject({ total_count: 2, missing: [] });
+    expect(await call(mesh, 'a', 'task_list', { scope: 'local' })).toMatchObject({ total_count: 1 });
+    expect(await call(mesh, 'a', 'workflow_list', {})).toMatchObject({ total_count: 1, missing: [] });
+    expect(await call(mesh, 'a', 'workflow_list', { scope: 'local' })).toMatchObject({ total_count: 0 });
+    expect(await call(mesh, 'c', 'queue_stats', {})).toMatchObject({ queued_count: 1, completed_count: 1 });
+    expect(await call(mesh, 'c', 'queue_stats', { scope: 'local' })).toMatchObject({ queued_count: 0 });
+  });
+
+  it('of the tasks of one workflow has those of its steps alone, and an unknown workflow is an error', async () => {
+    const mesh = new MeshOfDoubles();
+    for (const peer of PEERS) {
+      const of_it = { workflow_uid: `w-${peer}`, workflow_id: `w-${peer}-id` };
+      mesh.peer(peer).put(workflow(`w-${peer}`), task(`t-${peer}`, of_it), task(`other-${peer}`));
+    }
+    const found = await call(mesh, 'a', 'task_list', { workflow_filter: 'w-b-id' });
+    expect(found).toMatchObject({ total_count: 1, tasks: [{ task_id: 't-b-id', workflow_id: 'w-b-id' }] });
+    const finished = await call(mesh, 'a', 'task_list', { workflow_filter: 'w-b-id', status_filter: 'completed' });
+    expect(finished).toMatchObject({ total_count: 0 });
+    const unknown = call(mesh, 'a', 'task_list', { workflow_filter: 'w-x' });
+    await expect(unknown).rejects.toMatchObject({ code: 'NOT_FOUND', message: expect.stringContaining('"w-x"') });
+  });
+
   it('hands its filters on, and counts what matches everywhere', async () => {
     const mesh = meshWith(Array.from({ length: 30 }, (_, n) => ({ peer: n % 3, ms: n })));
     const page = await call(mesh, 'a', 'task_list', { scope: 'mesh', status_filter: 'completed', limit: 4 });
@@ -146,7 +174,10 @@ describe('figures of several queues', () => {
     });
     const minutes = stats['historical'] as { completed: number }[];
     expect(minutes.map(({ completed }) => completed)).toEqual([1, 1, 2]);
-    expect(await call(mesh, 'a', 'queue_stats', {})).toMatchObject({ paused: false, average_wait_time_ms: 20 });
+    expect(await call(mesh, 'a', 'queue_stats', { scope: 'local' })).toMatchObject({
+      paused: false,
+      average_wait_time_ms: 20,
+    });
   });
 
   it('have the workers of every peer, and only when asked for', async () => {

@@ -18,7 +18,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ['workflow_cancel', 'workflow_id* reason force=false', 'status cancelled_steps message'],
   [
     'workflow_list',
-    'status_filter peer_filter tag_filter=[] limit=50 offset=0 scope="local"',
+    'status_filter peer_filter tag_filter=[] limit=50 offset=0 scope="mesh"',
     'workflows total_count returned_count has_more',
   ],
   ['workflow_dependencies', 'workflow_id* format fmt', 'dag nodes edges critical_path'],
@@ -40,7 +40,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ['task_cancel', 'task_id* reason force=false', 'status cancelled_at cleanup_required'],
   [
     'task_list',
-    'status_filter worker_filter tag_filter=[] priority_min dead_letter=false limit=100 offset=0 scope="local"',
+    'status_filter worker_filter workflow_filter tag_filter=[] priority_min dead_letter=false limit=100 offset=0 scope="mesh"',
     'tasks total_count returned_count has_more',
   ],
   ['task_priority', 'task_id* new_priority boost demote requeue=true', 'old_priority new_priority new_queue_position'],
@@ -52,7 +52,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ],
   [
     'queue_stats',
-    'include_worker_stats=false include_historical=false scope="local"',
+    'include_worker_stats=false include_historical=false scope="mesh"',
     'queued_count running_count completed_count failed_count cancelled_count dead_letter_count paused average_wait_time_ms average_execution_time_ms throughput_per_minute worker_stats historical',
   ],
   ['queue_pause', 'reason scope="local"', 'status paused_at queued_tasks running_tasks'],

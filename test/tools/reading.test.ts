@@ -43,8 +43,8 @@ describe('a row that was not released yet', () => {
 
   it.each([
     ['task_status', { task_id: 'new-id' }],
+    ['task_list', { scope: 'local' }],
     ['task_list', {}],
-    ['task_list', { scope: 'mesh' }],
   ])('is waited for by %s %j on the mesh loop', async (name, input) => {
     const peer = peerWith([task('old')], [task('new')]);
     const released = Promise.withResolvers<void>();

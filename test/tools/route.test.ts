@@ -31,11 +31,12 @@ describe('a read on the serve loop', () => {
     const a = mesh.peer('a');
     mesh.peer('b').put(task('t'));
     expect(await read('task_status', { task_id: 't-id' }, a)).toBeUndefined();
-    expect(await read('task_list', { scope: 'mesh' }, a)).toBeUndefined();
+    expect(await read('task_list', {}, a)).toBeUndefined();
+    expect(await read('queue_stats', {}, a)).toBeUndefined();
     expect(await read('workflow_list', { peer_filter: 'b' }, a)).toBeUndefined();
     expect(await read('queue_stats', { include_worker_stats: true }, a)).toBeUndefined();
     expect(await read('peer_list', {}, a)).toBeUndefined();
-    expect(await read('task_list', {}, a)).toMatchObject({ success: true, tasks: [] });
+    expect(await read('task_list', { scope: 'local' }, a)).toMatchObject({ success: true, tasks: [] });
   });
 });
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { isoTime } from '../../scheduler/ids.ts';
 import { defineMeshTool } from '../definition.ts';
-import { countOut, missingOut, reasonField, scopeField } from '../fields.ts';
+import { changeScopeField, countOut, missingOut, reasonField } from '../fields.ts';
 import { askPeers } from '../merge.ts';
 import { queueCounts } from './state.ts';
 
@@ -20,7 +20,7 @@ export const queuePause = defineMeshTool({
   title: 'Pause the queue',
   description:
     'Stops this peer from starting tasks that wait in its queue; what runs goes on, and submits are still accepted. Use it before maintenance or while something that tasks depend on is down; queue_resume ends it. With scope "mesh" the queues of all connected peers are paused. A paused queue stays paused over a restart.',
-  input: z.strictObject({ reason: reasonField, scope: scopeField }),
+  input: z.strictObject({ reason: reasonField, scope: changeScopeField }),
   output,
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   permission: 'queue:admin',

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { isoTime } from '../../scheduler/ids.ts';
 import { defineMeshTool } from '../definition.ts';
-import { countOut, missingOut, scopeField } from '../fields.ts';
+import { changeScopeField, countOut, missingOut } from '../fields.ts';
 import { askPeers } from '../merge.ts';
 import { queueCounts } from './state.ts';
 
@@ -24,7 +24,7 @@ export const queueResume = defineMeshTool({
       .boolean()
       .default(true)
       .describe('Waiting tasks take the places that their priorities give them, also those changed without requeue.'),
-    scope: scopeField,
+    scope: changeScopeField,
   }),
   output,
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: false },

@@ -17,6 +17,7 @@ const workerStatsOut = z.object({
   worker_id: z.string(),
   peer_id: z.string(),
   status: workerStatusSchema,
+  labels: z.array(z.string()).default([]).describe('What tasks can require of it.'),
   slots: countOut,
   running_tasks: countOut,
   completed_tasks: countOut,
@@ -34,7 +35,7 @@ const output = z.object({
   failed_count: countOut.describe('Without the dead letters.'),
   cancelled_count: countOut,
   dead_letter_count: countOut.describe('Failed with their retries used up.'),
-  paused: z.boolean().describe('True when the queue, or with scope "mesh" one of the queues, starts nothing.'),
+  paused: z.boolean().describe('True when one of the queues starts nothing.'),
   paused_peers: z.array(z.string()).describe('The peers whose queues are paused.'),
   average_wait_time_ms: msOut.describe(
     'From ready to started, over the tasks that ended in the last hour; null for none.',
@@ -59,7 +60,7 @@ export const queueStats = defineReadTool({
   name: 'queue_stats',
   title: 'Figures of the queue',
   description:
-    'Counts the tasks of this peer by status and gives waiting time, execution time and throughput; with scope "mesh" of all connected peers together. Use it to see whether work piles up, whether a queue is paused, and with include_worker_stats which workers are busy. Every figure is measured; what nothing was measured for is null.',
+    'Counts the tasks of the mesh by status and gives waiting time, execution time and throughput; with scope "local" of this peer alone. Use it to see whether work piles up, whether a queue is paused, and with include_worker_stats which workers there are and which are busy. Every figure is measured; what nothing was measured for is null.',
   input,
   output,
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
@@ -67,7 +68,16 @@ export const queueStats = defineReadTool({
   cli: {
     list: {
       field: 'worker_stats',
-      columns: ['worker_id', 'peer_id', 'status', 'slots', 'running_tasks', 'completed_tasks', 'failed_tasks'],
+      columns: [
+        'worker_id',
+        'peer_id',
+        'status',
+        'slots',
+        'running_tasks',
+        'completed_tasks',
+        'failed_tasks',
+        'labels',
+      ],
     },
   },
   handler: localStats,
@@ -122,6 +132,7 @@ function ownWorkers({ scheduler, self }: MeshContext): Pick<Stats, 'worker_stats
       worker_id: worker.worker_id,
       peer_id: worker.peer_id,
       status: shownStatus(worker),
+      labels: worker.labels,
       slots: worker.slots,
       running_tasks: worker.running,
       completed_tasks: worker.completed,

@@ -3,8 +3,9 @@ import { z } from 'zod';
 import { PRIORITY_MAX } from '../../dag/limits.ts';
 import { idSchema } from '../../dag/schema.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
-import { defineReadTool, type ReadContext } from '../definition.ts';
-import { limitField, offsetField, pageOut, scopeField, tagFilterField } from '../fields.ts';
+import { defineReadTool, type MeshContext, type ReadContext } from '../definition.ts';
+import { RecordNotFoundError } from '../errors.ts';
+import { limitField, offsetField, pageOut, scopeField, tagFilterField, workflowIdField } from '../fields.ts';
 import { askPeers, mergeLists, newestFirst, type Page } from '../merge.ts';
 import { type TaskItem, taskItem, taskItemOut } from './view.ts';
 
@@ -13,6 +14,7 @@ const LIMIT_DEFAULT = 100;
 const input = z.strictObject({
   status_filter: taskStatusSchema.optional().describe('Only those with this status.'),
   worker_filter: idSchema.optional().describe('Only those that this worker runs or ran.'),
+  workflow_filter: workflowIdField.optional().describe('Only those of the steps of this workflow.'),
   tag_filter: tagFilterField,
   priority_min: z.number().min(0).max(PRIORITY_MAX).optional().describe('Only those of this priority or higher.'),
   dead_letter: z.boolean().default(false).describe('True: only those that failed with their retries used up.'),
@@ -28,7 +30,7 @@ export const taskList = defineReadTool({
   name: 'task_list',
   title: 'List tasks',
   description:
-    'Lists tasks, newest first: those submitted by themselves and those of workflow steps. Use it to find a task, to see what a worker runs, or with dead_letter to see what failed for good; by default it shows those that this peer owns, with scope "mesh" those of all connected peers. It answers one page; total_count and has_more say what is left.',
+    'Lists tasks, newest first: those submitted by themselves and those of workflow steps. Use it to find a task, to see those of a workflow or what a worker runs, or with dead_letter what failed for good; it shows those of the mesh, with scope "local" those that this peer owns. It answers one page; total_count and has_more say what is left.',
   input,
   output,
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
@@ -73,21 +75,32 @@ export const taskList = defineReadTool({
         asked,
         newestFirst,
       );
+      if (page.total_count === 0 && asked.workflow_filter !== undefined)
+        await requireKnown(asked.workflow_filter, context);
       return { ...answer(page), missing: page.missing };
     },
   },
 });
 
+/** An empty list would hide a mistyped id. */
+async function requireKnown(id: string, { scheduler }: MeshContext): Promise<void> {
+  const alias = { kind: 'workflow', id } as const;
+  if ((await scheduler.resolve(alias)) === undefined) throw new RecordNotFoundError(alias);
+}
+
 async function localPage(
-  { status_filter, worker_filter, tag_filter, priority_min, dead_letter }: Input,
+  { status_filter, worker_filter, workflow_filter, tag_filter, priority_min, dead_letter }: Input,
   { limit, offset }: { limit: number; offset: number },
   { reader, self }: Pick<ReadContext, 'reader' | 'self'>,
 ): Promise<Page<TaskItem>> {
+  const workflow = workflow_filter === undefined ? undefined : await reader.byAlias('workflow', workflow_filter);
+  if (workflow_filter !== undefined && workflow === undefined) return { items: [], total_count: 0, has_more: false };
   const { records, total } = await reader.list({
     kind: 'task',
     status: status_filter,
     tags: tag_filter,
     worker_id: worker_filter,
+    parent: workflow?.uid,
     priority_min,
     dead_letter: dead_letter || undefined,
     limit,

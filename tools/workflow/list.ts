@@ -53,7 +53,7 @@ export const workflowList = defineReadTool({
   name: 'workflow_list',
   title: 'List workflows',
   description:
-    'Lists workflows, newest first, with their status and progress. Use it to find a workflow whose id is not at hand, or to see what runs; by default it shows those that this peer owns, with scope "mesh" those of all connected peers. It answers one page; total_count and has_more say what is left.',
+    'Lists workflows, newest first, with their status and progress. Use it to find a workflow whose id is not at hand, or to see what runs; it shows those of the mesh, with scope "local" those that this peer owns. It answers one page; total_count and has_more say what is left.',
   input,
   output,
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
