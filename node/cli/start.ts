@@ -1,9 +1,11 @@
 /** `flowmesh node start`: one peer in the foreground, until a signal or, with --stdio, the end of stdin. */
 import { type Command, Option } from 'commander';
 import { didYouMean } from '../../dag/nearest.ts';
+import type { Log } from '../../scheduler/ports.ts';
 import { describeOption, knownVariables, OPTIONS, resolveSettings, type Sources } from '../config.ts';
 import { flowmeshHome } from '../data-folder.ts';
 import { createLog, LOG_IS_READABLE } from '../log.ts';
+import type { StdioServer } from '../mcp/stdio.ts';
 import type { RunningPeer } from '../peer.ts';
 import { paint } from './cells.ts';
 import { EXIT } from './exit.ts';
@@ -65,32 +67,52 @@ export async function startNode(sources: Sources): Promise<number> {
     if (earlier > 0) process.exit(EXIT.failed);
     stopped.resolve(signal);
   });
+  const starting = Promise.withResolvers<RunningPeer>();
+  let stdio: StdioServer | undefined;
   try {
     await folder.record({ ...base, peer_id: null, http_url: null, addresses: [] });
+    if (config.stdio) {
+      stdio = await serveEarly(starting.promise, base, log);
+      void stdio.closed.then(() => stopped.resolve('stdin closed'));
+    }
     const [{ startPeer }, { yieldToMesh }] = await Promise.all([
       import('../peer.ts'),
       import('../runtimes/priority.ts'),
     ]);
     const peer = await startPeer(config, log);
+    starting.resolve(peer);
     if (config.runtime === 'dedicated') yieldToMesh(log);
     await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });
     if (LOG_IS_READABLE) process.stderr.write(banner(peer, place));
     else log.info(factsOf(peer, place), 'ready');
-    if (config.stdio) {
-      const { serveStdio } = await import('../mcp/stdio.ts');
-      const info = { peer_id: peer.peer_id, name: config.name, version: base.version };
-      const stdio = await serveStdio({ router: peer.router, info, log });
-      void stdio.closed.then(() => stopped.resolve('stdin closed'));
-    }
     const failure = await Promise.race([peer.failed, stopped.promise]);
     if (failure instanceof Error) log.error({ err: failure }, 'the peer cannot go on');
     else log.info({ why: failure }, 'stopping');
     const code = await stopWithin(peer, STOP_WAIT_MS);
     return failure instanceof Error ? EXIT.failed : code;
+  } catch (error) {
+    starting.reject(error);
+    await new Promise(setImmediate); // Calls that wait for the peer are told why there is none.
+    throw error;
   } finally {
+    await stdio?.close();
     await place.release();
     restore();
   }
+}
+
+/** A client that starts its server waits for the answer to `initialize`, not for the mesh: only calls need the peer. */
+async function serveEarly(
+  starting: Promise<RunningPeer>,
+  info: { name: string; version: string },
+  log: Log,
+): Promise<StdioServer> {
+  const [{ serveStdio }, { LateRouter }] = await Promise.all([
+    import('../mcp/stdio.ts'),
+    import('../runtimes/late-router.ts'),
+  ]);
+  const ready = starting.then(({ router }) => router);
+  return await serveStdio({ router: new LateRouter(ready), ready, info, log });
 }
 
 async function stopWithin(peer: RunningPeer, waitMs: number): Promise<number> {

@@ -2,13 +2,15 @@
  * One `tools/call`: the input goes to the router as it came, what comes back becomes an MCP result. A tool that
  * fails is a result with `isError`; only a call that names no tool is an error of the protocol.
  */
-import { type CallToolRequest, type CallToolResult, ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js';
+import { type CallToolRequest, type CallToolResult, ErrorCode } from '@modelcontextprotocol/sdk/types.js';
 import type { JsonObject } from '../../dag/errors.ts';
 import { didYouMean } from '../../dag/nearest.ts';
+import { cut } from '../../dag/quoted.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { type Failure, failure } from '../../tools/run.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import type { Catalogue } from './catalogue.ts';
+import { RpcError } from './messages.ts';
 
 export interface CallComponents {
   router: Pick<ToolRouter, 'call'>;
@@ -19,7 +21,7 @@ export interface CallComponents {
 /**
  * @param params of the request; `arguments` are unchecked, the router checks them
  * @param signal aborted when the client cancels the call or its session ends
- * @throws McpError InvalidParams (-32602) for an unknown tool, as the MCP specification says under "Error Handling"
+ * @throws RpcError InvalidParams (-32602) for an unknown tool, as the MCP specification says under "Error Handling"
  */
 export async function callTool(
   { router, catalogue, log }: CallComponents,
@@ -28,7 +30,7 @@ export async function callTool(
 ): Promise<CallToolResult> {
   if (!catalogue.names.has(params.name)) {
     const hint = didYouMean(params.name, [...catalogue.names]);
-    throw new McpError(ErrorCode.InvalidParams, `Unknown tool: ${params.name}${hint}. tools/list names them all`);
+    throw new RpcError(ErrorCode.InvalidParams, `Unknown tool: ${cut(params.name)}${hint}. tools/list names them all`);
   }
   try {
     return result(await router.call(params.name, params.arguments ?? {}, { signal }));

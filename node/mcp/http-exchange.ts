@@ -9,26 +9,27 @@ export class HttpRefusal extends Error {
   readonly status: number;
   readonly code: string;
   readonly rpcCode: number;
-  readonly data: unknown;
+  /** Of the request that is refused, where the refusal is about one. */
+  readonly rpcId: string | number | null;
   readonly headers: Record<string, string>;
 
   /**
    * @param code stable, upper snake case, for the plain routes
    * @param message the sentence that the client gets
    * @param options.rpcCode the JSON-RPC code on `/mcp`; default -32000
-   * @param options.data of the JSON-RPC error
+   * @param options.rpcId of the JSON-RPC request that it is about; default null: it is about the HTTP request
    */
   constructor(
     status: number,
     code: string,
     message: string,
-    options: { rpcCode?: number; data?: unknown; headers?: Record<string, string> } = {},
+    options: { rpcCode?: number; rpcId?: string | number | null; headers?: Record<string, string> } = {},
   ) {
     super(message);
     this.status = status;
     this.code = code;
     this.rpcCode = options.rpcCode ?? -32_000;
-    this.data = options.data;
+    this.rpcId = options.rpcId ?? null;
     this.headers = options.headers ?? {};
   }
 }

@@ -11,10 +11,17 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
-import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
-import { ErrorCode, isInitializeRequest } from '@modelcontextprotocol/sdk/types.js';
+import type { Transport, TransportSendOptions } from '@modelcontextprotocol/sdk/shared/transport.js';
+import {
+  ErrorCode,
+  isInitializeRequest,
+  type JSONRPCMessage,
+  type RequestId,
+} from '@modelcontextprotocol/sdk/types.js';
 import { busy, HttpRefusal } from './http-exchange.ts';
+import { InFlight } from './in-flight.ts';
 import { SESSION_IDLE_MS, SESSION_SWEEP_MS, SESSIONS_MAX } from './limits.ts';
+import { RpcError } from './messages.ts';
 import { createMcpSession, type McpSession, type SessionComponents } from './session.ts';
 
 /** Who makes a request. Until there is authentication everyone on loopback is the same one. */
@@ -29,10 +36,15 @@ export interface SessionLimits {
   idle_ms?: number;
 }
 
+type Messages = JSONRPCMessage | JSONRPCMessage[];
+
+const SESSION_REQUIRED =
+  'Mcp-Session-Id header is required: send initialize first, and then its session id with each request';
+
 interface HttpSession {
   readonly principalId: string;
   readonly mcp: McpSession;
-  readonly transport: StreamableHTTPServerTransport;
+  readonly transport: SessionTransport;
   /** Open exchanges: calls and the client's event stream. */
   open: number;
   /** Monotonic, of the last time `open` changed. */
@@ -57,15 +69,15 @@ export class HttpSessions {
   /**
    * Hands a request to the session it names.
    *
-   * @param body the parsed body of a POST
-   * @throws HttpRefusal 404 for an id that is unknown or somebody else's
+   * @param body what a POST carries
+   * @throws HttpRefusal 404 for an id that is unknown or somebody else's, 400 for a request whose id another one has
    */
   async serve(
     id: string,
     principal: Principal,
     request: IncomingMessage,
     response: ServerResponse,
-    body?: unknown,
+    body?: Messages,
   ): Promise<void> {
     await this.exchange(this.find(id, principal), request, response, body);
   }
@@ -89,19 +101,19 @@ export class HttpSessions {
   /**
    * Opens a session with an `initialize` request.
    *
-   * @throws HttpRefusal 400 when the body is another request or a malformed `initialize`, 503 when every session is busy
+   * @throws HttpRefusal 400 when the body is another request, 503 when every session is busy
    */
-  async open(principal: Principal, request: IncomingMessage, response: ServerResponse, body: unknown): Promise<void> {
-    if (!isInitializeRequest(body)) throw notInitialize(body);
+  async open(principal: Principal, request: IncomingMessage, response: ServerResponse, body: Messages): Promise<void> {
+    if (!isInitializeRequest(body)) throw new HttpRefusal(400, 'SESSION_REQUIRED', SESSION_REQUIRED);
     if (this.sessions.size >= this.sessionsMax) this.makeRoom();
-    const transport = new StreamableHTTPServerTransport({
+    const transport = new SessionTransport({
       sessionIdGenerator: randomUUID,
       onsessioninitialized: (id) => {
         this.sessions.set(id, session);
         transport.onclose = after(transport.onclose, () => this.sessions.delete(id));
       },
     });
-    const mcp = createMcpSession(this.components, 'httpStream', (requestId) => forget(transport, requestId));
+    const mcp = createMcpSession(this.components, 'httpStream', (requestId) => transport.forget(requestId));
     const session: HttpSession = { principalId: principal.id, mcp, transport, open: 0, usedAt: performance.now() };
     // Not awaited: it resolves when the client has initialized, which is what happens next.
     mcp.session.connect(transport as Transport).catch((error) => {
@@ -126,8 +138,9 @@ export class HttpSessions {
     session: HttpSession,
     request: IncomingMessage,
     response: ServerResponse,
-    body: unknown,
+    body: Messages | undefined,
   ): Promise<void> {
+    const giveUp = session.transport.begin(body);
     session.open += 1;
     response.once('close', () => {
       session.open -= 1;
@@ -135,6 +148,8 @@ export class HttpSessions {
     });
     this.touch(session);
     await session.transport.handleRequest(request, response, body);
+    // The transport handed nothing on.
+    if (response.statusCode >= 400) giveUp();
   }
 
   private touch(session: HttpSession): void {
@@ -169,27 +184,36 @@ export class HttpSessions {
   }
 }
 
-/** A body that is no valid `initialize` came without a session. */
-function notInitialize(body: unknown): HttpRefusal {
-  if (typeof body === 'object' && body !== null && 'method' in body && body.method === 'initialize') {
-    const message =
-      'initialize needs jsonrpc "2.0", an id, and params with protocolVersion, capabilities and clientInfo';
-    return new HttpRefusal(400, 'INVALID_INITIALIZE', message, { rpcCode: ErrorCode.InvalidParams });
-  }
-  const message = 'Mcp-Session-Id header is required: send initialize first, and then its session id with each request';
-  return new HttpRefusal(400, 'SESSION_REQUIRED', message);
-}
+/** The SDK's transport for one session, where no two requests that run have the same id. */
+class SessionTransport extends StreamableHTTPServerTransport {
+  private readonly inFlight = new InFlight();
 
-/**
- * A cancelled call has no answer, so its event stream must be ended here, or it stays open until the client leaves.
- * The SDK forgets the id of a call only when an answer passes by: with the stream closed none is sent.
- */
-function forget(transport: StreamableHTTPServerTransport, requestId: string | number): void {
-  transport.closeSSEStream(requestId);
-  const answer = { code: ErrorCode.InternalError, message: 'cancelled' };
-  transport.send({ jsonrpc: '2.0', id: requestId, error: answer }).catch(() => {
-    // Expected: "no connection for this id" is how the SDK says that it dropped the answer.
-  });
+  /** Notes the requests of a POST. @throws HttpRefusal 400 for an id that a running one has */
+  begin(messages: Messages = []): () => void {
+    try {
+      return this.inFlight.begin(Array.isArray(messages) ? messages : [messages]);
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      throw new HttpRefusal(400, 'ID_IN_USE', error.message, { rpcCode: error.code, rpcId: error.id });
+    }
+  }
+
+  override async send(message: JSONRPCMessage, options?: TransportSendOptions): Promise<void> {
+    this.inFlight.passed(message);
+    await super.send(message, options);
+  }
+
+  /**
+   * A cancelled call has no answer, so its event stream must be ended here, or it stays open until the client leaves.
+   * The SDK forgets the id of a call only when an answer passes by: with the stream closed none is sent.
+   */
+  forget(requestId: RequestId): void {
+    this.closeSSEStream(requestId);
+    const answer = { code: ErrorCode.InternalError, message: 'cancelled' };
+    this.send({ jsonrpc: '2.0', id: requestId, error: answer }).catch(() => {
+      // Expected: "no connection for this id" is how the SDK says that it dropped the answer.
+    });
+  }
 }
 
 function after(first: (() => void) | undefined, second: () => void): () => void {

@@ -29,6 +29,11 @@ export const TIMEOUT_CHECK_MS = 5_000;
 export const LINGER_MS = 1_000;
 export const LINGER_BYTES_MAX = 4 * MESSAGE_BYTES_MAX;
 
+/** How often a client that asked for progress hears that its call still runs. */
+export const PROGRESS_EVERY_MS = 1_000;
+/** How long a browser may remember what a preflight said. */
+export const PREFLIGHT_AGE_S = 600;
+
 /** How long `/ready` waits for the router before it says "not ready". */
 export const READY_DEADLINE_MS = 2_000;
 /** How long a stop waits for calls that run. */

@@ -5,7 +5,7 @@
  *   listener.url; // http://127.0.0.1:7601
  *   await listener.close();
  *
- * 1. Host and Origin are checked before anything else, on every route.
+ * 1. Host and Origin are checked before anything else, on every route; an Origin that is admitted may read the answer.
  * 2. Who asks is decided once per request, in `identify`; routes and sessions get the principal.
  * 3. Every refusal is JSON with a sentence; on `/mcp` it is a JSON-RPC error.
  */
@@ -18,6 +18,7 @@ import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import { catalogueOf } from './catalogue.ts';
+import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck } from './host-check.ts';
 import { HttpRefusal, sendJson } from './http-exchange.ts';
 import { HttpSessions, type Principal, type SessionLimits } from './http-sessions.ts';
@@ -82,6 +83,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const route = async (path: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const refusal = refusalOfHost(request.headers);
     if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
+    if (allowOrigin(request, response)) return;
     if (path === '/mcp') await serveMcp(sessions, await identify(request), request, response);
     else await servePeerRoute({ router, info }, path, request, response);
   };

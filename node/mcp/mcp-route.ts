@@ -3,13 +3,14 @@
  * it on. This is the one place that knows the generations; a stateless one (2026-07-28) becomes a second branch.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { SUPPORTED_PROTOCOL_VERSIONS } from '@modelcontextprotocol/sdk/types.js';
+import { ErrorCode, type JSONRPCMessage, SUPPORTED_PROTOCOL_VERSIONS } from '@modelcontextprotocol/sdk/types.js';
+import { cut } from '../../dag/quoted.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
 import type { HttpSessions, Principal } from './http-sessions.ts';
 import { MESSAGE_BYTES_MAX } from './limits.ts';
+import { RpcError, readMessage } from './messages.ts';
 
-/** `UnsupportedProtocolVersionError` of the 2026-07-28 specification; older clients look at the status only. */
-const UNSUPPORTED_PROTOCOL_VERSION = -32_022;
+const ACCEPTED = 'application/json, text/event-stream';
 
 export async function serveMcp(
   sessions: HttpSessions,
@@ -17,17 +18,18 @@ export async function serveMcp(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  acceptAnything(request);
   const version = header(request, 'mcp-protocol-version');
   // Requests before the version is negotiated, and clients of 2025-03-26, send none.
   if (version === undefined || SUPPORTED_PROTOCOL_VERSIONS.includes(version)) {
     await serveSessions(sessions, principal, request, response);
     return;
   }
+  // The code and the words of the SDK: a code of a later revision would tell its clients that it is spoken here.
   throw new HttpRefusal(
     400,
     'UNSUPPORTED_PROTOCOL_VERSION',
-    `Unsupported protocol version: ${version}. This peer speaks ${SUPPORTED_PROTOCOL_VERSIONS.join(', ')}`,
-    { rpcCode: UNSUPPORTED_PROTOCOL_VERSION, data: { supported: SUPPORTED_PROTOCOL_VERSIONS, requested: version } },
+    `Bad Request: Unsupported protocol version: ${cut(version)} (supported versions: ${SUPPORTED_PROTOCOL_VERSIONS.join(', ')})`,
   );
 }
 
@@ -42,7 +44,7 @@ async function serveSessions(
     case 'POST': {
       // Before the body is read: a request for a session that is gone costs nothing.
       if (id !== undefined) sessions.find(id, principal);
-      const body = await readJson(request, response, MESSAGE_BYTES_MAX);
+      const body = messagesOf(await readJson(request, response, MESSAGE_BYTES_MAX));
       if (id === undefined) await sessions.open(principal, request, response, body);
       else await sessions.serve(id, principal, request, response, body);
       return;
@@ -59,14 +61,38 @@ async function serveSessions(
   }
 }
 
-/** A refusal as JSON-RPC, without an id: it is about the HTTP request, not about a message in it. */
+/** One message, or the several of a batch, of which none is served when one of them is none. */
+function messagesOf(body: unknown): JSONRPCMessage | JSONRPCMessage[] {
+  try {
+    return Array.isArray(body) ? body.map(readMessage) : readMessage(body);
+  } catch (error) {
+    if (!(error instanceof RpcError)) throw error;
+    throw refusalOf(error, body);
+  }
+}
+
+/** Wrong params are an answer to the request; what is no request is an HTTP request that went wrong. */
+function refusalOf({ code, message, id }: RpcError, body: unknown): HttpRefusal {
+  const isAnswer = code === ErrorCode.InvalidParams && !Array.isArray(body) && !isInitialize(body);
+  return new HttpRefusal(isAnswer ? 200 : 400, 'INVALID_MESSAGE', message, { rpcCode: code, rpcId: id });
+}
+
+function isInitialize(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'method' in body && body.method === 'initialize';
+}
+
+/** A client that takes anything takes what the SDK's transport wants to see named. */
+function acceptAnything(request: IncomingMessage): void {
+  const { accept } = request.headers;
+  if (accept !== undefined && !accept.includes('*/*')) return;
+  request.headers.accept = ACCEPTED;
+  request.rawHeaders.push('Accept', ACCEPTED);
+}
+
+/** A refusal as JSON-RPC. */
 export function refuseMcp(request: IncomingMessage, response: ServerResponse, refusal: HttpRefusal): void {
-  const error = {
-    code: refusal.rpcCode,
-    message: refusal.message,
-    ...(refusal.data !== undefined && { data: refusal.data }),
-  };
-  sendJson(request, response, refusal.status, { jsonrpc: '2.0', error, id: null }, refusal.headers);
+  const error = { code: refusal.rpcCode, message: refusal.message };
+  sendJson(request, response, refusal.status, { jsonrpc: '2.0', error, id: refusal.rpcId }, refusal.headers);
 }
 
 function header(request: IncomingMessage, name: string): string | undefined {

@@ -6,20 +6,26 @@
  *   const { session, drained } = createMcpSession(components, 'httpStream');
  *   session.connect(transport);
  */
-import { ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
+import { ErrorCode, ListToolsRequestSchema, type ServerNotification } from '@modelcontextprotocol/sdk/types.js';
 import { z } from 'zod';
+import { quoted } from '../../dag/quoted.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { type CallComponents, callTool } from './calls.ts';
 import { FastMCPSession, type Logger } from './fastmcp.ts';
+import { PROGRESS_EVERY_MS } from './limits.ts';
+import { RpcError } from './messages.ts';
 
-export interface PeerInfo {
-  peer_id: string;
+export interface ServerInfo {
   name: string;
   version: string;
 }
 
+export interface PeerInfo extends ServerInfo {
+  peer_id: string;
+}
+
 export interface SessionComponents extends CallComponents {
-  info: PeerInfo;
+  info: ServerInfo;
 }
 
 export interface McpSession {
@@ -60,19 +66,53 @@ export function createMcpSession(
   });
   // The peer of a protocol error is told by the protocol; here it is of interest only while someone looks for it.
   session.server.onerror = (error) => log.debug({ err: error }, 'mcp client error');
+  advertiseToolsAlone(session);
   const running = new Set<Promise<unknown>>();
-  session.server.setRequestHandler(ListToolsRequestSchema, () => catalogue.list());
+  session.server.setRequestHandler(ListToolsRequestSchema, ({ params }) => {
+    if (params?.cursor === undefined) return catalogue.list();
+    const text = `Unknown cursor: ${quoted(params.cursor)} was not given here. All tools are on one page: leave it out`;
+    throw new RpcError(ErrorCode.InvalidParams, text);
+  });
   session.server.setRequestHandler(ToolsCallSchema, async (request, extra) => {
-    const call = callTool(components, request['params'] as Parameters<typeof callTool>[1], extra.signal);
+    const params = request['params'] as Parameters<typeof callTool>[1];
+    const call = callTool(components, params, extra.signal);
     running.add(call);
+    const stopProgress = sendProgress(params, extra.sendNotification);
     try {
       return await call;
     } finally {
+      stopProgress();
       running.delete(call);
       if (extra.signal.aborted) cancelled?.(extra.requestId);
     }
   });
   return { session, drained: () => Promise.allSettled(running).then(() => undefined) };
+}
+
+/** fastmcp declares log messages and completions for every server; nothing here would send or answer any. */
+function advertiseToolsAlone({ server }: FastMCPSession): void {
+  const capabilities = server['getCapabilities']();
+  delete capabilities.logging;
+  delete capabilities.completions;
+  server.removeRequestHandler('logging/setLevel');
+  server.removeRequestHandler('completion/complete');
+}
+
+/** Tells a client that asked for it that its call still runs: many give up a call of which they hear nothing for a minute. */
+function sendProgress(
+  { name, _meta }: Parameters<typeof callTool>[1],
+  send: (notification: ServerNotification) => Promise<void>,
+): () => void {
+  const progressToken = _meta?.progressToken;
+  if (progressToken === undefined) return () => {};
+  let progress = 0;
+  const timer = setInterval(() => {
+    progress += PROGRESS_EVERY_MS / 1_000;
+    const message = `${name} has run for ${progress} s`;
+    // A client that left is told nothing; its call goes on.
+    send({ method: 'notifications/progress', params: { progressToken, progress, message } }).catch(() => {});
+  }, PROGRESS_EVERY_MS);
+  return () => clearInterval(timer);
 }
 
 /** fastmcp's own default writes to stdout (P10). */

@@ -5,21 +5,22 @@
  *   await stdio.closed; // the client closed stdin
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js';
-import { ErrorCode, type JSONRPCMessage } from '@modelcontextprotocol/sdk/types.js';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import { catalogueOf } from './catalogue.ts';
-import { CLOSE_GRACE_MS, MESSAGE_BYTES_MAX } from './limits.ts';
-import { createMcpSession, type PeerInfo } from './session.ts';
+import { CLOSE_GRACE_MS } from './limits.ts';
+import { createMcpSession, type ServerInfo } from './session.ts';
+import { StdioTransport } from './stdio-transport.ts';
 import { claimStdout } from './stdout.ts';
 
 export interface StdioOptions {
   router: Pick<ToolRouter, 'call'>;
-  info: PeerInfo;
+  info: ServerInfo;
   log: Log;
+  /** Settles when `router` can answer; calls that were sent before get the time that they need then. Default: it can now. */
+  ready?: Promise<unknown>;
   /** What is served. Default: the 26 tools. */
   tools?: ReadonlyMap<string, Tool>;
 }
@@ -31,17 +32,14 @@ export interface StdioServer {
 }
 
 /** Takes stdin and stdout of this process until it is closed. */
-export async function serveStdio({ router, info, log, tools }: StdioOptions): Promise<StdioServer> {
+export async function serveStdio({ router, info, log, tools, ready }: StdioOptions): Promise<StdioServer> {
   const stdout = claimStdout(log); // P10
+  const transport = new StdioTransport(process.stdin, stdout.stream);
   const { session, drained } = createMcpSession(
     { router, info, log, catalogue: catalogueOf(tools ?? registry) },
     'stdio',
+    (requestId) => transport.forget(requestId),
   );
-  const transport = new StdioServerTransport(process.stdin, stdout.stream, { maxBufferSize: MESSAGE_BYTES_MAX });
-  transport.onerror = (error) => {
-    const answer = lineError(error);
-    if (answer !== undefined) transport.send(answer).catch(() => {}); // Safe: a stdout that is gone ends the session.
-  };
   const ended = Promise.withResolvers<void>();
   transport.onclose = ended.resolve;
 
@@ -53,7 +51,11 @@ export async function serveStdio({ router, info, log, tools }: StdioOptions): Pr
   stdout.stream.once('error', ended.resolve);
   process.stdin.once('end', async () => {
     const grace = new AbortController();
-    await Promise.race([drained(), delay(CLOSE_GRACE_MS, undefined, { signal: grace.signal })]);
+    const late = async () => {
+      await ready?.catch(() => {}); // Whoever started it is told; calls that wait for it fail by themselves.
+      await delay(CLOSE_GRACE_MS, undefined, { signal: grace.signal });
+    };
+    await Promise.race([drained(), late()]);
     grace.abort();
     await new Promise(setImmediate); // The last answer is on its way.
     ended.resolve();
@@ -65,15 +67,4 @@ export async function serveStdio({ router, info, log, tools }: StdioOptions): Pr
   });
   log.info({}, 'serving MCP on stdin and stdout');
   return { closed: ended.promise.then(close), close };
-}
-
-/** JSON-RPC 2.0 answers a line that is no message; the SDK only reports it. */
-function lineError(error: Error): JSONRPCMessage | undefined {
-  const parse = error instanceof SyntaxError;
-  if (!parse && error.name !== 'ZodError') return undefined;
-  const code = parse ? ErrorCode.ParseError : ErrorCode.InvalidRequest;
-  const message = parse
-    ? `Parse error: the line is not JSON: ${error.message}`
-    : 'Invalid Request: not a JSON-RPC 2.0 message';
-  return { jsonrpc: '2.0', id: null, error: { code, message } } as unknown as JSONRPCMessage;
 }

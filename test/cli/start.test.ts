@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
+import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { tools } from '../../tools/registry.ts';
+import { INITIALIZE } from '../mcp/raw-http.ts';
 import { BIN, runCli, startCli } from './run-cli.ts';
 
 const PEERS_MET_ROUNDS_MAX = 60;
@@ -109,6 +111,29 @@ describe('node start', () => {
     await client.close();
     expect(strays).toEqual([]);
     expect(existsSync(join(home, 'default', 'peer-1', 'peer.json'))).toBe(false);
+  });
+
+  it('with --stdio a client is greeted before there is a peer, and a call hears why there will be none', async () => {
+    const missing = join(home, 'none.ts');
+    const peer = execa(process.execPath, [BIN, 'node', 'start', '--stdio', '--no-http', '--functions', missing], {
+      env: { ...env, PATH: process.env['PATH']! },
+      extendEnv: false,
+      reject: false,
+    });
+    for (const message of [
+      INITIALIZE,
+      { jsonrpc: '2.0', id: 2, method: 'tools/call', params: { name: 'peer_list' } },
+    ]) {
+      peer.stdin.write(`${JSON.stringify(message)}\n`);
+    }
+    const { stdout, exitCode } = await peer;
+    const [greeting, answer] = stdout.split('\n').map((line) => JSON.parse(line));
+    expect(greeting).toMatchObject({ id: 1, result: { serverInfo: { name: 'flowmesh' } } });
+    expect(answer).toMatchObject({
+      id: 2,
+      result: { isError: true, structuredContent: { error: { code: 'FUNCTIONS_INVALID' } } },
+    });
+    expect(exitCode).toBe(1);
   });
 
   it('what cannot be started is said, with exit code 1 for the host and 2 for a wrong setting', async () => {

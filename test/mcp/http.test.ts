@@ -44,7 +44,7 @@ describe('initialize', () => {
       version: '1.2.3',
       title: 'flowmesh peer echo-peer',
     });
-    expect(client.getServerCapabilities()?.tools).toBeDefined();
+    expect(client.getServerCapabilities()).toEqual({ tools: {} });
     expect(client.getInstructions()).toContain('workflow_submit');
   });
 
@@ -139,6 +139,34 @@ describe('tools/call', () => {
       message: expect.stringContaining('Unknown tool: echo_txt (did you mean "echo_text"?)'),
     });
     expect(router.inputs).toEqual([]);
+  });
+
+  it('an error of the protocol names itself once, and what is not offered is no method', async () => {
+    const error = await client.callTool({ name: 'nothing', arguments: {} }).catch((thrown: Error) => thrown);
+    expect((error as Error).message.match(/MCP error/g)).toHaveLength(1);
+    for (const method of ['logging/setLevel', 'completion/complete', 'tasks/list', 'server/discover']) {
+      const session = { 'mcp-session-id': await openSession(listener.url) };
+      const answer = await postMcp(listener.url, { jsonrpc: '2.0', id: 2, method, params: { level: 'info' } }, session);
+      expect(answer.text, method).toContain('"code":-32601');
+    }
+  });
+
+  it('a long call tells a client that asked for it that it still runs', async () => {
+    const progress: { progress: number; message?: string | undefined }[] = [];
+    const twice = Promise.withResolvers<void>();
+    const call = client.callTool({ name: 'wait_cancel', arguments: {} }, undefined, {
+      onprogress: (each) => {
+        progress.push(each);
+        if (progress.length === 2) twice.resolve();
+      },
+    });
+    await twice.promise;
+    router.events.emit('release');
+    expect((await call).structuredContent).toEqual({ success: true, released: true });
+    expect(progress).toEqual([
+      { progress: 1, message: 'wait_cancel has run for 1 s' },
+      { progress: 2, message: 'wait_cancel has run for 2 s' },
+    ]);
   });
 
   it('malformed parameters are -32602', async () => {

@@ -87,6 +87,67 @@ describe('Host and Origin', () => {
   });
 });
 
+describe('a page in a browser', () => {
+  const origin = 'http://localhost:6274';
+  const preflight = {
+    origin,
+    'access-control-request-method': 'POST',
+    'access-control-request-headers': 'content-type,mcp-session-id,mcp-protocol-version',
+  };
+
+  it('of an admitted origin gets its preflight, and may read answers and the session id', async () => {
+    const url = await start();
+    const asked = await rawRequest(`${url}/mcp`, { method: 'OPTIONS', headers: preflight });
+    expect(asked.status).toBe(204);
+    expect(asked.headers).toMatchObject({
+      'access-control-allow-origin': origin,
+      'access-control-allow-methods': expect.stringContaining('DELETE'),
+      vary: 'Origin',
+    });
+    for (const name of ['content-type', 'mcp-session-id', 'mcp-protocol-version', 'authorization', 'last-event-id']) {
+      expect(asked.headers['access-control-allow-headers']).toContain(name);
+    }
+    const opened = await postMcp(url, INITIALIZE, { origin });
+    const refused = await postMcp(url, ping, { origin });
+    expect([opened.status, refused.status]).toEqual([200, 400]);
+    for (const answer of [opened, refused, await rawRequest(`${url}/health`, { headers: { origin } })]) {
+      expect(answer.headers).toMatchObject({
+        'access-control-allow-origin': origin,
+        'access-control-expose-headers': expect.stringContaining('mcp-session-id'),
+      });
+    }
+  });
+
+  it('of another origin, or none, gets nothing', async () => {
+    const url = await start();
+    const foreign = { ...preflight, origin: 'http://evil.example' };
+    const asked = await rawRequest(`${url}/mcp`, { method: 'OPTIONS', headers: foreign });
+    expect(asked.status).toBe(403);
+    expect(asked.headers['access-control-allow-origin']).toBeUndefined();
+    expect((await postMcp(url, INITIALIZE)).headers['access-control-allow-origin']).toBeUndefined();
+    expect((await rawRequest(`${url}/mcp`, { method: 'OPTIONS' })).status).toBe(405);
+  });
+});
+
+describe('what a client accepts', () => {
+  it.each(['*/*', 'text/html, */*;q=0.1', undefined])('Accept %s is anything', async (accept) => {
+    const url = await start();
+    const send = (message: object, session = {}) => {
+      const headers = { 'content-type': 'application/json', ...(accept && { accept }), ...session };
+      return rawRequest(`${url}/mcp`, { method: 'POST', headers, body: JSON.stringify(message) });
+    };
+    const opened = await send(INITIALIZE);
+    expect(opened.status).toBe(200);
+    const answer = await send(ping, { 'mcp-session-id': opened.headers['mcp-session-id'] });
+    expect([answer.status, answer.text]).toEqual([200, expect.stringContaining('"id":2')]);
+  });
+
+  it('one of the two alone is not enough', async () => {
+    const url = await start();
+    expect((await postMcp(url, INITIALIZE, { accept: 'application/json' })).status).toBe(406);
+  });
+});
+
 describe('where it listens', () => {
   it.each(['0.0.0.0', '::', '192.168.1.5', 'example.org', '::ffff:10.0.0.1'])(
     'refuses %s, and says what to do',
@@ -193,6 +254,104 @@ describe('bodies', () => {
   });
 });
 
+describe('params', () => {
+  it.each([
+    [
+      'tools/call',
+      { name: 'echo_text', arguments: 'no object' },
+      'params.arguments must be an object, not "no object"',
+    ],
+    ['tools/call', { name: 7 }, 'params.name must be a string, not 7'],
+    ['tools/call', {}, 'params.name is missing'],
+    ['tools/call', ['echo_text'], 'params must be an object, not a list'],
+    ['tools/call', { name: 'echo_txt' }, 'Unknown tool: echo_txt (did you mean "echo_text"?)'],
+    ['tools/call', { name: 'x'.repeat(100_000) }, 'Unknown tool: xxx'],
+    ['tools/list', { cursor: 'next' }, 'Unknown cursor: "next"'],
+    ['tools/list', { cursor: 'x'.repeat(100_000) }, 'Unknown cursor: "xxx'],
+    ['tools/list', { cursor: 5 }, 'params.cursor must be a string, not 5'],
+    ['tools/list', 'all', 'params must be an object, not string'],
+  ])('%s with %j is -32602 in one sentence', async (method, params, says) => {
+    const url = await start();
+    const session = { 'mcp-session-id': await openSession(url) };
+    const answer = await postMcp(url, { jsonrpc: '2.0', id: 'a', method, params }, session);
+    expect(answer.status).toBe(200);
+    const json = answer.text.startsWith('{') ? answer.text : /^data: (.*)$/m.exec(answer.text)![1]!;
+    const { id, error } = JSON.parse(json);
+    expect({ id, code: error.code }).toEqual({ id: 'a', code: -32_602 });
+    expect(error.message).toContain(says);
+    expect(error.message).not.toMatch(/MCP error|[\n[{]/);
+    expect(error.message.length).toBeLessThan(250);
+  });
+
+  it('what is no message is -32600, with its id where it has one', async () => {
+    const url = await start();
+    const session = { 'mcp-session-id': await openSession(url) };
+    const answer = await postMcp(url, { id: 7, method: 'ping' }, session);
+    expect(answer.status).toBe(400);
+    expect(JSON.parse(answer.text)).toMatchObject({ id: 7, error: { code: -32_600 } });
+    const batch = await postMcp(url, [ping, { some: 'object' }], session);
+    expect(JSON.parse(batch.text)).toMatchObject({ id: null, error: { code: -32_600 } });
+  });
+
+  it.each([
+    [{ method: 'tools/list', params: null }],
+    [{ method: 'tools/list', params: { cursor: null, _meta: null } }],
+    [{ method: 'tools/list', params: { cursor: '' } }],
+    [{ method: 'ping', params: null }],
+    [{ method: 'tools/call', params: { name: 'echo_text', arguments: null, _meta: { progressToken: null } } }],
+    [{ method: 'tools/call', params: { name: 'echo_text', arguments: '{"text": "x"}' } }],
+    [{ method: 'tools/call', params: { name: 'echo_text', arguments: { text: 'x' }, task: { ttl: 60_000 } } }],
+    [{ method: 'tools/call', params: { name: 'echo_text', arguments: { text: 'x' }, task: 7 } }],
+  ])('%j is served: nothing is meant by it, or the object it spells', async (message) => {
+    const url = await start();
+    const session = { 'mcp-session-id': await openSession(url) };
+    const answer = await postMcp(url, { jsonrpc: '2.0', id: 3, ...message }, session);
+    expect([answer.status, answer.text]).toEqual([200, expect.stringContaining('"result"')]);
+  });
+});
+
+describe('two requests with one id', () => {
+  const call = { jsonrpc: '2.0', id: 'twice', method: 'tools/call', params: { name: 'wait_cancel', arguments: {} } };
+
+  it('the second is refused while the first runs, which gets its own answer; then the id is free again', async () => {
+    const url = await start();
+    const session = { 'mcp-session-id': await openSession(url) };
+    const waiting = once(router.events, 'waiting');
+    const first = postMcp(url, call, session);
+    await waiting;
+    const second = await postMcp(url, call, session);
+    expect(second.status).toBe(400);
+    expect(JSON.parse(second.text)).toMatchObject({
+      id: 'twice',
+      error: { code: -32_600, message: expect.stringContaining('"twice"') },
+    });
+    const both = await postMcp(
+      url,
+      [
+        { ...ping, id: 8 },
+        { ...ping, id: 8 },
+      ],
+      session,
+    );
+    expect(both.status).toBe(400);
+    // Neither the refused batch nor a request that the transport refuses keeps an id.
+    expect((await postMcp(url, { ...ping, id: 9 }, { ...session, accept: 'application/json' })).status).toBe(406);
+    for (const id of [8, 9]) expect((await postMcp(url, { ...ping, id }, session)).status).toBe(200);
+    router.events.emit('release');
+    expect((await first).text).toContain('"released":true');
+    expect((await postMcp(url, { ...ping, id: 'twice' }, session)).status).toBe(200);
+  });
+
+  it('of two clients are no concern of each other', async () => {
+    const url = await start();
+    const sessions = [await openSession(url), await openSession(url)];
+    const calls = sessions.map((id) => postMcp(url, call, { 'mcp-session-id': id }));
+    while (router.inFlight < 2) await once(router.events, 'waiting');
+    router.events.emit('release');
+    for (const answer of await Promise.all(calls)) expect(answer.text).toContain('"released":true');
+  });
+});
+
 describe('sessions', () => {
   it('an unknown id is 404, for every method', async () => {
     const url = await start();
@@ -278,22 +437,23 @@ describe('sessions', () => {
 });
 
 describe('protocol versions', () => {
-  it('an unsupported version is refused with those that are spoken', async () => {
+  it('a version of later is refused as the SDK does it, whose clients then speak an earlier one', async () => {
     const url = await start();
-    const answer = await postMcp(
-      url,
-      { jsonrpc: '2.0', id: 1, method: 'server/discover' },
-      { 'mcp-protocol-version': '2026-07-28' },
-    );
+    const discover = { jsonrpc: '2.0', id: 1, method: 'server/discover', params: {} };
+    const answer = await postMcp(url, discover, { 'mcp-protocol-version': '2026-07-28' });
     expect(answer.status).toBe(400);
-    expect(JSON.parse(answer.text)).toMatchObject({
+    expect(JSON.parse(answer.text)).toEqual({
       jsonrpc: '2.0',
       id: null,
       error: {
-        code: -32_022,
-        data: { requested: '2026-07-28', supported: expect.arrayContaining(['2025-11-25', '2025-06-18']) },
+        code: -32_000,
+        message: expect.stringMatching(/^Bad Request: Unsupported protocol version: 2026-07-28 .*2025-11-25/),
       },
     });
+    const without = await postMcp(url, discover);
+    expect([without.status, JSON.parse(without.text).error.code]).toEqual([400, -32_000]);
+    const long = await postMcp(url, discover, { 'mcp-protocol-version': 'x'.repeat(4_000) });
+    expect(long.text.length).toBeLessThan(400);
   });
 
   it.each(['2025-11-25', '2025-06-18', '2025-03-26'])('%s is spoken', async (version) => {

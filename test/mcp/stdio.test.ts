@@ -5,6 +5,7 @@ import { text } from 'node:stream/consumers';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MESSAGE_BYTES_MAX } from '../../node/mcp/limits.ts';
 import { echoTools } from './echo-router.ts';
 import { INITIALIZE } from './raw-http.ts';
 
@@ -76,4 +77,51 @@ it('a line that is no message gets a JSON-RPC error, and the next is served', as
     { id: null, error: { code: -32_600 } },
     { id: 1, result: { serverInfo: { name: 'flowmesh' } } },
   ]);
+});
+
+describe('a line over the limit', () => {
+  const huge = 'x'.repeat(MESSAGE_BYTES_MAX);
+  const last = JSON.stringify({ method: 'ping', params: { huge, id: 1 }, jsonrpc: '2.0', id: 41 });
+  const first = JSON.stringify({ jsonrpc: '2.0', id: 'call-1', method: 'ping', params: { huge } });
+
+  it('is answered with the limit and the id that it has, and the next one is served', async () => {
+    const unknown = JSON.stringify({ jsonrpc: '2.0', method: 'ping', params: { id: 5, huge }, x: [{ id: 6 }] });
+    const { messages, code } = await talk([last, first, unknown, `${huge}x`, JSON.stringify(INITIALIZE)]);
+    expect(messages.map(({ id }) => id)).toEqual([41, 'call-1', null, null, 1]);
+    for (const { error } of messages.slice(0, 4)) {
+      expect(error).toEqual({ code: -32_600, message: expect.stringContaining(String(MESSAGE_BYTES_MAX)) });
+    }
+    expect(messages.at(-1)).toMatchObject({ result: { serverInfo: { name: 'flowmesh' } } });
+    expect(code).toBe(0);
+  });
+});
+
+it('params and arguments that are null, wrong params, and an id in use are as over HTTP', async () => {
+  const call = { jsonrpc: '2.0', id: 2, method: 'tools/call' };
+  const { messages } = await talk(
+    [
+      INITIALIZE,
+      { ...call, params: { name: 'wait_cancel', arguments: null, task: {} } },
+      { ...call, params: { name: 'echo_text', arguments: { text: 'x' } } },
+      { ...call, id: 3, params: { name: 'echo_text', arguments: [] } },
+      { jsonrpc: '2.0', id: 4, method: 'tools/list', params: null },
+      { jsonrpc: '2.0', id: 5, method: 'initialize', params: {} },
+      { jsonrpc: '2.0', id: 6, method: 'server/discover', params: {} },
+    ].map((message) => JSON.stringify(message)),
+  );
+  const answers = Object.groupBy(messages, ({ id }) => String(id));
+  expect(answers['2']).toMatchObject([
+    { error: { code: -32_600 } },
+    { result: { structuredContent: { released: true } } },
+  ]);
+  expect(answers['3']).toMatchObject([
+    {
+      error: { code: -32_602, message: 'Invalid params of tools/call: params.arguments must be an object, not a list' },
+    },
+  ]);
+  expect(answers['4']).toMatchObject([{ result: { tools: [{}, {}, {}] } }]);
+  expect(answers['5']).toMatchObject([
+    { error: { code: -32_602, message: expect.stringContaining('protocolVersion is missing') } },
+  ]);
+  expect(answers['6']).toMatchObject([{ error: { code: -32_601 } }]);
 });

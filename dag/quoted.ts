@@ -1,0 +1,15 @@
+/** Names and texts of others inside a sentence: quoted, and cut where they are long. */
+
+/** What is shown of a text in a sentence; whoever sent it has the rest. */
+export const QUOTED_CHARS_MAX = 60;
+
+/** `text` in quotes, with control characters escaped and no longer than QUOTED_CHARS_MAX. */
+export function quoted(text: string): string {
+  return JSON.stringify(cut(text));
+}
+
+/** `text`, no longer than `charsMax`; what was cut off is marked. Half of a surrogate pair is not left over. */
+export function cut(text: string, charsMax: number = QUOTED_CHARS_MAX): string {
+  if (text.length <= charsMax) return text;
+  return `${text.slice(0, charsMax).replace(/[\uD800-\uDBFF]$/, '')}…`;
+}
