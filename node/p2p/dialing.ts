@@ -16,6 +16,8 @@ const RECONNECT_MAX_MS = 30_000;
 const RECONNECT_TRIES_MAX = 35;
 const BOOTSTRAP_INITIAL_MS = 200;
 const BOOTSTRAP_MAX_MS = 10_000;
+/** While no peer is connected: peers that are started together wait for the slowest of them, and no longer. */
+const BOOTSTRAP_ALONE_MAX_MS = 1_000;
 const DIAL_DEADLINE_MS = 5_000;
 
 /** Exponential from `initialMs`, at most `maxMs`; the upper half of it is random. */
@@ -146,9 +148,14 @@ export class Bootstrap {
     for (const { timer } of this.#entries) clearTimeout(timer);
   }
 
-  #schedule(entry: BootstrapEntry, delayMs = backoffMs(entry.failures, BOOTSTRAP_INITIAL_MS, BOOTSTRAP_MAX_MS)): void {
+  #schedule(entry: BootstrapEntry, delayMs = this.#backoffMs(entry)): void {
     clearTimeout(entry.timer);
     entry.timer = setTimeout(() => void this.#dial(entry), delayMs);
+  }
+
+  #backoffMs({ failures }: BootstrapEntry): number {
+    const maxMs = this.#links.connected().length === 0 ? BOOTSTRAP_ALONE_MAX_MS : BOOTSTRAP_MAX_MS;
+    return backoffMs(failures, BOOTSTRAP_INITIAL_MS, maxMs);
   }
 
   async #dial(entry: BootstrapEntry): Promise<void> {

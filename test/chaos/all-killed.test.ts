@@ -2,6 +2,7 @@
 import { expect, it } from 'vitest';
 import { eventually } from '../harness/eventually.ts';
 import { inParallel } from '../harness/in-parallel.ts';
+import { HANG_MS } from '../harness/patience.ts';
 import { startProcesses } from '../harness/processes.ts';
 import { SeededRandom } from '../simulation/world.ts';
 import { RoamingClient } from './client.ts';
@@ -12,7 +13,6 @@ import { judge } from './verdict.ts';
 
 const SEED = Date.now() % 1_000_000;
 const SUBMITS_AT_ONCE = 16;
-const ENDED_WITHIN_MS = 60_000;
 /** Steps and tasks that have started when the peers are killed: some of the jobs have ended, some wait, some run. */
 const STARTED_BEFORE = 60;
 
@@ -22,7 +22,7 @@ it('nothing is lost when both peers are killed at the same moment in the middle 
   await using client = new RoamingClient(mesh.peers, random);
   const ledger = new RunLedger(mesh.home);
   const all = makeJobs({ workflows: 40, tasks: 40 }, random, ledger.path).map(toldNothing);
-  const deadline = performance.now() + ENDED_WITHIN_MS;
+  const deadline = performance.now() + HANG_MS;
   await inParallel(all, SUBMITS_AT_ONCE, (told) => submit(client, told, deadline));
   await eventually('the work is in full swing', async () => (await ledger.byKey()).size >= STARTED_BEFORE);
   await Promise.all(mesh.peers.map((peer) => peer.kill('SIGKILL')));

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CRASH_AT_VARIABLE } from '../../node/runtimes/crash-at.ts';
 import { CRASH_POINTS, type CrashPoint } from '../../scheduler/crash-points.ts';
 import { inParallel } from '../harness/in-parallel.ts';
+import { HANG_MS } from '../harness/patience.ts';
 import { type PeerProcess, type ProcessMesh, startProcesses } from '../harness/processes.ts';
 import { SeededRandom } from '../simulation/world.ts';
 import { RoamingClient } from './client.ts';
@@ -20,8 +21,6 @@ const SEED = Date.now() % 1_000_000;
 /** Jobs at once while a peer is to end at a point, again and again until it has. */
 const BATCH = { workflows: 3, tasks: 6 };
 const BATCHES_PER_POINT_MAX = 20;
-const REACHED_WITHIN_MS = 60_000;
-const ENDED_WITHIN_MS = 60_000;
 /** Points that are reached at a quiet start, too: under load they come about this often. */
 const TIMES: Partial<Record<CrashPoint, number>> = {
   'commit:before': 8,
@@ -73,7 +72,7 @@ async function arm(peer: PeerProcess, point: CrashPoint): Promise<void> {
 function submitBatch(): Promise<unknown> {
   const batch = makeJobs({ ...BATCH, first: batches++ * BATCH.tasks }, random, ledger.path).map(toldNothing);
   all.push(...batch);
-  const deadline = performance.now() + REACHED_WITHIN_MS;
+  const deadline = performance.now() + HANG_MS;
   const accepted = inParallel(batch, batch.length, (told) => submit(client, told, deadline));
   submits.push(accepted);
   return accepted;
@@ -86,7 +85,7 @@ async function provokeTakeover(isWanted: () => boolean): Promise<void> {
   if (isWanted()) await mesh.peers[0]!.kill('SIGKILL');
 }
 
-it.for(CRASH_POINTS)('a peer ends at %s', { timeout: 2 * REACHED_WITHIN_MS }, async (point, { annotate }) => {
+it.for(CRASH_POINTS)('a peer ends at %s', async (point, { annotate }) => {
   const armed = armedFor(point);
   // Those that are armed for the point before would end there later.
   await Promise.all(armed.map((peer) => peer.kill('SIGKILL')));
@@ -107,11 +106,11 @@ it.for(CRASH_POINTS)('a peer ends at %s', { timeout: 2 * REACHED_WITHIN_MS }, as
   expect(first!.exitCode).toBeNull(); // It was killed.
 });
 
-it('nothing of all that is lost', { timeout: 2 * ENDED_WITHIN_MS }, async ({ annotate }) => {
+it('nothing of all that is lost', async ({ annotate }) => {
   await Promise.all(mesh.peers.map((peer) => peer.kill('SIGKILL')));
   await Promise.all(mesh.peers.map((peer) => peer.start()));
   await Promise.all(submits);
-  const deadline = performance.now() + ENDED_WITHIN_MS;
+  const deadline = performance.now() + HANG_MS;
   await inParallel(all, all.length, (told) => awaitOutcome(client, told, deadline));
   await askEverywhere(mesh.peers, client, all, deadline);
   const runs = await ledger.byKey();

@@ -15,14 +15,13 @@ import { temporaryFolder } from './temporary-folder.ts';
 const CRASH_ON_DEMAND = new URL('./crash-on-demand.ts', import.meta.url);
 /** As `MESH_RESTARTS_MAX` of the runtimes. */
 const RESTARTS_MAX = 5;
-const STOP_WITHIN_MS = 5_000;
 const DISK_BYTES = 8 * 2 ** 20;
 
 const hasStatus = async (peer: PeerProcess, task_id: string, status: string) =>
   (await peer.call('task_status', { task_id }))['status'] === status;
 
 function ended(peer: PeerProcess, task_id: string, status = 'completed'): Promise<unknown> {
-  return eventually(`task ${task_id} is ${status}`, () => hasStatus(peer, task_id, status), { timeoutMs: 20_000 });
+  return eventually(`task ${task_id} is ${status}`, () => hasStatus(peer, task_id, status));
 }
 
 describe('a full disk', () => {
@@ -179,7 +178,7 @@ describe('a mesh loop that crashes', () => {
     for (let crashes = 0; crashes <= RESTARTS_MAX; crashes++) {
       if (crashes > 0) {
         const isUp = () => peer!.stderr.includes(`"restarts":${crashes},`);
-        await eventually(`the loop is up for the ${crashes}. time`, isUp, { timeoutMs: 20_000 });
+        await eventually(`the loop is up for the ${crashes}. time`, isUp);
       }
       await crashMeshLoop(folder.path, pid);
     }
@@ -232,13 +231,9 @@ describe('SIGTERM', () => {
       (await leaving.call('worker_status', { worker_id: 'extra' }))['status'] === 'draining';
     await eventually('the call waits', isDraining);
 
-    const since = performance.now();
     const gone = leaving.kill('SIGTERM');
     await Promise.all(moved.map(({ task_id }) => ended(owner, task_id)));
-    const movedWithin = performance.now() - since;
     await gone;
-    expect(performance.now() - since).toBeLessThan(STOP_WITHIN_MS);
-    expect(movedWithin).toBeLessThan(STOP_WITHIN_MS);
     await told;
     expect(leaving.exitCode).toBe(0);
     for (const { task_id } of moved) {

@@ -10,10 +10,6 @@ import { eventually } from '../harness/eventually.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 const MESH = 'three-terminals';
-const SEEN_WITHIN_MS = 5_000;
-/** Other tests take the cores from these peers and commands, at times for seconds: one try of these has to hold it. */
-const TRIES = 3;
-const READY_WITHIN_MS = 20_000;
 
 interface Terminal {
   child: ReturnType<typeof startCli>;
@@ -59,15 +55,11 @@ async function freePort(): Promise<number> {
 async function openTerminal(): Promise<Terminal> {
   const child = startCli(['node', 'start', '--bootstrap'], env, { cwd: folder.path });
   children.push(child);
-  return await eventually(
-    'the peer serves',
-    async () => {
-      const running = await runningPeers(env['FLOWMESH_HOME']!, MESH);
-      const mine = running.find(({ record }) => record.pid === child.pid && record.http_url !== null);
-      return mine && { child, data_dir: mine.path, record: mine.record };
-    },
-    { timeoutMs: READY_WITHIN_MS },
-  );
+  return await eventually('the peer serves', async () => {
+    const running = await runningPeers(env['FLOWMESH_HOME']!, MESH);
+    const mine = running.find(({ record }) => record.pid === child.pid && record.http_url !== null);
+    return mine && { child, data_dir: mine.path, record: mine.record };
+  });
 }
 
 /** What `flowmesh peer list` says at a peer about those it is connected to. */
@@ -86,21 +78,17 @@ async function allSeeEachOther(terminals: readonly Terminal[]): Promise<void> {
   // One after the other: so many commands at once would take the machine's cores from the peers they ask.
   for (const terminal of terminals) {
     const others = terminals.filter((other) => other !== terminal).map(({ record }) => record.peer_id!);
-    await eventually(
-      `${terminal.data_dir} lists the others`,
-      async () => {
-        const listed = await peerList(terminal);
-        expect(listed.map(({ peer_id }) => peer_id).sort()).toEqual(others.sort());
-        return listed.every(({ latency_ms }) => latency_ms !== null && latency_ms > 0);
-      },
-      { timeoutMs: READY_WITHIN_MS },
-    );
+    await eventually(`${terminal.data_dir} lists the others`, async () => {
+      const listed = await peerList(terminal);
+      expect(listed.map(({ peer_id }) => peer_id).sort()).toEqual(others.sort());
+      return listed.every(({ latency_ms }) => latency_ms !== null && latency_ms > 0);
+    });
   }
 }
 
-it('`flowmesh peer list` shows the other two with their latency within 5 s, and the mesh mends when the first was killed', {
-  retry: TRIES - 1,
-}, async ({ annotate }) => {
+it('`flowmesh peer list` shows the other two with their latency, and the mesh mends when the first was killed', async ({
+  annotate,
+}) => {
   const first = await openTerminal();
   const second = await openTerminal();
   const started = performance.now();
@@ -108,7 +96,6 @@ it('`flowmesh peer list` shows the other two with their latency within 5 s, and 
   await allSeeEachOther([first, second, third]);
   const seen = performance.now() - started;
   await annotate(`all three list the others ${Math.round(seen)} ms after the third command`);
-  expect(seen).toBeLessThan(SEEN_WITHIN_MS);
   expect(first.record.addresses[0]).toMatch(new RegExp(`^${address}/`));
   expect([first, second, third].map(({ data_dir }) => data_dir.slice(-6))).toEqual(['peer-1', 'peer-2', 'peer-3']);
 

@@ -3,6 +3,7 @@ import { FlowmeshError } from '../../dag/errors.ts';
 import { createExecutors } from '../../node/executors/executors.ts';
 import type { Clock } from '../../scheduler/ports.ts';
 import { executorsCompliance } from '../compliance/executors.ts';
+import { HANG_MS } from '../harness/patience.ts';
 import { MemoryExecutors } from '../simulation/memory-executors.ts';
 import { quietLog } from './recorded-io.ts';
 
@@ -19,6 +20,7 @@ executorsCompliance('executors of a peer', async () => {
     executors,
     actions: { reports: 'fn:reports', fails: 'fn:fails', waits: 'fn:waits', ignores: 'fn:ignores' },
     now: () => performance.now(),
+    slackMs: HANG_MS,
     cleanup: () => executors.close(),
   };
 });
@@ -75,6 +77,7 @@ executorsCompliance('executors in memory', async () => {
     executors,
     actions: { reports: 'reports', fails: 'fails', waits: 'waits', ignores: 'ignores' },
     now: () => clock.now(),
+    slackMs: 0,
     cleanup: async () => {},
   };
 });

@@ -1,9 +1,9 @@
 /** Processes as the machine sees them. */
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { HANG_MS } from '../harness/patience.ts';
 
 const POLL_INTERVAL_MS = 10;
-const GONE_WITHIN_MS = 10_000;
 
 /** A zombie has ended; only its parent has not asked yet. */
 export async function isRunning(pid: number): Promise<boolean> {
@@ -16,7 +16,7 @@ export async function isRunning(pid: number): Promise<boolean> {
 }
 
 /** No event tells of the end of another one's child. @returns how long it took, in ms */
-export async function waitUntilGone(pids: number[], withinMs = GONE_WITHIN_MS): Promise<number> {
+export async function waitUntilGone(pids: number[], withinMs = HANG_MS): Promise<number> {
   const start = performance.now();
   for (;;) {
     const running = await Promise.all(pids.map(isRunning));

@@ -2,8 +2,9 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { createEvaluator } from '../../node/expressions/evaluator.ts';
 import { childPids, waitUntilGone } from '../executors/processes.ts';
+import { HANG_MS } from '../harness/patience.ts';
 
-const TIMEOUT_MS = 300;
+const TIMEOUT_MS = 1_000;
 /** Backtracks for longer than a life; JSONata itself cannot stop it. */
 const ENDLESS_REGEX = '$match("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", /(a+)+$/)';
 const ENDLESS_RECURSION = '($f := function() { $f() }; $f())';
@@ -20,11 +21,8 @@ const outOfMemory = { error: { code: 'EXPRESSION_FAILED', message: expect.string
 
 describe('an expression that does not end', () => {
   it.each([ENDLESS_RECURSION, ENDLESS_REGEX])('is ended, and those beside it are answered: %s', async (endless) => {
-    const start = performance.now();
     const results = await evaluator.evaluate(jobs('1', endless, '2', '3'));
     expect(results).toMatchObject([{ value: 1 }, timedOut, { value: 2 }, { value: 3 }]);
-    // Its deadline, what the watch adds to it, and the start of another process on a busy machine.
-    expect(performance.now() - start).toBeLessThan(TIMEOUT_MS + 3_000);
     expect(await evaluator.evaluate(jobs('4'))).toEqual([{ value: 4 }]);
   });
 
@@ -42,7 +40,7 @@ describe('an expression that does not end', () => {
 });
 
 describe('an expression that fills the memory', () => {
-  const generous = createEvaluator({ timeout_ms: 20_000 });
+  const generous = createEvaluator({ timeout_ms: HANG_MS });
   afterAll(() => generous.close());
 
   it.each([HUGE, GROWING])('fails alone: %s', async (greedy) => {
@@ -53,7 +51,7 @@ describe('an expression that fills the memory', () => {
 });
 
 it('evaluates two expressions at the same time', async () => {
-  const own = createEvaluator({ timeout_ms: 20_000 });
+  const own = createEvaluator({ timeout_ms: HANG_MS });
   try {
     const slow = own.evaluate(jobs('$sum([1..300000].($ * 2))'));
     expect(await own.evaluate(jobs('1'))).toEqual([{ value: 1 }]);

@@ -14,7 +14,7 @@ function untilConnections(mesh: ProcessMesh, ...counts: number[]): Promise<true>
     return true as const;
   };
   // A silent cable is noticed by pings, and a peer that was lost is dialled ever more seldom.
-  return eventually(`the peers have ${counts.join(', ')} connections`, check, { timeoutMs: 30_000 });
+  return eventually(`the peers have ${counts.join(', ')} connections`, check);
 }
 
 it.each<CutKind>(['closed', 'silent'])(
@@ -40,7 +40,7 @@ it('the end of a process is not seen through a silent cable', async () => {
   const [first] = mesh.peers;
   expect((await first!.ready())?.connected_peers).toBe(1);
   mend();
-  await eventually('it is seen', async () => (await first!.ready())?.connected_peers === 0, { timeoutMs: 3_000 });
+  await eventually('it is seen', async () => (await first!.ready())?.connected_peers === 0);
   await mesh.peers[1]!.start();
   await untilConnections(mesh, 1, 1);
 });

@@ -1,9 +1,10 @@
 /** For what no event tells: asks again until it holds, within a bound. */
-const TIMEOUT_MS = 10_000;
+import { HANG_MS } from './patience.ts';
+
 const INTERVAL_MS = 20;
 
 export interface Patience {
-  /** Default: TIMEOUT_MS. */
+  /** Default: HANG_MS. */
   timeoutMs?: number;
   /** Default: INTERVAL_MS. */
   intervalMs?: number;
@@ -18,7 +19,7 @@ export interface Patience {
 export async function eventually<T>(
   what: string,
   check: () => T | Promise<T>,
-  { timeoutMs = TIMEOUT_MS, intervalMs = INTERVAL_MS }: Patience = {},
+  { timeoutMs = HANG_MS, intervalMs = INTERVAL_MS }: Patience = {},
 ): Promise<Exclude<T, false | undefined>> {
   const end = performance.now() + timeoutMs;
   let last: unknown;

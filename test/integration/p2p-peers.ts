@@ -5,9 +5,9 @@ import path from 'node:path';
 import { createP2PNetwork, type P2PNetwork, type P2POptions } from '../../node/p2p/network.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log, NetworkEvents } from '../../scheduler/ports.ts';
+import { HANG_MS } from '../harness/patience.ts';
 
 const POLL_MS = 5;
-const UNTIL_MS = 15_000;
 
 export interface LoggedLine {
   level: 'info' | 'warn' | 'error' | 'debug';
@@ -26,9 +26,9 @@ export function recordingLog(): Log & { lines: LoggedLine[] } {
 
 /** For what has no event. */
 export async function until(condition: () => boolean, what = condition.toString()): Promise<void> {
-  const deadline = performance.now() + UNTIL_MS;
+  const deadline = performance.now() + HANG_MS;
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`not within ${UNTIL_MS} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within ${HANG_MS} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }

@@ -15,10 +15,6 @@ const mesh = toolMesh({ args: ['--allow-shell', '--slots', '4', '--functions', F
 
 /** File times are those of the kernel's last tick. */
 const CLOCK_GRAIN_MS = 10;
-/** From the answer to a cancel to the end of the process on the other peer. */
-const GONE_WITHIN_MS = 2_000;
-/** With force there is no grace time in it. */
-const FORCED_WITHIN_MS = 1_000;
 
 const at = (peer: ToolPeer) => ({ requires: { peers: [peer.peer_id] } });
 const shell = (command: string[]) => ({ task_type: 'shell', payload: { command } });
@@ -83,7 +79,7 @@ describe('retries', () => {
     expect((await mesh.c.call('task_result', { task_id: 'timeout' }))['execution_time_ms']).toBeGreaterThanOrEqual(200);
     const pids = (await mesh.lines('hangs')).map(Number);
     expect(pids).toHaveLength(2);
-    await waitUntilGone(pids, GONE_WITHIN_MS);
+    await waitUntilGone(pids);
   });
 
   it('task_retry makes a linked task of its own each time, and leaves the old one as it ended', async () => {
@@ -230,18 +226,18 @@ describe('while a task runs', () => {
   });
 
   it.each([
-    { stubborn: false, force: false, within: GONE_WITHIN_MS },
-    { stubborn: false, force: true, within: FORCED_WITHIN_MS },
-    { stubborn: true, force: false, within: GONE_WITHIN_MS },
-    { stubborn: true, force: true, within: FORCED_WITHIN_MS },
-  ])('a cancel ends the process on the other peer: %o', async ({ stubborn, force, within }) => {
+    { stubborn: false, force: false },
+    { stubborn: false, force: true },
+    { stubborn: true, force: false },
+    { stubborn: true, force: true },
+  ])('a cancel ends the process on the other peer: %o', async ({ stubborn, force }) => {
     const task_id = `cancel-${stubborn}-${force}`;
     const gate = mesh.gate(task_id, { stubborn });
     await submit(task_id, shell(gate.command), at(mesh.b), { retry_policy: { max_retries: 3, initial_delay_ms: 1 } });
     const pid = await gate.pid();
     const cancelled = await mesh.c.call('task_cancel', { task_id, force, reason: 'enough' });
     expect(cancelled).toMatchObject({ status: 'cancelled', cleanup_required: true });
-    await waitUntilGone([pid], within);
+    await waitUntilGone([pid]);
     // Without `attempt`: a lease that came while the slot was not free yet was given back, and counts.
     expect(await mesh.c.taskEnds(task_id)).toMatchObject({
       ...{ status: 'cancelled', error: { code: 'CANCELLED', message: 'cancelled: enough' } },
@@ -263,7 +259,7 @@ describe('while a task runs', () => {
     });
     const left = await a.call('worker_unregister', { worker_id: 'w-mortal', timeout_ms: 100 });
     expect(left).toMatchObject({ status: 'offline', completed_tasks: 0, abandoned_tasks: 2 });
-    await waitUntilGone([pid, Number(other)], GONE_WITHIN_MS);
+    await waitUntilGone([pid, Number(other)]);
     await c.call('worker_register', { worker_id: 'w-heir', capabilities: ['shell', 'mortal'] });
     // It may not start again, so this was its end.
     expect(await b.taskEnds('once')).toMatchObject({ status: 'failed', attempt: 1, error: { code: 'WORKER_LOST' } });

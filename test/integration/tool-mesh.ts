@@ -112,15 +112,11 @@ export class ToolPeer {
   }
 
   private ends(tool: string, input: JsonObject): Promise<JsonObject> {
-    return eventually(
-      `${JSON.stringify(input)} has ended`,
-      async () => {
-        const status = await this.call(tool, input);
-        if (ENDED.has(String(status['status']))) return status;
-        throw new Error(JSON.stringify(status));
-      },
-      { timeoutMs: 20_000 },
-    );
+    return eventually(`${JSON.stringify(input)} has ended`, async () => {
+      const status = await this.call(tool, input);
+      if (ENDED.has(String(status['status']))) return status;
+      throw new Error(JSON.stringify(status));
+    });
   }
 
   private async send(tool: string, input: JsonObject): Promise<CallToolResult> {
