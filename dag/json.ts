@@ -30,7 +30,7 @@ function isObject(value: unknown): boolean {
 
 /** What is wrong with a value, and where: `inputs.a[3]`, empty for the value itself. */
 export type JsonFault = { path: string } & (
-  | { kind: 'not_json'; message: string }
+  | { kind: 'not_json'; message: string; isBigInteger?: true }
   | { kind: 'limit'; limit: string; value: number; maximum: number }
 );
 
@@ -108,9 +108,16 @@ class Walk {
       case 'boolean':
         return undefined;
       case 'number':
-        return Number.isFinite(value) ? undefined : this.notJson(`is ${value}, a number that JSON does not have`);
+        return Number.isFinite(value)
+          ? undefined
+          : this.notJson(`is ${value}, and JSON has no such number; write it as a string`);
       case 'object':
         return value === null ? undefined : this.enter(value);
+      case 'bigint':
+        return {
+          ...this.notJson(`is ${shown(value)}, an integer that cannot be kept exactly; write it as a string`),
+          isBigInteger: true,
+        };
       default:
         return this.notJson(value === undefined ? 'is missing' : `is no JSON value but a ${typeof value}`);
     }
@@ -129,7 +136,7 @@ class Walk {
     return undefined;
   }
 
-  private notJson(message: string): JsonFault {
+  private notJson(message: string): JsonFault & { kind: 'not_json' } {
     return { kind: 'not_json', path: this.place(), message };
   }
 
@@ -141,6 +148,13 @@ class Walk {
   private place(): string {
     return placeOf(this.levels.map(({ keys, next }) => (keys === null ? next - 1 : keys[next - 1]!)));
   }
+}
+
+const DIGITS_SHOWN_MAX = 40;
+
+function shown(value: bigint): string {
+  const digits = String(value);
+  return digits.length <= DIGITS_SHOWN_MAX ? digits : `${digits.slice(0, DIGITS_SHOWN_MAX)}…`;
 }
 
 /** Also of another realm, whose `Object` is another one. */
@@ -165,6 +179,14 @@ export function limitErrorOf(fault: JsonFault & { kind: 'limit' }, what: string)
   const at = path === '' ? '' : ` (at ${shortened(path)})`;
   const how = WHAT[limit] ?? 'is too large, in characters';
   return new LimitError(limit, value, maximum, `${what} ${how}${at}`, ADVICE[limit] ?? 'Pass a reference to the data.');
+}
+
+/** What is wrong, with the place, as the rest of a sentence after "the output of fn:a: ". */
+export function faultText(fault: JsonFault): string {
+  const { path } = fault;
+  const place = path === '' ? 'the value' : shortened(path);
+  if (fault.kind === 'not_json') return `${place} ${fault.message}`;
+  return `${place} ${WHAT[fault.limit] ?? 'is too large'} (the limit ${fault.limit} is ${fault.maximum})`;
 }
 
 const PLACE_CHARS_MAX = 200;

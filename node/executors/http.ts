@@ -1,7 +1,7 @@
 /**
  * `http`: one request.
  *
- *   inputs: { url, method? = GET, headers?, body?, timeout_ms? = 30000, expect_status? }
+ *   inputs: { url, method? = GET, headers?, body?, timeout_ms? = 30000, expect_status?, big_numbers? }
  *   output: { status, headers, body }
  *
  * - `body` of the answer is parsed when it is JSON, text when it is UTF-8, else base64 with `body_encoding: "base64"`.
@@ -19,6 +19,7 @@ import { DURATION_MS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
 import { guardedConnector, type HttpPolicy } from './address-policy.ts';
 import { ActionAbortedError, OutputTooLargeError } from './errors.ts';
+import { bigNumbersField, parseJsonOutput } from './json-output.ts';
 import { HTTP_BODY_SHOWN_CHARS_MAX, HTTP_KEEP_ALIVE_MS, HTTP_TIMEOUT_MS, SHOWN_CHARS_MAX } from './limits.ts';
 import { namedValues, parsePayload } from './payload.ts';
 
@@ -60,6 +61,7 @@ export const httpPayloadSchema = z
     /** A string as it is; any other value as JSON. */
     body: anyJson.optional(),
     timeout_ms: z.int().min(1).max(DURATION_MS_MAX).default(HTTP_TIMEOUT_MS),
+    big_numbers: bigNumbersField,
     expect_status: z.union([status, z.array(status).min(1)]).optional(),
   })
   .refine((payload) => payload.body === undefined || !['GET', 'HEAD'].includes(payload.method), {
@@ -70,8 +72,8 @@ type HttpPayload = z.output<typeof httpPayloadSchema>;
 
 /** The server answered with a status that the step did not expect. */
 class HttpStatusError extends FlowmeshError {
-  constructor(payload: HttpPayload, response: Response, body: JsonValue) {
-    const text = (typeof body === 'string' ? body : JSON.stringify(body)).slice(0, HTTP_BODY_SHOWN_CHARS_MAX);
+  constructor(payload: HttpPayload, response: Response, body: string) {
+    const text = body.slice(0, HTTP_BODY_SHOWN_CHARS_MAX);
     const expected = payload.expect_status === undefined ? '2xx' : [payload.expect_status].flat().join(' or ');
     const details: JsonObject = { status: response.status, body: text };
     const retryAfter = response.headers.get('retry-after');
@@ -131,8 +133,10 @@ export class HttpAction {
         signal: AbortSignal.any([io.signal, timeout]),
         dispatcher: this.#agent,
       });
-      const body = readBody(await boundedBytes(response, payload), response.headers.get('content-type') ?? '');
-      if (!isExpected(response.status, payload)) throw new HttpStatusError(payload, response, body.body);
+      const bytes = await boundedBytes(response, payload);
+      const type = response.headers.get('content-type') ?? '';
+      if (!isExpected(response.status, payload)) throw new HttpStatusError(payload, response, bodyText(bytes).body);
+      const body = readBody(bytes, type, payload);
       return { status: response.status, headers: Object.fromEntries(response.headers), ...body };
     } catch (error) {
       if (io.signal.aborted) throw new ActionAbortedError('http');
@@ -195,20 +199,30 @@ async function boundedBytes(response: Response, payload: HttpPayload): Promise<B
   return Buffer.concat(chunks);
 }
 
-function readBody(bytes: Buffer, contentType: string): { body: JsonValue; body_encoding?: 'base64' } {
-  let text: string;
+function readBody(bytes: Buffer, contentType: string, payload: HttpPayload): Body {
+  const read = bodyText(bytes);
+  if (read.body_encoding !== undefined) return read;
+  if (!/^application\/([\w.-]+\+)?json\b/i.test(contentType.trim())) return read;
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return { body: parseJsonOutput(read.body, `the answer to ${named(payload)}`, payload.big_numbers) };
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    // The server says JSON and sends something else (often nothing): the step sees what came.
+    return read;
+  }
+}
+
+interface Body {
+  body: JsonValue;
+  body_encoding?: 'base64';
+}
+
+function bodyText(bytes: Buffer): Body & { body: string } {
+  try {
+    return { body: new TextDecoder('utf-8', { fatal: true }).decode(bytes) };
   } catch {
     // Not text: handed on as it is.
     return { body: bytes.toString('base64'), body_encoding: 'base64' };
-  }
-  if (!/^application\/([\w.-]+\+)?json\b/i.test(contentType.trim())) return { body: text };
-  try {
-    return { body: JSON.parse(text) as JsonValue };
-  } catch {
-    // The server says JSON and sends something else (often nothing): the step sees what came.
-    return { body: text };
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * `shell`: runs one command, given as a list of words and never read by a shell.
  *
- *   inputs: { command: [wc, -w, README.md], cwd?, env?, stdin?, parse?: text | json | lines }
+ *   inputs: { command: [wc, -w, README.md], cwd?, env?, stdin?, parse?: text | json | lines, big_numbers? }
  *   output: { exit_code: 0, stdout, stderr }
  *
  * 1. The command runs in a process group of its own, and the task ends with the group: whatever of it is left is
@@ -23,6 +23,7 @@ import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
 import { inheritedEnvironment } from './environment.ts';
 import { ActionAbortedError, InvalidOutputError, InvalidPayloadError, OutputTooLargeError } from './errors.ts';
+import { bigNumbersField, parseJsonOutput } from './json-output.ts';
 import {
   ARGUMENTS_MAX,
   LEFTOVER_GRACE_MS,
@@ -52,6 +53,7 @@ export const shellPayloadSchema = z.strictObject({
   /** A string as it is; any other value as JSON. */
   stdin: anyJson.optional(),
   parse: z.enum(['text', 'json', 'lines']).default('text'),
+  big_numbers: bigNumbersField,
 });
 type ShellPayload = z.output<typeof shellPayloadSchema>;
 
@@ -202,9 +204,10 @@ function parseOutput(stdout: string, payload: ShellPayload): JsonValue {
   if (payload.parse === 'text') return text;
   if (payload.parse === 'lines') return text === '' ? [] : text.split(/\r?\n/);
   try {
-    return JSON.parse(text) as JsonValue;
+    return parseJsonOutput(text, `stdout of "${payload.command[0]}"`, payload.big_numbers);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    if (!(cause instanceof SyntaxError)) throw cause;
+    const why = cause.message;
     throw new InvalidOutputError(`parse is json, but "${payload.command[0]}" did not write JSON to stdout: ${why}`, {
       cause,
     });

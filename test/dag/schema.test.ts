@@ -104,7 +104,7 @@ describe('parseWorkflow', () => {
     [
       'a value that is not JSON',
       { name: 'w', steps: [{ ...echo, inputs: { at: [Number.NaN] } }] },
-      ['steps[0].inputs.at[0]: is NaN, a number that JSON does not have'],
+      ['steps[0].inputs.at[0]: is NaN, and JSON has no such number; write it as a string'],
     ],
     [
       'an id with a colon',

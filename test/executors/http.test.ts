@@ -5,10 +5,12 @@ import { gzipSync } from 'node:zlib';
 import { buildConnector } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
-import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { JSON_ELEMENTS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { guardedConnector, type HttpPolicy, isPublicAddress } from '../../node/executors/address-policy.ts';
 import { HttpAction } from '../../node/executors/http.ts';
 import { RecordedIO, requestOf } from './recorded-io.ts';
+
+const BIG = '3544790567247868102';
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -20,6 +22,12 @@ const answers: Record<string, Answer> = {
   '/text': (_, response) => response.setHeader('x-extra', 'yes').end('grüße'),
   '/bytes': (_, response) => response.end(Buffer.from([0xff, 0xfe, 0x00])),
   '/broken-json': (_, response) => response.setHeader('content-type', 'application/json').end('{"a":'),
+  '/big-number': (_, response) => response.setHeader('content-type', 'application/json').end(`{"ids":[1,${BIG}]}`),
+  '/too-large-a-number': (_, response) => response.setHeader('content-type', 'application/json').end('{"a":1e400}'),
+  '/deep': (_, response) => response.setHeader('content-type', 'application/json').end('['.repeat(100_000)),
+  '/wide': (_, response) =>
+    response.setHeader('content-type', 'application/json').end(`[${'{},'.repeat(JSON_ELEMENTS_MAX)}1]`),
+  '/odd-name': (_, response) => response.setHeader('content-type', 'application/json').end('{"a":{"__proto__":1}}'),
   '/hangs': () => {},
   '/hangs-midway': (_, response) => response.write('some'),
   '/resets': (request) => request.socket.destroy(),
@@ -83,6 +91,27 @@ describe('a request', () => {
     expect(await request({ url: local('/text') })).toMatchObject({ body: 'grüße', headers: { 'x-extra': 'yes' } });
     expect(await request({ url: local('/bytes') })).toMatchObject({ body: '//4A', body_encoding: 'base64' });
     expect(await request({ url: local('/broken-json') })).toMatchObject({ body: '{"a":' });
+  });
+
+  it('does not change an integer in silence: it is an error with its place, or a string', async () => {
+    const refused = await failureOf({ url: local('/big-number') });
+    expect(refused).toMatchObject({ code: 'INVALID_OUTPUT', retryable: false, details: { place: 'ids[1]' } });
+    expect(refused.message).toMatch(/ids\[1\] is 3544790567247868102.*big_numbers: string/);
+    const kept = await request({ url: local('/big-number'), big_numbers: 'string' });
+    expect(kept).toMatchObject({ body: { ids: [1, BIG] } });
+  });
+
+  it.each([
+    ['/too-large-a-number', 'INVALID_OUTPUT', /a is Infinity/],
+    ['/odd-name', 'INVALID_OUTPUT', /a\.__proto__ is a name that data cannot have/],
+    ['/deep', 'LIMIT_EXCEEDED', /nested too deep/],
+    ['/wide', 'LIMIT_EXCEEDED', /too many values/],
+  ])('refuses JSON that cannot be kept: %s', async (path, code, message) => {
+    expect(await failureOf({ url: local(path) })).toMatchObject({
+      code,
+      retryable: false,
+      message: expect.stringMatching(message),
+    });
   });
 
   it('sends method, headers, a JSON body, the idempotency key and the attempt', async () => {

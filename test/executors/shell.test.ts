@@ -86,6 +86,30 @@ describe('a command', () => {
     expect(await run({ command: ['cat'], stdin, parse })).toMatchObject({ stdout });
   });
 
+  it('does not change an integer in silence: it is an error with its place, or a string', async () => {
+    const command = ['echo', '{"user":{"id":3544790567247868102}}'];
+    expect(await failureOf({ command, parse: 'json' })).toMatchObject({
+      code: 'INVALID_OUTPUT',
+      retryable: false,
+      message: expect.stringMatching(/user\.id is 3544790567247868102.*big_numbers: string/),
+      details: { place: 'user.id' },
+    });
+    const kept = await run({ command, parse: 'json', big_numbers: 'string' });
+    expect(kept).toMatchObject({ stdout: { user: { id: '3544790567247868102' } } });
+  });
+
+  it.each([
+    ['[1e400]', 'INVALID_OUTPUT', /\[0\] is Infinity/],
+    ['{"a":{"__proto__":{"b":1}}}', 'INVALID_OUTPUT', /a\.__proto__ is a name/],
+    ['['.repeat(100_000), 'LIMIT_EXCEEDED', /nested too deep/],
+  ])('refuses JSON that cannot be kept: %.30s', async (stdin, code, message) => {
+    expect(await failureOf({ command: ['cat'], stdin, parse: 'json' })).toMatchObject({
+      code,
+      retryable: false,
+      message: expect.stringMatching(message),
+    });
+  });
+
   it('fails for good when it was to write JSON and did not', async () => {
     expect(await failureOf({ command: ['echo', '{oops'], parse: 'json' })).toMatchObject({
       code: 'INVALID_OUTPUT',
