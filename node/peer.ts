@@ -12,12 +12,14 @@ import { packageVersion } from './cli/package-file.ts';
 import { createClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type Closing, closeAll } from './runtimes/closing.ts';
+import { noteCrash } from './runtimes/crash-file.ts';
 import { linkInline } from './runtimes/inline-mesh.ts';
 import { CLOSE_DEADLINE_MS, MESH_STOP_DEADLINE_MS } from './runtimes/limits.ts';
 import type { Mesh, MeshSeams } from './runtimes/mesh.ts';
 import type { MeshLink } from './runtimes/mesh-link.ts';
 import { MeshSupervisor } from './runtimes/mesh-supervisor.ts';
 import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
+import { WorkedOnLeases } from './runtimes/worked-on.ts';
 import { openSqliteReader } from './store/reader.ts';
 
 /** What tests and benchmarks replace. */
@@ -101,7 +103,12 @@ async function openMesh(
   };
   if (config.runtime === 'inline') {
     const { startMesh } = await import('./runtimes/mesh.ts');
-    const mesh = await startMesh(config, log, seams);
+    const workedOn = new WorkedOnLeases();
+    const mesh = await startMesh(config, log, { watch: workedOn, ...seams });
+    // Nobody else is there to note it: this ends the process.
+    const onCrash = () => noteCrash(config.data_dir, workedOn.blamed(1), log);
+    process.on('uncaughtExceptionMonitor', onCrash);
+    opened.push({ part: 'crash watch', close: () => process.off('uncaughtExceptionMonitor', onCrash) });
     const link = linkInline(mesh);
     opened.push(stopsMesh(link));
     return { link, reader: mesh.store.reader, mesh };

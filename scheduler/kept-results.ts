@@ -5,7 +5,8 @@
  */
 import { errorShape, FlowmeshError } from '../dag/errors.ts';
 import { jsonBytes } from '../dag/limits.ts';
-import { keyOf } from './attempt-result.ts';
+import { requiresSchema } from '../dag/schema.ts';
+import { keyOf, tokenOf } from './attempt-result.ts';
 import type { Probe } from './crash-points.ts';
 import { contentHash } from './ids.ts';
 import {
@@ -16,7 +17,7 @@ import {
   RESULT_BATCH_MAX,
 } from './limits.ts';
 import type { AttemptResult, Lease, LeaseToken } from './messages.ts';
-import type { Clock, Log, Network } from './ports.ts';
+import type { Clock, CrashedLease, Crashes, LeaseWatch, Log, Network } from './ports.ts';
 
 interface KeptResult {
   lease: Lease;
@@ -33,6 +34,7 @@ interface KeptResult {
 type Entry = [key: string, kept: KeptResult];
 
 /** An owner refused a frame for its content or size: the same frame is refused again. */
+const NOTHING_REQUIRED = requiresSchema.parse({});
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
 
 export class KeptResults {
@@ -40,15 +42,26 @@ export class KeptResults {
   private readonly network: Network;
   private readonly log: Log;
   private readonly probe: Probe;
+  private readonly watch: LeaseWatch;
+  private readonly crashes: Crashes;
   private readonly kept = new Map<string, KeptResult>();
   private bytes = 0;
   private sendDeferred = false;
 
-  constructor(components: { clock: Clock; network: Network; log: Log; probe: Probe }) {
+  constructor(components: {
+    clock: Clock;
+    network: Network;
+    log: Log;
+    probe: Probe;
+    watch: LeaseWatch;
+    crashes: Crashes;
+  }) {
     this.clock = components.clock;
     this.network = components.network;
     this.log = components.log;
     this.probe = components.probe;
+    this.watch = components.watch;
+    this.crashes = components.crashes;
   }
 
   has(key: string): boolean {
@@ -102,6 +115,23 @@ export class KeptResults {
     return this.kept.size >= KEPT_RESULTS_MAX || this.bytes >= KEPT_RESULTS_BYTES;
   }
 
+  /** The loop of this peer's last process, or of its last thread, crashed while it worked on a lease: its owner is told. */
+  keepCrash({ owner, crash, ...token }: CrashedLease): void {
+    const message = 'the mesh loop of its peer crashed while it worked on this attempt';
+    const result: AttemptResult = {
+      ...token,
+      status: 'failed',
+      output: null,
+      error: { code: 'MESH_CRASHED', message, retryable: true },
+      execution_time_ms: 0,
+      lines: [],
+      dropped_lines: 0,
+      crash,
+    };
+    const lease = { ...token, worker_id: '', action: '', payload: {}, requires: NOTHING_REQUIRED, timeout_ms: null };
+    this.keep(lease, { granted_by: owner, owner }, result, message.length);
+  }
+
   /** @param bytes about how large it is in a frame */
   keep(lease: Lease, who: { granted_by: string; owner: string }, result: AttemptResult, bytes: number): void {
     const { granted_by, owner } = who;
@@ -128,6 +158,9 @@ export class KeptResults {
     if (kept === undefined) return;
     this.kept.delete(key);
     this.bytes -= kept.bytes;
+    const token = tokenOf(kept.lease);
+    this.watch.over([token]);
+    if (kept.result.crash !== undefined) this.crashes.told(token);
   }
 
   /** Sends everything that is not on its way. */
@@ -166,6 +199,7 @@ export class KeptResults {
       },
       (cause: unknown) => {
         for (const [, kept] of entries) if (kept.owner === owner) kept.sending = null;
+        this.watch.over(entries.map(([, { lease }]) => tokenOf(lease)));
         if (cause instanceof FlowmeshError && REFUSED_FOR_GOOD.has(cause.code)) this.takeApart(entries, cause);
         else this.log.debug({ owner, cause }, 'results are kept until their owner answers');
       },

@@ -57,6 +57,8 @@ export const PROGRESS_INTERVAL_MS = 250;
 export const ATTEMPT_HISTORY_MAX = 20;
 /** Attempts that ended because a worker was lost, before the task is a dead letter. */
 export const LOST_ATTEMPTS_MAX = 50;
+/** Crashes of a mesh loop that worked on a task, after which the task is not run any more. */
+export const POISON_CRASHES = 2;
 /** Leases that a peer remembers to have given back or ended. */
 export const LEASES_OVER_MAX = 10_000;
 /** Slots of one worker. */

@@ -120,6 +120,8 @@ export const attemptResultSchema = leaseTokenSchema.extend({
   execution_time_ms: z.number(),
   lines: z.array(reportedLine).max(1_000),
   dropped_lines: count,
+  /** The mesh loop of a peer crashed while it worked on the lease; this names the crash. */
+  crash: id.optional(),
   /** Only for an owner that did not grant the lease itself: who did, and the hash of what it ran with. */
   granted_by: id.optional(),
   payload_hash: z.string().max(128).optional(),

@@ -4,6 +4,7 @@
  * compliance suite (`test/compliance/`) that the real one passes too.
  */
 import type { ErrorShape, JsonObject, JsonValue } from '../dag/errors.ts';
+import type { LeaseToken } from './messages.ts';
 import type { FlowRecord, LogLine, RecordKind, Row, TaskRecord, WorkflowRecord } from './records.ts';
 
 /** Time. `now` never goes back and is compared only with itself (P8); `wall` is for people and for `due_at`. */
@@ -219,6 +220,37 @@ export interface Evaluator {
   check(expressions: string[]): Promise<({ message: string; position: number } | null)[]>;
   /** Per job a value or an error (`EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`); never rejects for a user's fault. */
   evaluate(jobs: EvaluationJob[]): Promise<({ value: JsonValue } | { error: ErrorShape })[]>;
+}
+
+/** A lease, and the peer that its result goes to. */
+export interface WorkedOn extends LeaseToken {
+  owner: string;
+}
+
+/**
+ * Told which leases this loop works on, so that whoever watches the loop knows which ones they were when it crashes.
+ * What is told has to get there although the crash is the next thing that happens.
+ */
+export interface LeaseWatch {
+  /** Their actions are about to begin. */
+  began(leases: readonly WorkedOn[]): void;
+  /** What they gave is about to be told and kept; at their owner, to be committed. */
+  ending(leases: readonly WorkedOn[]): void;
+  /** Nothing of them is under way here any more. */
+  over(leases: readonly LeaseToken[]): void;
+}
+
+/** A lease that was worked on while the loop of this peer crashed. */
+export interface CrashedLease extends WorkedOn {
+  /** Names the crash. */
+  crash: string;
+}
+
+/** The leases of crashes before this loop, kept until their owners know. */
+export interface Crashes {
+  readonly untold: readonly CrashedLease[];
+  /** Its owner knows. */
+  told(lease: LeaseToken): void;
 }
 
 /** Structured logging; lines go to stderr (P10). */

@@ -1,6 +1,7 @@
 /** What other peers say: checked here at the edge, handed to the part that it concerns, trusted from there on. */
 import type { z } from 'zod';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { tokenOf } from './attempt-result.ts';
 import type { Beats } from './beats.ts';
 import type { Copies } from './copies.ts';
 import type { Directory } from './directory.ts';
@@ -27,13 +28,14 @@ import {
   takeoverRequestSchema,
 } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
-import type { Clock, Log } from './ports.ts';
+import type { Clock, LeaseWatch, Log } from './ports.ts';
 import type { WorkerPool } from './worker.ts';
 
 export interface Receiver {
   self: string;
   clock: Clock;
   log: Log;
+  watch: LeaseWatch;
   directory: Directory;
   pool: WorkerPool;
   feeds: Feeds;
@@ -99,12 +101,16 @@ export async function receive(
       const missing = results.find(({ feed_id }) => !to.feeds.owned.has(feed_id));
       // Its worker keeps it for whoever owns the feed.
       if (missing !== undefined) throw new NoCopyError(missing.feed_id, to.self, 'it does not own it');
+      // Its own ones are watched by its pool, from when they began.
+      if (peer !== to.self) to.watch.ending(results.map((result) => ({ ...tokenOf(result), owner: to.self })));
       const commits = byFeed(to, results).map(([feed, ofFeed]) =>
         feed.journal.turn((turn) => {
           for (const result of ofFeed) feed.tasks.result(turn, peer, result);
         }),
       );
-      await Promise.all(commits);
+      await Promise.all(commits).finally(() => {
+        if (peer !== to.self) to.watch.over(results);
+      });
       return {}; // after the commit: the worker forgets the results now (P1, P3)
     }
     case 'cancel':

@@ -147,6 +147,8 @@ export const taskRecordSchema = z.object({
     z.object({ attempt: z.number().int(), peer_id: z.string().nullable(), ended_at: time, error: errorSchema }),
   ),
   dead_letter: z.boolean(),
+  /** The crashes of mesh loops that worked on an attempt of it, at most POISON_CRASHES. */
+  crashes: z.array(z.string()).optional(),
   retry_of: z.string().nullable(),
   retry_count: z.number().int(),
   created_at: time,
@@ -391,6 +393,7 @@ export const EMPTY_TASK_STATE = {
   error: null,
   attempts: [],
   dead_letter: false,
+  crashes: [],
   retry_of: null,
   retry_count: 0,
   started_at: null,

@@ -56,7 +56,18 @@ import { type LocalRecord, Locator, localWorker } from './locator.ts';
 import type { Alias, PeerState } from './messages.ts';
 import { OwnedFeed } from './owned-feed.ts';
 import { capabilityNames } from './placement.ts';
-import type { Clock, Evaluator, Executors, Log, Network, NetworkEvents, Random, Store } from './ports.ts';
+import type {
+  Clock,
+  Crashes,
+  Evaluator,
+  Executors,
+  LeaseWatch,
+  Log,
+  Network,
+  NetworkEvents,
+  Random,
+  Store,
+} from './ports.ts';
 import { QueueState } from './queue-state.ts';
 import { receive } from './receive.ts';
 import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
@@ -76,6 +87,10 @@ export interface SchedulerComponents {
   log: Log;
   /** Told at named points around every durable step; tests stop the process there. */
   probe?: Probe | undefined;
+  /** Told which leases are worked on here. */
+  watch?: LeaseWatch | undefined;
+  /** What this peer was at when it crashed before. */
+  crashes?: Crashes | undefined;
   /** Told how the feed of new work is, whenever that changed: for readers on other loops. */
   onMainFeed?: ((state: MainFeedState) => void) | undefined;
 }
@@ -106,12 +121,15 @@ export interface SchedulerOptions {
 export type CallHandler = (tool: string, input: JsonObject, hops: number, from: string) => Promise<JsonObject>;
 
 const TARGET_CONNECTIONS = 32;
+const UNWATCHED: LeaseWatch = { began: () => {}, ending: () => {}, over: () => {} };
+const NO_CRASHES: Crashes = { untold: [], told: () => {} };
 
 export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly self: string;
   readonly clock: Clock;
   readonly network: Network;
   readonly log: Log;
+  readonly watch: LeaseWatch;
   readonly options: Required<Omit<SchedulerOptions, 'worker'>> & Pick<SchedulerOptions, 'worker'>;
   readonly directory: Directory;
   readonly pool: WorkerPool;
@@ -143,11 +161,13 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   constructor(components: SchedulerComponents, options: SchedulerOptions) {
     const { clock, random, network, store, executors, evaluator, log, probe = () => {} } = components;
+    const { watch = UNWATCHED, crashes = NO_CRASHES } = components;
     this.clock = clock;
     this.network = network;
     this.store = store;
     this.log = log;
     this.self = network.self;
+    this.watch = watch;
     this.onMainFeed = components.onMainFeed;
     this.options = {
       ...options,
@@ -176,7 +196,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.directory = new Directory(this.self);
     const { directory } = this;
     this.pool = new WorkerPool(
-      { clock, executors, network, log, probe },
+      { clock, executors, network, log, probe, watch, crashes },
       { name: options.name, onSlotFree: () => this.slotFree() },
     );
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);

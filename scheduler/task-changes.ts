@@ -59,6 +59,12 @@ export function workerLost({ worker_id, peer_id, attempt }: GivenLease): ErrorSh
   return { code: 'WORKER_LOST', message, retryable: true };
 }
 
+/** It is not run any more: whatever is in it would go on to stop one peer after the other. */
+export function poisonError({ task_id }: TaskRecord, crashes: number): ErrorShape {
+  const message = `the mesh loop of a peer crashed ${crashes} times while it worked on task ${task_id}, which is not run any more; the log of that peer says why it crashed: change what the task does, or what it gives, before you retry it`;
+  return { code: 'POISON_TASK', message, retryable: false, details: { crashes } };
+}
+
 export function ownerLost({ task_id }: TaskRecord): ErrorShape {
   const message = `the owner of task ${task_id} was lost; it may have started the task, which may run at most once`;
   return { code: 'OWNER_LOST', message, retryable: true };

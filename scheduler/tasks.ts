@@ -16,7 +16,7 @@ import { InvalidStateError } from './errors.ts';
 import { contentHash, isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { Leases } from './leases.ts';
-import { LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX, OFFERED_RESULTS_MAX } from './limits.ts';
+import { LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX, OFFERED_RESULTS_MAX, POISON_CRASHES } from './limits.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
 import { RECORD_ACTIONS } from './placement.ts';
@@ -31,6 +31,7 @@ import {
   mayHaveRun,
   neverStarted,
   ownerLost,
+  poisonError,
   started,
   type TaskEnd,
   timeoutError,
@@ -354,6 +355,10 @@ export class Tasks {
   result(turn: Turn, peer: string, result: AttemptResult): void {
     const task = this.live.get(result.uid);
     if (task === undefined) return;
+    if (result.crash !== undefined) {
+      this.crashed(turn, peer, task, { ...result, crash: result.crash });
+      return;
+    }
     const current = this.isCurrent(task, peer, result);
     if (!current && (result.status !== 'completed' || !this.isUsable(task, result))) return;
     this.appendLog(turn, task, result.lines, result.dropped_lines);
@@ -382,6 +387,24 @@ export class Tasks {
       new FlowmeshError('UNKNOWN_FAILURE', 'the worker did not say why it failed', { retryable: true }).toShape();
     task.record = { ...task.record, execution_time_ms };
     this.attemptFailed(turn, task, error);
+  }
+
+  /** The mesh loop of a peer crashed while it worked on an attempt. That may have been the task's doing, or another's. */
+  private crashed(turn: Turn, peer: string, task: LiveTask, result: AttemptResult & { crash: string }): void {
+    const { attempts, crashes = [] } = task.record;
+    const current = this.leases.isFrom(peer, task, result);
+    const hadIt = current || attempts.some(({ attempt, peer_id }) => attempt === result.attempt && peer_id === peer);
+    if (!hadIt && peer !== this.network.self) return; // P9
+    if (!crashes.includes(result.crash)) {
+      this.change(turn, task, { crashes: [...crashes, result.crash].slice(-POISON_CRASHES) });
+    }
+    const count = task.record.crashes!.length;
+    if (count >= POISON_CRASHES) {
+      this.leases.callBack(turn, task, true, 'mesh loops crash while they work on it');
+      this.fail(turn, task, poisonError(task.record, count), true);
+    } else if (current) {
+      this.lost(turn, task);
+    }
   }
 
   private isCurrent(task: LiveTask, peer: string, result: AttemptResult): boolean {

@@ -20,7 +20,7 @@ import {
 } from './limits.ts';
 import type { Lease, LeaseToken, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
-import type { Clock, ExecutionIO, Executors, Log, Network } from './ports.ts';
+import type { Clock, Crashes, ExecutionIO, Executors, LeaseWatch, Log, Network, WorkedOn } from './ports.ts';
 import type { WorkerRecord } from './records.ts';
 
 const OVER = 'it is over here already';
@@ -61,6 +61,7 @@ export class WorkerPool {
   private readonly network: Network;
   private readonly log: Log;
   private readonly probe: Probe;
+  private readonly watch: LeaseWatch;
   private readonly onSlotFree: () => void;
   private readonly self: { peer_id: string; name: string };
   private readonly workers = new Map<string, WorkerSlots>();
@@ -74,7 +75,15 @@ export class WorkerPool {
   private leaving = false;
 
   constructor(
-    components: { clock: Clock; executors: Executors; network: Network; log: Log; probe: Probe },
+    components: {
+      clock: Clock;
+      executors: Executors;
+      network: Network;
+      log: Log;
+      probe: Probe;
+      watch: LeaseWatch;
+      crashes: Crashes;
+    },
     hooks: { name: string; onSlotFree: () => void },
   ) {
     this.self = { peer_id: components.network.self, name: hooks.name };
@@ -83,7 +92,9 @@ export class WorkerPool {
     this.network = components.network;
     this.log = components.log;
     this.probe = components.probe;
+    this.watch = components.watch;
     this.kept = new KeptResults(components);
+    for (const lease of components.crashes.untold) this.kept.keepCrash(lease);
     this.onSlotFree = hooks.onSlotFree;
   }
 
@@ -189,13 +200,16 @@ export class WorkerPool {
   accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = []): Refusal[] {
     for (const { feed_id } of leases) this.heirs.set(feed_id, heirs);
     const refused: Refusal[] = [];
+    const admitted: Attempt[] = [];
     for (const lease of leases) {
       const key = keyOf(lease);
       if (this.attempts.has(key) || this.kept.has(key)) continue;
       const refusal = this.over.has(key) ? { reason: 'busy' as const, message: OVER } : this.refusalOf(lease);
-      if (refusal === null) this.start(owner, lease);
+      if (refusal === null) admitted.push(this.admit(owner, lease));
       else refused.push({ ...tokenOf(lease), ...this.giveBack(key, refusal) });
     }
+    if (admitted.length > 0) this.watch.began(admitted.map(workedOn));
+    for (const attempt of admitted) this.start(attempt);
     return refused;
   }
 
@@ -241,7 +255,8 @@ export class WorkerPool {
     );
   }
 
-  private start(owner: string, lease: Lease): void {
+  /** Gives a lease its slot. */
+  private admit(owner: string, lease: Lease): Attempt {
     const of = this.workers.get(lease.worker_id)!;
     const attempt: Attempt = {
       lease,
@@ -264,6 +279,10 @@ export class WorkerPool {
     }
     this.attempts.set(keyOf(lease), attempt);
     of.running.add(attempt);
+    return attempt;
+  }
+
+  private start(attempt: Attempt): void {
     this.run(attempt).then(
       (output) => this.ended(attempt, { output }),
       (thrown: unknown) => this.ended(attempt, { thrown }),
@@ -325,6 +344,7 @@ export class WorkerPool {
 
   private ended(attempt: Attempt, end: ActionEnd): void {
     const { lease, of, ending } = attempt;
+    this.watch.ending([workedOn(attempt)]);
     attempt.cancelTimeout();
     attempt.cancelProgress?.();
     this.attempts.delete(keyOf(lease));
@@ -340,6 +360,7 @@ export class WorkerPool {
           this.log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
         })
         .then(() => attempt.gone.resolve());
+      this.watch.over([tokenOf(lease)]);
     } else {
       const { result, bytes } = resultOf(attempt, end, this.clock.now());
       if (result.status === 'completed') of.completed++;
@@ -439,4 +460,8 @@ export class WorkerPool {
     await Promise.race([gone, tooLate]);
     cancelWait();
   }
+}
+
+function workedOn({ lease, owner }: Attempt): WorkedOn {
+  return { ...tokenOf(lease), owner };
 }

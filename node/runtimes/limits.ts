@@ -13,6 +13,8 @@ export const MESH_START_DEADLINE_MS = 60_000;
 /** Restarts of a crashed mesh loop within `MESH_RESTART_WINDOW_MS`; one more and the peer gives up. */
 export const MESH_RESTARTS_MAX = 5;
 export const MESH_RESTART_WINDOW_MS = 60_000;
+/** Leases remembered that a crashed mesh loop had worked on, until their owners know; older ones are forgotten. */
+export const CRASHED_LEASES_MAX = 1_024;
 /** The first restart comes at once, the next after this, doubled each time. */
 export const MESH_RESTART_DELAY_MS = 100;
 export const MESH_RESTART_DELAY_MAX_MS = 5_000;

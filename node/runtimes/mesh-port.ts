@@ -4,6 +4,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import type { LeaseWatch } from '../../scheduler/ports.ts';
 import { BatchPort } from './batch-port.ts';
 import { UnclonableError } from './errors.ts';
 import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
@@ -17,8 +18,15 @@ export interface ServedMesh {
   stop(): Promise<void>;
 }
 
-/** Starts the mesh side, says so, and serves it until it is told to stop. Then the port is closed. */
-export async function serveMeshPort(port: MessagePort, start: () => Promise<ServedMesh>): Promise<void> {
+/**
+ * Starts the mesh side, says so, and serves it until it is told to stop. Then the port is closed.
+ *
+ * @param start is handed what the mesh side tells which leases it works on
+ */
+export async function serveMeshPort(
+  port: MessagePort,
+  start: (watch: LeaseWatch) => Promise<ServedMesh>,
+): Promise<void> {
   const aborts = new Map<number, AbortController>();
   let mesh: ServedMesh | undefined;
 
@@ -64,8 +72,19 @@ export async function serveMeshPort(port: MessagePort, start: () => Promise<Serv
     port.close();
   };
 
+  // What a lease does next may be a crash: it has to be on the other side before.
+  const atOnce = (message: FromMesh) => {
+    batches.post(message);
+    batches.flush();
+  };
+  const watch: LeaseWatch = {
+    began: (leases) => atOnce({ kind: 'began', leases }),
+    ending: (leases) => atOnce({ kind: 'ending', leases }),
+    over: (leases) => batches.post({ kind: 'over', leases }),
+  };
+
   try {
-    mesh = await start();
+    mesh = await start(watch);
     batches.post({ kind: 'started', info: mesh.info });
   } catch (error) {
     last({ kind: 'start_failed', error: errorShape(error) });

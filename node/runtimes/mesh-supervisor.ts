@@ -6,6 +6,7 @@
  * 2. A thread that ends unasked is started again on the same folder and ports, at most MESH_RESTARTS_MAX times in
  *    MESH_RESTART_WINDOW_MS; then every call fails as MESH_DOWN and `failed` resolves.
  * 3. A first start that fails is not tried again: its error is the answer.
+ * 4. What a thread worked on when it crashed is on the disk before the next one begins (`crash-file.ts`).
  */
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -14,6 +15,7 @@ import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Config } from '../config.ts';
 import { BatchPort } from './batch-port.ts';
+import { noteCrash } from './crash-file.ts';
 import { orAborted } from './deadline.ts';
 import { MeshDownError, MeshRestartedError, MeshStartTimeoutError, UnclonableError } from './errors.ts';
 import {
@@ -28,7 +30,10 @@ import {
 } from './limits.ts';
 import type { CallOptions, MeshInfo, MeshLink, MeshState } from './mesh-link.ts';
 import type { FromMesh, MeshThreadData, ToMesh } from './port-messages.ts';
+import { WorkedOnLeases } from './worked-on.ts';
 
+/** Named in the line of a crash. */
+const TASKS_LOGGED_MAX = 8;
 const MESH_THREAD = new URL(`./mesh-thread${extname(import.meta.filename)}`, import.meta.url);
 
 /** What waits for an answer of the thread. */
@@ -162,7 +167,7 @@ export class MeshSupervisor implements MeshLink {
   }
 
   private startThread(config: Config): Promise<Thread> {
-    const { log, entry = MESH_THREAD } = this.options;
+    const { entry = MESH_THREAD } = this.options;
     const workerData: MeshThreadData = { config };
     // stdout of the thread is captured: what a library prints must not get between the lines of MCP (P10).
     const worker = new Worker(entry, { workerData, name: 'flowmesh mesh', stdout: true });
@@ -172,6 +177,7 @@ export class MeshSupervisor implements MeshLink {
     const started = Promise.withResolvers<Thread>();
     const ended = Promise.withResolvers<void>();
     const waiting = new Map<number, Waiting>();
+    const workedOn = new WorkedOnLeases();
     let crash: unknown;
 
     const port = new BatchPort<ToMesh, FromMesh>(worker, {
@@ -182,6 +188,8 @@ export class MeshSupervisor implements MeshLink {
           this.lastInfo = message.info;
           started.resolve(this.thread);
         } else if (message.kind === 'start_failed') crash = new RemoteError(message.error);
+        else if (message.kind === 'began' || message.kind === 'ending') workedOn[message.kind](message.leases);
+        else if (message.kind === 'over') workedOn.over(message.leases);
         else settle(waiting, message);
       },
       onUnclonable: (message, error) => {
@@ -205,10 +213,9 @@ export class MeshSupervisor implements MeshLink {
       if (wasUp) this.thread = undefined;
       for (const each of waiting.values()) each.reject(new MeshRestartedError(each.tool));
       waiting.clear();
+      if (!this.stopping && !(crash instanceof RemoteError)) this.crashed(crash, workedOn);
       // The end of a thread that never was up is the business of whoever started it.
       if (wasUp && !this.stopping) {
-        log.error({ err: crash }, 'the mesh loop crashed');
-        this.lastCrash = crash;
         this.up = this.restart();
         this.up.catch(() => {}); // Every call that waits for it gets the error; with none there is nobody to tell.
       }
@@ -216,11 +223,24 @@ export class MeshSupervisor implements MeshLink {
     return started.promise;
   }
 
+  private crashed(cause: unknown, workedOn: WorkedOnLeases): void {
+    const { log, config } = this.options;
+    this.lastCrash = cause;
+    const blamed = workedOn.blamed(this.recentCrashes().length + 1);
+    const tasks = blamed.slice(0, TASKS_LOGGED_MAX).map(({ uid }) => uid);
+    log.error({ err: cause, tasks, tasks_total: blamed.length }, 'the mesh loop crashed');
+    noteCrash(config.data_dir, blamed, log);
+  }
+
+  private recentCrashes(): number[] {
+    const now = performance.now();
+    this.recentCrashesMs = this.recentCrashesMs.filter((at) => now - at < MESH_RESTART_WINDOW_MS);
+    return this.recentCrashesMs;
+  }
+
   private async restart(): Promise<Thread> {
     for (;;) {
-      const now = performance.now();
-      this.recentCrashesMs = this.recentCrashesMs.filter((at) => now - at < MESH_RESTART_WINDOW_MS);
-      const crashes = this.recentCrashesMs.push(now);
+      const crashes = this.recentCrashes().push(performance.now());
       if (crashes > MESH_RESTARTS_MAX) throw this.giveUp(crashes - 1);
       if (crashes > 1)
         await this.delay(Math.min(MESH_RESTART_DELAY_MS * 2 ** (crashes - 2), MESH_RESTART_DELAY_MAX_MS));
@@ -251,10 +271,12 @@ export class MeshSupervisor implements MeshLink {
   }
 }
 
+type Answer = Extract<FromMesh, { kind: 'output' | 'error' | 'state' | 'stopped' }>;
+
 /** The answer to `stop` carries no id; ids of calls begin at 1. */
 const STOP_ID = 0;
 
-function settle(waiting: Map<number, Waiting>, message: Exclude<FromMesh, { kind: 'started' | 'start_failed' }>): void {
+function settle(waiting: Map<number, Waiting>, message: Answer): void {
   const id = message.kind === 'stopped' ? STOP_ID : message.id;
   const each = waiting.get(id);
   waiting.delete(id);

@@ -12,7 +12,7 @@
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { JsonObject } from '../../dag/errors.ts';
-import type { Clock, Log, Store } from '../../scheduler/ports.ts';
+import type { Clock, LeaseWatch, Log, Store } from '../../scheduler/ports.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import { packageVersion } from '../cli/package-file.ts';
 import { createClock } from '../clock.ts';
@@ -24,6 +24,7 @@ import { createRandom } from '../random.ts';
 import { openSqliteStore } from '../store/store.ts';
 import { type Closing, closeAll } from './closing.ts';
 import { CRASH_AT_VARIABLE, crashAt } from './crash-at.ts';
+import { CrashFile } from './crash-file.ts';
 import { mainFeedWriter, newMainFeedMemory } from './main-feed.ts';
 import { MeshCalls } from './mesh-calls.ts';
 import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
@@ -35,6 +36,8 @@ export interface MeshSeams {
   /** Peer ids that this peer neither dials nor accepts. Asked at every connection. */
   denied?: () => Set<string>;
   clock?: Clock;
+  /** Told which leases are worked on, for whoever notes a crash. */
+  watch?: LeaseWatch;
 }
 
 export interface Mesh {
@@ -72,7 +75,11 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     const mainFeed = newMainFeedMemory();
     const onMainFeed = mainFeedWriter(mainFeed);
     const scheduler = new Scheduler(
-      { clock, random: createRandom(), network, store, executors, evaluator, log, probe, onMainFeed },
+      {
+        ...{ clock, random: createRandom(), network, store, executors, evaluator, log, probe, onMainFeed },
+        watch: seams.watch,
+        crashes: new CrashFile(config.data_dir, log),
+      },
       { ...config, version: packageVersion() },
     );
     const calls = new MeshCalls({ scheduler, peers: network, reader: store.reader, clock, log });

@@ -1,5 +1,7 @@
 /** What the serve loop and the mesh loop say to each other. */
 import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
+import type { LeaseToken } from '../../scheduler/messages.ts';
+import type { WorkedOn } from '../../scheduler/ports.ts';
 import type { Config } from '../config.ts';
 import type { MeshInfo, MeshState } from './mesh-link.ts';
 
@@ -22,4 +24,8 @@ export type FromMesh =
   | { kind: 'output'; id: number; output: JsonObject }
   | { kind: 'error'; id: number; error: ErrorShape }
   | { kind: 'state'; id: number; state: MeshState }
-  | { kind: 'stopped'; error: ErrorShape | null };
+  | { kind: 'stopped'; error: ErrorShape | null }
+  /** What the mesh loop works on (`LeaseWatch`). */
+  | { kind: 'began'; leases: readonly WorkedOn[] }
+  | { kind: 'ending'; leases: readonly WorkedOn[] }
+  | { kind: 'over'; leases: readonly LeaseToken[] };

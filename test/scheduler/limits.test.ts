@@ -1,4 +1,5 @@
 /** P7: what has no room is refused with a sentence that names the limit, or held back; nothing grows. */
+
 import { describe, expect, test } from 'vitest';
 import { KeptResults } from '../../scheduler/kept-results.ts';
 import {
@@ -18,6 +19,7 @@ import { SimulatedNetwork } from '../simulation/simulated-network.ts';
 import { quiet } from '../simulation/world.ts';
 import { HandFeed } from './hand-feed.ts';
 import { HandPeer, resultOf } from './hand-peer.ts';
+import { unwatched } from './pool.ts';
 import { taskRecord } from './records.ts';
 import { gate, Scene, task } from './scene.ts';
 
@@ -98,7 +100,7 @@ describe('a worker with KEPT_RESULTS_MAX results, or KEPT_RESULTS_BYTES of them,
   }> {
     const scene = await Scene.of(['a']);
     const network = new SimulatedNetwork('w', scene.mesh.board);
-    const kept = new KeptResults({ clock: scene.peer('a').clock, network, log: quiet, probe: () => {} });
+    const kept = new KeptResults({ clock: scene.peer('a').clock, network, log: quiet, probe: () => {}, ...unwatched });
     return {
       kept,
       keep: (attempt, owner, bytes) =>

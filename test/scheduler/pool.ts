@@ -13,6 +13,12 @@ import { type Gate, gate } from './scene.ts';
 
 const LONG_MS = 60_000;
 
+/** Nobody has to know what is worked on, and nothing has crashed. */
+export const unwatched = {
+  watch: { began: () => {}, ending: () => {}, over: () => {} },
+  crashes: { untold: [], told: () => {} },
+};
+
 /** An owner: what came from the worker's peer, and what it answers. */
 export interface Owner {
   network: SimulatedNetwork;
@@ -52,7 +58,10 @@ export class PoolScene {
     });
     const executors = run === undefined ? memory : { actions: () => ['fn:wait'], run };
     this.pool = new WorkerPool(
-      { clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
+      {
+        ...{ clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
+        ...unwatched,
+      },
       { name: 'worker', onSlotFree: () => this.slotsFreed++ },
     );
     this.network.attach(

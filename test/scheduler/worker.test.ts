@@ -172,7 +172,7 @@ describe('the result of an attempt', () => {
     ['an output that nests too deep to be read', 'INVALID_OUTPUT', () => nested(100_000)],
     ['an output that is no JSON', 'INVALID_OUTPUT', () => ({ big: 1n })],
     ['an output that cannot be read', 'INVALID_OUTPUT', () => ({ toJSON: () => raise(new Error('unwilling')) })],
-    ['an error whose details nest too deep', 'INVALID_OUTPUT', () => raise(deepError())],
+    ['an error whose details nest too deep', 'BROKEN', () => raise(deepError())],
     ['something thrown that cannot be described', expect.any(String), () => raise(Object.create(null))],
     ['something thrown before the action has begun', 'BROKEN', () => raise(new FlowmeshError('BROKEN', 'no'))],
   ])('of %s fails this attempt and no other', async (_what, code, give) => {

@@ -4,7 +4,7 @@
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
-import type { Evaluator } from '../../scheduler/ports.ts';
+import type { CrashedLease, Evaluator } from '../../scheduler/ports.ts';
 import { isTerminal, type Row, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
 import { callTool } from '../../tools/route.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
@@ -51,6 +51,8 @@ export class SimulatedMesh {
   /** Those that run, and those that are down and come back. */
   readonly peers = new Map<string, SimulatedPeer>();
   readonly failures: string[] = [];
+  /** By peer: what its next process hears that the mesh loop before was at when it crashed. */
+  readonly crashed = new Map<string, CrashedLease[]>();
   readonly #machines = new Map<string, Machine>();
   readonly actions: SimulatedActions;
   readonly #evaluator: Evaluator;
@@ -146,9 +148,11 @@ export class SimulatedMesh {
       evaluator: this.#evaluator,
       servesTools: this.#servesTools,
       gone: this.#gone,
+      crashed: this.crashed.get(peer_id) ?? [],
       onCommit: (name, rows) => this.#watch?.committing(name, rows),
       broken: (message) => this.broken(message),
     });
+    this.crashed.delete(peer_id);
     this.peers.set(peer_id, peer);
     await peer.scheduler.start();
     this.#redial(peer);

@@ -1,7 +1,7 @@
 /** One process of a simulated mesh: the real scheduler and tools over simulated ports. */
 import type { FlowmeshError } from '../../dag/errors.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
-import type { Evaluator, Log, Store } from '../../scheduler/ports.ts';
+import type { CrashedLease, Evaluator, Log, Store } from '../../scheduler/ports.ts';
 import type { Row } from '../../scheduler/records.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import type { MeshContext } from '../../tools/definition.ts';
@@ -43,6 +43,8 @@ export interface PeerWorld {
   evaluator: Evaluator;
   servesTools: boolean;
   gone: readonly string[];
+  /** What the process before was at when its mesh loop crashed. */
+  crashed: readonly CrashedLease[];
   /** A process hands rows to its store. */
   onCommit(peer: string, rows: readonly Row[]): void;
   broken(message: string): void;
@@ -66,6 +68,7 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
       executors: actions.executors(peer_id, clock),
       evaluator: ofProcess(evaluator, clock),
       log: logOf(peer_id, mesh),
+      crashes: { untold: mesh.crashed, told: () => {} },
     },
     {
       ...{ name: peer_id, version: '0.0.0', gone: mesh.gone },
