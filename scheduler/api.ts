@@ -109,6 +109,8 @@ export interface MainFeedState {
 
 export interface SchedulerApi extends FeedsNow {
   readonly self: string;
+  /** This peer's name for people. */
+  readonly name: string;
   readonly feed_id: string;
 
   submitWorkflow(submission: WorkflowSubmission): Promise<WorkflowReceipt>;

@@ -513,6 +513,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     // Its leases return when it is gone (`goneFor`): it may come back and bring their results.
   }
 
+  get name(): string {
+    return this.options.name;
+  }
+
   describe(): PeerState {
     return {
       name: this.options.name,

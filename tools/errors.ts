@@ -46,9 +46,26 @@ export class PeerNotFoundError extends FlowmeshError {
   constructor(peerId: string) {
     super(
       'NOT_FOUND',
-      `no peer "${peerId}" is known here; peer_list shows the known ones, peer_discover looks for more`,
+      `no peer has the id or the name "${peerId}" as far as is known here; peer_list shows the known ones, peer_discover looks for more`,
       {
         details: { kind: 'peer', id: peerId },
+      },
+    );
+  }
+}
+
+/** Several peers have this name, or an id that ends so. */
+export class AmbiguousPeerError extends FlowmeshError {
+  constructor(text: string, meant: { peer_id: string; name: string | null }[]) {
+    const shown = meant
+      .slice(0, PROBLEMS_IN_MESSAGE)
+      .map(({ peer_id, name }) => (name === null ? peer_id : `${peer_id} (${name})`));
+    const more = meant.length > shown.length ? `, and ${meant.length - shown.length} more` : '';
+    super(
+      'AMBIGUOUS',
+      `"${text}" is said of ${meant.length} peers: ${shown.join(', ')}${more}. Give the whole id of one`,
+      {
+        details: { kind: 'peer', id: text, peer_ids: meant.slice(0, PROBLEMS_MAX).map(({ peer_id }) => peer_id) },
       },
     );
   }

@@ -37,9 +37,9 @@ export const workerIdField = idSchema.describe('The worker, on whichever peer of
 export const peerIdField = z
   .string()
   .min(1)
-  .max(128)
-  .regex(/^[A-Za-z0-9._:-]+$/, 'must be a peer id, as peer_list shows it')
-  .describe('The other peer: its libp2p PeerId, as peer_list shows it.');
+  .max(TEXT_CHARS_MAX)
+  .refine((text) => !/\p{C}/u.test(text), { error: 'must be a peer id or a name, as peer_list shows it' })
+  .describe('The peer: its id, its name, or the short id that a table shows.');
 export const multiaddrField = z
   .string()
   .max(MULTIADDR_CHARS_MAX)

@@ -11,7 +11,8 @@ export interface ConnectionInfo {
   connected_since: string | null;
   last_seen: string | null;
   direction: 'inbound' | 'outbound' | null;
-  source: 'dht' | 'connected' | 'mdns' | 'bootstrap';
+  /** `met`: it was connected before and is not now. */
+  source: 'dht' | 'connected' | 'met' | 'mdns' | 'bootstrap';
   protocol_version: string | null;
   bytes_sent: number;
   bytes_received: number;

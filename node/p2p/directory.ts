@@ -92,13 +92,18 @@ export class ConnectionDirectory implements PeerDirectory {
     const { links, known, discovery } = this.#parts;
     const peers = new Set<string>(links.connected());
     const { max_peers, timeout_ms, signal } = query;
+    const named = new Set<string>();
     const searches =
       query.capabilities.length === 0
         ? [discovery.closest(max_peers, timeout_ms, signal)]
         : query.capabilities.map((capability) => discovery.find(capability, max_peers, timeout_ms, signal));
-    for (const found of await Promise.all(searches)) for (const peer of found) peers.add(peer);
+    for (const found of await Promise.all(searches)) for (const peer of found) named.add(peer);
+    for (const peer of named) peers.add(peer);
     if (query.capabilities.length === 0) for (const { peer } of known.all()) peers.add(peer);
-    return [...peers].slice(0, max_peers).map((peer) => this.#info(known.learn(peer, [])));
+    return [...peers].slice(0, max_peers).map((peer) => {
+      const info = this.#info(known.learn(peer, []));
+      return info.source === 'met' && named.has(peer) ? { ...info, source: 'dht' } : info;
+    });
   }
 
   async bootstrap(options: BootstrapOptions): ReturnType<PeerDirectory['bootstrap']> {
@@ -146,7 +151,7 @@ export class ConnectionDirectory implements PeerDirectory {
       connected_since: known.connectedSince === null ? null : new Date(known.connectedSince).toISOString(),
       last_seen: seen === null ? null : new Date(seen).toISOString(),
       direction: stream === null ? null : known.direction,
-      source: known.source,
+      source: known.source === 'connected' && stream === null ? 'met' : known.source,
       protocol_version: known.protocolVersion,
       bytes_sent: known.bytesSent + (stream?.bytesSent ?? 0),
       bytes_received: known.bytesReceived + (stream?.bytesReceived ?? 0),

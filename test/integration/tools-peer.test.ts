@@ -89,6 +89,8 @@ coverTools(TOOLS.peer, mesh, {
       });
       await apart();
       expect(find(await c.call('peer_list'), a)).toMatchObject({ status: 'disconnected', connected_since: null });
+      const looked = find(await a.call('peer_discover', { timeout_ms: 1_000 }), c);
+      expect(looked).toMatchObject({ status: 'disconnected', source: expect.stringMatching(/^(met|dht)$/) });
       await waitUntilGone(pids);
       for (const task_id of ['of-a', 'of-c']) {
         expect(await b.call('task_status', { task_id })).toMatchObject({ status: 'queued', attempt: 1 });

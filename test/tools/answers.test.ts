@@ -483,7 +483,15 @@ describe('peers', () => {
     const found = await answer(a, 'peer_discover', { capability_filter: ['fn:resize'], include_metrics: true });
     expect(found).toMatchObject({
       discovered_count: 1,
-      peers: [{ peer_id: 'stranger', source: 'dht', capabilities: null, metrics: { latency_ms: null } }],
+      peers: [
+        {
+          peer_id: 'stranger',
+          status: 'disconnected',
+          source: 'dht',
+          capabilities: null,
+          metrics: { latency_ms: null },
+        },
+      ],
     });
     const both = await answer(a, 'peer_discover', { capability_filter: ['fn:resize', 'gpu'] });
     expect(both).toMatchObject({ discovered_count: 0, peers: [] });

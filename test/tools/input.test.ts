@@ -67,7 +67,7 @@ const BAD: [tool: string, input: unknown, says: string][] = [
   ['peer_connect', {}, 'give peer_id, multiaddr, or both'],
   ['peer_connect', { multiaddr: '127.0.0.1:7600' }, 'multiaddr: must be a multiaddr such as'],
   ['peer_disconnect', {}, 'peer_id: is missing'],
-  ['peer_disconnect', { peer_id: 'a b' }, 'peer_id: must be a peer id'],
+  ['peer_disconnect', { peer_id: 'a\nb' }, 'peer_id: must be a peer id or a name'],
   ['peer_list', { sort_by: 'latncy' }, 'did you mean "latency"?'],
   ['peer_list', { offset: -1 }, 'offset'],
   ['peer_metrics', { peer_id: 'a', history_hours: 25 }, 'history_hours'],

@@ -5,7 +5,7 @@ import { MERGE_REACH_MAX, weightedMean } from '../../tools/merge.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool } from '../../tools/route.ts';
 import { at, task, workflow } from '../store/sample-rows.ts';
-import { MeshOfDoubles, NOW_MS, workerView } from './mesh-of-doubles.ts';
+import { connection, MeshOfDoubles, NOW_MS, workerView } from './mesh-of-doubles.ts';
 
 const call = (mesh: MeshOfDoubles, peer: string, name: string, input: JsonObject) =>
   callTool(tools.get(name)!, input, mesh.peer(peer).context, 0);
@@ -129,7 +129,13 @@ describe('a list with scope "mesh"', () => {
   it('of workflows of another peer asks for those of that peer alone', async () => {
     const mesh = new MeshOfDoubles();
     for (const peer of PEERS) mesh.peer(peer).put(workflow(`w-${peer}`));
+    const away = connection('away', { status: 'disconnected', name: 'ada' });
+    mesh.peer('a').peers.list = () => [connection('b', { name: 'ben' }), connection('c'), away];
     const found = await call(mesh, 'a', 'workflow_list', { peer_filter: 'b' });
+    expect(await call(mesh, 'a', 'workflow_list', { peer_filter: 'ben' })).toEqual(found);
+    expect(await call(mesh, 'a', 'workflow_list', { peer_filter: 'name of a' })).toMatchObject({ total_count: 1 });
+    const nothing = { total_count: 0, missing: ['away'] };
+    expect(await call(mesh, 'a', 'workflow_list', { peer_filter: 'ada' })).toMatchObject(nothing);
     expect(found).toMatchObject({ total_count: 1, workflows: [{ workflow_id: 'w-b-id', peer_id: 'b' }] });
     expect(await call(mesh, 'a', 'workflow_list', { peer_filter: 'a' })).toMatchObject({
       total_count: 1,

@@ -82,6 +82,7 @@ export class MeshOfDoubles {
   #scheduler(self: string, reader: MemoryReader): Partial<SchedulerApi> {
     return {
       self,
+      name: `name of ${self}`,
       feed_id: `feed-${self}`,
       workers: () => [],
       peers: () => [],

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, multiaddrField, peerIdField, rounded, waitField } from '../fields.ts';
+import { peerIdOf } from './reference.ts';
 import { capabilitiesOf, viewsById } from './view.ts';
 
 const WAIT_DEFAULT_MS = 30_000;
@@ -15,7 +16,11 @@ export const peerConnect = defineMeshTool({
     'Opens a connection from the asked peer to another one and greets it, by its PeerId, its multiaddr, or both. Use it to join two parts of a mesh, or to reach a peer that peer_discover found. It answers when the greeting is done; a peer that cannot be reached is PEER_UNREACHABLE, one of another mesh WRONG_MESH.',
   input: z
     .strictObject({
-      peer_id: peerIdField.optional().describe('Its PeerId; alone it is enough when the mesh knows its addresses.'),
+      peer_id: peerIdField
+        .optional()
+        .describe(
+          'The peer: its id, or the name of one that is known; alone it is enough when the mesh knows its addresses.',
+        ),
       multiaddr: multiaddrField.optional().describe('Where to dial it, e.g. /ip4/127.0.0.1/tcp/7600.'),
       timeout_ms: waitField(WAIT_DEFAULT_MS),
       retry_count: z
@@ -42,7 +47,8 @@ export const peerConnect = defineMeshTool({
   permission: 'peer:write',
   cli: { positional: ['multiaddr'] },
   async handler(target, context) {
-    const { peer_id, multiaddr, timeout_ms, retry_count, persist } = target;
+    const { multiaddr, timeout_ms, retry_count, persist } = target;
+    const peer_id = target.peer_id === undefined ? undefined : peerIdOf(target.peer_id, context);
     const { signal } = context;
     const result = await context.peers.connect({ peer_id, multiaddr, timeout_ms, retry_count, persist, signal });
     return {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { defineMeshTool } from '../definition.ts';
 import { PeerNotFoundError } from '../errors.ts';
 import { countOut, peerIdField, reasonField } from '../fields.ts';
+import { peerIdOf } from './reference.ts';
 
 export const peerDisconnect = defineMeshTool({
   name: 'peer_disconnect',
@@ -25,7 +26,9 @@ export const peerDisconnect = defineMeshTool({
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
   permission: 'peer:admin',
   cli: { positional: ['peer_id'] },
-  async handler({ peer_id, reason, graceful }, { peers, scheduler }) {
+  async handler({ peer_id: meant, reason, graceful }, context) {
+    const { peers, scheduler } = context;
+    const peer_id = peerIdOf(meant, context);
     const known = peers.list().find((connection) => connection.peer_id === peer_id);
     if (known === undefined) throw new PeerNotFoundError(peer_id);
     const releases = graceful && known.status === 'connected';

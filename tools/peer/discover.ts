@@ -5,7 +5,7 @@ import { defineMeshTool, type MeshContext } from '../definition.ts';
 import { capabilityFilterField, countOut, msOut, rounded, timeOut, waitField } from '../fields.ts';
 import type { ConnectionInfo } from '../peers.ts';
 import { metricsOf, metricsOut } from './figures.ts';
-import { capabilitiesOf, offers, viewsById } from './view.ts';
+import { capabilitiesOf, offers, sourceOut, viewsById } from './view.ts';
 
 const WAIT_DEFAULT_MS = 30_000;
 const PEERS_DEFAULT = 10;
@@ -15,7 +15,7 @@ export const peerDiscover = defineMeshTool({
   name: 'peer_discover',
   title: 'Discover peers',
   description:
-    'Looks for peers in the DHT and among the connected ones: for all, or with capability_filter for those that offer some actions or labels. Use it to find out whether the mesh has, say, a GPU anywhere; it only looks, peer_connect makes a connection. What the DHT says may be out of date, so a peer found there may be gone.',
+    'Looks for peers in the DHT and among the connected ones: for all, or with capability_filter for those that offer some actions or labels. Use it to find out whether the mesh has, say, a GPU anywhere; it only looks, peer_connect makes a connection. A peer that is not `connected` may be gone: what the DHT says, and what was seen earlier, can be out of date.',
   input: z.strictObject({
     capability_filter: capabilityFilterField,
     max_peers: z.number().int().min(1).max(PEERS_MAX).default(PEERS_DEFAULT).describe('How many to return, at most.'),
@@ -31,9 +31,10 @@ export const peerDiscover = defineMeshTool({
         capabilities: z
           .array(z.string())
           .nullable()
-          .describe('Actions and labels of its workers; null for one that was never connected.'),
+          .describe('Actions and labels of its workers, as it last said; null for one that was never connected.'),
         last_seen: timeOut,
-        source: z.enum(['dht', 'connected', 'mdns', 'bootstrap']).describe('How it was found.'),
+        status: z.enum(['connected', 'connecting', 'disconnected']).describe('Its connection to the asked peer, now.'),
+        source: sourceOut,
         metrics: metricsOut.optional().describe('With include_metrics.'),
       }),
     ),
@@ -42,7 +43,12 @@ export const peerDiscover = defineMeshTool({
   }),
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: true },
   permission: 'peer:read',
-  cli: { list: { field: 'peers', columns: ['peer_id', 'name', 'source', 'capabilities', 'last_seen', 'multiaddrs'] } },
+  cli: {
+    list: {
+      field: 'peers',
+      columns: ['peer_id', 'name', 'status', 'source', 'capabilities', 'last_seen', 'multiaddrs'],
+    },
+  },
   async handler({ capability_filter, max_peers, timeout_ms, include_metrics }, context) {
     const started = context.clock.now();
     const found = await search(capability_filter, max_peers, timeout_ms, context);
@@ -61,6 +67,7 @@ export const peerDiscover = defineMeshTool({
           multiaddrs: connection.multiaddrs,
           capabilities: capabilitiesOf(view),
           last_seen: connection.last_seen,
+          status: connection.status,
           source: connection.source,
           ...(include_metrics && { metrics: metricsOf(connection, view, now) }),
         };

@@ -4,7 +4,8 @@ import { defineMeshTool } from '../definition.ts';
 import { PeerNotFoundError } from '../errors.ts';
 import { countOut, peerIdField, timeOut } from '../fields.ts';
 import { metricsOf, metricsOut, ownMetrics } from './figures.ts';
-import { viewsById } from './view.ts';
+import { peerIdOf } from './reference.ts';
+import { sourceOut, viewsById } from './view.ts';
 
 const HISTORY_HOURS_MAX = 24;
 
@@ -32,7 +33,7 @@ export const peerMetrics = defineMeshTool({
         status: z.enum(['connected', 'connecting', 'disconnected']),
         connection_id: z.string().nullable(),
         direction: z.enum(['inbound', 'outbound']).nullable(),
-        source: z.enum(['dht', 'connected', 'mdns', 'bootstrap']),
+        source: sourceOut,
         connected_since: timeOut,
         last_seen: timeOut,
         protocol_version: z.string().nullable(),
@@ -59,11 +60,19 @@ export const peerMetrics = defineMeshTool({
     positional: ['peer_id'],
     list: { field: 'history', columns: ['at', 'latency_ms', 'bytes_sent', 'bytes_received'] },
   },
-  async handler({ peer_id, include_history, history_hours }, context) {
+  async handler({ peer_id: meant, include_history, history_hours }, context) {
+    const peer_id = peerIdOf(meant, context);
     const history = include_history ? { history: context.peers.history(peer_id, history_hours) } : {};
     if (peer_id === context.self) {
       const current_metrics = ownMetrics(context);
-      return { peer_id, name: null, current_metrics, connection_info: null, leases: null, ...history };
+      return {
+        peer_id,
+        name: context.scheduler.name,
+        current_metrics,
+        connection_info: null,
+        leases: null,
+        ...history,
+      };
     }
     const connection = context.peers.list().find((each) => each.peer_id === peer_id);
     if (connection === undefined) throw new PeerNotFoundError(peer_id);

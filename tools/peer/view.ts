@@ -1,10 +1,15 @@
 /** What is known of a peer, put together from its connection and from what it says about itself. */
+import { z } from 'zod';
 import type { PeerView } from '../../scheduler/api.ts';
 import type { MeshContext } from '../definition.ts';
 
 export function viewsById({ scheduler }: MeshContext): Map<string, PeerView> {
   return new Map(scheduler.peers().map((view) => [view.peer_id, view]));
 }
+
+export const sourceOut = z
+  .enum(['dht', 'connected', 'met', 'mdns', 'bootstrap'])
+  .describe('How it was found; `met`: it was connected before and is not now.');
 
 /** The actions and labels of all workers of a peer, sorted; null when it has not told yet. */
 export function capabilitiesOf(view: PeerView | undefined): string[] | null {

@@ -14,6 +14,7 @@ import {
   timeOut,
 } from '../fields.ts';
 import { askPeers, mergeLists, newestFirst, type Page } from '../merge.ts';
+import { peerIdOf } from '../peer/reference.ts';
 
 const LIMIT_DEFAULT = 50;
 
@@ -70,21 +71,24 @@ export const workflowList = defineReadTool({
   merge: {
     when: ({ scope, peer_filter }) => scope === 'mesh' || peer_filter !== undefined,
     async handler(asked, context) {
-      const { peer_filter, limit, offset, ...filters } = asked;
-      if (peer_filter === context.self) return answer(await localPage(asked, asked, context));
-      const wanted = ({ peer_id }: { peer_id: string }) => peer_filter === undefined || peer_id === peer_filter;
+      const { peer_filter: meant, limit, offset, ...filters } = asked;
+      const peer_filter = meant === undefined ? undefined : peerIdOf(meant, context);
+      if (peer_filter === context.self) return answer(await localPage({ ...asked, peer_filter }, asked, context));
       const page = await mergeLists<Item>(
         {
-          local: (part) => localPage(asked, part, context),
+          local: (part) => localPage({ ...asked, peer_filter }, part, context),
           async peers(part) {
             const asking = { ...filters, ...part, scope: 'local' };
             const { answers, missing } = await askPeers(context, 'workflow_list', output, asking);
+            const wanted = answers.filter(({ peer_id }) => peer_filter === undefined || peer_id === peer_filter);
+            const silent = wanted.length === 0 ? [peer_filter!] : [];
             return {
-              answers: answers.filter(wanted).map(({ peer_id, output }) => ({
+              answers: wanted.map(({ peer_id, output }) => ({
                 peer_id,
                 output: { items: output.workflows, total_count: output.total_count, has_more: output.has_more },
               })),
-              missing: missing.filter((peer_id) => wanted({ peer_id })),
+              // One that is not connected was not asked.
+              missing: peer_filter === undefined ? missing : silent,
             };
           },
         },

@@ -1,0 +1,54 @@
+/**
+ * Which peer a person or a program means: by its id, by its name, by the short id that a table shows (`12D3KooW…a1B2c3D4`;
+ * three dots do as well), or by the end of its id alone. Only a whole id is taken whatever else matches, so that no peer
+ * can take calls for another by the name that it gives itself.
+ */
+import type { MeshContext } from '../definition.ts';
+import { AmbiguousPeerError, PeerNotFoundError } from '../errors.ts';
+import { viewsById } from './view.ts';
+
+/** How much of an id says whose it is. */
+const ID_END_CHARS_MIN = 4;
+const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{46,60}$/;
+const SHORT_ID = /^(\w*)(?:…|\.{2,3})(\w+)$/;
+
+interface NamedPeer {
+  peer_id: string;
+  name: string | null;
+  isPresent: boolean;
+}
+
+/**
+ * @returns its id; a whole id also of a peer that is not known here
+ * @throws AmbiguousPeerError, PeerNotFoundError
+ */
+export function peerIdOf(text: string, context: MeshContext): string {
+  const known = knownPeers(context);
+  if (known.some(({ peer_id }) => peer_id === text)) return text;
+  const matching = known.filter(({ peer_id, name }) => name === text || isShortFor(text, peer_id));
+  const present = matching.filter(({ isPresent }) => isPresent);
+  // A peer that was made anew under its old name is meant, not the one that is gone.
+  const meant = present.length === 1 ? present : matching;
+  if (meant.length > 1) throw new AmbiguousPeerError(text, meant);
+  if (meant[0] !== undefined) return meant[0].peer_id;
+  if (PEER_ID.test(text)) return text;
+  throw new PeerNotFoundError(text);
+}
+
+function knownPeers(context: MeshContext): NamedPeer[] {
+  const views = viewsById(context);
+  const others = context.peers.list().filter(({ peer_id }) => peer_id !== context.self);
+  return [
+    { peer_id: context.self, name: context.scheduler.name, isPresent: true },
+    ...others.map(({ peer_id, name, status }) => ({
+      peer_id,
+      name: name ?? views.get(peer_id)?.state?.name ?? null,
+      isPresent: status === 'connected',
+    })),
+  ];
+}
+
+function isShortFor(text: string, peerId: string): boolean {
+  const [, start = '', end = text] = SHORT_ID.exec(text) ?? [];
+  return end.length >= ID_END_CHARS_MIN && peerId.startsWith(start) && peerId.endsWith(end);
+}
