@@ -87,6 +87,10 @@ const durationSchema = z
   .min(TUNING_MS_MIN, `must be at least ${TUNING_MS_MIN} ms`)
   .max(TUNING_MS_MAX, `must be at most ${TUNING_MS_MAX} ms`);
 
+const variableSchema = z
+  .string()
+  .regex(/^([^=\0*]+\*?|\*)$/, 'must be the name of a variable, or the beginning of names followed by *');
+
 const workerSchema = z.strictObject({
   worker_id: z
     .string()
@@ -143,7 +147,15 @@ const common = {
       allow: z
         .array(z.string().min(1, 'must not be empty'))
         .default([])
-        .describe('Commands (names or absolute paths) that shell steps may run here; * is any; none means no shell'),
+        .describe(
+          "Commands (names or absolute paths) that shell steps may run here; '*' is every one; none means no shell",
+        ),
+      step_env: z
+        .array(variableSchema)
+        .default([])
+        .describe(
+          'Variables that shell steps may set by their env where only named commands are allowed, e.g. TARGET or APP_*',
+        ),
     })
     .prefault({}),
   http_action: z
@@ -158,6 +170,12 @@ const common = {
         .describe('Hosts that http steps may reach; none means every public host'),
     })
     .prefault({}),
+  pass_env: z
+    .array(variableSchema)
+    .default([])
+    .describe(
+      "Variables of this peer's environment that shell and fn steps get too, e.g. AWS_PROFILE or SSL_* (always: PATH, HOME, LANG, LC_*, TZ, TMPDIR)",
+    ),
   functions: z
     .array(z.string().min(1, 'must not be empty'))
     .default([])
@@ -293,6 +311,8 @@ export const OPTIONS: readonly Option[] = [
   option('worker.cpu_cores', '--cpu-cores <number>', 'number', 'Work', 'FLOWMESH_CPU_CORES'),
   option('worker.memory_gb', '--memory-gb <number>', 'number', 'Work', 'FLOWMESH_MEMORY_GB'),
   option('shell.allow', '--allow-shell [command...]', 'list', 'Work', 'FLOWMESH_ALLOW_SHELL'),
+  option('shell.step_env', '--step-env <name...>', 'list', 'Work', 'FLOWMESH_STEP_ENV'),
+  option('pass_env', '--pass-env <name...>', 'list', 'Work'),
   option('http_action.allow', '--allow-http <host...>', 'list', 'Work', 'FLOWMESH_ALLOW_HTTP'),
   option('http_action.private', '--http-private', 'boolean', 'Work', 'FLOWMESH_HTTP_PRIVATE'),
   option('functions', '--functions <file...>', 'list', 'Work'),

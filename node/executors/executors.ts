@@ -10,13 +10,18 @@
 import { FlowmeshError, type JsonValue, thrownText } from '../../dag/errors.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
 import type { HttpPolicy } from './address-policy.ts';
+import { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
 import { Functions } from './functions.ts';
 import type { HttpAction } from './http.ts';
+import type { ShellPolicy } from './shell-command.ts';
 
 /** The part of the peer's config that says what may run here: see `node/config.ts`. */
 export interface ExecutorConfig {
-  shell: { allow: string[] };
+  data_dir: string;
+  /** Variables of this peer that `shell` and `fn` processes get beside the ordinary ones. */
+  pass_env: string[];
+  shell: ShellPolicy;
   http_action: HttpPolicy;
   /** Module files for `fn:`, absolute or relative to the working folder. */
   functions: string[];
@@ -29,10 +34,16 @@ export type ClosableExecutors = Executors & {
 
 type Action = (request: ExecutionRequest, io: ExecutionIO) => Promise<JsonValue>;
 
-/** @throws FunctionsInvalidError (`FUNCTIONS_INVALID`) when a module of `functions` cannot be used */
+/**
+ * Resolves when what a former run on the same data folder had left running is gone, and the functions are loaded.
+ *
+ * @throws FunctionsInvalidError (`FUNCTIONS_INVALID`) when a module of `functions` cannot be used
+ */
 export async function createExecutors(config: ExecutorConfig, log: Log): Promise<ClosableExecutors> {
-  const functions = await Functions.load(config.functions, log);
-  return new LocalExecutors(config, functions);
+  const environment = new WorkEnvironment(config.data_dir, config.pass_env);
+  await environment.endLeftBehind(log);
+  const functions = await Functions.load(config.functions, environment, log);
+  return new LocalExecutors(config, functions, environment);
 }
 
 class LocalExecutors implements ClosableExecutors {
@@ -43,8 +54,7 @@ class LocalExecutors implements ClosableExecutors {
   readonly #running = new Map<AbortController, Promise<JsonValue>>();
   #closed = false;
 
-  constructor(config: ExecutorConfig, functions: Functions) {
-    const { allow } = config.shell;
+  constructor(config: ExecutorConfig, functions: Functions, environment: WorkEnvironment) {
     this.#functions = functions;
     this.#actions.set('echo', async (request) => structuredClone(request.payload));
     // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
@@ -54,13 +64,13 @@ class LocalExecutors implements ClosableExecutors {
     });
     this.#actions.set('shell', async (request, io) => {
       const { runShell } = await import('./shell.ts');
-      return runShell(request, io, allow);
+      return runShell(request, io, config.shell, environment);
     });
     for (const name of functions.names) {
       this.#actions.set(`fn:${name}`, (request, io) => functions.run(name, request, io));
     }
     // Without an allowed command `shell` is known, so that its error says what would allow it, but not offered.
-    this.#offered = [...this.#actions.keys()].filter((action) => action !== 'shell' || allow.length > 0);
+    this.#offered = [...this.#actions.keys()].filter((action) => action !== 'shell' || config.shell.allow.length > 0);
   }
 
   actions(): string[] {

@@ -20,7 +20,7 @@ import { availableParallelism } from 'node:os';
 import { FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
-import { inheritedEnvironment } from './environment.ts';
+import type { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
 import type { FromFunctionProcess } from './function-messages.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from './isolated-process.ts';
@@ -74,13 +74,13 @@ class FunctionProcess {
   #run: { name: string; resolve(output: JsonValue): void; reject(error: Error): void } | null = null;
   #isAlive = true;
 
-  constructor(files: string[], log: Log) {
+  constructor(files: string[], environment: WorkEnvironment, log: Log) {
     this.#log = log;
     this.#process = new IsolatedProcess({
       entry: siblingModule('function-process', import.meta.url),
       args: files,
       memoryMb: FUNCTION_MEMORY_MB,
-      env: inheritedEnvironment(),
+      environment: environment.create(),
       onMessage: (message) => this.#onMessage(message as FromFunctionProcess),
       onEnd: (end) => this.#onEnd(end),
     });
@@ -182,6 +182,7 @@ class FunctionProcess {
 /** The `fn:` actions with their processes. */
 export class Functions {
   readonly #files: string[];
+  readonly #environment: WorkEnvironment;
   readonly #log: Log;
   readonly #all = new Set<FunctionProcess>();
   readonly #idle: FunctionProcess[] = [];
@@ -191,8 +192,9 @@ export class Functions {
   /** Names of the handlers, without `fn:`. */
   names: string[] = [];
 
-  private constructor(files: string[], log: Log) {
+  private constructor(files: string[], environment: WorkEnvironment, log: Log) {
     this.#files = files;
+    this.#environment = environment;
     this.#log = log;
   }
 
@@ -201,8 +203,8 @@ export class Functions {
    *
    * @throws FunctionsInvalidError naming the file
    */
-  static async load(files: string[], log: Log): Promise<Functions> {
-    const functions = new Functions(files, log);
+  static async load(files: string[], environment: WorkEnvironment, log: Log): Promise<Functions> {
+    const functions = new Functions(files, environment, log);
     if (files.length === 0) return functions;
     try {
       const first = functions.#start();
@@ -261,7 +263,7 @@ export class Functions {
   }
 
   #start(): FunctionProcess {
-    const started = new FunctionProcess(this.#files, this.#log);
+    const started = new FunctionProcess(this.#files, this.#environment, this.#log);
     // A module that loads no more is the error of the run that needed this process: its own message says so.
     started.load().catch((error: Error) => this.#log.warn({ error: error.message }, 'a process for functions failed'));
     this.#all.add(started);

@@ -5,12 +5,14 @@
  * JSON of an array of ten million numbers in a heap of 128 MB) aborts the whole process, this peer with it. A child
  * process takes nothing along.
  *
- * It leads a process group, so that what a handler starts ends with it, and it ends itself when the peer is gone
- * (`parent-watch.ts`), also while its code spins. Messages keep the structured clone types.
+ * What it starts ends with it (`process-tree.ts`), and it ends itself when the peer is gone (`parent-watch.ts`), also
+ * while its code spins. Messages keep the structured clone types.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { coveredDescriptors } from './descriptors.ts';
+import type { StartEnvironment } from './environment.ts';
 import { CHILD_STDERR_CHARS_MAX, LEFTOVER_GRACE_MS } from './limits.ts';
-import { endGroup } from './process-group.ts';
+import { ProcessTree } from './process-tree.ts';
 
 export interface IsolatedProcessOptions {
   /** The module it runs; `process.argv` gives it this peer's pid, then `args`. */
@@ -18,7 +20,7 @@ export interface IsolatedProcessOptions {
   args?: string[];
   /** JavaScript heap. */
   memoryMb: number;
-  env: Record<string, string>;
+  environment: StartEnvironment;
   onMessage(message: unknown): void;
   /** Once, whatever the reason; no message follows. */
   onEnd(end: ProcessEnd): void;
@@ -35,6 +37,7 @@ export interface ProcessEnd {
 
 export class IsolatedProcess {
   readonly #child: ChildProcess;
+  readonly #tree: ProcessTree | undefined;
   readonly #onEnd: (end: ProcessEnd) => void;
   #stdout = '';
   #stderr = '';
@@ -47,9 +50,10 @@ export class IsolatedProcess {
       detached: true,
       serialization: 'advanced',
       execArgv: [`--max-old-space-size=${options.memoryMb}`],
-      env: options.env,
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: options.environment.variables,
+      stdio: ['ignore', 'pipe', 'pipe', ...coveredDescriptors(), 'ipc'],
     });
+    if (this.pid !== undefined) this.#tree = new ProcessTree(this.pid, options.environment.mark);
     this.#child.stdout!.on('data', (chunk: Buffer) => {
       this.#stdout = (this.#stdout + chunk.toString()).slice(-CHILD_STDERR_CHARS_MAX);
     });
@@ -64,7 +68,7 @@ export class IsolatedProcess {
       const how = signal ?? `exit code ${code}`;
       this.#child.once('close', () => this.#end(how, signal));
       // What it started may hold its pipes open.
-      if (this.pid !== undefined) void endGroup(this.pid, 0);
+      void this.#tree?.end(0);
       this.#drain = setTimeout(() => this.#end(how, signal), LEFTOVER_GRACE_MS);
     });
   }
@@ -81,7 +85,7 @@ export class IsolatedProcess {
 
   /** SIGKILL to it and to what it started. */
   kill(): void {
-    if (this.pid !== undefined && !this.#ended) void endGroup(this.pid, 0);
+    if (!this.#ended) void this.#tree?.end(0);
   }
 
   /** Whether it keeps this process from ending: only while it works. */

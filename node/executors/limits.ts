@@ -2,11 +2,21 @@
 
 /** How long processes that an ended shell task left behind may take to close its output, before they are killed. */
 export const LEFTOVER_GRACE_MS = 200;
-/** How often a process group that got SIGTERM is looked at. */
-export const GROUP_POLL_INTERVAL_MS = 20;
+/** How often the processes of an ended task are looked for after a signal to them. */
+export const TREE_POLL_INTERVAL_MS = 20;
+/** How long processes are looked for that do not end after SIGKILL, or start others faster than they are ended. */
+export const KILL_WAIT_MS = 5_000;
+/** Of a task younger than this, pids tell which processes of the machine are older and cannot be its own. */
+export const YOUNG_TREE_MS = 5_000;
+/** Processes of the machine that are looked at in one turn of the event loop. */
+export const PROCESSES_PER_TURN = 32;
 /** Last lines of stderr in the error of a failed command. */
 export const STDERR_TAIL_LINES = 10;
 export const STDERR_TAIL_CHARS_MAX = 2_000;
+/** The end of a command's stderr that its output keeps; how much came before it is said. */
+export const STDERR_KEPT_BYTES = 64 * 1024;
+/** Descriptors after stderr that are looked at for what a command would inherit. */
+export const DESCRIPTORS_COVERED_MAX = 4_096;
 export const ARGUMENTS_MAX = 4_096;
 /** Characters of a command or an address that an error repeats. */
 export const SHOWN_CHARS_MAX = 200;

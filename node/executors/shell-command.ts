@@ -1,7 +1,8 @@
 /**
  * Which commands the `shell` action may start here, and which file that is. The allow-list names commands, so what
- * a name means is decided by the peer alone: it is looked up in the peer's own PATH, and a step may not set variables
- * that make an allowed program load other code. With `*` every command may run and nothing of this applies.
+ * a name means is decided by the peer alone: it is looked up in the peer's own PATH, and a step may set only variables
+ * that the peer names, since so many make an allowed program run other code (PATH, LD_PRELOAD, BASH_FUNC_x%%,
+ * TAR_OPTIONS, LESSOPEN, HOME with its dot files). With `*` every command may run and nothing of this applies.
  *
  * This is a policy about what is started, not a sandbox: an allowed `bash` or `find -exec` runs everything.
  */
@@ -9,11 +10,16 @@ import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { FlowmeshError } from '../../dag/errors.ts';
+import { isNamed } from './environment.ts';
 import { ActionNotAllowedError } from './errors.ts';
 
-/** Names of variables that make the loader, a shell or an interpreter run more than the command. */
-const CODE_VARIABLES =
-  /^(PATH|(LD|DYLD)_.*|BASH_ENV|ENV|IFS|NODE_OPTIONS|NODE_PATH|PERL5?(OPT|LIB)|PYTHON.*|RUBY(OPT|LIB)|JAVA_TOOL_OPTIONS|GIT_.*|.*PAGER|.*EDITOR)$/i;
+/** The peer's `shell`: see `node/config.ts`. */
+export interface ShellPolicy {
+  /** Commands, by name or absolute path; `*` is any; empty: none. */
+  allow: string[];
+  /** Variables that a step may set, names or `PREFIX_*`. */
+  step_env: string[];
+}
 
 /** The command is not on this peer. Not retryable: require a label that says which peers have it. */
 export class CommandNotFoundError extends FlowmeshError {
@@ -29,23 +35,27 @@ export class CommandNotFoundError extends FlowmeshError {
 /**
  * @param command the first word of the step's command
  * @param env the variables the step sets
- * @param allow the peer's `shell.allow`
  * @returns the file to start
  * @throws ActionNotAllowedError, CommandNotFoundError
  */
-export async function resolveCommand(command: string, env: Record<string, string>, allow: string[]): Promise<string> {
+export async function resolveCommand(
+  command: string,
+  env: Record<string, string>,
+  { allow, step_env }: ShellPolicy,
+): Promise<string> {
   if (allow.includes('*')) return isBareName(command) ? await findInPath(command) : command;
   if (!allow.includes(command) || !(isBareName(command) || isAbsolute(command))) {
     const runs = allow.length === 0 ? 'no shell commands' : `only ${allow.join(', ')}`;
     throw new ActionNotAllowedError(
-      `this peer runs ${runs}, not "${command}"; start it with --allow-shell ${command} (setting shell.allow, * for every command)`,
+      `this peer runs ${runs}, not "${command}"; start it with --allow-shell ${command} (setting shell.allow; '*' for every command)`,
       { command },
     );
   }
-  const refused = Object.keys(env).filter((name) => CODE_VARIABLES.test(name));
+  const refused = Object.keys(env).filter((name) => !isNamed(name, step_env));
   if (refused.length > 0) {
+    const settable = step_env.length === 0 ? 'no variables' : `only ${step_env.join(', ')}`;
     throw new ActionNotAllowedError(
-      `env may not set ${refused.join(', ')}: it could make an allowed command run another one; only a peer with shell.allow * (--allow-shell) takes it`,
+      `env sets ${refused.join(', ')}, but steps may set ${settable} here, because a variable can make an allowed command run another one; start this peer with --step-env ${refused.join(' ')} (setting shell.step_env) if it may`,
       { command, variables: refused },
     );
   }

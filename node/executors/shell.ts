@@ -2,39 +2,44 @@
  * `shell`: runs one command, given as a list of words and never read by a shell.
  *
  *   inputs: { command: [wc, -w, README.md], cwd?, env?, stdin?, parse?: text | json | lines, big_numbers? }
- *   output: { exit_code: 0, stdout, stderr }
+ *   output: { exit_code: 0, stdout, stderr, stderr_dropped_bytes? }
  *
- * 1. The command runs in a process group of its own, and the task ends with the group: whatever of it is left is
- *    killed, after an abort and after a normal end.
- * 2. Abort sends SIGTERM to the group, then SIGKILL after CANCEL_GRACE_MS; with `force` SIGKILL at once.
- * 3. stdout and stderr go line by line to the log, and together hold at most OUTPUT_BYTES_MAX.
+ * 1. The task ends with everything that the command started (`process-tree.ts`): what is left of it is killed, after
+ *    an abort and after a normal end.
+ * 2. Abort sends SIGTERM to all of it, then SIGKILL after CANCEL_GRACE_MS; with `force` SIGKILL at once.
+ * 3. stdout and stderr go line by line to the log. More than OUTPUT_BYTES_MAX on stdout ends the command. Of stderr
+ *    the last STDERR_KEPT_BYTES are kept, however much it is; `stderr_dropped_bytes` says how much came before them.
  * 4. An exit code other than 0, or a signal, is `EXIT_CODE` (retryable) with the end of stderr.
+ * 5. It inherits nothing that is open in this peer, and of its environment what `environment.ts` says.
  *
  * The command finds the task's idempotency key in FLOWMESH_TASK_UID (the same at every attempt) and the attempt in
  * FLOWMESH_ATTEMPT.
  */
 import { resolve } from 'node:path';
-import { execa } from 'execa';
 import { z } from 'zod';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { anyJson } from '../../dag/json.ts';
-import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { jsonBytes, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
-import { inheritedEnvironment } from './environment.ts';
+import { type CommandEnd, CommandProcess } from './command-process.ts';
+import type { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, InvalidOutputError, InvalidPayloadError, OutputTooLargeError } from './errors.ts';
 import { bigNumbersField, parseJsonOutput } from './json-output.ts';
+import type { KeptEnd } from './kept-output.ts';
 import {
   ARGUMENTS_MAX,
-  LEFTOVER_GRACE_MS,
   SHOWN_CHARS_MAX,
+  STDERR_KEPT_BYTES,
   STDERR_TAIL_CHARS_MAX,
   STDERR_TAIL_LINES,
 } from './limits.ts';
-import { LineSplitter } from './lines.ts';
 import { namedValues, parsePayload } from './payload.ts';
-import { endGroup, signalGroup } from './process-group.ts';
-import { CommandNotFoundError, resolveCommand } from './shell-command.ts';
+import { MARK_VARIABLE } from './process-tree.ts';
+import { CommandNotFoundError, resolveCommand, type ShellPolicy } from './shell-command.ts';
+
+/** What the output holds beside stdout and stderr, as JSON. */
+const OUTPUT_FRAME_BYTES = 256;
 
 /** Expressions keep types, so numbers and booleans are words too. */
 const word = z
@@ -59,7 +64,7 @@ type ShellPayload = z.output<typeof shellPayloadSchema>;
 
 /** The command ended with another code than 0, or by a signal. */
 class ExitCodeError extends FlowmeshError {
-  constructor(command: string[], code: number | null, signal: string | null, stderr: string) {
+  constructor(command: string[], { code, signal }: CommandEnd, stderr: string) {
     const how = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`;
     const tail = tailOf(stderr);
     super('EXIT_CODE', `"${command.join(' ').slice(0, SHOWN_CHARS_MAX)}" ${how}${tail === '' ? '' : `: ${tail}`}`, {
@@ -77,126 +82,101 @@ class SpawnFailedError extends FlowmeshError {
 }
 
 /**
- * @param allow the peer's `shell.allow`
  * @throws InvalidPayloadError, ActionNotAllowedError, CommandNotFoundError, ActionAbortedError, OutputTooLargeError,
  *   InvalidOutputError, ExitCodeError (`EXIT_CODE`), SpawnFailedError (`SPAWN_FAILED`)
  */
-export async function runShell(request: ExecutionRequest, io: ExecutionIO, allow: string[]): Promise<JsonValue> {
+export async function runShell(
+  request: ExecutionRequest,
+  io: ExecutionIO,
+  policy: ShellPolicy,
+  environment: WorkEnvironment,
+): Promise<JsonValue> {
   const payload = parsePayload(shellPayloadSchema, request);
-  const file = await resolveCommand(payload.command[0]!, payload.env, allow);
+  const file = await resolveCommand(payload.command[0]!, payload.env, policy);
   if (io.signal.aborted) throw new ActionAbortedError('shell');
-  const { code, signal, stdout, stderr } = await runProcess(file, payload, request, io);
-  if (code !== 0) throw new ExitCodeError(payload.command, code, signal, stderr);
-  return { exit_code: code, stdout: parseOutput(stdout, payload), stderr: withoutFinalNewline(stderr) };
+  const { running, end } = await runToEnd(file, payload, request, io, environment);
+  if (io.signal.aborted) throw new ActionAbortedError('shell');
+  const { stdout, stderr } = running;
+  if (stdout.tooLarge) throw new OutputTooLargeError(`stdout of "${payload.command[0]}"`);
+  if (end.code !== 0) throw new ExitCodeError(payload.command, end, stderr.take().text);
+  const parsed = parseOutput(stdout.text, payload);
+  const { text, droppedBytes } = fittingEnd(stderr, parsed);
+  return {
+    exit_code: 0,
+    stdout: parsed,
+    stderr: withoutFinalNewline(text),
+    ...(droppedBytes > 0 && { stderr_dropped_bytes: droppedBytes }),
+  };
 }
 
-interface Ended {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
+/** Beside a large stdout stderr gives way: the output is that of the program, not what it said about it. */
+function fittingEnd(stderr: KeptEnd, stdout: JsonValue): { text: string; droppedBytes: number } {
+  const room = OUTPUT_BYTES_MAX - OUTPUT_FRAME_BYTES - jsonBytes(stdout);
+  for (let bytes = STDERR_KEPT_BYTES; bytes >= 1; bytes /= 2) {
+    const end = stderr.take(Math.floor(bytes));
+    if (jsonBytes(end.text) <= room) return end;
+  }
+  return stderr.take(0);
 }
 
-async function runProcess(
+/** Runs the command to its end, or to that of `io.signal`. */
+async function runToEnd(
   file: string,
   payload: ShellPayload,
   request: ExecutionRequest,
   io: ExecutionIO,
-): Promise<Ended> {
+  environment: WorkEnvironment,
+): Promise<{ running: CommandProcess; end: CommandEnd }> {
+  const { variables, mark } = environment.create();
   const { stdin } = payload;
-  const child = execa(file, payload.command.slice(1), {
-    argv0: payload.command[0]!,
-    cwd: resolve(payload.cwd ?? '.'),
-    env: {
-      ...inheritedEnvironment(),
-      ...payload.env,
-      FLOWMESH_TASK_UID: request.uid,
-      FLOWMESH_ATTEMPT: String(request.attempt),
-    },
-    extendEnv: false,
-    ...(stdin === undefined
-      ? { stdin: 'ignore' as const }
-      : { input: typeof stdin === 'string' ? stdin : JSON.stringify(stdin) }),
-    stdout: 'pipe',
-    stderr: 'pipe',
-    buffer: false,
-    reject: false,
-    killDescendants: true,
-    // The group is ended here, because it may outlive the process that execa waits for.
-    forceKillAfterDelay: false,
-  });
-  const { pid } = child;
-  let ending: Promise<void> | undefined;
-  let tooLarge = false;
-  const end = (graceMs: number) => {
-    if (pid !== undefined) ending ??= endGroup(pid, graceMs);
-  };
-  const onAbort = () => end((io.signal.reason as { force?: boolean } | undefined)?.force ? 0 : CANCEL_GRACE_MS);
-  io.signal.addEventListener('abort', onAbort, { once: true });
-
-  let bytes = 0;
-  const collect = (stream: 'stdout' | 'stderr') => {
-    const chunks: Buffer[] = [];
-    const lines = new LineSplitter((line) => io.log(stream, line));
-    child[stream].on('data', (chunk: Buffer) => {
-      if (tooLarge) return;
-      bytes += chunk.length;
-      if (bytes > OUTPUT_BYTES_MAX) {
-        tooLarge = true;
-        end(0);
-        return;
-      }
-      chunks.push(chunk);
-      lines.push(chunk);
-    });
-    return () => {
-      lines.end();
-      return Buffer.concat(chunks).toString('utf8');
-    };
-  };
-  const takeStdout = collect('stdout');
-  const takeStderr = collect('stderr');
-
-  const leftovers: NodeJS.Timeout[] = [];
-  let exit: { code: number | null; signal: NodeJS.Signals | null } | undefined;
-  child.nodeChildProcess.once('exit', (code, signal) => {
-    exit = { code, signal };
-    // Children that hold the pipes open keep the task from ending: they may finish, but not stay.
-    leftovers.push(
-      setTimeout(() => end(0), LEFTOVER_GRACE_MS),
-      // Whoever still holds them has left the group.
-      setTimeout(() => {
-        child.stdout.destroy();
-        child.stderr.destroy();
-      }, 2 * LEFTOVER_GRACE_MS),
+  let onAbort = () => {};
+  try {
+    const running = new CommandProcess(
+      {
+        file,
+        words: payload.command,
+        cwd: resolve(payload.cwd ?? '.'),
+        variables: {
+          ...variables,
+          ...payload.env,
+          [MARK_VARIABLE]: mark,
+          FLOWMESH_TASK_UID: request.uid,
+          FLOWMESH_ATTEMPT: String(request.attempt),
+        },
+        mark,
+        stdin: typeof stdin === 'string' || stdin === undefined ? stdin : JSON.stringify(stdin),
+      },
+      (stream, line) => io.log(stream, line),
     );
-  });
+    onAbort = () => running.end(isForced(io.signal) ? 0 : CANCEL_GRACE_MS);
+    io.signal.addEventListener('abort', onAbort, { once: true });
+    const { staying, ...end } = await running.ended();
+    if (staying.length > 0) io.log('log', `these processes of the command do not end: ${staying.join(', ')}`);
+    return { running, end };
+  } catch (error) {
+    throw startError(payload, error as NodeJS.ErrnoException);
+  } finally {
+    io.signal.removeEventListener('abort', onAbort);
+  }
+}
 
-  const result = await child;
-  for (const timer of leftovers) clearTimeout(timer);
-  io.signal.removeEventListener('abort', onAbort);
-  if (pid !== undefined && ending === undefined) signalGroup(pid, 'SIGKILL');
-  await ending;
-  const stdout = takeStdout();
-  const stderr = takeStderr();
-  if (io.signal.aborted) throw new ActionAbortedError('shell');
-  if (tooLarge) throw new OutputTooLargeError(`the output of "${payload.command[0]}"`);
-  if (exit === undefined) throw startError(payload, result);
-  return { ...exit, stdout, stderr };
+function isForced(signal: AbortSignal): boolean {
+  return (signal.reason as { force?: boolean } | undefined)?.force === true;
 }
 
 /** Why no process came to be. */
-function startError(payload: ShellPayload, result: { code?: string; shortMessage?: string; cause?: unknown }): Error {
+function startError(payload: ShellPayload, cause: NodeJS.ErrnoException): Error {
   const command = payload.command[0]!;
-  if (result.code === 'ENOENT' && payload.cwd === undefined) return new CommandNotFoundError(command, result.cause);
-  if (result.code === 'ENOENT' || result.code === 'ENOTDIR' || result.code === 'EACCES') {
+  const { code } = cause;
+  if (code === 'ENOENT' && payload.cwd === undefined) return new CommandNotFoundError(command, cause);
+  if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EACCES') {
     const [path, what] = payload.cwd === undefined ? ['command', command] : ['cwd', `${command} in ${payload.cwd}`];
-    return new InvalidPayloadError('shell', [{ path, message: `cannot be used to start ${what} (${result.code})` }]);
+    return new InvalidPayloadError('shell', [{ path, message: `cannot be used to start ${what} (${code})` }]);
   }
-  if (result.code === 'E2BIG') {
+  if (code === 'E2BIG') {
     return new InvalidPayloadError('shell', [{ path: 'command', message: 'is too long for this machine; use stdin' }]);
   }
-  return new SpawnFailedError(command, result.shortMessage ?? String(result.code), result.cause);
+  return new SpawnFailedError(command, cause.message, cause);
 }
 
 function parseOutput(stdout: string, payload: ShellPayload): JsonValue {

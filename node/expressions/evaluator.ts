@@ -165,7 +165,7 @@ class EvaluatorProcess {
       entry: siblingModule('evaluator-process', import.meta.url),
       args: [String(options.timeout_ms)],
       memoryMb: options.memory_mb,
-      env: {},
+      environment: { variables: {}, mark: null },
       onMessage: (message) => this.#onResults(message as Results),
       onEnd: (end) => this.#onEnd(end),
     });

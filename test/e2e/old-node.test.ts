@@ -3,7 +3,6 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { execa, type Options } from 'execa';
 import { describe, expect, it } from 'vitest';
-import { signalGroup } from '../../node/executors/process-group.ts';
 import { oldNode } from '../cli/old-node.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
@@ -32,20 +31,20 @@ describe.skipIf(old === undefined)('where the Node of the system is too old (ski
       },
     } satisfies Options;
     // A group of its own, as a terminal gives it: Ctrl-C reaches npx, its shell and the peer.
-    const started = execa(file, args, { ...options, stdout: 'ignore', detached: true });
+    const started = execa(file, args, { ...options, stdout: 'ignore', killDescendants: true });
     try {
       for await (const line of createInterface({ input: started.stderr })) if (/"msg":"ready"/.test(line)) break;
       started.stderr.resume();
       const status = await execa(join(BIN, 'npx'), ['flowmesh', 'node', 'status', '--json'], options);
       expect(status.exitCode, status.stderr).toBe(0);
       expect(JSON.parse(status.stdout)).toMatchObject({ ready: true, mesh: 'default' });
-      signalGroup(started.pid!, 'SIGINT');
+      process.kill(-started.pid!, 'SIGINT');
       const { stderr } = await started;
       expect(stderr).toContain('stopping');
       const gone = await execa(join(BIN, 'npx'), ['flowmesh', 'node', 'status'], options);
       expect(gone.exitCode).toBe(3);
     } catch (error) {
-      signalGroup(started.pid!, 'SIGKILL');
+      started.kill('SIGKILL');
       throw error;
     }
   });

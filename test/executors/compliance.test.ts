@@ -1,3 +1,5 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { createExecutors } from '../../node/executors/executors.ts';
@@ -8,9 +10,12 @@ import { MemoryExecutors } from '../simulation/memory-executors.ts';
 import { quietLog } from './recorded-io.ts';
 
 executorsCompliance('executors of a peer', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'flowmesh-executors-'));
   const executors = await createExecutors(
     {
-      shell: { allow: [] },
+      data_dir: folder,
+      pass_env: [],
+      shell: { allow: [], step_env: [] },
       http_action: { private: false, allow: [] },
       functions: [join(import.meta.dirname, 'handlers.ts')],
     },
@@ -21,7 +26,10 @@ executorsCompliance('executors of a peer', async () => {
     actions: { reports: 'fn:reports', fails: 'fn:fails', waits: 'fn:waits', ignores: 'fn:ignores' },
     now: () => performance.now(),
     slackMs: HANG_MS,
-    cleanup: () => executors.close(),
+    cleanup: async () => {
+      await executors.close();
+      await rm(folder, { recursive: true });
+    },
   };
 });
 

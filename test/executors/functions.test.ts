@@ -12,8 +12,23 @@ import { quietLog, RecordedIO, requestOf } from './recorded-io.ts';
 
 const HANDLERS = join(import.meta.dirname, 'handlers.ts');
 
+let dataDir: string;
+beforeAll(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'flowmesh-functions-'));
+});
+afterAll(() => rm(dataDir, { recursive: true }));
+
 const withFunctions = (...functions: string[]) =>
-  createExecutors({ shell: { allow: [] }, http_action: { private: false, allow: [] }, functions }, quietLog);
+  createExecutors(
+    {
+      data_dir: dataDir,
+      pass_env: [],
+      shell: { allow: [], step_env: [] },
+      http_action: { private: false, allow: [] },
+      functions,
+    },
+    quietLog,
+  );
 
 describe('handlers', () => {
   let executors: ClosableExecutors;

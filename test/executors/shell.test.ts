@@ -2,9 +2,11 @@
 import { mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { WorkEnvironment } from '../../node/executors/environment.ts';
+import { STDERR_KEPT_BYTES } from '../../node/executors/limits.ts';
 import { runShell } from '../../node/executors/shell.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import { isRunning, waitUntilGone } from './processes.ts';
@@ -25,10 +27,18 @@ afterEach(() => {
   started = [];
 });
 
-const run = (payload: JsonObject, { io = new RecordedIO(), allow = ANY } = {}) =>
-  runShell(requestOf('shell', payload), io, allow);
+interface RunOptions {
+  io?: RecordedIO;
+  allow?: string[];
+  step_env?: string[];
+  pass_env?: string[];
+}
+const run = (
+  payload: JsonObject,
+  { io = new RecordedIO(), allow = ANY, step_env = [], pass_env = [] }: RunOptions = {},
+) => runShell(requestOf('shell', payload), io, { allow, step_env }, new WorkEnvironment(folder, pass_env));
 const script = (text: string, more: JsonObject = {}) => ({ command: ['sh', '-c', text], ...more });
-const failureOf = (payload: JsonObject, options?: { io?: RecordedIO; allow?: string[] }) =>
+const failureOf = (payload: JsonObject, options?: RunOptions) =>
   run(payload, options).then(
     (output) => {
       throw new Error(`an output: ${JSON.stringify(output)}`);
@@ -57,14 +67,32 @@ describe('a command', () => {
     });
   });
 
-  it('finds its idempotency key and attempt, and no setting of the peer', async () => {
-    process.env['FLOWMESH_SECRET_OF_TEST'] = 'hidden';
-    const { stdout } = (await run(script('env', { env: { MINE: 5, FLOWMESH_ATTEMPT: 'forged' }, parse: 'lines' }))) as {
-      stdout: string[];
-    };
-    delete process.env['FLOWMESH_SECRET_OF_TEST'];
-    expect(stdout).toEqual(expect.arrayContaining(['FLOWMESH_TASK_UID=w1/step/0', 'FLOWMESH_ATTEMPT=3', 'MINE=5']));
+  it('finds its idempotency key and attempt, and of the peer only what it may have', async () => {
+    vi.stubEnv('FLOWMESH_SECRET', 'hidden');
+    vi.stubEnv('CLOUD_KEY', 'hidden');
+    vi.stubEnv('CLOUD_REGION', 'shown');
+    const { stdout } = (await run(script('env', { env: { MINE: 5, FLOWMESH_ATTEMPT: 'forged' }, parse: 'lines' }), {
+      pass_env: ['CLOUD_REGION'],
+    })) as { stdout: string[] };
+    vi.unstubAllEnvs();
+    expect(stdout).toEqual(
+      expect.arrayContaining([
+        'FLOWMESH_TASK_UID=w1/step/0',
+        'FLOWMESH_ATTEMPT=3',
+        'MINE=5',
+        'CLOUD_REGION=shown',
+        `HOME=${process.env['HOME']}`,
+      ]),
+    );
     expect(stdout.join('\n')).not.toContain('hidden');
+  });
+
+  it('inherits nothing that this process has open', async () => {
+    // `ls` opens one itself, to read the list.
+    const { stdout } = (await run({ command: ['ls', '-l', '/proc/self/fd'], parse: 'lines' })) as { stdout: string[] };
+    const open = stdout.flatMap((line) => / (\d+) -> (.*)$/.exec(line)?.slice(1, 3).join(' ') ?? []);
+    const beyond = open.filter((each) => Number(each.split(' ')[0]) > 2 && !/ \/proc\/\d+\/fd$/.test(each));
+    for (const each of beyond) expect(each).toMatch(/ \/dev\/null$/);
   });
 
   it('runs in cwd and reads stdin', async () => {
@@ -175,18 +203,32 @@ describe('the policy', () => {
     expect(error.message).toMatch(message);
   });
 
-  it.each(['PATH', 'LD_PRELOAD', 'BASH_ENV', 'NODE_OPTIONS', 'GIT_SSH_COMMAND'])(
+  it.each(['PATH', 'LD_PRELOAD', 'BASH_FUNC_echo%%', 'TAR_OPTIONS', 'LESSOPEN', 'HOME', 'ANYTHING'])(
     'does not let a step change what an allowed command is through %s',
     async (name) => {
       await symlink('/bin/ls', join(folder, `echo-${name}`));
       const payload = { command: ['echo', 'x'], env: { [name]: folder } };
       expect(await failureOf(payload, { allow: ['echo'] })).toMatchObject({
         code: 'ACTION_NOT_ALLOWED',
-        message: expect.stringContaining(name),
+        message: expect.stringContaining(`env sets ${name}, but steps may set no variables here`),
       });
       expect(await run(payload, { allow: ANY })).toMatchObject({ stdout: 'x' });
     },
   );
+
+  it('lets a step set the variables that it names, and says how others may be set', async () => {
+    const options = { allow: ['printenv'], step_env: ['TARGET', 'APP_*'] };
+    const payload = { command: ['printenv', 'TARGET', 'APP_MODE'], env: { TARGET: 'a', APP_MODE: 'b' } };
+    expect(await run(payload, options)).toMatchObject({ stdout: 'a\nb' });
+    expect(await failureOf({ ...payload, env: { TARGET: 'a', MAKEFLAGS: '-n' } }, options)).toMatchObject({
+      code: 'ACTION_NOT_ALLOWED',
+      retryable: false,
+      message: expect.stringMatching(
+        /env sets MAKEFLAGS, .*only TARGET, APP_\*.*--step-env MAKEFLAGS .*shell\.step_env/,
+      ),
+      details: { command: 'printenv', variables: ['MAKEFLAGS'] },
+    });
+  });
 });
 
 describe('the output', () => {
@@ -205,6 +247,26 @@ describe('the output', () => {
       code: 'OUTPUT_TOO_LARGE',
     });
     await waitUntilGone([pidIn(await io.logged('pid '))]);
+  });
+
+  it('may be as much on stderr as the command likes: its end is kept, with how much was dropped', async () => {
+    const noisy = 'yes "progress line" | head -c 5000000 >&2; echo the end >&2';
+    const output = (await run(script(`${noisy}; echo RESULT`))) as JsonObject;
+    expect(output).toMatchObject({ exit_code: 0, stdout: 'RESULT', stderr: expect.stringMatching(/the end$/) });
+    expect(output['stderr']).toHaveLength(STDERR_KEPT_BYTES - 1);
+    expect(output['stderr_dropped_bytes']).toBe(5_000_000 + 'the end\n'.length - STDERR_KEPT_BYTES);
+    expect(await failureOf(script(`head -c 9000000 /dev/zero >&2; echo broken >&2; exit 3`))).toMatchObject({
+      code: 'EXIT_CODE',
+      retryable: true,
+      details: { exit_code: 3, stderr: expect.stringMatching(/broken$/) },
+    });
+  });
+
+  it('keeps less of stderr beside a large stdout, so that both fit', async () => {
+    const length = OUTPUT_BYTES_MAX - 2_000;
+    const output = await run(script(`head -c ${length} /dev/zero | tr '\\0' x; yes ä | head -c 9000 >&2`));
+    expect(Buffer.byteLength(JSON.stringify(output))).toBeLessThanOrEqual(OUTPUT_BYTES_MAX);
+    expect(output).toMatchObject({ stderr: expect.stringMatching(/^[ä\n]{100,}$/) });
   });
 
   it('is logged in bounded lines, the last ones of many', async () => {
@@ -266,14 +328,45 @@ describe('the end of the process tree', () => {
     expect(await run(script('(sleep 0.05; echo late) & echo early'))).toMatchObject({ stdout: 'early\nlate' });
   });
 
-  it('does not wait for a process that left the group with the pipes open', async () => {
+  const DETOURS: [string, string][] = [
+    ['a group of its own', `timeout 300 sh -c 'echo away $$; sleep 300'`],
+    ['job control', `set -m; sh -c 'echo away $$; sleep 300' & wait`],
+    ['a session of its own', `setsid sh -c 'echo away $$; sleep 300' & wait`],
+    ['a daemon', `setsid sh -c 'sh -c "echo away \\$\\$; sleep 300" & exit 0' & wait; sleep 300`],
+    ['one that heeds nothing', `setsid sh -c 'trap "" TERM; echo away $$; while :; do sleep 300; done' & wait`],
+  ];
+
+  it.each(DETOURS)('comes after an abort for what took a detour: %s', async (_name, text) => {
     const io = new RecordedIO();
-    expect(await run(script(`setsid sh -c 'echo away $$; exec sleep 300' & sleep 0.05`), { io })).toMatchObject({
-      exit_code: 0,
-    });
+    started.push(io);
+    const ended = failureOf(script(text), { io });
     const pid = pidIn(await io.logged('away '));
-    process.kill(pid, 'SIGKILL');
-    await waitUntilGone([pid]);
+    io.abort(false);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+    expect(await isRunning(pid)).toBe(false);
+  });
+
+  it('comes with the end of the command for what took a detour, with the pipes open or closed', async () => {
+    for (const redirect of ['', '>/dev/null 2>&1 </dev/null']) {
+      const io = new RecordedIO();
+      const text = `setsid sh -c 'echo away $$ >${folder}/away; exec sleep 300' ${redirect} & while ! [ -s ${folder}/away ]; do sleep 0.01; done; cat ${folder}/away; rm ${folder}/away`;
+      expect(await run(script(text), { io })).toMatchObject({ exit_code: 0 });
+      expect(await isRunning(pidIn(await io.logged('away ')))).toBe(false);
+    }
+  });
+
+  it('leaves alone what it did not start: another attempt of the same task', async () => {
+    const [first, second] = [new RecordedIO(), new RecordedIO()];
+    started.push(first, second);
+    const others = failureOf(script(`setsid sh -c 'echo away $$; sleep 300' & wait`), { io: second });
+    const ended = failureOf(script('echo here $$; sleep 300'), { io: first });
+    const pid = pidIn(await second.logged('away '));
+    await first.logged('here ');
+    first.abort(true);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+    expect(await isRunning(pid)).toBe(true);
+    second.abort(true);
+    expect(await others).toMatchObject({ code: 'ABORTED' });
   });
 });
 

@@ -1,0 +1,137 @@
+/**
+ * One program that was started for a task, with everything that it starts in turn: its output as it comes, and its
+ * end, which is that of all of them.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { coveredDescriptors } from './descriptors.ts';
+import { KeptEnd } from './kept-output.ts';
+import { LEFTOVER_GRACE_MS, STDERR_KEPT_BYTES } from './limits.ts';
+import { LineSplitter } from './lines.ts';
+import { ProcessTree } from './process-tree.ts';
+
+export interface Command {
+  file: string;
+  /** `words[0]` is what the program is told it was called. */
+  words: string[];
+  cwd: string;
+  variables: Record<string, string>;
+  /** The one among `variables` that says which start this is. */
+  mark: string;
+  stdin: string | undefined;
+}
+
+export interface CommandEnd {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+export class CommandProcess {
+  readonly #child: ChildProcess;
+  readonly #tree: ProcessTree | undefined;
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #lines: LineSplitter[] = [];
+  readonly #stdout: Buffer[] = [];
+  #stdoutBytes = 0;
+  #ending: Promise<number[]> | undefined;
+  readonly stderr = new KeptEnd(STDERR_KEPT_BYTES);
+
+  /**
+   * @param log gets each line
+   * @throws what the system says of a program that it cannot start; `end` rejects with the rest of such errors
+   */
+  constructor(command: Command, log: (stream: 'stdout' | 'stderr', line: string) => void) {
+    const { stdin } = command;
+    this.#child = spawn(command.file, command.words.slice(1), {
+      argv0: command.words[0]!,
+      cwd: command.cwd,
+      env: command.variables,
+      // A group and a session of its own.
+      detached: true,
+      windowsHide: true,
+      stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...coveredDescriptors()],
+    });
+    this.#child.once('error', this.#failed.reject);
+    this.#failed.promise.catch(() => {
+      // `ended` gives it to whoever waits for the end.
+    });
+    if (this.#child.pid !== undefined) this.#tree = new ProcessTree(this.#child.pid, command.mark);
+    if (stdin !== undefined) feed(this.#child.stdin!, stdin);
+    this.#collect(this.#child.stdout!, (line) => log('stdout', line), this.#takeStdout);
+    this.#collect(this.#child.stderr!, (line) => log('stderr', line), this.#takeStderr);
+  }
+
+  /** What came on stdout, and whether that was more than OUTPUT_BYTES_MAX, which ends the program. */
+  get stdout(): { text: string; tooLarge: boolean } {
+    return { text: Buffer.concat(this.#stdout).toString('utf8'), tooLarge: this.#stdoutBytes > OUTPUT_BYTES_MAX };
+  }
+
+  /** Ends all of it, as `ProcessTree.end`. The first call decides. */
+  end(graceMs: number): void {
+    this.#ending ??= this.#tree?.end(graceMs);
+  }
+
+  /**
+   * Resolves when the program and all that it started have ended.
+   *
+   * @returns how, and the pids that do not end
+   * @throws what the system says of a program that it could not start
+   */
+  async ended(): Promise<CommandEnd & { staying: number[] }> {
+    const leftovers: NodeJS.Timeout[] = [];
+    let end: CommandEnd = { code: null, signal: null };
+    this.#child.once('exit', (code, signal) => {
+      end = { code, signal };
+      // Children that hold the pipes open keep the task from ending: they may finish, but not stay.
+      leftovers.push(
+        setTimeout(() => this.end(0), LEFTOVER_GRACE_MS),
+        setTimeout(() => this.#closePipes(), 2 * LEFTOVER_GRACE_MS),
+      );
+    });
+    const closed = new Promise<void>((resolve) => this.#child.once('close', () => resolve()));
+    await Promise.race([closed, this.#failed.promise]);
+    for (const timer of leftovers) clearTimeout(timer);
+    this.end(0);
+    const staying = (await this.#ending) ?? [];
+    for (const each of this.#lines) each.end();
+    return { ...end, staying };
+  }
+
+  readonly #takeStdout = (chunk: Buffer): boolean => {
+    const wasTooLarge = this.#stdoutBytes > OUTPUT_BYTES_MAX;
+    this.#stdoutBytes += chunk.length;
+    if (this.#stdoutBytes > OUTPUT_BYTES_MAX) {
+      if (!wasTooLarge) this.end(0);
+      return false;
+    }
+    this.#stdout.push(chunk);
+    return true;
+  };
+
+  readonly #takeStderr = (chunk: Buffer): boolean => {
+    this.stderr.push(chunk);
+    return true;
+  };
+
+  #collect(stream: Readable, log: (line: string) => void, take: (chunk: Buffer) => boolean): void {
+    const lines = new LineSplitter(log);
+    this.#lines.push(lines);
+    stream.on('data', (chunk: Buffer) => {
+      if (take(chunk)) lines.push(chunk);
+    });
+  }
+
+  /** Whoever still holds them is not to be found. */
+  #closePipes(): void {
+    this.#child.stdout!.destroy();
+    this.#child.stderr!.destroy();
+  }
+}
+
+function feed(stdin: Writable, text: string): void {
+  stdin.on('error', () => {
+    // The program has ended, or closed its stdin, before it had read all: that is its own choice.
+  });
+  stdin.end(text);
+}

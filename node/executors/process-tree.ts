@@ -1,0 +1,125 @@
+/**
+ * The end of everything that one started process has started in turn. What belongs to it is found in three ways:
+ *
+ *   its process group   what it started and did not send elsewhere (every POSIX system)
+ *   its session         what went to a group of its own: `timeout`, `set -m` (Linux)
+ *   its mark            what went to a session of its own: `setsid`, a daemon; it inherits the environment, and in
+ *                       that MARK_VARIABLE with a value that no other start has (Linux)
+ *
+ * What does both, leave the session and drop its environment, is not found; neither is what it asks another program to
+ * start (`systemd-run`, `at`, a container). Elsewhere than on Linux only the group is.
+ */
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
+import { KILL_WAIT_MS, PROCESSES_PER_TURN, TREE_POLL_INTERVAL_MS, YOUNG_TREE_MS } from './limits.ts';
+import { allPids, environmentOf, lastPid, readProcess } from './process-table.ts';
+
+/** The variable that carries the mark. */
+export const MARK_VARIABLE = 'FLOWMESH_STARTED_BY';
+
+export class ProcessTree {
+  readonly #leader: number;
+  readonly #mark: string | null;
+  readonly #since = performance.now();
+  /** When the leader was started: whoever is older is not one of its own. */
+  readonly #started: number;
+
+  /**
+   * @param leader a process that was started a moment ago as the leader of a group and a session
+   * @param mark the value of its MARK_VARIABLE; null when it has none
+   */
+  constructor(leader: number, mark: string | null) {
+    this.#leader = leader;
+    this.#mark = mark;
+    this.#started = readProcess(leader)?.started ?? 0;
+  }
+
+  /**
+   * SIGTERM to all of it, and SIGKILL to what is still there after `graceMs`; with 0 SIGKILL at once, over and over
+   * until nothing new is found.
+   *
+   * @returns the pids that have not ended KILL_WAIT_MS after their SIGKILL
+   */
+  async end(graceMs: number): Promise<number[]> {
+    if (graceMs > 0 && (await this.#terminate())) {
+      const end = performance.now() + graceMs;
+      // No event tells of the end of a grandchild.
+      while (performance.now() < end) {
+        await delay(TREE_POLL_INTERVAL_MS);
+        if (!signalGroup(this.#leader, 0) && (await this.#members()).length === 0) return [];
+      }
+    }
+    signalGroup(this.#leader, 'SIGKILL');
+    return await killAll(() => this.#members());
+  }
+
+  /** SIGTERM, once to each: to many programs a second one means "at once". @returns whether there was anybody */
+  async #terminate(): Promise<boolean> {
+    const group = signalGroup(this.#leader, 'SIGTERM');
+    const outside = await this.#members({ outsideGroup: true });
+    for (const pid of outside) signalProcess(pid, 'SIGTERM');
+    return group || outside.length > 0;
+  }
+
+  #members({ outsideGroup = false } = {}): Promise<number[]> {
+    return findProcesses((pid) => {
+      const entry = readProcess(pid);
+      if (entry === null || entry.started < this.#started) return false;
+      if (entry.group === this.#leader) return !outsideGroup;
+      return entry.session === this.#leader || this.#carriesMark(pid);
+    }, this.#oldestPid());
+  }
+
+  #carriesMark(pid: number): boolean {
+    return this.#mark !== null && environmentOf(pid).includes(`${MARK_VARIABLE}=${this.#mark}\0`);
+  }
+
+  /** Reading what every process of a machine was started with takes longer than many a command. */
+  #oldestPid(): number {
+    const young = performance.now() - this.#since < YOUNG_TREE_MS;
+    return young && lastPid() >= this.#leader ? this.#leader : 1;
+  }
+}
+
+/** SIGKILL until `find` finds nobody. @returns the pids that are still there after KILL_WAIT_MS */
+export async function killAll(find: () => Promise<number[]>): Promise<number[]> {
+  const end = performance.now() + KILL_WAIT_MS;
+  let killed = new Set<number>();
+  for (;;) {
+    const found = await find();
+    if (found.length === 0 || performance.now() > end) return found;
+    for (const pid of found) signalProcess(pid, 'SIGKILL');
+    // One that is seen for the first time may have started another: that is looked for at once.
+    if (found.every((pid) => killed.has(pid))) await delay(TREE_POLL_INTERVAL_MS);
+    killed = new Set(found);
+  }
+}
+
+/** Pids from `oldest` on that `matches` accepts, a few of them per turn of the loop. */
+export async function findProcesses(matches: (pid: number) => boolean, oldest = 1): Promise<number[]> {
+  const found: number[] = [];
+  let looked = 0;
+  for (const pid of allPids()) {
+    if (pid < oldest || pid === process.pid) continue;
+    if (++looked % PROCESSES_PER_TURN === 0) await turn();
+    if (matches(pid)) found.push(pid);
+  }
+  return found;
+}
+
+/**
+ * @param leader pid of the group's leader; it may have ended, its number stays taken while the group has members
+ * @param signal 0 only asks
+ * @returns whether the group has a member
+ */
+function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+  return signalProcess(-leader, signal);
+}
+
+function signalProcess(pid: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(pid, signal);
+  } catch (error) {
+    // ESRCH: nobody is left. EPERM: someone is, who changed the user.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
