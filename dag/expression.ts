@@ -11,7 +11,7 @@ import { InvalidWorkflowError, type Step, type Workflow } from './schema.ts';
 import { compileTemplate, InvalidExpressionError, isOneExpression, type Template } from './template.ts';
 
 export { resolvePath } from './path.ts';
-export { compileTemplate, fillTemplate, InvalidExpressionError, type Template } from './template.ts';
+export { compileTemplate, fillTemplate, InvalidExpressionError, isLiteralAt, type Template } from './template.ts';
 export { referencedSteps };
 
 export interface StepTemplates {
@@ -65,10 +65,15 @@ export function holds(value: JsonValue): boolean {
  * Checks all expressions of a workflow as far as that is possible without JSONata: each ends, and mentions only
  * steps that its own step waits for. `output` is evaluated at the end and may mention any step.
  *
+ * @param place where the workflow stands in one that it is nested in
  * @throws InvalidExpressionError
  * @throws InvalidWorkflowError naming each place and what to add
  */
-export function checkReferences(workflow: Workflow, graph: WorkflowGraph): void {
+export function checkReferences(
+  workflow: Workflow,
+  graph: WorkflowGraph,
+  place: readonly (string | number)[] = [],
+): void {
   const problems: Problem[] = [];
   const check = (template: Template | undefined, step_id: string | null): void => {
     for (const [expression, path] of template?.places ?? []) {
@@ -81,12 +86,12 @@ export function checkReferences(workflow: Workflow, graph: WorkflowGraph): void 
     }
   };
   for (const [index, step] of workflow.steps.entries()) {
-    const templates = templatesOf(step, ['steps', index]);
+    const templates = templatesOf(step, [...place, 'steps', index]);
     check(templates.when, step.step_id);
     check(templates.foreach, step.step_id);
     check(templates.inputs, step.step_id);
   }
-  if (workflow.output !== undefined) check(compileTemplate(workflow.output, ['output']), null);
+  if (workflow.output !== undefined) check(compileTemplate(workflow.output, [...place, 'output']), null);
   if (problems.length > 0) throw new InvalidWorkflowError(problems);
 }
 

@@ -13,6 +13,10 @@ export const SUBMISSION_BYTES_MAX = 8 * 1024 * 1024;
 export const INPUT_BYTES_MAX = 1024 * 1024;
 /** The output of one task, as JSON. */
 export const OUTPUT_BYTES_MAX = 4 * 1024 * 1024;
+/** Words of one `command`. */
+export const COMMAND_WORDS_MAX = 4_096;
+/** A request of the `http` action that names no `timeout_ms`. */
+export const HTTP_TIMEOUT_MS = 30_000;
 /** Levels of lists and objects in a submission, an input, an output or a message. */
 export const JSON_DEPTH_MAX = 128;
 /** Values in one of them, each list, object, string, number, boolean and null: what checking and copying it costs. */

@@ -39,6 +39,12 @@ export function placeOf(path: readonly Key[]): string {
   return place;
 }
 
+/** The place `inner`, seen from where `outer` stands. */
+export function joinPlaces(outer: string, inner: string): string {
+  if (outer === '' || inner === '') return outer + inner;
+  return inner.startsWith('[') ? outer + inner : `${outer}.${inner}`;
+}
+
 function describeIssue(issue: Issue, schema: z.ZodType, value: unknown): Problem[] {
   const path = placeOf(issue.path);
   if (issue.code === 'unrecognized_keys') {
@@ -55,8 +61,10 @@ function describeIssue(issue: Issue, schema: z.ZodType, value: unknown): Problem
     const choice = values.map((each) => `"${each}"`).join(', ');
     return [{ path, message: `must be one of ${choice}, not ${show(found)}${didYouMean(String(found), values)}` }];
   }
-  if (issue.code === 'invalid_type')
+  // A schema that has words of its own for it knows better.
+  if (issue.code === 'invalid_type' && issue.message.startsWith('Invalid input')) {
     return [{ path, message: `must be ${article(issue.expected)}, not ${show(found)}` }];
+  }
   if (issue.code === 'invalid_union' && issue.message === 'Invalid input') {
     return [{ path, message: `must be a JSON value, not ${show(found)}` }];
   }

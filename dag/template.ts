@@ -55,6 +55,24 @@ export function isOneExpression(template: Template): boolean {
   return template.root.kind === 'expression';
 }
 
+/** True when nothing of the value at `path` comes from an expression. A place that is not there is literal, too. */
+export function isLiteralAt(template: Template, path: readonly PropertyKey[]): boolean {
+  let node: Node | undefined = template.root;
+  for (const key of path) {
+    if (node?.kind === 'list') node = node.items[Number(key)];
+    else if (node?.kind === 'object') node = node.entries.find(([name]) => name === key)?.[1];
+    else break;
+  }
+  return node === undefined || isFixed(node);
+}
+
+/** An object or a list may hold only literals, too: some of them were written with `$${`. */
+function isFixed(node: Node): boolean {
+  if (node.kind === 'list') return node.items.every(isFixed);
+  if (node.kind === 'object') return node.entries.every(([, item]) => isFixed(item));
+  return node.kind === 'literal';
+}
+
 /**
  * Puts values in the place of expressions: a string that is one expression becomes its value as it is; inside a
  * longer string, strings stand as they are, null and missing values as nothing, others as JSON. Parts without

@@ -7,7 +7,8 @@
  *    only after its own row (P1).
  * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
  */
-import { DURATION_MS_MAX, jsonBytes } from '../dag/limits.ts';
+import { InvalidInputsError, parseInputs } from '../dag/action-inputs.ts';
+import { jsonBytes } from '../dag/limits.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
 import type { Turn } from './journal.ts';
@@ -164,16 +165,14 @@ export class Dispatcher {
     const { task_type, payload } = task.record;
     if (task_type === 'workflow') {
       this.runs.startNested(turn, task);
-    } else if (task_type === 'approve') {
-      this.tasks.waitForPerson(turn, task);
-    } else {
-      const duration = payload['duration_ms'];
-      if (typeof duration !== 'number' || duration < 0 || duration > DURATION_MS_MAX) {
-        const message = `the action "sleep" takes { duration_ms: <milliseconds, 0 to ${DURATION_MS_MAX}> }`;
-        this.tasks.fail(turn, task, { code: 'INVALID_PAYLOAD', message, retryable: false }, true);
-        return;
-      }
-      this.tasks.begin(turn, task, 'running', duration);
+      return;
+    }
+    try {
+      if (task_type === 'approve') this.tasks.waitForPerson(turn, task, parseInputs('approve', payload));
+      else this.tasks.begin(turn, task, 'running', parseInputs('sleep', payload).duration_ms);
+    } catch (error) {
+      if (!(error instanceof InvalidInputsError)) throw error;
+      this.tasks.fail(turn, task, error.toShape(), true);
     }
   }
 

@@ -6,12 +6,8 @@
  * 3. The same content under the same id is the same record; other content is a conflict.
  */
 import type { JsonValue } from '../dag/errors.ts';
-import { checkReferences, compileTemplate, type Template, templatesOf } from '../dag/expression.ts';
-import { WorkflowGraph } from '../dag/graph.ts';
-import { checkBytes, INPUT_BYTES_MAX } from '../dag/limits.ts';
-import { InvalidWorkflowError, type Workflow } from '../dag/schema.ts';
-import { checkAction } from './actions.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
+import { checkTask, checkWorkflow } from './check-submission.ts';
 import type { Dependencies } from './dependencies.ts';
 import {
   ConflictError,
@@ -71,7 +67,7 @@ export class Intake {
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const { parts } = this;
     parts.mustBeReady();
-    const graph = await this.check(workflow);
+    const graph = await checkWorkflow(workflow, parts.evaluator);
     const wanted = copies ?? parts.copies;
     const content_hash = contentHash({ ...workflow, workflow_id: null } as unknown as JsonValue);
     const feed = await parts.feeds.whenMain();
@@ -135,45 +131,10 @@ export class Intake {
     return started_at ?? tasks.estimateStart(null, this.parts.slots());
   }
 
-  /** Everything that can be wrong with a workflow of the right shape. */
-  private async check(workflow: Workflow): Promise<WorkflowGraph> {
-    const graph = new WorkflowGraph(workflow.steps);
-    checkReferences(workflow, graph);
-    const places = new Map<string, string>();
-    const note = (template: Template | undefined) => {
-      for (const [text, place] of template?.places ?? []) if (!places.has(text)) places.set(text, place);
-    };
-    for (const [position, step] of workflow.steps.entries()) {
-      checkAction(step.action, `steps[${position}].action`);
-      const { when, foreach, inputs } = templatesOf(step, ['steps', position]);
-      for (const template of [when, foreach, inputs]) note(template);
-    }
-    if (workflow.output !== undefined) note(compileTemplate(workflow.output, ['output']));
-    await this.checkExpressions(places);
-    return graph;
-  }
-
-  private async checkExpressions(places: Map<string, string>): Promise<void> {
-    // Plain paths need no parser.
-    const texts = [...places.keys()].filter(
-      (text) => !/^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$/.test(text),
-    );
-    if (texts.length === 0) return;
-    const answers = await this.parts.evaluator.check(texts);
-    const problems = answers.flatMap((answer, position) => {
-      if (answer === null) return [];
-      const text = texts[position]!;
-      const message = `the expression \${ ${text} } cannot be read at character ${answer.position}: ${answer.message}`;
-      return [{ path: places.get(text)!, message }];
-    });
-    if (problems.length > 0) throw new InvalidWorkflowError(problems, 'INVALID_EXPRESSION');
-  }
-
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const { parts } = this;
     parts.mustBeReady();
-    checkAction(submission.task_type, 'task_type');
-    checkBytes(submission.payload, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The payload');
+    await checkTask(submission, parts.evaluator);
     const { task_id: given, ...content } = submission;
     const content_hash = contentHash(JSON.parse(JSON.stringify(content)) as JsonValue);
     const feed = await parts.feeds.whenMain();

@@ -7,12 +7,14 @@
  *    only that they are evaluated again: a step has no row before its expressions have values.
  * 3. A step or item becomes tasks in bounded chunks (EXPAND_CHUNK_ITEMS), the rest in later turns (P7).
  */
+import { parseInputs } from '../dag/action-inputs.ts';
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
-import { checkReferences, compileTemplate, fillTemplate } from '../dag/expression.ts';
+import { compileTemplate, fillTemplate } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
-import { EXPAND_CHUNK_ITEMS, jsonBytes, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
+import { EXPAND_CHUNK_ITEMS, jsonBytes, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import type { Workflow } from '../dag/schema.ts';
+import { checkDepth, checkParts } from './check-submission.ts';
 import { setAside } from './duplicates.ts';
 import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
@@ -379,21 +381,13 @@ export class Runs {
     const parent = task.record.workflow_uid === null ? undefined : this.live.get(task.record.workflow_uid);
     const depth = (parent?.depth ?? 0) + 1;
     try {
-      if (depth > NESTING_LEVELS_MAX) {
-        throw new LimitError(
-          'NESTING_LEVELS_MAX',
-          depth,
-          NESTING_LEVELS_MAX,
-          'workflows are nested too deep',
-          'Flatten them.',
-        );
-      }
+      checkDepth(depth);
       this.checkRoom();
-      const workflow = nestedWorkflow(task.record, () => makeId('wf', this.feedId, this.random));
+      const nested = nestedWorkflow(parseInputs('workflow', task.record.payload));
+      const workflow = { ...nested, workflow_id: nested.workflow_id ?? makeId('wf', this.feedId, this.random) };
       if (this.uids.has(workflow.workflow_id)) throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
-      // A wrong graph fails the task here, before anything is written.
-      const graph = new WorkflowGraph(workflow.steps);
-      checkReferences(workflow, graph);
+      // A wrong one fails the task here, before anything is written.
+      const graph = checkParts(workflow, depth);
       this.tasks.begin(turn, task, 'running', null);
       this.create(turn, workflow, {
         graph,

@@ -260,11 +260,10 @@ export class Tasks {
     if (status === 'input_required') this.hooks.onWaiting(turn, task.record);
   }
 
-  /** `approve`: what is asked (`message` of its payload) is kept where people look. */
-  waitForPerson(turn: Turn, task: LiveTask): void {
+  /** `approve`: what is asked is kept where people look. */
+  waitForPerson(turn: Turn, task: LiveTask, { message }: { message?: string | undefined }): void {
     this.begin(turn, task, 'input_required', null);
-    const { message } = task.record.payload;
-    if (typeof message === 'string') {
+    if (message !== undefined) {
       this.change(turn, task, { progress_message: message.slice(0, LOG_LINE_CHARS_MAX) });
     }
   }

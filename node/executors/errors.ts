@@ -23,16 +23,6 @@ export class ActionNotAllowedError extends FlowmeshError {
   }
 }
 
-/** The inputs of the step do not fit its action. `details.problems` lists `{ path, message }`. */
-export class InvalidPayloadError extends FlowmeshError {
-  constructor(action: string, problems: { path: string; message: string }[]) {
-    const list = problems.map(({ path, message }) => (path === '' ? message : `${path} ${message}`)).join('; ');
-    super('INVALID_PAYLOAD', `inputs of action "${action}": ${list}`, {
-      details: { problems: problems.map((problem) => ({ ...problem })) },
-    });
-  }
-}
-
 /** The action gave something that is not JSON, or not what `parse` asked for. Not retryable. */
 export class InvalidOutputError extends FlowmeshError {
   constructor(message: string, options: { cause?: unknown; details?: JsonObject } = {}) {

@@ -12,67 +12,22 @@
  * - Redirects are followed, each within the peer's policy (`address-policy.ts`).
  */
 import { Agent, fetch, Headers, type Response } from 'undici';
-import { z } from 'zod';
+import { type HttpInputs, parseInputs } from '../../dag/action-inputs.ts';
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
-import { anyJson } from '../../dag/json.ts';
-import { DURATION_MS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
 import { guardedConnector, type HttpPolicy } from './address-policy.ts';
 import { ActionAbortedError, OutputTooLargeError } from './errors.ts';
-import { bigNumbersField, parseJsonOutput } from './json-output.ts';
-import { HTTP_BODY_SHOWN_CHARS_MAX, HTTP_KEEP_ALIVE_MS, HTTP_TIMEOUT_MS, SHOWN_CHARS_MAX } from './limits.ts';
-import { namedValues, parsePayload } from './payload.ts';
+import { parseJsonOutput } from './json-output.ts';
+import { HTTP_BODY_SHOWN_CHARS_MAX, HTTP_KEEP_ALIVE_MS, SHOWN_CHARS_MAX } from './limits.ts';
 
-/** What the connection decides, and `Host`, which could name another site than the one the policy looked at. */
-const CONNECTION_HEADERS = new Set([
-  'host',
-  'connection',
-  'content-length',
-  'expect',
-  'keep-alive',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 const RETRYABLE_STATUSES = new Set([408, 425, 429]);
 /** What fetch refuses to do, whatever the network is like: ports of other protocols, endless redirects. */
 const FETCH_REFUSALS = new Set(['bad port', 'redirect count exceeded', 'URL scheme must be a HTTP(S) scheme']);
 
-const status = z.int('must be a status such as 200').min(100).max(599);
-
-const headerValue = z
-  .union([z.string(), z.number(), z.boolean()])
-  .transform(String)
-  .refine((text) => /^[\t\x20-\x7e\x80-\xff]*$/.test(text), 'has characters that a header cannot hold');
-
-export const httpPayloadSchema = z
-  .strictObject({
-    url: z.string().superRefine((text, context) => {
-      const message = urlProblem(text);
-      if (message !== null) context.addIssue({ code: 'custom', message });
-    }),
-    method: z
-      .string()
-      .toUpperCase()
-      .pipe(z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']))
-      .default('GET'),
-    headers: namedValues(headerValue, headerProblem).default({}),
-    /** A string as it is; any other value as JSON. */
-    body: anyJson.optional(),
-    timeout_ms: z.int().min(1).max(DURATION_MS_MAX).default(HTTP_TIMEOUT_MS),
-    big_numbers: bigNumbersField,
-    expect_status: z.union([status, z.array(status).min(1)]).optional(),
-  })
-  .refine((payload) => payload.body === undefined || !['GET', 'HEAD'].includes(payload.method), {
-    path: ['body'],
-    message: 'cannot be sent with GET or HEAD',
-  });
-type HttpPayload = z.output<typeof httpPayloadSchema>;
-
 /** The server answered with a status that the step did not expect. */
 class HttpStatusError extends FlowmeshError {
-  constructor(payload: HttpPayload, response: Response, body: string) {
+  constructor(payload: HttpInputs, response: Response, body: string) {
     const text = body.slice(0, HTTP_BODY_SHOWN_CHARS_MAX);
     const expected = payload.expect_status === undefined ? '2xx' : [payload.expect_status].flat().join(' or ');
     const details: JsonObject = { status: response.status, body: text };
@@ -87,14 +42,14 @@ class HttpStatusError extends FlowmeshError {
 
 /** There was no whole answer. */
 class HttpFailedError extends FlowmeshError {
-  constructor(payload: HttpPayload, cause: unknown) {
+  constructor(payload: HttpInputs, cause: unknown) {
     const why = innermostMessage(cause);
     super('HTTP_FAILED', `${named(payload)} failed: ${why}`, { retryable: !FETCH_REFUSALS.has(why), cause });
   }
 }
 
 class HttpTimeoutError extends FlowmeshError {
-  constructor(payload: HttpPayload) {
+  constructor(payload: HttpInputs) {
     super(
       'HTTP_TIMEOUT',
       `${named(payload)} took longer than ${payload.timeout_ms} ms; raise timeout_ms if that is normal`,
@@ -119,11 +74,11 @@ export class HttpAction {
   }
 
   /**
-   * @throws InvalidPayloadError, ActionNotAllowedError, ActionAbortedError, OutputTooLargeError, HttpStatusError
+   * @throws InvalidInputsError, ActionNotAllowedError, ActionAbortedError, OutputTooLargeError, HttpStatusError
    *   (`HTTP_STATUS`), HttpFailedError (`HTTP_FAILED`), HttpTimeoutError (`HTTP_TIMEOUT`)
    */
   async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
-    const payload = parsePayload(httpPayloadSchema, request);
+    const payload = parseInputs('http', request.payload);
     const timeout = AbortSignal.timeout(payload.timeout_ms);
     try {
       const response = await fetch(payload.url, {
@@ -151,24 +106,11 @@ export class HttpAction {
   }
 }
 
-function named(payload: HttpPayload): string {
+function named(payload: HttpInputs): string {
   return `${payload.method} ${payload.url.slice(0, SHOWN_CHARS_MAX)}`;
 }
 
-function headerProblem(name: string): string | null {
-  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) return 'is not the name of a header';
-  return CONNECTION_HEADERS.has(name.toLowerCase()) ? 'is set by the connection' : null;
-}
-
-function urlProblem(text: string): string | null {
-  if (!URL.canParse(text)) return 'must be a whole URL such as https://example.org/path';
-  const url = new URL(text);
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') return `must be http or https, not ${url.protocol}`;
-  if (url.username !== '' || url.password !== '') return 'must not hold a password; use an authorization header';
-  return null;
-}
-
-function headersOf(payload: HttpPayload, request: ExecutionRequest): Headers {
+function headersOf(payload: HttpInputs, request: ExecutionRequest): Headers {
   const headers = new Headers(payload.headers);
   if (!headers.has('idempotency-key')) headers.set('idempotency-key', request.uid);
   headers.set('flowmesh-attempt', String(request.attempt));
@@ -182,12 +124,12 @@ function bodyOf(body: JsonValue): string {
   return typeof body === 'string' ? body : JSON.stringify(body);
 }
 
-function isExpected(status: number, payload: HttpPayload): boolean {
+function isExpected(status: number, payload: HttpInputs): boolean {
   if (payload.expect_status === undefined) return status >= 200 && status < 300;
   return [payload.expect_status].flat().includes(status);
 }
 
-async function boundedBytes(response: Response, payload: HttpPayload): Promise<Buffer> {
+async function boundedBytes(response: Response, payload: HttpInputs): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   // Leaving the loop cancels the body, which closes the connection.
@@ -199,7 +141,7 @@ async function boundedBytes(response: Response, payload: HttpPayload): Promise<B
   return Buffer.concat(chunks);
 }
 
-function readBody(bytes: Buffer, contentType: string, payload: HttpPayload): Body {
+function readBody(bytes: Buffer, contentType: string, payload: HttpInputs): Body {
   const read = bodyText(bytes);
   if (read.body_encoding !== undefined) return read;
   if (!/^application\/([\w.-]+\+)?json\b/i.test(contentType.trim())) return read;

@@ -1,12 +1,8 @@
 /** JSON that an action got from outside (a program, a server, a handler), as its output. */
-import { z } from 'zod';
 import type { FlowmeshError, JsonValue } from '../../dag/errors.ts';
 import { faultText, type JsonFault, limitErrorOf } from '../../dag/json.ts';
 import { parseJson } from '../../dag/json-text.ts';
 import { InvalidOutputError } from './errors.ts';
-
-/** What becomes of an integer in the output that a number cannot hold exactly. */
-export const bigNumbersField = z.enum(['refuse', 'string']).default('refuse');
 
 /**
  * @param what the text as the subject of a sentence: "the answer to GET https://…"

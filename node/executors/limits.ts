@@ -17,14 +17,11 @@ export const STDERR_TAIL_CHARS_MAX = 2_000;
 export const STDERR_KEPT_BYTES = 64 * 1024;
 /** Descriptors after stderr that are looked at for what a command would inherit. */
 export const DESCRIPTORS_COVERED_MAX = 4_096;
-export const ARGUMENTS_MAX = 4_096;
 /** Characters of a command or an address that an error repeats. */
 export const SHOWN_CHARS_MAX = 200;
 /** Characters of a handler's own error message. */
 export const ERROR_CHARS_MAX = 4_000;
 
-/** A request of the `http` action that names no `timeout_ms`. */
-export const HTTP_TIMEOUT_MS = 30_000;
 export const HTTP_CONNECT_TIMEOUT_MS = 10_000;
 /** Idle connections to a server are kept this long. */
 export const HTTP_KEEP_ALIVE_MS = 4_000;

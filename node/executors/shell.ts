@@ -16,51 +16,22 @@
  * FLOWMESH_ATTEMPT.
  */
 import { resolve } from 'node:path';
-import { z } from 'zod';
+import { InvalidInputsError, parseInputs, type ShellInputs } from '../../dag/action-inputs.ts';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
-import { anyJson } from '../../dag/json.ts';
 import { jsonBytes, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
 import { type CommandEnd, CommandProcess } from './command-process.ts';
 import type { WorkEnvironment } from './environment.ts';
-import { ActionAbortedError, InvalidOutputError, InvalidPayloadError, OutputTooLargeError } from './errors.ts';
-import { bigNumbersField, parseJsonOutput } from './json-output.ts';
+import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
+import { parseJsonOutput } from './json-output.ts';
 import type { KeptEnd } from './kept-output.ts';
-import {
-  ARGUMENTS_MAX,
-  SHOWN_CHARS_MAX,
-  STDERR_KEPT_BYTES,
-  STDERR_TAIL_CHARS_MAX,
-  STDERR_TAIL_LINES,
-} from './limits.ts';
-import { namedValues, parsePayload } from './payload.ts';
+import { SHOWN_CHARS_MAX, STDERR_KEPT_BYTES, STDERR_TAIL_CHARS_MAX, STDERR_TAIL_LINES } from './limits.ts';
 import { MARK_VARIABLE } from './process-tree.ts';
 import { CommandNotFoundError, resolveCommand, type ShellPolicy } from './shell-command.ts';
 
 /** What the output holds beside stdout and stderr, as JSON. */
 const OUTPUT_FRAME_BYTES = 256;
-
-/** Expressions keep types, so numbers and booleans are words too. */
-const word = z
-  .union([z.string(), z.number(), z.boolean()], 'must be a string, a number or true or false')
-  .transform(String)
-  .refine((text) => !text.includes('\0'), 'must not have a NUL character');
-
-export const shellPayloadSchema = z.strictObject({
-  command: z
-    .array(word, 'must be a list of words such as ["wc", "-l"]; write ["sh", "-c", "…"] for a line of shell')
-    .min(1, 'must name a command')
-    .max(ARGUMENTS_MAX, `must have at most ${ARGUMENTS_MAX} words`)
-    .refine((words) => words[0] !== '', 'must begin with the name of a command'),
-  cwd: z.string().min(1).optional(),
-  env: namedValues(word, (name) => (/^[^=\0]+$/.test(name) ? null : 'is not the name of a variable')).default({}),
-  /** A string as it is; any other value as JSON. */
-  stdin: anyJson.optional(),
-  parse: z.enum(['text', 'json', 'lines']).default('text'),
-  big_numbers: bigNumbersField,
-});
-type ShellPayload = z.output<typeof shellPayloadSchema>;
 
 /** The command ended with another code than 0, or by a signal. */
 class ExitCodeError extends FlowmeshError {
@@ -82,7 +53,7 @@ class SpawnFailedError extends FlowmeshError {
 }
 
 /**
- * @throws InvalidPayloadError, ActionNotAllowedError, CommandNotFoundError, ActionAbortedError, OutputTooLargeError,
+ * @throws InvalidInputsError, ActionNotAllowedError, CommandNotFoundError, ActionAbortedError, OutputTooLargeError,
  *   InvalidOutputError, ExitCodeError (`EXIT_CODE`), SpawnFailedError (`SPAWN_FAILED`)
  */
 export async function runShell(
@@ -91,7 +62,7 @@ export async function runShell(
   policy: ShellPolicy,
   environment: WorkEnvironment,
 ): Promise<JsonValue> {
-  const payload = parsePayload(shellPayloadSchema, request);
+  const payload = parseInputs('shell', request.payload);
   const file = await resolveCommand(payload.command[0]!, payload.env, policy);
   if (io.signal.aborted) throw new ActionAbortedError('shell');
   const { running, end } = await runToEnd(file, payload, request, io, environment);
@@ -122,7 +93,7 @@ function fittingEnd(stderr: KeptEnd, stdout: JsonValue): { text: string; dropped
 /** Runs the command to its end, or to that of `io.signal`. */
 async function runToEnd(
   file: string,
-  payload: ShellPayload,
+  payload: ShellInputs,
   request: ExecutionRequest,
   io: ExecutionIO,
   environment: WorkEnvironment,
@@ -165,21 +136,21 @@ function isForced(signal: AbortSignal): boolean {
 }
 
 /** Why no process came to be. */
-function startError(payload: ShellPayload, cause: NodeJS.ErrnoException): Error {
+function startError(payload: ShellInputs, cause: NodeJS.ErrnoException): Error {
   const command = payload.command[0]!;
   const { code } = cause;
   if (code === 'ENOENT' && payload.cwd === undefined) return new CommandNotFoundError(command, cause);
   if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EACCES') {
     const [path, what] = payload.cwd === undefined ? ['command', command] : ['cwd', `${command} in ${payload.cwd}`];
-    return new InvalidPayloadError('shell', [{ path, message: `cannot be used to start ${what} (${code})` }]);
+    return new InvalidInputsError('shell', [{ path, message: `cannot be used to start ${what} (${code})` }]);
   }
   if (code === 'E2BIG') {
-    return new InvalidPayloadError('shell', [{ path: 'command', message: 'is too long for this machine; use stdin' }]);
+    return new InvalidInputsError('shell', [{ path: 'command', message: 'is too long for this machine; use stdin' }]);
   }
   return new SpawnFailedError(command, cause.message, cause);
 }
 
-function parseOutput(stdout: string, payload: ShellPayload): JsonValue {
+function parseOutput(stdout: string, payload: ShellInputs): JsonValue {
   const text = withoutFinalNewline(stdout);
   if (payload.parse === 'text') return text;
   if (payload.parse === 'lines') return text === '' ? [] : text.split(/\r?\n/);

@@ -37,7 +37,7 @@ const waits = (peer: ToolPeer, workflow_id: string) =>
 
 describe('approve', () => {
   const steps = (file: string) => [
-    { step_id: 'ask', action: 'approve', inputs: { question: 'Go?' } },
+    { step_id: 'ask', action: 'approve', inputs: { message: 'Go?' } },
     {
       step_id: 'next',
       depends_on: ['ask'],

@@ -63,9 +63,10 @@ describe('retries', () => {
   });
 
   it('what cannot succeed is not tried again', async () => {
-    await submit('hopeless', shell([]), at(mesh.b), { retry_policy: { max_retries: 5, initial_delay_ms: 1 } });
+    const hopeless = { task_type: 'shell', payload: { command: ['echo', 'text'], parse: 'json' } };
+    await submit('hopeless', hopeless, at(mesh.b), { retry_policy: { max_retries: 5, initial_delay_ms: 1 } });
     expect(await mesh.c.taskEnds('hopeless')).toMatchObject({
-      ...{ status: 'failed', attempt: 1, dead_letter: true, error: { code: 'INVALID_PAYLOAD', retryable: false } },
+      ...{ status: 'failed', attempt: 1, dead_letter: true, error: { code: 'INVALID_OUTPUT', retryable: false } },
     });
   });
 

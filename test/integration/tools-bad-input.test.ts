@@ -177,10 +177,15 @@ describe('what only the run can show', () => {
     expect(await b.taskEnds('floods')).toMatchObject({ status: 'failed', error: { code: 'OUTPUT_TOO_LARGE' } });
   });
 
-  it('a nested workflow that is wrong fails its step with the place in it', async () => {
+  it('a nested workflow that is wrong is refused with the place in it, or fails the step that it is made for', async () => {
     const inner = workflow(echo('a', { depends_on: ['b'] }), echo('b', { depends_on: ['a'] }));
     const step = { step_id: 'in', action: 'workflow', inputs: { workflow: inner } };
-    const { workflow_id } = await mesh.a.call('workflow_submit', workflow(step));
+    expect(await mesh.a.refuse('workflow_submit', workflow(step))).toMatchObject({
+      code: 'CYCLE',
+      message: expect.stringContaining('steps[0].inputs.workflow.steps'),
+    });
+    const later = { ...step, inputs: { workflow: '${ input.inner }' } };
+    const { workflow_id } = await mesh.a.call('workflow_submit', { ...workflow(later), input: { inner } });
     expect(await mesh.b.workflowEnds(String(workflow_id))).toMatchObject({
       status: 'failed',
       error: { code: 'CYCLE' },

@@ -7,7 +7,7 @@ import { taskRecord } from './records.ts';
 import { gate, Scene, task } from './scene.ts';
 
 const work = (task_id: string, ms: number, depends_on: string[] = []) => task({ task_id, payload: { ms }, depends_on });
-const failing = (task_id: string) => task({ task_id, task_type: 'sleep', payload: { duration_ms: -1 } });
+const failing = (task_id: string) => task({ task_id, task_type: 'sleep', payload: { duration_ms: 10 }, timeout_ms: 1 });
 
 interface Located {
   peer_id: string;

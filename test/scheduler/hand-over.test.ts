@@ -417,7 +417,10 @@ describe('a root that is open on both sides', () => {
 describe('a root that was cleared on one side', () => {
   test('after it had ended is cleared everywhere', async () => {
     const sides = await Sides.open();
-    const { uid } = await sides.scene.submit('a', task({ task_type: 'sleep', payload: { duration_ms: -1 } }));
+    const { uid } = await sides.scene.submit(
+      'a',
+      task({ task_type: 'sleep', payload: { duration_ms: 10 }, timeout_ms: 1 }),
+    );
     await sides.scene.ended('a', uid);
     await sides.part();
     await sides.scene.run(sides.scene.scheduler('a').clearQueue('dead_letter'));

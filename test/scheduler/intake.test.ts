@@ -8,7 +8,7 @@ import { Scene, task, workflow } from './scene.ts';
 const ECHO = [{ step_id: 's', action: 'echo' }];
 const NO_CONFIG = { max_retries: undefined, timeout_ms: undefined };
 const bad = (over: Parameters<typeof task>[0] = {}) =>
-  task({ task_type: 'sleep', payload: { duration_ms: -1 }, ...over });
+  task({ task_type: 'sleep', payload: { duration_ms: 10 }, timeout_ms: 1, ...over });
 
 /** A turn whose rows are not written: of hundreds of thousands of tasks only the number matters. */
 const unwritten = (turn: Turn): Turn => ({ put() {}, after: (effect) => turn.after(effect) });
@@ -233,7 +233,7 @@ describe('clearing the queue', () => {
     expect(alone.dead_letter).toBe(true);
     const { uid } = await scene.submitWorkflow('a', {
       name: 'w',
-      steps: [{ step_id: 's', action: 'sleep', inputs: { duration_ms: -1 } }],
+      steps: [{ step_id: 's', action: 'sleep', inputs: { duration_ms: 10 }, timeout_ms: 1 }],
     });
     await scene.endedWorkflow('a', uid);
     expect(await scene.run(scheduler.clearQueue('failed'))).toEqual({ cleared_count: 0, remaining_count: 0 });

@@ -4,6 +4,7 @@ import { NESTING_LEVELS_MAX } from '../../dag/limits.ts';
 import { SlowEvaluator } from '../simulation/slow-evaluator.ts';
 import { Scene, task, workflow } from './scene.ts';
 
+const SECONDS = [{ step_id: 's', action: 'sleep', inputs: { seconds: 1 } }];
 const NOT_FORCED = { reason: 'not wanted', force: false };
 
 async function withSlowEvaluator(): Promise<{ scene: Scene; evaluator: SlowEvaluator }> {
@@ -14,6 +15,13 @@ async function withSlowEvaluator(): Promise<{ scene: Scene; evaluator: SlowEvalu
 const nested = (over: object) => ({
   name: 'outer',
   steps: [{ step_id: 'inner', action: 'workflow', inputs: { workflow: { name: 'inner', ...over } } }],
+});
+
+/** A nested workflow that is known only when its step runs. */
+const nestedLater = (inner: object) => ({
+  name: 'outer',
+  input: { inner },
+  steps: [{ step_id: 'inner', action: 'workflow', inputs: { workflow: '${ input.inner }' } }],
 });
 
 /** The tasks of a workflow, by step and index. */
@@ -165,9 +173,12 @@ describe('a nested workflow', () => {
       { steps: [{ step_id: 's', action: 'echo' }], dependencies: ['other'] },
       'INVALID_PAYLOAD',
     ],
-  ])('%s fails its step with a reason', async (_what, inner, code) => {
+    ['with inputs that its action does not take', { steps: SECONDS }, 'INVALID_WORKFLOW'],
+  ])('%s is refused where it stands, or fails the step that it is made for', async (_what, inner, code) => {
     const scene = await Scene.of(['a']);
-    const { uid } = await scene.submitWorkflow('a', nested(inner) as never);
+    await expect(scene.submitWorkflow('a', nested(inner) as never)).rejects.toMatchObject({ code });
+    expect(scene.feed('a').runs.live.size).toBe(0);
+    const { uid } = await scene.submitWorkflow('a', nestedLater({ name: 'inner', ...inner }) as never);
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code } });
     expect(scene.feed('a').runs.live.size).toBe(0);
   });
@@ -187,7 +198,8 @@ describe('a nested workflow', () => {
     for (let level = 0; level <= NESTING_LEVELS_MAX; level++) {
       inner = { name: `level-${level}`, steps: [{ step_id: 's', action: 'workflow', inputs: { workflow: inner } }] };
     }
-    const { uid } = await scene.submitWorkflow('a', inner);
+    await expect(scene.submitWorkflow('a', inner)).rejects.toThrow('nested too deep');
+    const { uid } = await scene.submitWorkflow('a', nestedLater(inner as object) as never);
     const { status, error } = await scene.endedWorkflow('a', uid);
     expect(status).toBe('failed');
     expect(error!.message).toContain('nested too deep');
@@ -308,7 +320,7 @@ describe('a stopping run', () => {
         { step_id: 'queued', action: 'fn:work' },
         { step_id: 'sleeps', action: 'sleep', inputs: { duration_ms: 60_000 } },
         { step_id: 'asks', action: 'approve' },
-        { step_id: 'fails', action: 'sleep', inputs: { duration_ms: 'x' }, when: '${ true }' },
+        { step_id: 'fails', action: 'sleep', inputs: { duration_ms: '${ "x" }' }, when: '${ true }' },
       ],
     });
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'INVALID_PAYLOAD' } });

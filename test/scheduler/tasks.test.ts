@@ -438,10 +438,16 @@ describe('tasks that are states of their records', () => {
     ['longer than anything may take', DURATION_MS_MAX + 1],
     ['negative', -1],
     ['no number', 'a while'],
-  ])('a sleep that is %s fails, and the peer goes on', async (_what, duration_ms) => {
+  ])('a sleep that is %s is refused, or fails when only its step makes it so', async (_what, duration_ms) => {
     const scene = await Scene.of(['a']);
-    const { uid } = await scene.submit('a', task({ task_type: 'sleep', payload: { duration_ms } }));
-    expect(await scene.ended('a', uid)).toMatchObject({ status: 'failed', error: { code: 'INVALID_PAYLOAD' } });
+    const payload = { duration_ms };
+    await expect(scene.submit('a', task({ task_type: 'sleep', payload }))).rejects.toMatchObject({
+      code: 'INVALID_PAYLOAD',
+      message: expect.stringContaining('payload.duration_ms'),
+    });
+    const steps = [{ step_id: 's', action: 'sleep', inputs: { duration_ms: '${ input.duration_ms }' } }];
+    const { uid } = await scene.submitWorkflow('a', { name: 'w', input: payload, steps });
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'INVALID_PAYLOAD' } });
     const { uid: next } = await scene.submit('a', task({ task_type: 'echo' }));
     expect((await scene.ended('a', next)).status).toBe('completed');
   });
