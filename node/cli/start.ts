@@ -1,6 +1,7 @@
 /** `flowmesh node start`: one peer in the foreground, until a signal or, with --stdio, the end of stdin. */
 import { type Command, Option } from 'commander';
 import { didYouMean } from '../../dag/nearest.ts';
+import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { describeOption, knownVariables, OPTIONS, resolveSettings, type Sources } from '../config.ts';
 import { flowmeshHome } from '../data-folder.ts';
@@ -79,7 +80,13 @@ export async function startNode(sources: Sources): Promise<number> {
       import('../peer.ts'),
       import('../runtimes/priority.ts'),
     ]);
-    const peer = await startPeer(config, log);
+    const peer = await Promise.race([startPeer(config, log), stopped.promise]);
+    if (typeof peer === 'string') {
+      // Nothing was accepted yet, and a client that starts a server does not wait long for its end.
+      log.info({ why: peer }, 'stopping before the peer has started');
+      starting.reject(new StoppedError());
+      return EXIT.done;
+    }
     starting.resolve(peer);
     if (config.runtime === 'dedicated') yieldToMesh(log);
     await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });

@@ -12,19 +12,18 @@ export interface Catalogue {
   names: ReadonlySet<string>;
 }
 
-/** What every failed call has in its structured content. */
-const failureSchema = z.object({
-  success: z.literal(false),
-  error: z.object({
-    code: z.string(),
-    message: z.string(),
-    retryable: z.boolean(),
-    details: z.record(z.string(), z.unknown()).optional(),
-  }),
-});
+/** What every failed call has in its structured content, beside `success: false`. */
+const errorOut = z
+  .looseObject({})
+  .describe('With success: false: code, message, retryable, and details where there are some.');
 
-/** As a client may send it and a handler gives it: outputs are not parsed, so nothing is filled in or cut off. */
-const JSON_SCHEMA_OPTIONS = { io: 'input', unrepresentable: 'any' } as const;
+/**
+ * As a client may send it and a handler gives it: outputs are not parsed, so nothing is filled in or cut off. A schema that
+ * contains itself has no place here: clients that do not follow references would refuse the whole server.
+ */
+const JSON_SCHEMA_OPTIONS = { io: 'input', unrepresentable: 'any', cycles: 'throw', reused: 'inline' } as const;
+
+type Schema = z.core.JSONSchema._JSONSchema;
 
 /** Schemas, titles and hints of `tools` as MCP clients see them. */
 export function catalogueOf(tools: ReadonlyMap<string, Tool>): Catalogue {
@@ -45,30 +44,63 @@ function listed(tool: Tool) {
 }
 
 /**
- * Success or failure: clients check structured content against this schema in both cases, so a schema of successes
- * alone would hide every error behind "does not match".
+ * One flat object for success and failure, since clients check structured content against this schema in both cases: a
+ * schema of successes alone would hide every error behind "does not match", and an `anyOf` at the root some do not read.
  */
 function outputSchema(tool: Tool): Record<string, unknown> {
-  const success = tool.output.extend({ success: z.literal(true) });
-  const either = portable(z.toJSONSchema(z.union([success, failureSchema]), JSON_SCHEMA_OPTIONS));
-  // MCP wants an object at the root; what kind of object, the branches say.
-  return { ...either, type: 'object', properties: { success: { type: 'boolean' } }, required: ['success'] };
+  const { properties } = z.toJSONSchema(tool.output, JSON_SCHEMA_OPTIONS);
+  const error = z.toJSONSchema(errorOut, JSON_SCHEMA_OPTIONS);
+  const fields = { success: { type: 'boolean' as const }, error, ...properties };
+  return portable({
+    type: 'object',
+    properties: mapValues<Schema, Schema>(fields, (each) => outline(each)),
+    required: ['success'],
+  });
+}
+
+/**
+ * A field of an output as far as clients use it, which read it all before they call anything: what it is, in words; which
+ * fields its objects have, and of what type; of objects inside those, that they are objects. The reference page has the rest.
+ */
+function outline(schema: Schema, level = 0): Schema {
+  if (typeof schema === 'boolean') return schema;
+  const { properties, required, items, anyOf, description, ...rest } = schema;
+  const outlined: Exclude<Schema, boolean> = rest;
+  if (anyOf !== undefined) outlined.anyOf = anyOf.map((each) => outline(each, level) as typeof outlined);
+  if (items !== undefined && !Array.isArray(items)) outlined.items = outline(items, level);
+  if (level > 0) return outlined;
+  if (properties !== undefined) outlined.properties = mapValues(properties, (each) => outline(each, level + 1));
+  if (description !== undefined) outlined.description = description;
+  return outlined;
 }
 
 /** Keywords whose value is data, not a schema. */
 const DATA_KEYWORDS = new Set(['default', 'const', 'enum', 'examples', 'required']);
+/** Keywords that clients are known to refuse, whole servers with them. What they say is checked with the input itself. */
+const LEFT_OUT = new Set(['$schema', 'propertyNames']);
 
-/** Respells a schema for clients of narrower dialects: one `type` per schema, `true` for "anything". */
+/**
+ * Respells a schema for clients of narrower dialects: one `type` per schema, `true` for "anything", bounds that are part
+ * of the range. Bounds that every whole number of JavaScript has say nothing, and are left out.
+ */
 function portable<T>(schema: T): T {
   if (Array.isArray(schema)) return schema.map(portable) as T;
   if (typeof schema !== 'object' || schema === null) return schema;
   const respelled: Record<string, unknown> = {};
   for (const [keyword, value] of Object.entries(schema)) {
+    if (LEFT_OUT.has(keyword)) continue;
+    if (typeof value === 'number' && Math.abs(value) === Number.MAX_SAFE_INTEGER) continue;
     if (keyword === 'type' && Array.isArray(value)) respelled['anyOf'] = value.map((type) => ({ type }));
+    else if (keyword === 'exclusiveMinimum' && typeof value === 'number') respelled['minimum'] = value;
     else if (keyword === 'additionalProperties' && isEmpty(value)) respelled[keyword] = true;
+    else if (keyword === 'properties') respelled[keyword] = mapValues(value as Record<string, unknown>, portable);
     else respelled[keyword] = DATA_KEYWORDS.has(keyword) ? value : portable(value);
   }
   return respelled as T;
+}
+
+function mapValues<T, R>(object: Record<string, T>, map: (value: T) => R): Record<string, R> {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, map(value)]));
 }
 
 function isEmpty(value: unknown): boolean {

@@ -10,6 +10,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { tools } from '../../tools/registry.ts';
 import { INITIALIZE } from '../mcp/raw-http.ts';
 import { BIN, runCli, startCli } from './run-cli.ts';
@@ -107,7 +108,7 @@ describe('node start', () => {
     const strays: Error[] = [];
     client.onerror = (error) => strays.push(error);
     await client.connect(transport);
-    expect((await client.listTools()).tools.map(({ name }) => name)).toEqual([...tools.keys()]);
+    expect((await client.listTools()).tools).toEqual(catalogueOf(tools).list().tools);
     await client.close();
     expect(strays).toEqual([]);
     expect(existsSync(join(home, 'default', 'peer-1', 'peer.json'))).toBe(false);

@@ -4,6 +4,7 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import type { CallToolResult } from '@modelcontextprotocol/sdk/types.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../node/log.ts';
+import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { type Listener, startListener } from '../../node/mcp/listener.ts';
 import { tools as registry } from '../../tools/registry.ts';
 import { EchoRouter, echoTools, INFO } from './echo-router.ts';
@@ -63,7 +64,7 @@ describe('tools/list', () => {
       title: 'Echo a text',
       description: 'Answers with the text it was given.',
       inputSchema: { type: 'object', required: ['text'], properties: { times: { type: 'number', default: 1 } } },
-      outputSchema: { type: 'object', required: ['success'] },
+      outputSchema: { type: 'object', properties: { text: { type: 'string' } }, required: ['success'] },
       annotations: { title: 'Echo a text', destructiveHint: false, openWorldHint: false },
     });
   });
@@ -79,6 +80,7 @@ describe('tools/list', () => {
     const other = await connect(whole.url);
     const { tools } = await other.listTools();
     expect(tools.map((tool) => tool.name)).toEqual([...registry.keys()]);
+    expect(tools).toEqual(catalogueOf(registry).list().tools);
     expect(tools).toHaveLength(26);
     for (const tool of tools) {
       const defined = registry.get(tool.name)!;

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { toDot, toJson, toMermaid } from '../../dag/format.ts';
 import { WorkflowGraph } from '../../dag/graph.ts';
+import { anyJson } from '../../dag/json.ts';
 import type { WorkflowRecord } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
 import { rounded, staleOut, workflowIdField } from '../fields.ts';
@@ -28,9 +29,9 @@ export const workflowDependencies = defineReadTool({
   output: z.object({
     workflow_id: z.string(),
     format: formatSchema,
-    dag: z
-      .json()
-      .describe('dot, mermaid: the text to draw. json: { order, roots, sinks, depends_on: { step_id: [step_id] } }.'),
+    dag: anyJson.describe(
+      'dot, mermaid: the text to draw. json: { order, roots, sinks, depends_on: { step_id: [step_id] } }.',
+    ),
     nodes: z.array(z.object({ id: z.string(), action: z.string(), status: stepStatusSchema })),
     edges: z.array(z.object({ from: z.string(), to: z.string() })).describe('`to` depends on `from`.'),
     critical_path: z.object({

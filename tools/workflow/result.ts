@@ -1,7 +1,7 @@
 /** `workflow_result`: what came out of a run. */
 import { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { jsonObject } from '../../dag/json.ts';
+import { anyJson, jsonObject } from '../../dag/json.ts';
 import { jsonBytes } from '../../dag/limits.ts';
 import { errorSchema, type TaskRecord, workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineReadTool } from '../definition.ts';
@@ -28,11 +28,9 @@ export const workflowResult = defineReadTool({
   output: z.object({
     workflow_id: z.string(),
     status: workflowStatusSchema,
-    result: z
-      .json()
-      .describe(
-        'The `output` template filled in, or the outputs of the steps nothing depends on; null until completed.',
-      ),
+    result: anyJson.describe(
+      'The `output` template filled in, or the outputs of the steps nothing depends on; null until completed.',
+    ),
     error: errorSchema.nullable().describe('Why it failed or was cancelled.'),
     stale_ms: staleOut,
     outputs: jsonObject.optional().describe('By step_id, with include_outputs.'),
