@@ -111,7 +111,7 @@ export class Beats {
     this.wasLate = !this.wasLate && clock.now() - dueAt > watchMs;
     if (this.wasLate) return;
     for (const feed of this.parts.owned()) {
-      if (feed.tasks.leases.silent(takeover_ms).length > 0) feed.turn((turn) => feed.tasks.sweep(turn, takeover_ms));
+      if (feed.tasks.mustSweep(takeover_ms)) feed.turn((turn) => feed.tasks.sweep(turn, takeover_ms));
     }
     this.parts.onWatch();
   }

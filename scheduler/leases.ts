@@ -4,7 +4,7 @@
  */
 import type { Directory, LeaseEnd } from './directory.ts';
 import type { Turn } from './journal.ts';
-import { BEATS_LATE_MAX, CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS } from './limits.ts';
+import { BEATS_LATE_MAX, CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS, TIMEOUT_GRACE_MS } from './limits.ts';
 import type { GivenLease, LiveTask } from './live-task.ts';
 import type { LeaseToken } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
@@ -45,23 +45,31 @@ export class Leases {
     return { uid: record.uid, feed_id: this.feed.feed_id, epoch, attempt };
   }
 
-  /** The next attempt of a task belongs to a worker. Its silence counts from `sent` on. */
-  give(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at'>): void {
-    task.lease = { ...lease, confirmed_at: null };
+  /** The next attempt of a task belongs to a worker. Its silence and its timeout count from `sent` on. */
+  give(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at'>): void {
+    task.lease = { ...lease, confirmed_at: null, overdue_at: null };
     this.given.add(task);
     this.directory.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
   }
 
-  sent({ lease }: LiveTask): void {
-    if (lease !== null) lease.confirmed_at = this.clock.now();
+  /** It goes out, or its worker has just named it. */
+  sent(task: LiveTask): void {
+    if (task.lease === null) return;
+    task.lease.confirmed_at = this.clock.now();
+    task.lease.overdue_at ??= this.overdueAt(task);
+  }
+
+  private overdueAt({ record: { timeout_ms } }: LiveTask): number | null {
+    return timeout_ms === null ? null : this.clock.now() + timeout_ms + TIMEOUT_GRACE_MS;
   }
 
   /**
    * A lease that was read from the store: its worker may still run the task, or keep its result. Its beats will say, or
    * their silence, which may have begun before.
    */
-  takeUp(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'restored'>): void {
+  takeUp(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
     this.give(task, { ...lease, restored: true });
+    task.lease!.overdue_at = this.overdueAt(task); // how much of its time is over, another process or peer knew (P8)
     task.lease!.confirmed_at = this.directory.silentSince(lease.peer_id, this.lateMs, this.clock.now());
   }
 
@@ -91,9 +99,26 @@ export class Leases {
     });
   }
 
-  /** This peer heard nothing because it slept itself: every silence begins anew (P11). */
+  /**
+   * Tasks whose worker goes on to name them when it should long have ended them. One that says nothing is not meant:
+   * its result may wait for a connection, until it is `silent`.
+   */
+  overdue(): LiveTask[] {
+    return [...this.given].filter(({ lease }) => {
+      if (lease?.confirmed_at == null || lease.overdue_at === null) return false;
+      return lease.confirmed_at >= lease.overdue_at;
+    });
+  }
+
+  /** This peer heard nothing because it slept itself: every silence begins anew, and what has come is read first (P11). */
   restartSilences(): void {
-    for (const task of this.given) if (task.lease?.confirmed_at != null) this.sent(task);
+    const now = this.clock.now();
+    for (const task of this.given) {
+      if (task.lease?.confirmed_at == null) continue;
+      this.sent(task);
+      if (task.lease.overdue_at !== null)
+        task.lease.overdue_at = Math.max(task.lease.overdue_at, now + TIMEOUT_GRACE_MS);
+    }
   }
 
   /**

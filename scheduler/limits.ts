@@ -30,6 +30,11 @@ export const CALL_HOPS_MAX = 3;
 export const CANCEL_BATCH_MAX = 1_024;
 /** Grace between SIGTERM and SIGKILL when a running task is cancelled without `force`. */
 export const CANCEL_GRACE_MS = 1_500;
+/**
+ * How long after its `timeout_ms` an attempt may still be on its way back: ended by its worker, with the grace above, and
+ * told. Then its owner ends it.
+ */
+export const TIMEOUT_GRACE_MS = 2 * CANCEL_GRACE_MS;
 /** How long a stopping peer waits until what ran has ended (see above) and its owners have answered. */
 export const LEAVE_WAIT_MS = 3_000;
 /** Waiting tasks are offered by gossip at most this often. */

@@ -9,6 +9,8 @@ export interface GivenLease {
   worker_id: string;
   /** Monotonic: when it was sent, or last named by a beat of the worker's peer. Null until it is sent. */
   confirmed_at: number | null;
+  /** Monotonic: its worker should have ended it and said so by then. Null without a timeout, and until it is sent. */
+  overdue_at: number | null;
   /** Read from the store: given by this peer's last process, or by the owner before. */
   restored: boolean;
 }

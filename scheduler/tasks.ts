@@ -334,9 +334,24 @@ export class Tasks {
     }
   }
 
-  /** Looks for leases whose workers are gone. */
+  /** True when `sweep` would find something. */
+  mustSweep(takeoverMs: number): boolean {
+    return this.leases.silent(takeoverMs).length > 0 || this.leases.overdue().length > 0;
+  }
+
+  /** Looks for leases whose workers are gone, and for those whose workers do not keep their timeouts. */
   sweep(turn: Turn, takeoverMs: number): void {
     for (const task of this.leases.silent(takeoverMs)) this.lost(turn, task);
+    for (const task of this.leases.overdue()) this.overdue(turn, task);
+  }
+
+  /** Its worker holds it longer than it may: the attempt has failed, whatever the worker does. */
+  private overdue(turn: Turn, task: LiveTask): void {
+    const { peer_id, attempt } = task.lease!;
+    this.log.warn({ task_id: task.record.task_id, peer_id, attempt }, 'a worker has not kept a timeout');
+    this.leases.callBack(turn, task, true, 'it ran longer than timeout_ms');
+    this.endLease(task, 'lost');
+    this.attemptFailed(turn, task, timeoutError(task.record));
   }
 
   /** A beat named the leases that a peer holds. Returns those of tasks that are not open here. */

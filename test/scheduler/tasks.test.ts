@@ -8,6 +8,7 @@ import {
   LOST_ATTEMPTS_MAX,
   LOST_SHARE,
   TAKEOVER_MS,
+  TIMEOUT_GRACE_MS,
 } from '../../scheduler/limits.ts';
 import { HandPeer, resultOf, tokenOf } from './hand-peer.ts';
 import { HeldDisk } from './held-disk.ts';
@@ -224,6 +225,71 @@ describe('lost attempts', () => {
     peers[0]!.holding = [tokenOf(await peers[0]!.leased(1))];
     await scene.run(scene.scheduler('a').cancelTask(uid, { reason: undefined, force: false }));
     expect(scene.scheduler('a').directory.find('h')).toMatchObject({ leases_kept: 0, leases_lost: 0 });
+  });
+});
+
+describe('a timeout that the worker does not keep', () => {
+  const TIMEOUT_MS = 1_500;
+  /** Its grace, a beat that names the lease after that, and a look for it. */
+  const ENDED_WITHIN_MS = TIMEOUT_MS + TIMEOUT_GRACE_MS + 2 * BEAT_INTERVAL_MS;
+
+  async function held(over: Parameters<typeof task>[0] = {}) {
+    const { scene, peers } = await open();
+    const [h] = peers as [HandPeer];
+    const { uid } = await scene.submit('a', hand({ timeout_ms: TIMEOUT_MS, ...over }));
+    const lease = await h.leased(1);
+    h.holding = [tokenOf(lease)];
+    return { scene, h, uid, lease };
+  }
+
+  test('ends the attempt all the same, however long the worker goes on beating', async () => {
+    const { scene, h, uid } = await held();
+    await scene.pass(TIMEOUT_MS + TIMEOUT_GRACE_MS - BEAT_INTERVAL_MS);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'running' });
+    await scene.pass(ENDED_WITHIN_MS - TIMEOUT_MS - TIMEOUT_GRACE_MS + BEAT_INTERVAL_MS);
+    expect(await scene.task('a', uid)).toMatchObject({
+      status: 'failed',
+      dead_letter: true,
+      failures: 1,
+      error: { code: 'TIMEOUT', retryable: true },
+    });
+    expect(h.cancels[0]).toMatchObject({ uid, attempt: 1, force: true });
+  });
+
+  test('uses one of the retries, and a late success of that attempt counts while the task is open (P3)', async () => {
+    const { scene, h, uid, lease } = await held({ retry: retrySchema.parse(QUICK_RETRY) });
+    await h.leased(2);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'running', attempt: 2, failures: 1 });
+    await h.result('a', lease);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'completed', output: { attempt: 1 } });
+  });
+
+  test('is its end: a success that comes after that changes nothing (P5)', async () => {
+    const { scene, h, uid, lease } = await held();
+    await scene.pass(ENDED_WITHIN_MS);
+    await h.result('a', lease);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', error: { code: 'TIMEOUT' } });
+  });
+
+  test('is measured anew by an owner that starts again', async () => {
+    const { scene, h, uid } = await held();
+    await scene.pass(TIMEOUT_MS);
+    await scene.restart('a');
+    await scene.run(h.network.connect('a'));
+    await scene.pass(TIMEOUT_MS + TIMEOUT_GRACE_MS - BEAT_INTERVAL_MS);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'running', attempt: 1 });
+    await scene.pass(ENDED_WITHIN_MS);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', error: { code: 'TIMEOUT' } });
+  });
+
+  test('a result that waits for its connection is waited for, as long as any other', async () => {
+    const { scene, h, uid, lease } = await held();
+    await scene.pass(TIMEOUT_MS);
+    h.beating = false;
+    await scene.pass(TIMEOUT_GRACE_MS);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'running' });
+    await h.result('a', lease);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'completed', attempt: 1 });
   });
 });
 
