@@ -323,6 +323,10 @@ export const OPTIONS: readonly Option[] = [
   option('offer_interval_ms', '--offer-interval-ms <ms>', 'number', 'Tuning'),
 ];
 
+/** Only `--allow-shell` may stand alone, so that this and not the parser answers. */
+const NAMES_NOTHING =
+  "names no command; write --allow-shell git wc for these two, or --allow-shell '*' (in quotes) for every one";
+
 /** Variables with our prefix that are not settings of a peer. */
 const OTHER_VARIABLES = new Set(['FLOWMESH_HOME', 'FLOWMESH_URL', 'FLOWMESH_CRASH_AT']);
 
@@ -368,6 +372,10 @@ export function resolveSettings(sources: Sources): Settings {
   ];
   for (const { each, raw, label, joint } of given) {
     if (raw === undefined) continue;
+    if (raw === true && each.kind === 'list') {
+      problems.push({ source: label, message: NAMES_NOTHING });
+      continue;
+    }
     const typed = typedValue(each, raw);
     const value = normalized(nest(each.path, typed));
     const checked = settingsSchema.safeParse(value);
@@ -430,9 +438,9 @@ function fromEnvironment(value: string | undefined): string | undefined {
 /** Text as the option's kind; what does not fit stays text, so that the schema names the problem. */
 function typedValue(each: Option, raw: string | string[] | boolean): unknown {
   if (each.kind === 'list') {
-    // `--allow-shell` alone: every command.
-    if (raw === true) return ['*'];
-    return typeof raw === 'string' ? raw.split(',').map((part) => part.trim()) : raw;
+    return typeof raw === 'boolean'
+      ? raw
+      : [raw].flat().flatMap((words) => words.split(',').map((word) => word.trim()));
   }
   if (typeof raw !== 'string') return raw;
   if (each.kind === 'number') return /^[+-]?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;

@@ -141,7 +141,7 @@ function factsOf(peer: RunningPeer, { config, folder }: Place): object {
     addresses: peer.addresses,
     data_dir: folder.path,
     mcp_url: peer.http_url === null ? null : `${peer.http_url}/mcp`,
-    shell: config.shell.allow,
+    shell: shellSentence(config.shell.allow),
   };
 }
 
@@ -163,8 +163,16 @@ function banner(peer: RunningPeer, { config, folder }: Place): string {
       '  Look around with             flowmesh peer list',
     );
   }
-  if (config.shell.allow.length === 0) lines.push('  No shell steps run here: --allow-shell <command...> lets them.');
+  lines.push(`  ${shellSentence(config.shell.allow)}`);
   return `${[...lines, '', ''].join('\n')}`;
+}
+
+function shellSentence(allow: string[]): string {
+  if (allow.length === 0) return 'No shell steps run here: --allow-shell <command...> lets them.';
+  if (allow.includes('*')) {
+    return "Every command may run here, with all rights of this user, for anyone who reaches this mesh (--allow-shell '*').";
+  }
+  return `Shell steps may run ${allow.join(', ')} here, and no other command.`;
 }
 
 /** A mistyped variable would otherwise be obeyed by nobody and noticed by nobody. */

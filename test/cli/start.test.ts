@@ -36,6 +36,7 @@ interface Facts {
   addresses: string[];
   data_dir: string;
   mcp_url: string;
+  shell: string;
 }
 
 /** Resolves with what the peer told of itself once it is ready. */
@@ -53,6 +54,21 @@ async function start(...args: string[]) {
 }
 
 describe('node start', () => {
+  it.each([
+    [[], 'No shell steps run here'],
+    [['--allow-shell', 'git,wc'], 'Shell steps may run git, wc here, and no other command.'],
+    [['--allow-shell', '*'], 'Every command may run here'],
+  ])('says with %j in one sentence which commands may run', async (args, sentence) => {
+    const { facts } = await start(...args);
+    expect(facts.shell).toContain(sentence);
+  });
+
+  it('refuses --allow-shell without words', async () => {
+    const { exitCode, stderr } = await runCli(['node', 'start', '--allow-shell', '--slots', '2'], env);
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toContain('--allow-shell: names no command');
+  });
+
   it('commands find the peer while it runs, and say that none runs when it has stopped', async () => {
     const { child, facts } = await start();
     expect(facts.data_dir).toBe(join(home, 'default', 'peer-1'));

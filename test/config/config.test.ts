@@ -8,6 +8,7 @@ import {
   InvalidConfigError,
   OPTIONS,
   resolveSettings,
+  type Settings,
   type Sources,
 } from '../../node/config.ts';
 import {
@@ -119,8 +120,27 @@ describe('precedence', () => {
     expect(found.functions).toEqual([resolve('/mesh/fn.mjs')]);
   });
 
-  it('--allow-shell alone allows every command', () => {
-    expect(settings({ flags: { 'shell.allow': true } }).shell.allow).toEqual(['*']);
+  it('every command is allowed by * alone: a flag without words is refused, with both spellings', () => {
+    expect(settings({ flags: { 'shell.allow': ['*'] } }).shell.allow).toEqual(['*']);
+    const refusal = problems({ flags: { 'shell.allow': true } });
+    expect(refusal).toContain('--allow-shell: names no command');
+    expect(refusal).toContain('--allow-shell git wc ');
+    expect(refusal).toContain("--allow-shell '*'");
+  });
+
+  it.each([
+    ['shell.allow', 'FLOWMESH_ALLOW_SHELL', ['git', 'wc', 'ls'], (found: Settings) => found.shell.allow],
+    ['worker.labels', 'FLOWMESH_LABELS', ['gpu', 'a', 'b'], (found: Settings) => found.worker.labels],
+    ['pass_env', 'FLOWMESH_PASS_ENV', ['A', 'B_*', 'C'], (found: Settings) => found.pass_env],
+    ['shell.step_env', 'FLOWMESH_STEP_ENV', ['A', 'B_*', 'C'], (found: Settings) => found.shell.step_env],
+  ])('%s takes a,b for two on the command line as in %s', (path, variable, [a, b, c], read) => {
+    expect(read(settings({ flags: { [path]: [`${a},${b}`, c!] } }))).toEqual([a, b, c]);
+    expect(read(settings({ env: { [variable]: `${a}, ${b},${c}` } }))).toEqual([a, b, c]);
+  });
+
+  it('variables are named whole or by their beginning', () => {
+    expect(problems({ flags: { pass_env: ['A=B'] } })).toContain('--pass-env A=B: must be the name of a variable');
+    expect(problems({ env: { FLOWMESH_STEP_ENV: 'A*B' } })).toContain('must be the name of a variable');
   });
 });
 

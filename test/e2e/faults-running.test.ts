@@ -34,7 +34,7 @@ describe('a full disk', () => {
       const gate = join(folder.path, 'gate');
       const filler = join(disk!, 'filler');
       await using mesh = await startProcesses(2, {
-        args: (index) => (index === 0 ? ['--data-dir', join(disk!, 'peer'), '--slots', '0'] : ['--allow-shell']),
+        args: (index) => (index === 0 ? ['--data-dir', join(disk!, 'peer'), '--slots', '0'] : ['--allow-shell', '*']),
       });
       const [full, other] = [mesh.peers[0]!, mesh.peers[1]!];
       const steps: JsonObject[] = [
@@ -127,7 +127,7 @@ describe('a mesh loop that crashes', () => {
   it('is started again in the same process, and what was accepted finishes', async () => {
     await using folder = await temporaryFolder();
     await using mesh = await startProcesses(2, {
-      args: ['--allow-shell', '--takeover-ms', '1500', '--beat-interval-ms', '200'],
+      args: ['--allow-shell', '*', '--takeover-ms', '1500', '--beat-interval-ms', '200'],
       env: { CRASH_SOCKETS: folder.path, NODE_OPTIONS: `--import=${CRASH_ON_DEMAND.href}` },
     });
     const [crashed, other] = [mesh.peers[0]!, mesh.peers[1]!];
@@ -197,7 +197,7 @@ describe('SIGTERM', () => {
     await using mesh = await startProcesses(3, {
       // The owner would wait a minute for a worker that says nothing.
       args: (index) => [
-        '--allow-shell',
+        ...['--allow-shell', '*'],
         ...(index === 0 ? ['--slots', '0', '--takeover-ms', '60000'] : ['--slots', '8']),
       ],
     });

@@ -1,7 +1,7 @@
 /**
  * A mesh of real processes on loopback, started as a user starts them, in a temporary FLOWMESH_HOME:
  *
- *   await using mesh = await startProcesses(3, { args: ['--allow-shell'] });
+ *   await using mesh = await startProcesses(3, { args: ['--allow-shell', '*'] });
  *   const client = await mesh.peers[1].mcp();
  *   await mesh.peers[2].kill('SIGKILL');
  *   await mesh.peers[2].restart();

@@ -7,7 +7,7 @@ import { toolMesh } from './tool-mesh.ts';
 /** A peer that starts again is back before it is gone, on a slow machine too. */
 const TAKEOVER_MS = 10_000;
 
-const mesh = toolMesh({ args: ['--allow-shell', '--slots', '4', '--takeover-ms', String(TAKEOVER_MS)] });
+const mesh = toolMesh({ args: ['--allow-shell', '*', '--slots', '4', '--takeover-ms', String(TAKEOVER_MS)] });
 
 const script = (text: string, ...words: string[]) => {
   return { task_type: 'shell', payload: { command: ['sh', '-c', text, 'sh', ...words] } };

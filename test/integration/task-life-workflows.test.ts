@@ -10,7 +10,7 @@ import { eventually } from '../harness/eventually.ts';
 import { type ToolPeer, toolMesh } from './tool-mesh.ts';
 
 const FUNCTIONS = resolve(import.meta.dirname, 'life-functions.ts');
-const mesh = toolMesh({ args: ['--allow-shell', '--slots', '4', '--functions', FUNCTIONS] });
+const mesh = toolMesh({ args: ['--allow-shell', '*', '--slots', '4', '--functions', FUNCTIONS] });
 
 const shellAt = (peer: ToolPeer, command: string[]) => {
   return { action: 'shell', inputs: { command }, requires: { peers: [peer.peer_id] } };

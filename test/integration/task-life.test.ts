@@ -11,7 +11,7 @@ import { eventually } from '../harness/eventually.ts';
 import { type ToolPeer, toolMesh } from './tool-mesh.ts';
 
 const FUNCTIONS = resolve(import.meta.dirname, 'life-functions.ts');
-const mesh = toolMesh({ args: ['--allow-shell', '--slots', '4', '--functions', FUNCTIONS] });
+const mesh = toolMesh({ args: ['--allow-shell', '*', '--slots', '4', '--functions', FUNCTIONS] });
 
 /** File times are those of the kernel's last tick. */
 const CLOCK_GRAIN_MS = 10;

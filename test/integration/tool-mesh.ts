@@ -138,7 +138,7 @@ export class ToolMesh {
 
   async start(): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), 'flowmesh-tools-'));
-    const processes = await startProcesses(3, { args: ['--allow-shell', '--slots', '4'], ...this.options });
+    const processes = await startProcesses(3, { args: ['--allow-shell', '*', '--slots', '4'], ...this.options });
     const peers = await Promise.all(
       processes.peers.map(async (process) => new ToolPeer(process, await clientOf(process), this.succeeded)),
     );

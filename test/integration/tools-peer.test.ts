@@ -10,7 +10,7 @@ import { coverTools, refused, TOOLS, type ToolPeer, toolMesh } from './tool-mesh
 
 const mesh = toolMesh({
   topology: 'line',
-  args: (index) => ['--allow-shell', '--slots', '4', ...(index === 2 ? ['--label', 'gpu'] : [])],
+  args: (index) => ['--allow-shell', '*', '--slots', '4', ...(index === 2 ? ['--label', 'gpu'] : [])],
 });
 
 const PAYLOAD_CHARS = 200_000;
