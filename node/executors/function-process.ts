@@ -1,192 +1,174 @@
 /**
  * The process that runs `fn:` handlers: loads the user's modules, says which handlers they have, then runs one at a
  * time. `argv`: the peer's pid, then the module files. What a handler prints becomes the log of its task.
+ *
+ * A handler may go on after its end: a timer, a promise that nobody waits for. What it does then is told apart from
+ * the run that is under way by the context it was started in, and is never counted against that one: an error that
+ * nobody caught ends its own run, or, when that is over, only has this process replaced after the run under way.
  */
-import { existsSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
-import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { cutText, ERROR_MESSAGE_CHARS_MAX, type ErrorShape } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
-import { LOG_LINES_MAX } from '../../scheduler/limits.ts';
-import type { LogLine } from '../../scheduler/records.ts';
 import { encodeJson, NotJsonError } from '../expressions/json-result.ts';
 import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
+import { type Handlers, loadHandlers } from './function-handlers.ts';
 import type { FromFunctionProcess, ToFunctionProcess } from './function-messages.ts';
-import type { FunctionContext, FunctionHandler } from './functions.ts';
-import { ERROR_CHARS_MAX, REPORT_INTERVAL_MS, REPORTS_PER_INTERVAL_MAX } from './limits.ts';
-import { LineSplitter } from './lines.ts';
+import { Reports } from './function-reports.ts';
+import type { FunctionContext } from './functions.ts';
+import { listenToPeer, sendToPeer } from './parent-channel.ts';
 import { watchParent } from './parent-watch.ts';
+import { describeThrown } from './thrown.ts';
 
-const STACK_LINES_MAX = 10;
-
-/**
- * Logs and progress. They leave at once, so that the last words of a handler that spins are heard; a flood is sent
- * together now and then, of too many lines the last ones.
- */
-class Reports {
-  #lines: { stream: LogLine['stream']; line: string }[] = [];
-  #progress: { percent: number; message: string | undefined } | null = null;
-  #intervalStart = 0;
-  #sentInInterval = 0;
-  #timer: NodeJS.Timeout | undefined;
-  readonly #printed = (['stdout', 'stderr'] as const).map((stream) => captureStream(stream, this));
-
-  line(stream: LogLine['stream'], line: string): void {
-    this.#lines.push({ stream, line });
-    if (this.#lines.length > 2 * LOG_LINES_MAX) this.#lines.splice(0, LOG_LINES_MAX);
-    this.#due();
-  }
-
-  progress(percent: number, message: string | undefined): void {
-    this.#progress = { percent, message };
-    this.#due();
-  }
-
-  /** The run ended: everything goes out, a line without its newline too. */
-  end(): void {
-    for (const each of this.#printed) each.end();
-    this.#send();
-  }
-
-  #due(): void {
-    const now = performance.now();
-    if (now - this.#intervalStart >= REPORT_INTERVAL_MS) {
-      this.#intervalStart = now;
-      this.#sentInInterval = 0;
-    }
-    if (this.#sentInInterval < REPORTS_PER_INTERVAL_MAX) this.#send();
-    else this.#timer ??= setTimeout(() => this.#send(), this.#intervalStart + REPORT_INTERVAL_MS - now).unref();
-  }
-
-  #send(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    if (this.#lines.length === 0 && this.#progress === null) return;
-    send({ type: 'report', lines: this.#lines.slice(-LOG_LINES_MAX), progress: this.#progress });
-    this.#lines = [];
-    this.#progress = null;
-    this.#sentInInterval += 1;
-  }
+interface Run {
+  request: ToFunctionProcess & { type: 'run' };
+  abort: AbortController;
+  reports: Reports;
 }
 
-/** On the same channel as the result, what was printed comes before it. */
-function captureStream(stream: 'stdout' | 'stderr', reports: Reports): LineSplitter {
-  const splitter = new LineSplitter((line) => reports.line(stream, line));
-  process[stream].write = ((chunk: Uint8Array | string, encoding?: unknown, callback?: unknown): boolean => {
-    const done = typeof encoding === 'function' ? encoding : callback;
-    splitter.push(typeof chunk === 'string' ? Buffer.from(chunk) : Buffer.from(chunk));
-    if (typeof done === 'function') process.nextTick(done);
-    return true;
-  }) as typeof process.stdout.write;
-  return splitter;
-}
-
-const reports = new Reports();
-const handlers = new Map<string, { handler: FunctionHandler; file: string }>();
-let current: AbortController | null = null;
+const endProcess = process.exit.bind(process);
+/** The run that code belongs to; undefined for the modules themselves. */
+const origin = new AsyncLocalStorage<Run>();
+const outside = new Reports(null, send);
+let current: Run | null = null;
+let isLoaded = false;
+/** A stray error came while another run was under way: its end is the end of this process. */
+let isRetired = false;
 
 watchParent(Number(process.argv[2]));
-process.on('message', (message: ToFunctionProcess) => {
-  if (message.type === 'run') void run(message);
-  else current?.abort(message.reason);
-});
+capturePrinted('stdout');
+capturePrinted('stderr');
+process.exit = exitOf;
+process.on('uncaughtException', onUncaught);
+process.on('unhandledRejection', onUncaught);
 const loaded = load(process.argv.slice(3));
+listenToPeer((message) => onMessage(message as ToFunctionProcess));
 
-/** Resolves to whether handlers can be called. */
-async function load(files: string[]): Promise<boolean> {
+function onMessage(message: ToFunctionProcess): void {
+  if (message.type === 'abort') current?.abort.abort(message.reason);
+  else void run(message);
+}
+
+/** Null when they cannot be used: the peer has been told. */
+async function load(files: string[]): Promise<Handlers | null> {
   try {
-    for (const file of files) await loadModule(file);
+    const handlers = await loadHandlers(files);
+    isLoaded = true;
     send({ type: 'ready', names: [...handlers.keys()] });
-    return true;
+    return handlers;
   } catch (error) {
-    reports.end();
-    send({ type: 'broken', message: error instanceof Error ? error.message : String(error) });
-    return false;
+    broken(describeThrown(error).message);
+    return null;
   }
 }
 
-async function loadModule(file: string): Promise<void> {
-  let module: Record<string, unknown>;
+function broken(message: string): void {
+  outside.end();
+  send({ type: 'broken', message: cutText(message) });
+}
+
+async function run(request: ToFunctionProcess & { type: 'run' }): Promise<void> {
+  if (isRetired) return;
+  const { name, inputs } = request;
+  const mine: Run = { request, abort: new AbortController(), reports: new Reports(request.run, send) };
+  current = mine;
+  // A run may be asked for while the modules still load.
+  const handlers = await loaded;
+  if (handlers === null) return;
+  send({ type: 'begun', run: request.run });
   try {
-    module = await import(pathToFileURL(file).href);
+    if (mine.abort.signal.aborted) throw new ActionAbortedError(`fn:${name}`);
+    const output = await origin.run(mine, async () => await handlers.get(name)!(inputs, contextOf(mine)));
+    end(mine, { type: 'completed', run: request.run, json: encodeJson(output, OUTPUT_BYTES_MAX) });
   } catch (error) {
-    if (!existsSync(file)) throw new Error(`${file}: there is no such file`, { cause: error });
-    throw new Error(`${file}: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`, {
-      cause: error,
-    });
-  }
-  const names = Object.keys(module).filter((name) => name !== 'default' && isHandler(module[name]));
-  if (names.length === 0) throw new Error(`${file}: exports no function by name (a default export has none)`);
-  for (const name of names) {
-    const other = handlers.get(name);
-    if (other !== undefined) throw new Error(`${file}: exports "${name}", which ${other.file} exports too`);
-    handlers.set(name, { handler: module[name] as FunctionHandler, file });
+    end(mine, { type: 'failed', run: request.run, error: shapeOf(name, error) });
   }
 }
 
-/** A class is a function that cannot be called. */
-function isHandler(value: unknown): boolean {
-  return typeof value === 'function' && !/^class\b/.test(Function.prototype.toString.call(value));
-}
-
-async function run({ name, inputs, uid, attempt }: ToFunctionProcess & { type: 'run' }): Promise<void> {
-  const controller = new AbortController();
-  current = controller;
-  const context: FunctionContext = {
-    uid,
-    attempt,
-    signal: controller.signal,
-    progress: (percent, message) =>
-      reports.progress(
-        Math.min(100, Math.max(0, Number(percent) || 0)),
-        message === undefined ? undefined : `${message}`,
-      ),
-    log: (line) => {
-      for (const each of String(line).split('\n')) reports.line('log', each);
+function contextOf(run: Run): FunctionContext {
+  return {
+    uid: run.request.uid,
+    attempt: run.request.attempt,
+    signal: run.abort.signal,
+    progress: (percent, message) => {
+      if (isCurrent(run)) run.reports.progress(percent, message);
     },
+    log: (line) => (isCurrent(run) ? run.reports : outside).log(line),
   };
-  // A run may be asked for while the modules still load; when they cannot, the peer has been told and ends this.
-  if (!(await loaded)) return;
-  let end: FromFunctionProcess;
-  try {
-    if (controller.signal.aborted) throw new ActionAbortedError(`fn:${name}`);
-    end = { type: 'completed', json: encodeJson(await call(name, inputs, context), OUTPUT_BYTES_MAX) };
-  } catch (error) {
-    end = { type: 'failed', error: shapeOf(name, error) };
-  }
-  current = null;
-  reports.end();
-  send(end);
 }
 
-async function call(name: string, inputs: JsonObject, context: FunctionContext): Promise<unknown> {
-  return await handlers.get(name)!.handler(inputs, context);
+function isCurrent(run: Run | undefined): boolean {
+  return run !== undefined && run === current;
+}
+
+function end(run: Run, message: FromFunctionProcess): void {
+  if (!isCurrent(run)) return;
+  current = null;
+  run.reports.end();
+  send(message);
+  if (isRetired) endProcess(1);
 }
 
 function shapeOf(name: string, error: unknown): ErrorShape {
-  if (error instanceof ActionAbortedError) return error.toShape();
-  if (error instanceof NotJsonError) {
+  if (isA(error, ActionAbortedError)) return error.toShape();
+  if (isA(error, NotJsonError)) {
     return error.tooLarge
       ? new OutputTooLargeError(`the output of fn:${name}`).toShape()
       : new InvalidOutputError(`the output of fn:${name} is not JSON: ${error.message}`).toShape();
   }
-  const thrown = error as { message?: unknown; name?: unknown; code?: unknown; retryable?: unknown; stack?: unknown };
-  const isObject = typeof error === 'object' && error !== null;
-  const details: JsonObject = {};
-  if (isObject && typeof thrown.name === 'string') details['error_name'] = thrown.name;
-  if (isObject && typeof thrown.code === 'string') details['error_code'] = thrown.code;
-  if (isObject && typeof thrown.stack === 'string') {
-    details['stack'] = thrown.stack.split('\n').slice(0, STACK_LINES_MAX).join('\n').slice(0, ERROR_CHARS_MAX);
+  const { message, ...rest } = describeThrown(error);
+  return { code: 'FUNCTION_FAILED', message: `fn:${name} failed: ${message}`, ...rest };
+}
+
+function isA<T>(value: unknown, type: new (...args: never[]) => T): value is T {
+  try {
+    return value instanceof type;
+  } catch {
+    // A proxy whose own code does not let it be asked.
+    return false;
   }
-  const message = isObject && thrown.message !== undefined ? thrown.message : error;
-  return {
-    code: 'FUNCTION_FAILED',
-    message: `fn:${name} failed: ${String(message).slice(0, ERROR_CHARS_MAX)}`,
-    retryable: isObject && typeof thrown.retryable === 'boolean' ? thrown.retryable : true,
-    details,
-  };
+}
+
+/** Whose error it is says the context it was thrown in. */
+function onUncaught(error: unknown): void {
+  const from = origin.getStore();
+  const { message, ...rest } = describeThrown(error);
+  if (!isLoaded) {
+    broken(`they threw while they were loaded: ${message}`);
+    endProcess(1);
+  }
+  if (from !== undefined && isCurrent(from)) {
+    const { run, name } = from.request;
+    const words = `fn:${name} ended its process by an error that nobody caught: ${message}`;
+    isRetired = true;
+    end(from, { type: 'failed', run, error: { code: 'FUNCTION_EXITED', message: words, ...rest } });
+    return;
+  }
+  isRetired = true;
+  send({ type: 'stray', uid: from?.request.uid ?? null, message: cutText(message, ERROR_MESSAGE_CHARS_MAX) });
+  if (current === null) endProcess(1);
+}
+
+/** A run may end the process that it runs in; one that is over may not end it under another. */
+function exitOf(code?: number | string | null): never {
+  const from = origin.getStore();
+  if (isLoaded && current !== null && !isCurrent(from)) {
+    throw new Error(`process.exit(${code ?? ''}) was called under a run that is not its own`);
+  }
+  current?.reports.end();
+  return endProcess(code);
+}
+
+/** On the same channel as the result, what was printed comes before it. */
+function capturePrinted(stream: 'stdout' | 'stderr'): void {
+  process[stream].write = ((chunk: Uint8Array | string, encoding?: unknown, callback?: unknown): boolean => {
+    const done = typeof encoding === 'function' ? encoding : callback;
+    const from = origin.getStore();
+    (from !== undefined && isCurrent(from) ? from.reports : outside).print(stream, chunk);
+    if (typeof done === 'function') process.nextTick(done);
+    return true;
+  }) as typeof process.stdout.write;
 }
 
 function send(message: FromFunctionProcess): void {
-  // Without a channel the peer is gone, and this process ends.
-  if (process.connected) process.send!(message);
+  sendToPeer(message);
 }

@@ -9,7 +9,9 @@
  *
  * 1. Handlers run in child processes (`isolated-process.ts` says why not in threads), one at a time in each, so a
  *    handler that spins, crashes, exits or fills its memory fails its own task and no other.
- * 2. The processes are kept for the next run: modules are loaded once in each, and their state is not shared.
+ * 2. The processes are kept for the next run: modules are loaded once in each, and their state is not shared. A process
+ *    in which something went wrong beside its run is replaced. One that ended before it called the handler has run
+ *    nothing: another one does (P4).
  * 3. Abort reaches the handler as `signal`; when it has not ended after CANCEL_GRACE_MS (with `force`: at once), its
  *    process is killed with everything it started.
  * 4. An exception is `FUNCTION_FAILED`, retryable unless it has `retryable: false`.
@@ -17,14 +19,20 @@
  * Not a sandbox: a handler is code that the peer's operator chose, with the rights of the peer.
  */
 import { availableParallelism } from 'node:os';
-import { FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
+import { type ErrorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
 import type { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
-import type { FromFunctionProcess } from './function-messages.ts';
+import { type FromFunctionProcess, fromFunctionProcessSchema } from './function-messages.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from './isolated-process.ts';
-import { FUNCTION_MEMORY_MB, FUNCTION_PROCESSES_MAX, FUNCTIONS_LOAD_MS } from './limits.ts';
+import {
+  FUNCTION_BEGIN_MS,
+  FUNCTION_MEMORY_MB,
+  FUNCTION_PROCESSES_MAX,
+  FUNCTION_STARTS_MAX,
+  FUNCTIONS_LOAD_MS,
+} from './limits.ts';
 
 /** What a handler gets beside its inputs. */
 export interface FunctionContext {
@@ -64,15 +72,29 @@ class FunctionExitedError extends FlowmeshError {
   }
 }
 
+interface Run {
+  /** Counts in its process: what that says of an earlier run is of nobody. */
+  number: number;
+  name: string;
+  io: ExecutionIO;
+  /** The handler has been called, as far as it is known. */
+  begun: boolean;
+  resolve(output: JsonValue): void;
+  reject(error: Error): void;
+}
+
+/** The process ended, or was kept busy by something else, before it called the handler. */
+class NotBegunError extends FunctionExitedError {}
+
 /** A process with the modules loaded, and what it runs now. */
 class FunctionProcess {
   readonly #process: IsolatedProcess;
   readonly #loaded = Promise.withResolvers<string[]>();
   readonly #gone = Promise.withResolvers<void>();
   readonly #log: Log;
-  #io: ExecutionIO | null = null;
-  #run: { name: string; resolve(output: JsonValue): void; reject(error: Error): void } | null = null;
-  #isAlive = true;
+  #run: Run | null = null;
+  #runs = 0;
+  #isUsable = true;
 
   constructor(files: string[], environment: WorkEnvironment, log: Log) {
     this.#log = log;
@@ -81,14 +103,14 @@ class FunctionProcess {
       args: files,
       memoryMb: FUNCTION_MEMORY_MB,
       environment: environment.create(),
-      onMessage: (message) => this.#onMessage(message as FromFunctionProcess),
+      onMessage: (message) => this.#onMessage(fromFunctionProcessSchema.parse(message)),
       onEnd: (end) => this.#onEnd(end),
     });
   }
 
-  /** False from the kill on: the last answer of a run may come after it. */
-  get isAlive(): boolean {
-    return this.#isAlive;
+  /** For another run. False from the kill on: the last answer of a run may come after it. */
+  get isUsable(): boolean {
+    return this.#isUsable;
   }
 
   /** The names of the handlers. @throws FunctionsInvalidError */
@@ -104,10 +126,11 @@ class FunctionProcess {
     }
   }
 
+  /** @throws NotBegunError when another process is to run it */
   async run(name: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
     const { promise, resolve, reject } = Promise.withResolvers<JsonValue>();
-    this.#run = { name, resolve, reject };
-    this.#io = io;
+    const run: Run = { number: ++this.#runs, name, io, begun: false, resolve, reject };
+    this.#run = run;
     this.#process.holdOpen(true);
     let grace: NodeJS.Timeout | undefined;
     const onAbort = () => {
@@ -120,16 +143,36 @@ class FunctionProcess {
     };
     io.signal.addEventListener('abort', onAbort, { once: true });
     const { uid, attempt, payload } = request;
-    this.#process.send({ type: 'run', name, inputs: payload, uid, attempt });
+    this.#process.send({ type: 'run', run: run.number, name, inputs: payload, uid, attempt });
+    const stopWaiting = this.#expectBegin(run);
     try {
       return await promise;
     } finally {
       clearTimeout(grace);
+      stopWaiting();
       io.signal.removeEventListener('abort', onAbort);
       this.#run = null;
-      this.#io = null;
-      if (this.isAlive) this.#process.holdOpen(false);
+      if (this.isUsable) this.#process.holdOpen(false);
     }
+  }
+
+  /** What an earlier run left behind may keep the process busy. @returns what ends the waiting */
+  #expectBegin(run: Run): () => void {
+    let timer: NodeJS.Timeout | undefined;
+    let isOver = false;
+    const giveUp = () => {
+      if (!isOver && !run.begun) this.#kill();
+    };
+    const wait = () => {
+      // After a stop of this peer, timers come before the answers that wait to be read.
+      if (!isOver) timer = setTimeout(() => setImmediate(giveUp), FUNCTION_BEGIN_MS);
+    };
+    // Modules that do not load are told of in another way.
+    this.#loaded.promise.then(wait, () => {});
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
   }
 
   close(): Promise<void> {
@@ -140,11 +183,12 @@ class FunctionProcess {
   }
 
   #kill(): void {
-    this.#isAlive = false;
+    this.#isUsable = false;
     this.#process.kill();
   }
 
   #onMessage(message: FromFunctionProcess): void {
+    const run = 'run' in message && message.run === this.#run?.number ? this.#run : null;
     switch (message.type) {
       case 'ready':
         this.#loaded.resolve(message.names);
@@ -154,29 +198,42 @@ class FunctionProcess {
         this.#run?.reject(new FunctionsInvalidError(message.message));
         this.#kill();
         break;
+      case 'begun':
+        if (run !== null) run.begun = true;
+        break;
       case 'report':
-        for (const { stream, line } of message.lines) {
-          if (this.#io === null) this.#log.info({ stream, line }, 'a module of --functions printed');
-          else this.#io.log(stream, line);
-        }
-        if (message.progress !== null) this.#io?.progress(message.progress.percent, message.progress.message);
+        if (run !== null) tell(run.io, message);
+        else for (const line of message.lines) this.#log.info(line, 'a module of --functions printed');
         break;
       case 'completed':
-        this.#run?.resolve(JSON.parse(message.json) as JsonValue);
+        run?.resolve(JSON.parse(message.json) as JsonValue);
         break;
       case 'failed':
-        this.#run?.reject(new RemoteError(message.error));
+        run?.reject(new RemoteError(message.error as ErrorShape));
+        break;
+      case 'stray':
+        this.#isUsable = false;
+        this.#log.warn({ task: message.uid, error: message.message }, STRAY);
         break;
     }
   }
 
   #onEnd(end: ProcessEnd): void {
-    this.#isAlive = false;
+    this.#isUsable = false;
     this.#loaded.reject(new FunctionsInvalidError(`the modules ended their process (${end.how}) ${end.stderr.trim()}`));
-    if (this.#run !== null) this.#run.reject(new FunctionExitedError(this.#run.name, end));
-    else this.#log.debug({ how: end.how }, 'an idle process for functions ended');
+    const run = this.#run;
+    if (run === null) this.#log.debug({ how: end.how }, 'an idle process for functions ended');
+    else run.reject(run.begun ? new FunctionExitedError(run.name, end) : new NotBegunError(run.name, end));
     this.#gone.resolve();
   }
+}
+
+const STRAY =
+  'an error that nobody caught came from code of a handler that is over, or from its module; no task fails by it, and the process is replaced';
+
+function tell(io: ExecutionIO, { lines, progress }: FromFunctionProcess & { type: 'report' }): void {
+  for (const { stream, line } of lines) io.log(stream, line);
+  if (progress !== null) io.progress(progress.percent, progress.message);
 }
 
 /** The `fn:` actions with their processes. */
@@ -219,16 +276,19 @@ export class Functions {
 
   /** @throws ActionAbortedError, ExecutorsClosedError, RemoteError (`FUNCTION_FAILED`, …), FunctionExitedError */
   async run(name: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
-    const process = await this.#acquire(io.signal);
-    try {
-      const output = await process.run(name, request, io);
-      if (io.signal.aborted) throw new ActionAbortedError(request.action);
-      return output;
-    } catch (error) {
-      if (io.signal.aborted) throw new ActionAbortedError(request.action);
-      throw this.#closed ? new ExecutorsClosedError() : error;
-    } finally {
-      this.#release(process);
+    for (let starts = 1; ; starts += 1) {
+      const process = await this.#acquire(io.signal);
+      try {
+        const output = await process.run(name, request, io);
+        if (io.signal.aborted) throw new ActionAbortedError(request.action);
+        return output;
+      } catch (error) {
+        if (io.signal.aborted) throw new ActionAbortedError(request.action);
+        if (this.#closed) throw new ExecutorsClosedError();
+        if (!(error instanceof NotBegunError) || starts === FUNCTION_STARTS_MAX) throw error;
+      } finally {
+        this.#release(process);
+      }
     }
   }
 
@@ -243,7 +303,7 @@ export class Functions {
       if (this.#closed) throw new ExecutorsClosedError();
       if (signal.aborted) throw new ActionAbortedError('fn');
       const idle = this.#idle.pop();
-      if (idle?.isAlive) return idle;
+      if (idle?.isUsable) return idle;
       if (idle !== undefined) this.#all.delete(idle);
       else if (this.#all.size < FUNCTION_PROCESSES_MAX) return this.#start();
       else await this.#turn(signal);
@@ -272,10 +332,10 @@ export class Functions {
 
   #release(process: FunctionProcess): void {
     const isNeeded = this.#idle.length < availableParallelism() || this.#waiting.length > 0;
-    if (process.isAlive && isNeeded) this.#idle.push(process);
+    if (process.isUsable && isNeeded) this.#idle.push(process);
     else {
       this.#all.delete(process);
-      if (process.isAlive) void process.close();
+      void process.close();
     }
     this.#waiting.shift()?.();
   }

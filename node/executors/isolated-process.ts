@@ -6,13 +6,30 @@
  * process takes nothing along.
  *
  * What it starts ends with it (`process-tree.ts`), and it ends itself when the peer is gone (`parent-watch.ts`), also
- * while its code spins. Messages keep the structured clone types.
+ * while its code spins. Messages (`child-messages.ts`) keep the structured clone types.
+ *
+ * Whatever comes from it harms nobody else: what is no message, and what throws while it is handled here, ends the
+ * process, and `onEnd` says why. What it writes elsewhere is read no faster than PRINTED_BYTES_PER_INTERVAL allows.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { thrownText } from '../../dag/errors.ts';
+import { encodeMessage, FROM_PEER_FD, MessageReader, TO_PEER_FD } from './child-messages.ts';
 import { coveredDescriptors } from './descriptors.ts';
 import type { StartEnvironment } from './environment.ts';
-import { CHILD_STDERR_CHARS_MAX, LEFTOVER_GRACE_MS } from './limits.ts';
+import {
+  CHILD_MESSAGE_BYTES_MAX,
+  CHILD_STDERR_CHARS_MAX,
+  LEFTOVER_GRACE_MS,
+  PRINTED_BYTES_PER_INTERVAL,
+  PRINTED_INTERVAL_MS,
+} from './limits.ts';
 import { ProcessTree } from './process-tree.ts';
+
+/** The last two are FROM_PEER_FD and TO_PEER_FD. */
+const STDIO = ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'] as const;
+const PIPES = 2;
 
 export interface IsolatedProcessOptions {
   /** The module it runs; `process.argv` gives it this peer's pid, then `args`. */
@@ -21,6 +38,7 @@ export interface IsolatedProcessOptions {
   /** JavaScript heap. */
   memoryMb: number;
   environment: StartEnvironment;
+  /** Anything at all: it is to be checked. What this throws ends the process. */
   onMessage(message: unknown): void;
   /** Once, whatever the reason; no message follows. */
   onEnd(end: ProcessEnd): void;
@@ -36,51 +54,28 @@ export interface ProcessEnd {
 }
 
 export class IsolatedProcess {
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcess | null;
   readonly #tree: ProcessTree | undefined;
-  readonly #onEnd: (end: ProcessEnd) => void;
-  #stdout = '';
-  #stderr = '';
+  readonly #options: IsolatedProcessOptions;
+  readonly #printed = { stdout: '', stderr: '' };
   #ended = false;
+  /** Why this peer has ended it, where nobody asked for it. */
+  #fault: string | null = null;
   #drain: NodeJS.Timeout | undefined;
 
   constructor(options: IsolatedProcessOptions) {
-    this.#onEnd = options.onEnd;
-    this.#child = fork(options.entry, [String(process.pid), ...(options.args ?? [])], {
-      detached: true,
-      serialization: 'advanced',
-      execArgv: [`--max-old-space-size=${options.memoryMb}`],
-      env: options.environment.variables,
-      stdio: ['ignore', 'pipe', 'pipe', ...coveredDescriptors(), 'ipc'],
-    });
+    this.#options = options;
+    this.#child = this.#start();
     if (this.pid !== undefined) this.#tree = new ProcessTree(this.pid, options.environment.mark);
-    this.#child.stdout!.on('data', (chunk: Buffer) => {
-      this.#stdout = (this.#stdout + chunk.toString()).slice(-CHILD_STDERR_CHARS_MAX);
-    });
-    this.#child.stderr!.on('data', (chunk: Buffer) => {
-      this.#stderr = (this.#stderr + chunk.toString()).slice(-CHILD_STDERR_CHARS_MAX);
-    });
-    this.#child.on('message', (message) => {
-      if (!this.#ended) options.onMessage(message);
-    });
-    this.#child.once('error', (error) => this.#end(error.message, null));
-    this.#child.once('exit', (code, signal) => {
-      const how = signal ?? `exit code ${code}`;
-      this.#child.once('close', () => this.#end(how, signal));
-      // What it started may hold its pipes open.
-      void this.#tree?.end(0);
-      this.#drain = setTimeout(() => this.#end(how, signal), LEFTOVER_GRACE_MS);
-    });
+    if (this.#child !== null) this.#listen(this.#child);
   }
 
   get pid(): number | undefined {
-    return this.#child.pid;
+    return this.#child?.pid;
   }
 
   send(message: object): void {
-    this.#child.send(message, () => {
-      // A message that could not be sent means that the process ends, and `onEnd` says so.
-    });
+    this.#pipe<Writable>(FROM_PEER_FD)?.write(encodeMessage(message));
   }
 
   /** SIGKILL to it and to what it started. */
@@ -90,25 +85,92 @@ export class IsolatedProcess {
 
   /** Whether it keeps this process from ending: only while it works. */
   holdOpen(hold: boolean): void {
-    const each = [this.#child, this.#child.channel, this.#child.stdout, this.#child.stderr] as ({
-      ref?(): void;
-      unref?(): void;
-    } | null)[];
+    const each = [this.#child, ...(this.#child?.stdio ?? [])] as ({ ref?(): void; unref?(): void } | null)[];
     for (const handle of each) hold ? handle?.ref?.() : handle?.unref?.();
+  }
+
+  /** Null when the system starts no process now: `onEnd` follows. */
+  #start(): ChildProcess | null {
+    const { entry, args = [], memoryMb, environment } = this.#options;
+    try {
+      return spawn(
+        process.execPath,
+        [`--max-old-space-size=${memoryMb}`, fileURLToPath(entry), String(process.pid), ...args],
+        { detached: true, env: environment.variables, stdio: [...STDIO, ...coveredDescriptors().slice(PIPES)] },
+      );
+    } catch (error) {
+      setImmediate(() => this.#end(thrownText(error), null));
+      return null;
+    }
+  }
+
+  #listen(child: ChildProcess): void {
+    child.once('error', (error) => this.#end(error.message, null));
+    child.once('exit', (code, signal) => {
+      const how = signal ?? `exit code ${code}`;
+      child.once('close', () => this.#end(how, signal));
+      // What it started may hold its pipes open.
+      void this.#tree?.end(0);
+      // After a stop of this peer, timers come before what waits to be read.
+      this.#drain = setTimeout(() => setImmediate(() => this.#end(how, signal)), LEFTOVER_GRACE_MS);
+    });
+    for (const name of ['stdout', 'stderr'] as const) {
+      readPaced(child[name], (chunk) => {
+        this.#printed[name] = (this.#printed[name] + chunk.toString()).slice(-CHILD_STDERR_CHARS_MAX);
+      });
+    }
+    // Its end is heard of in other ways.
+    this.#pipe(FROM_PEER_FD)?.on('error', () => {});
+    const reader = new MessageReader(CHILD_MESSAGE_BYTES_MAX, (message) => {
+      if (!this.#ended) this.#options.onMessage(message);
+    });
+    this.#pipe<Readable>(TO_PEER_FD)
+      ?.on('data', (chunk: Buffer) => {
+        if (this.#fault !== null || this.#ended) return;
+        try {
+          reader.push(chunk);
+        } catch (error) {
+          this.#fault = `what it sent cannot be used: ${thrownText(error)}`;
+          this.kill();
+        }
+      })
+      // One that can say nothing any more, and lives on, is of no use.
+      .on('end', () => this.kill());
+  }
+
+  /** Undefined where the system could not make it: the process has not started then. */
+  #pipe<T extends Readable | Writable>(descriptor: number): T | undefined {
+    return (this.#child?.stdio?.[descriptor] ?? undefined) as T | undefined;
   }
 
   #end(how: string, signal: NodeJS.Signals | null): void {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#drain);
-    this.#child.stdout?.destroy();
-    this.#child.stderr?.destroy();
+    for (const pipe of this.#child?.stdio ?? []) pipe?.destroy();
+    const { stdout, stderr } = this.#printed;
     // V8 aborts when it cannot allocate, and says so on stderr; some allocations only trap.
     const crashed = signal === 'SIGABRT' || signal === 'SIGTRAP' || signal === 'SIGILL';
-    const outOfMemory =
-      crashed && /out of memory|allocation failed|invalid (table|array|string) size/i.test(this.#stderr);
-    this.#onEnd({ how, outOfMemory, stdout: this.#stdout, stderr: this.#stderr });
+    const outOfMemory = crashed && /out of memory|allocation failed|invalid (table|array|string) size/i.test(stderr);
+    this.#options.onEnd({ how: this.#fault ?? how, outOfMemory, stdout, stderr });
   }
+}
+
+/** Whoever writes more than PRINTED_BYTES_PER_INTERVAL waits: reading it all would leave the loop no time. */
+function readPaced(stream: Readable | null, onChunk: (chunk: Buffer) => void): void {
+  let read = 0;
+  stream?.on('data', (chunk: Buffer) => {
+    onChunk(chunk);
+    if (read === 0) {
+      const begin = () => {
+        read = 0;
+        stream.resume();
+      };
+      setTimeout(begin, PRINTED_INTERVAL_MS).unref();
+    }
+    read += chunk.length;
+    if (read > PRINTED_BYTES_PER_INTERVAL) stream.pause();
+  });
 }
 
 /** The module beside `importer` of the same kind: `.ts` in a checkout, `.js` in the built package. */

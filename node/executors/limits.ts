@@ -19,8 +19,6 @@ export const STDERR_KEPT_BYTES = 64 * 1024;
 export const DESCRIPTORS_COVERED_MAX = 4_096;
 /** Characters of a command or an address that an error repeats. */
 export const SHOWN_CHARS_MAX = 200;
-/** Characters of a handler's own error message. */
-export const ERROR_CHARS_MAX = 4_000;
 
 export const HTTP_CONNECT_TIMEOUT_MS = 10_000;
 /** Idle connections to a server are kept this long. */
@@ -34,10 +32,25 @@ export const FUNCTION_PROCESSES_MAX = 16;
 export const FUNCTION_MEMORY_MB = 512;
 /** How long the modules of the handlers may take to load. */
 export const FUNCTIONS_LOAD_MS = 10_000;
-/** Messages with logs and progress of a handler in one interval; what comes beyond them waits for the next one. */
+/** How long such a process may take to begin a run, once it is loaded; another one begins it then. */
+export const FUNCTION_BEGIN_MS = 10_000;
+/** Processes that may end, one after the other, before they have begun a run. */
+export const FUNCTION_STARTS_MAX = 3;
+/** Handlers of one peer. */
+export const FUNCTIONS_MAX = 10_000;
+/** Messages with logs and progress of handlers in one interval; what comes beyond them waits for the next one. */
 export const REPORTS_PER_INTERVAL_MAX = 20;
-export const REPORT_INTERVAL_MS = 50;
+export const REPORT_INTERVAL_MS = 250;
+/** Characters of log lines that a process for handlers sends in one interval, beside LOG_LINES_MAX lines. */
+export const REPORTED_CHARS_MAX = 1024 * 1024;
+/** Characters of the message of a handler's progress. */
+export const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
 
+/** A message from a child process. */
+export const CHILD_MESSAGE_BYTES_MAX = 32 * 1024 * 1024;
+/** What is read of all that a child process writes to stdout, and to stderr, in an interval. */
+export const PRINTED_BYTES_PER_INTERVAL = 1024 * 1024;
+export const PRINTED_INTERVAL_MS = 50;
 /** The end of a child process's stderr that is kept for its error, in characters. */
 export const CHILD_STDERR_CHARS_MAX = 4_000;
 /** How often a child process looks whether the peer that started it is still there. */

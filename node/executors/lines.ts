@@ -13,13 +13,21 @@ export class LineSplitter {
   #pending = '';
   #cut = false;
   #complete: string[] = [];
+  /** Lines of this chunk that came before those in `#complete`. */
+  #leftOut = 0;
 
   constructor(emit: (line: string) => void) {
     this.#emit = emit;
   }
 
-  push(chunk: Buffer): void {
-    this.#take(this.#decoder.write(chunk));
+  push(chunk: Buffer | string): void {
+    this.#take(typeof chunk === 'string' ? this.#decoder.end() + chunk : this.#decoder.write(chunk));
+    this.#emitComplete();
+  }
+
+  /** What has no newline yet is a line. */
+  endLine(): void {
+    this.#flush();
     this.#emitComplete();
   }
 
@@ -51,12 +59,14 @@ export class LineSplitter {
     this.#pending = '';
     this.#cut = false;
     this.#complete.push(line.endsWith('\r') ? line.slice(0, -1) : line);
+    if (this.#complete.length > 2 * LOG_LINES_MAX) this.#leftOut += this.#complete.splice(0, LOG_LINES_MAX).length;
   }
 
   #emitComplete(): void {
     const excess = this.#complete.length - LOG_LINES_MAX;
-    if (excess > 0) this.#emit(`… (${excess + 1} lines left out)`);
+    if (excess > 0) this.#emit(`… (${this.#leftOut + excess + 1} lines left out)`);
     for (const line of excess > 0 ? this.#complete.slice(excess + 1) : this.#complete) this.#emit(line);
     this.#complete = [];
+    this.#leftOut = 0;
   }
 }

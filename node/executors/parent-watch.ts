@@ -48,7 +48,6 @@ interface WatchData {
  * @param deadline a job that runs longer than `timeoutMs` is ended, a quarter of that later at the latest
  */
 export function watchParent(parentPid: number, deadline?: { mark: JobMark; timeoutMs: number }): void {
-  process.on('disconnect', () => process.exit());
   const data: WatchData = {
     parentPid,
     mark: (deadline?.mark ?? new JobMark()).shared,

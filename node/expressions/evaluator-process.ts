@@ -4,6 +4,7 @@
  * the process for the others (a regular expression, one long call into native code).
  */
 import { setImmediate as turn } from 'node:timers/promises';
+import { listenToPeer, sendToPeer } from '../executors/parent-channel.ts';
 import { JobMark, watchParent } from '../executors/parent-watch.ts';
 import type { Batch, Job, JobResult, Results } from './evaluator-messages.ts';
 import { Expressions } from './jsonata.ts';
@@ -15,7 +16,7 @@ const mark = new JobMark();
 const expressions = new Expressions(timeoutMs);
 
 watchParent(parentPid, { mark, timeoutMs });
-process.on('message', (batch: Batch) => void runBatch(batch));
+listenToPeer((batch) => void runBatch(batch as Batch));
 
 async function runBatch({ jobs }: Batch): Promise<void> {
   let results: JobResult[] = [];
@@ -40,5 +41,5 @@ async function runJob(job: Job): Promise<JobResult> {
 }
 
 function send(message: Results): void {
-  process.send!(message);
+  sendToPeer(message);
 }
