@@ -64,6 +64,21 @@ export const requiresSchema = z
   })
   .describe('What the worker must offer.');
 
+/** Labels that are wished of a worker, and not needed. */
+export const preferSchema = z
+  .array(label)
+  .max(LABELS_MAX)
+  .optional()
+  .describe(
+    'Labels that its worker rather has: one with them is chosen while it has a free slot, else any other at once.',
+  );
+export const waitTimeoutSchema = duration
+  .min(1)
+  .optional()
+  .describe(
+    'It fails with NO_WORKER when for this long no connected worker can run it (a busy one can). Absent: it waits, but one that only policies forbid fails soon with ACTION_NOT_ALLOWED.',
+  );
+
 /** When a failed attempt is made again: exponential backoff, capped, with full jitter. */
 export const retrySchema = z
   .strictObject({
@@ -102,6 +117,8 @@ export const stepSchema = z.strictObject({
     .default('fail')
     .describe('fail: the run stops. skip: as if the step had been skipped. continue: dependents run all the same.'),
   requires: requiresSchema.default(() => requiresSchema.parse({})),
+  prefer: preferSchema,
+  wait_timeout_ms: waitTimeoutSchema,
   priority: prioritySchema.optional().describe('Higher runs first; the workflow’s priority when absent.'),
   at_most_once: z.boolean().default(false).describe('Never start it twice: a lost worker fails the step.'),
   cache: z.boolean().default(false).describe('Reuse the output of an earlier run with the same action and inputs.'),

@@ -25,6 +25,9 @@ export interface TaskSubmission {
   /** ISO 8601: not started after this. */
   deadline: string | undefined;
   requires: Requires;
+  prefer?: string[] | undefined;
+  /** How long it waits while no worker can run it. */
+  wait_timeout_ms?: number | undefined;
   depends_on: string[];
   at_most_once: boolean;
   metadata: JsonObject;

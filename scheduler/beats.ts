@@ -230,7 +230,7 @@ export class Beats {
   private claim(owner: string, waiting: readonly OfferClass[], found_by: 'connected' | 'offer'): void {
     const { clock, network, directory, pool, log } = this.parts;
     if (directory.find(owner)?.leaving === true) return;
-    if (!waiting.some(({ action, requires }) => pool.couldRun(action, requires))) return;
+    if (!waiting.some((each) => pool.couldRun(each))) return;
     const now = clock.now();
     if (now - (this.claimed.get(owner) ?? Number.NEGATIVE_INFINITY) < CLAIM_INTERVAL_MS) return;
     this.claimed.delete(owner);
@@ -267,7 +267,7 @@ export class Beats {
       return;
     }
     const { owner, addresses, classes } = parsed.data;
-    if (owner === network.self || !classes.some(({ action, requires }) => pool.couldRun(action, requires))) return;
+    if (owner === network.self || !classes.some((each) => pool.couldRun(each))) return;
     if (directory.find(owner)?.connected === true) {
       this.claim(owner, classes, 'connected');
       return;

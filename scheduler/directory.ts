@@ -3,14 +3,14 @@
  * peers and the last PEERS_REMEMBERED_MAX that were (section 5: everyone else is found when needed).
  */
 
-import type { Requires } from '../dag/schema.ts';
 import type { PeerView, WorkerView } from './api.ts';
 import { LOST_SHARE, UNABLE_MEMORY_MS } from './limits.ts';
 import { compareLines } from './lineage.ts';
 import type { PeerState, WorkerState } from './messages.ts';
-import type { Candidate } from './placement.ts';
+import type { Candidate, Wanted } from './placement.ts';
 import { canRun } from './placement.ts';
 import type { Line } from './records.ts';
+import { type SeenWorker, withIds } from './why-nobody.ts';
 
 const PEERS_REMEMBERED_MAX = 256;
 /** Refusals remembered of one peer: the oldest is forgotten first. */
@@ -181,22 +181,59 @@ export class Directory {
   }
 
   /** Workers here and at connected peers that can run this class of tasks, with their believed free slots. */
-  candidates(action: string, requires: Requires, classKey: string, now: number, silentMs: number): Candidate[] {
+  candidates(wanted: Wanted, classKey: string, now: number, silentMs: number): Candidate[] {
     const found: Candidate[] = [];
+    const resolved = withIds(wanted, (text) => this.named(text));
     for (const entry of this.entries.values()) {
-      if (entry.state === null || !entry.connected || entry.leaving) continue;
-      if (entry.peer_id !== this.self && now - entry.heard_at > silentMs) continue; // suspect: its beats are missing
-      const peer = { peer_id: entry.peer_id, name: entry.state.name };
+      if (entry.state === null || !this.isHere(entry, now, silentMs)) continue;
+      if (wanted.barred.length > 0 && wanted.barred.includes(this.markOf(entry.peer_id))) continue;
+      const peer = { peer_id: entry.peer_id, name: '' };
       for (const worker of entry.state.workers) {
-        if (!canRun(worker, peer, action, requires)) continue;
+        if (!canRun(worker, peer, resolved)) continue;
         if ((entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now) continue;
-        found.push(this.candidate(entry, worker));
+        found.push(this.candidate(entry, worker, wanted.prefer));
       }
     }
     return found;
   }
 
-  private candidate(entry: PeerEntry, worker: WorkerState): Candidate {
+  /** Every worker that is known, and how it stands to a class of tasks. */
+  seen(wanted: Wanted, classKey: string, now: number, silentMs: number): SeenWorker[] {
+    const seen: SeenWorker[] = [];
+    for (const entry of this.entries.values()) {
+      const { peer_id, state } = entry;
+      for (const worker of state?.workers ?? []) {
+        const there = this.isHere(entry, now, silentMs);
+        const refused = wanted.barred.includes(this.markOf(peer_id));
+        const unable = (entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now;
+        seen.push({ peer_id, name: state!.name, worker, there, refused, unable });
+      }
+    }
+    return seen;
+  }
+
+  private isHere(entry: PeerEntry, now: number, silentMs: number): boolean {
+    if (!entry.connected || entry.leaving) return false;
+    return entry.peer_id === this.self || now - entry.heard_at <= silentMs; // else suspect: its beats are missing
+  }
+
+  /** A peer as it is since it was connected last: started anew, it may have another policy. */
+  markOf(peerId: string): string {
+    return `${peerId} ${this.entries.get(peerId)?.turned_at ?? 0}`;
+  }
+
+  /**
+   * The ids of peers that somebody who writes `text` can mean: the one with that id, else those with that name, of
+   * which the connected ones come first: only when there is none of them, the others.
+   */
+  named(text: string): string[] {
+    if (this.entries.has(text)) return [text];
+    const named = [...this.entries.values()].filter(({ state }) => state?.name === text);
+    const connected = named.filter((entry) => entry.connected);
+    return (connected.length > 0 ? connected : named).map(({ peer_id }) => peer_id);
+  }
+
+  private candidate(entry: PeerEntry, worker: WorkerState, prefer: readonly string[]): Candidate {
     const outstanding = this.leasedTo(entry.peer_id, worker.worker_id).size;
     const local = entry.peer_id === this.self;
     // Others' share of the reported load, plus what this owner gave since: the reported number is a beat old.
@@ -213,6 +250,7 @@ export class Directory {
       rtt_ms: entry.rtt_ms ?? RTT_UNKNOWN_MS,
       loss_rate: leases === 0 ? 0 : entry.leases_lost / leases,
       found_by: entry.found_by,
+      wishes: prefer.length === 0 ? 0 : prefer.filter((label) => worker.labels.includes(label)).length,
     };
   }
 

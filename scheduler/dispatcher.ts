@@ -23,13 +23,15 @@ import {
 } from './limits.ts';
 import type { LiveTask } from './live-task.ts';
 import { type Lease, refuseRequestSchema } from './messages.ts';
-import { type Candidate, capabilityToLookUp, choose, RECORD_ACTIONS } from './placement.ts';
+import { type Candidate, capabilitiesToLookUp, choose, RECORD_ACTIONS, whyFull } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { ProviderLookUps } from './provider-look-ups.ts';
-import { type ClassHead, compareQueueKeys, type QueueKey, type TaskClass } from './queue.ts';
+import { type ClassHead, compareQueueKeys, type Nobody, type QueueKey, type TaskClass } from './queue.ts';
 import type { Placement } from './records.ts';
 import type { Runs } from './runs.ts';
 import type { Tasks } from './tasks.ts';
+import { tooLongWithoutWorker } from './too-long-without-worker.ts';
+import { whyNobody } from './why-nobody.ts';
 import type { Refusal, WorkerPool } from './worker.ts';
 
 export interface DispatchHooks {
@@ -54,6 +56,8 @@ export class Dispatcher {
   private readonly probe: Probe;
   private readonly hooks: DispatchHooks;
   private readonly beatIntervalMs: number;
+  /** A peer that was not heard for this long is not given anything. */
+  private readonly silentMs: number;
   private readonly lookUps: ProviderLookUps;
   /** Of more classes than one dispatch looks at, the last that had its turn; null for none. */
   private turnOf: QueueKey | null = null;
@@ -84,6 +88,7 @@ export class Dispatcher {
     this.probe = components.probe;
     this.hooks = hooks;
     this.beatIntervalMs = beatIntervalMs;
+    this.silentMs = beatIntervalMs * BEATS_LATE_MAX;
     this.lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
   }
 
@@ -116,12 +121,16 @@ export class Dispatcher {
         const candidates = candidatesOf.get(of.key) ?? this.candidates(of);
         candidatesOf.set(of.key, candidates);
         for (const candidate of candidates) candidate.free = free.get(slotKey(candidate)) ?? candidate.free;
+        if (candidates.length === 0) {
+          if (this.givenUp(turn, task, of)) pushNext(waiting, of);
+          else starved = true;
+          continue; // the whole class waits
+        }
+        of.nobody = null;
         const { chosen, reason } = choose(candidates, () => this.random.next());
         if (chosen === null) {
           this.tasks.waits(task, candidates.length, reason);
           starved = true;
-          // Nobody connected can run these: the DHT may know somebody.
-          if (candidates.length === 0) this.lookUps.want(capabilityToLookUp(of.action, of.requires));
           continue; // the whole class waits
         }
         served = true;
@@ -157,8 +166,46 @@ export class Dispatcher {
   }
 
   private candidates(of: TaskClass): Candidate[] {
-    const silentMs = this.beatIntervalMs * BEATS_LATE_MAX;
-    return this.directory.candidates(of.action, of.requires, of.key, this.clock.now(), silentMs);
+    return this.directory.candidates(of, of.key, this.clock.now(), this.silentMs);
+  }
+
+  /**
+   * No connected worker can run the first task of a class: says why, and ends it when it has waited for long enough.
+   * @returns whether it has ended
+   */
+  private givenUp(turn: Turn, task: LiveTask, of: TaskClass): boolean {
+    const nobody = this.nobodyFor(of);
+    const error = tooLongWithoutWorker(task, of, nobody, this.clock.now());
+    if (error !== null) {
+      this.tasks.fail(turn, task, error, false);
+      return true;
+    }
+    this.tasks.waits(task, 0, nobody.reason);
+    // The DHT may know somebody.
+    this.lookUps.wantAll(capabilitiesToLookUp(of));
+    return false;
+  }
+
+  /** Why nobody can run a class. Found out once per beat: the workers are what their beats say. */
+  private nobodyFor(of: TaskClass): Nobody {
+    const now = this.clock.now();
+    const known = of.nobody;
+    if (known !== null && now - known.looked_at < this.beatIntervalMs) return known;
+    const seen = this.directory.seen(of, of.key, now, this.silentMs);
+    const { reason, refused_by: by } = whyNobody(of, seen, (text) => this.directory.named(text));
+    const refused = by.length === 0 ? null : { since: known?.refused?.since ?? now, by };
+    of.nobody = { since: known?.since ?? now, reason, looked_at: now, refused };
+    return of.nobody;
+  }
+
+  /** Why a queued task is not given to a worker now; null for one that is not in the queue. */
+  whyQueued(uid: string): string | null {
+    const of = this.tasks.queue.classOfWaiting(uid);
+    if (of === undefined) return null;
+    if (RECORD_ACTIONS.has(of.action)) return 'it begins in its turn';
+    const candidates = this.candidates(of);
+    if (candidates.length === 0) return this.nobodyFor(of).reason;
+    return candidates.some(({ free }) => free > 0) ? 'a worker is being given it' : whyFull(candidates);
   }
 
   private begin(turn: Turn, task: LiveTask): void {
@@ -226,7 +273,7 @@ export class Dispatcher {
       for (const item of items) {
         const task = this.tasks.live.get(item.uid);
         if (task === undefined || !this.tasks.leases.isFrom(peer, task, item)) continue;
-        const classKey = this.tasks.queue.classKeyOf(task.record);
+        const classKey = this.tasks.queue.classKeyOf(task.record, task);
         // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
         const how = item.reason === 'unable' ? 'unable' : 'busy';
         this.directory.refused(peer, task.lease!.worker_id, classKey, how, this.clock.now());

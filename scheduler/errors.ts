@@ -2,6 +2,7 @@
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import type { Alias, Located } from './messages.ts';
 import type { FeedRecord } from './records.ts';
+import { listed } from './why-nobody.ts';
 
 export class ConflictError extends FlowmeshError {
   constructor(kind: string, id: string, where: string) {
@@ -43,6 +44,27 @@ export class QueueFullError extends FlowmeshError {
     super('QUEUE_FULL', `${what}: this peer holds ${value} already (${limit}); wait, or submit to another peer`, {
       retryable: true,
       details: { limit, value },
+    });
+  }
+}
+
+/** No worker came that can run it, within what its submit allowed. */
+export class NoWorkerError extends FlowmeshError {
+  constructor(waitTimeoutMs: number, reason: string) {
+    super(
+      'NO_WORKER',
+      `within wait_timeout_ms (${waitTimeoutMs}) no connected worker could run it: ${reason}; start one, or run it again later`,
+      { retryable: true, details: { wait_timeout_ms: waitTimeoutMs, reason } },
+    );
+  }
+}
+
+/** No peer that is known may run it. */
+export class NobodyMayError extends FlowmeshError {
+  constructor(what: string, peers: readonly string[], advice: string, details: JsonObject) {
+    const asked = peers.length === 1 ? 'the only peer that could' : `none of ${peers.length} peers that could`;
+    super('ACTION_NOT_ALLOWED', `${what} is not allowed: ${asked} (${listed(peers)}) lets it run; ${advice}`, {
+      details,
     });
   }
 }

@@ -51,6 +51,14 @@ export const PROVIDERS_LOOK_UPS_MAX = 16;
 export const PROVIDERS_CACHED_MAX = 4_096;
 /** Classes of waiting tasks looked at in one dispatch: half of them the most urgent, half in turn from the rest. */
 export const DISPATCH_CLASSES_MAX = 256;
+/** Programs, hosts and the like that a peer says it allows; of a longer list it says nothing, and its workers decide. */
+export const ALLOWS_MAX = 1_000;
+/** Characters of one of them; what a task needs and cannot be said in as many, its worker decides. */
+export const NEED_CHARS_MAX = 256;
+/** Peers whose policy refused one task, before it has failed. */
+export const POLICY_REFUSALS_MAX = 64;
+/** How long a task that no known peer may run waits for one that may, unless it has a `wait_timeout_ms`. */
+export const NOT_ALLOWED_WAIT_MS = 5_000;
 /** A worker that refused a kind of task as `unable` is not asked again for this long. */
 export const UNABLE_MEMORY_MS = 30_000;
 /** Log lines and characters kept for one task; older lines are dropped and counted. */

@@ -1,4 +1,5 @@
 /** A task that has not ended, in the memory of its owner. */
+import type { ErrorShape } from '../dag/errors.ts';
 import type { LogRecord, TaskRecord } from './records.ts';
 
 /** A grant to a worker. Its token is `(feed_id, epoch, attempt)` of the task. */
@@ -19,6 +20,14 @@ export interface LiveTask {
   record: TaskRecord;
   payload_bytes: number;
   lease: GivenLease | null;
+  /** What the peer of its worker has to allow. */
+  readonly needs: readonly string[];
+  /** Peers that have refused it by their policy, sorted (`Directory.markOf`). */
+  barred: readonly string[];
+  /** What the last one of them said. */
+  refusal: ErrorShape | null;
+  /** Monotonic: since when it is in the queue. */
+  ready_at: number;
   /** True once the task's first row is on disk: only then may a lease go out before its own row (P1). */
   durable: boolean;
   /** Ids of tasks that must complete first. */
@@ -31,7 +40,19 @@ export function liveTask(
   record: TaskRecord,
   payloadBytes: number,
   blockers: Iterable<string>,
-  kept: { durable: boolean; log: LogRecord | null },
+  kept: { durable: boolean; log: LogRecord | null; needs: readonly string[] },
 ): LiveTask {
-  return { record, payload_bytes: payloadBytes, lease: null, blockers: new Set(blockers), lost_attempts: 0, ...kept };
+  return {
+    record,
+    payload_bytes: payloadBytes,
+    lease: null,
+    blockers: new Set(blockers),
+    lost_attempts: 0,
+    barred: NOBODY,
+    refusal: null,
+    ready_at: 0,
+    ...kept,
+  };
 }
+
+const NOBODY: readonly string[] = [];

@@ -33,6 +33,8 @@ export const workerStateSchema = z.object({
   worker_id: id,
   actions: z.array(id).max(1_024),
   labels: z.array(id).max(256),
+  /** What its peer allows of the actions: `shell:wc` or `shell:*`, …; absent where it does not say. */
+  allows: z.array(id).max(1_024).optional(),
   cpu_cores: z.number().nullable(),
   memory_gb: z.number().nullable(),
   slots: count,
@@ -49,6 +51,8 @@ export type WorkerState = z.infer<typeof workerStateSchema>;
 export const offerClassSchema = z.object({
   action: id,
   requires: requiresSchema,
+  /** What a worker's peer has to allow of the action. */
+  needs: z.array(id).max(64).optional(),
   count: count,
   max_priority: z.number(),
 });

@@ -29,6 +29,7 @@ export function newTask(
     tags: submission.tags,
     metadata: submission.metadata,
     requires: submission.requires,
+    ...wishes(submission),
     retry: submission.retry,
     timeout_ms: submission.timeout_ms ?? null,
     depends_on: submission.depends_on,
@@ -41,6 +42,14 @@ export function newTask(
     deadline_at: submission.deadline === undefined ? null : isoTime(wallMs(submission.deadline)),
     created_at: isoTime(now),
     queued_at: isoTime(now),
+  };
+}
+
+/** What few tasks have is not in the records of the others. */
+export function wishes({ prefer, wait_timeout_ms }: Pick<TaskRecord, 'prefer' | 'wait_timeout_ms'>) {
+  return {
+    ...(prefer !== undefined && prefer.length > 0 && { prefer }),
+    ...(wait_timeout_ms !== undefined && { wait_timeout_ms }),
   };
 }
 

@@ -90,7 +90,7 @@ export class OwnedFeed {
     const turn = (work: (turn: Turn) => void) => this.turn(work);
     const dispatchSoon = () => this.dispatchSoon();
     this.tasks = new Tasks(
-      { clock, random, network, directory, log },
+      { clock, random, network, directory, pool, log },
       { feed_id, epoch, passed_on: feed.passed_on },
       options,
       {

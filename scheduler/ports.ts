@@ -206,6 +206,10 @@ export interface ExecutionIO {
 export interface Executors {
   /** The actions this peer can run, e.g. `echo`, `shell`, `fn:resize`. */
   actions(): string[];
+  /** What this peer allows of its actions where there is a choice: `shell:wc` or `shell:*`, `http:example.org`. */
+  allows(): string[];
+  /** What a peer has to allow to run this, in the words of `allows`. The same on every peer. */
+  needs(action: string, payload: JsonObject): string[];
   run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue>;
 }
 

@@ -38,7 +38,11 @@ export class ProviderLookUps {
     this.dispatchSoon = options.dispatchSoon;
   }
 
-  want(capability: string): void {
+  wantAll(capabilities: readonly string[]): void {
+    for (const capability of capabilities) this.want(capability);
+  }
+
+  private want(capability: string): void {
     const last = this.lookedUp.get(capability);
     if (last !== undefined && this.clock.now() - last < PROVIDERS_CACHE_MS) return;
     if (this.wanted.size >= PROVIDERS_CACHED_MAX) return; // asked for again by a later dispatch

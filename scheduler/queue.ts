@@ -5,8 +5,8 @@
  * worker can run never makes the dispatcher look at the thousands behind it.
  */
 import sortedBTree from 'sorted-btree';
-import type { Requires } from '../dag/schema.ts';
 import type { OfferClass } from './messages.ts';
+import type { Wanted } from './placement.ts';
 import { Ranking } from './ranking.ts';
 import type { TaskRecord } from './records.ts';
 
@@ -26,13 +26,29 @@ export function compareQueueKeys(a: QueueKey, b: QueueKey): number {
   return a.uid < b.uid ? -1 : a.uid > b.uid ? 1 : 0;
 }
 
-export interface TaskClass {
+/** What of a class is not in the records of its tasks. */
+export type TaskKind = Pick<Wanted, 'needs' | 'barred'>;
+
+export interface TaskClass extends Wanted {
   key: string;
-  action: string;
-  requires: Requires;
+  /** While no connected worker can run it. */
+  nobody: Nobody | null;
   /** First in the queue first. */
   tasks: InstanceType<typeof BTree<QueueKey, string>>;
 }
+
+/** That nobody can run a class of tasks, and why. Times are monotonic. */
+export interface Nobody {
+  since: number;
+  reason: string;
+  /** When that was found out. */
+  looked_at: number;
+  /** Since when it is for policy alone, and whose policy (names of peers); null when something else is missing. */
+  refused: { since: number; by: readonly string[] } | null;
+}
+
+const NOTHING: readonly string[] = [];
+const PLAIN: TaskKind = { needs: NOTHING, barred: NOTHING };
 
 /** A class and its first task. */
 export interface ClassHead {
@@ -51,9 +67,9 @@ export class Queue {
     return this.keys.size;
   }
 
-  add(task: TaskRecord): void {
+  add(task: TaskRecord, kind: TaskKind = PLAIN): void {
     this.remove(task.uid);
-    const of = this.classOf(task);
+    const of = this.classOf(task, kind);
     const key = { uid: task.uid, priority: task.priority, created_at: task.created_at };
     this.change(of, () => of.tasks.set(key, task.uid));
     this.ranking.add(key);
@@ -71,14 +87,20 @@ export class Queue {
     return true;
   }
 
-  private classOf(task: TaskRecord): TaskClass {
-    const key = this.classKeyOf(task);
+  private classOf(task: TaskRecord, { needs, barred }: TaskKind): TaskClass {
+    const key = this.classKeyOf(task, { needs, barred });
     const known = this.classes.get(key);
     if (known !== undefined) return known;
-    const { task_type: action, requires } = task;
-    const of = { key, action, requires, tasks: new BTree<QueueKey, string>(undefined, compareQueueKeys) };
+    const { task_type: action, requires, prefer } = task;
+    const tasks = new BTree<QueueKey, string>(undefined, compareQueueKeys);
+    const of: TaskClass = { key, action, requires, needs, prefer: prefer ?? NOTHING, barred, nobody: null, tasks };
     this.classes.set(key, of);
     return of;
+  }
+
+  /** The class of a waiting task. */
+  classOfWaiting(uid: string): TaskClass | undefined {
+    return this.keys.get(uid)?.of;
   }
 
   /** Keeps the order of the classes while one of them changes. */
@@ -92,8 +114,8 @@ export class Queue {
   }
 
   /** Tasks with the same key can run on the same workers. */
-  classKeyOf(task: TaskRecord): string {
-    return classKeyOf(task);
+  classKeyOf(task: TaskRecord, kind: TaskKind = PLAIN): string {
+    return classKeyOf(task, kind);
   }
 
   has(uid: string): boolean {
@@ -124,11 +146,11 @@ export class Queue {
    */
   reorder(current: (uid: string) => TaskRecord): boolean {
     let changed = false;
-    for (const [uid, { key }] of [...this.keys]) {
+    for (const [uid, { key, of }] of [...this.keys]) {
       const record = current(uid);
       if (record.priority === key.priority) continue;
       const before = this.position(uid);
-      this.add(record);
+      this.add(record, of);
       changed ||= this.position(uid) !== before;
     }
     return changed;
@@ -147,13 +169,21 @@ export class Queue {
     return this.heads(max).map(({ of, head }) => ({
       action: of.action,
       requires: of.requires,
+      ...(of.needs.length > 0 && { needs: [...of.needs] }),
       count: of.tasks.size,
       max_priority: head.priority,
     }));
   }
 }
 
-function classKeyOf(task: TaskRecord): string {
+function classKeyOf(task: TaskRecord, { needs, barred }: TaskKind): string {
   const { labels, cpu_cores, memory_gb, peers } = task.requires;
-  return JSON.stringify([task.task_type, [...labels].sort(), cpu_cores ?? 0, memory_gb ?? 0, [...peers].sort()]);
+  const wished = sorted(task.prefer ?? NOTHING);
+  // Those that wait for ever do not hide those that do not.
+  const numbers = [cpu_cores ?? 0, memory_gb ?? 0, task.wait_timeout_ms ?? 0];
+  return JSON.stringify([task.task_type, sorted(labels), numbers, sorted(peers), needs, wished, barred]);
+}
+
+function sorted(words: readonly string[]): readonly string[] {
+  return words.length < 2 ? words : [...words].sort();
 }

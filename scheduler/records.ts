@@ -117,6 +117,10 @@ export const taskRecordSchema = z.object({
   tags: z.array(z.string()),
   metadata: jsonObject,
   requires: requiresSchema,
+  /** Labels of the worker that it rather has; absent for none. */
+  prefer: z.array(z.string()).optional(),
+  /** How long it waits while no worker can run it; absent: for ever. */
+  wait_timeout_ms: z.number().optional(),
   retry: retrySchema,
   timeout_ms: z.number().nullable(),
   depends_on: z.array(z.string()),

@@ -13,6 +13,7 @@ import type { Turn } from './journal.ts';
 import { ACTIVE_TASKS_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import { isRunning, stepRecord } from './live-run.ts';
+import { wishes } from './new-task.ts';
 import type { Clock, Log, Reader } from './ports.ts';
 import { type CacheRecord, EMPTY_TASK_STATE, type TaskRecord } from './records.ts';
 import type { Tasks } from './tasks.ts';
@@ -223,6 +224,7 @@ export class StepTasks {
       tags: record.tags,
       metadata: {},
       requires: step.requires,
+      ...wishes(step),
       retry: step.retry,
       timeout_ms: step.timeout_ms ?? null,
       depends_on: [],

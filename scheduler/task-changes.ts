@@ -2,7 +2,7 @@
 import type { ErrorShape, JsonValue } from '../dag/errors.ts';
 import { wallMs } from './ids.ts';
 import { ATTEMPT_HISTORY_MAX } from './limits.ts';
-import type { GivenLease } from './live-task.ts';
+import type { GivenLease, LiveTask } from './live-task.ts';
 import { RECORD_ACTIONS } from './placement.ts';
 import type { TaskRecord } from './records.ts';
 
@@ -76,6 +76,14 @@ export function deadlineError(record: TaskRecord): ErrorShape {
     message: `it had not started at its deadline ${record.deadline_at}; submit it again with a later one`,
     retryable: false,
   };
+}
+
+/**
+ * True when an attempt ended because its worker's policy forbids the task, which another peer may allow. Not of an
+ * `at_most_once` task (P4): a refused redirect comes after a first request. What a handler throws is its own.
+ */
+export function isPolicyRefusal({ record }: LiveTask, error: ErrorShape): boolean {
+  return error.code === 'ACTION_NOT_ALLOWED' && !record.at_most_once && !record.task_type.startsWith('fn:');
 }
 
 /** True for one whose timeout ends it before it has lasted as long as it should. */

@@ -16,7 +16,13 @@ import { InvalidStateError } from './errors.ts';
 import { contentHash, isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { Leases } from './leases.ts';
-import { LOG_LINE_CHARS_MAX, LOST_ATTEMPTS_MAX, OFFERED_RESULTS_MAX, POISON_CRASHES } from './limits.ts';
+import {
+  LOG_LINE_CHARS_MAX,
+  LOST_ATTEMPTS_MAX,
+  OFFERED_RESULTS_MAX,
+  POISON_CRASHES,
+  POLICY_REFUSALS_MAX,
+} from './limits.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
 import { RECORD_ACTIONS } from './placement.ts';
@@ -27,6 +33,7 @@ import {
   deadlineError,
   ended,
   isOverdue,
+  isPolicyRefusal,
   keptByOwner,
   mayHaveRun,
   neverStarted,
@@ -39,6 +46,7 @@ import {
   workerLost,
 } from './task-changes.ts';
 import { withLines } from './task-log.ts';
+import type { WorkerPool } from './worker.ts';
 
 export interface TaskHooks {
   /** A task has ended: its row is already put. */
@@ -67,6 +75,8 @@ export class Tasks {
   private readonly clock: Clock;
   private readonly random: Random;
   private readonly network: Network;
+  private readonly directory: Directory;
+  private readonly pool: Pick<WorkerPool, 'needsOf'>;
   private readonly log: Log;
   private readonly hooks: TaskHooks;
   private readonly feed: TaskFeed;
@@ -80,12 +90,21 @@ export class Tasks {
   private readonly offered = new Map<string, TaskRecord>();
 
   constructor(
-    components: { clock: Clock; random: Random; network: Network; directory: Directory; log: Log },
+    components: {
+      clock: Clock;
+      random: Random;
+      network: Network;
+      directory: Directory;
+      pool: Pick<WorkerPool, 'needsOf'>;
+      log: Log;
+    },
     feed: TaskFeed,
     options: { beat_interval_ms: number },
     hooks: TaskHooks,
   ) {
     this.clock = components.clock;
+    this.directory = components.directory;
+    this.pool = components.pool;
     this.random = components.random;
     this.network = components.network;
     this.log = components.log;
@@ -106,7 +125,7 @@ export class Tasks {
 
   /** A new task: written, and queued unless it has to wait for something. */
   create(turn: Turn, record: TaskRecord, payloadBytes: number, blockers: Iterable<string> = []): LiveTask {
-    const task = liveTask(record, payloadBytes, blockers, { durable: false, log: null });
+    const task = liveTask(record, payloadBytes, blockers, { durable: false, log: null, needs: this.needsOf(record) });
     this.keep(task);
     turn.put(record);
     turn.after(() => {
@@ -118,7 +137,7 @@ export class Tasks {
 
   /** Takes up a task read from the store; `resume` lets it go on, once everything is read. */
   restore(record: TaskRecord, payloadBytes: number, blockers: Iterable<string>, log: LogRecord | null): void {
-    this.keep(liveTask(record, payloadBytes, blockers, { durable: true, log }));
+    this.keep(liveTask(record, payloadBytes, blockers, { durable: true, log, needs: this.needsOf(record) }));
   }
 
   resume(turn: Turn): void {
@@ -136,6 +155,10 @@ export class Tasks {
         this.enqueue(turn, task);
       }
     }
+  }
+
+  private needsOf({ task_type, payload }: TaskRecord): readonly string[] {
+    return this.pool.needsOf(task_type, payload);
   }
 
   private keep(task: LiveTask): void {
@@ -182,7 +205,9 @@ export class Tasks {
     }
     if (deadline !== null) this.due.set(record.uid, deadline);
     else this.due.delete(record.uid);
-    this.queue.add(record);
+    // One that only moves in the queue goes on waiting.
+    if (!this.queue.has(record.uid)) task.ready_at = this.clock.now();
+    this.queue.add(record, task);
     this.hooks.dispatchSoon();
   }
 
@@ -399,6 +424,10 @@ export class Tasks {
     const error =
       result.error ??
       new FlowmeshError('UNKNOWN_FAILURE', 'the worker did not say why it failed', { retryable: true }).toShape();
+    if (current && isPolicyRefusal(task, error)) {
+      this.refusedByPolicy(turn, task, peer, error);
+      return;
+    }
     task.record = { ...task.record, execution_time_ms };
     this.attemptFailed(turn, task, error);
   }
@@ -419,6 +448,18 @@ export class Tasks {
     } else if (current) {
       this.lost(turn, task);
     }
+  }
+
+  /** A peer's policy refused the very task: others may allow it, and the first one is not asked again. */
+  private refusedByPolicy(turn: Turn, task: LiveTask, peer: string, error: ErrorShape): void {
+    task.barred = [...task.barred, this.directory.markOf(peer)].sort();
+    task.refusal = error;
+    if (task.barred.length >= POLICY_REFUSALS_MAX) {
+      this.fail(turn, task, error, true);
+      return;
+    }
+    task.record = { ...task.record, ...neverStarted(task.record) };
+    this.requeue(turn, task);
   }
 
   private isCurrent(task: LiveTask, peer: string, result: AttemptResult): boolean {

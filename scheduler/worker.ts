@@ -12,19 +12,22 @@ import type { Probe } from './crash-points.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
 import {
+  ALLOWS_MAX,
   LEASES_OVER_MAX,
   LOG_LINE_CHARS_MAX,
   LOG_LINES_MAX,
+  NEED_CHARS_MAX,
   PROGRESS_INTERVAL_MS,
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
-import type { Lease, LeaseToken, WorkerState } from './messages.ts';
+import type { Lease, LeaseToken, OfferClass, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
 import type { Clock, Crashes, ExecutionIO, Executors, LeaseWatch, Log, Network, WorkedOn } from './ports.ts';
 import type { WorkerRecord } from './records.ts';
 
 const OVER = 'it is over here already';
 const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
+const NOTHING: readonly string[] = [];
 
 export interface Refusal extends LeaseToken {
   reason: 'busy' | 'unable' | 'handed_back';
@@ -73,6 +76,8 @@ export class WorkerPool {
   private readonly heirs = new Map<string, readonly string[]>();
   /** The process stops: no worker here takes anything any more. */
   private leaving = false;
+  /** What this peer allows of its actions; undefined when that is more than a beat carries. */
+  private readonly allowed: string[] | undefined;
 
   constructor(
     components: {
@@ -89,6 +94,9 @@ export class WorkerPool {
     this.self = { peer_id: components.network.self, name: hooks.name };
     this.clock = components.clock;
     this.executors = components.executors;
+    const allowed = components.executors.allows();
+    const sayable = allowed.length <= ALLOWS_MAX && allowed.every((each) => each.length <= NEED_CHARS_MAX);
+    this.allowed = sayable ? allowed : undefined;
     this.network = components.network;
     this.log = components.log;
     this.probe = components.probe;
@@ -135,6 +143,7 @@ export class WorkerPool {
       worker_id: record.worker_id,
       actions: offered,
       labels: record.capabilities.filter((name) => name !== '*' && !actions.includes(name)),
+      allows: this.allowed,
       cpu_cores: record.resource_limits.cpu_cores,
       memory_gb: record.resource_limits.memory_gb,
       slots: record.max_concurrent_tasks,
@@ -229,7 +238,8 @@ export class WorkerPool {
     if (worker === undefined) return { reason: 'unable', message: `there is no worker ${lease.worker_id} here` };
     const state = this.stateOf(worker);
     if (state.status !== 'active') return { reason: 'busy', message: `worker ${lease.worker_id} is ${state.status}` };
-    if (!canRun(state, this.self, lease.action, lease.requires)) {
+    const needs = this.needsOf(lease.action, lease.payload);
+    if (!canRun(state, this.self, { ...lease, needs })) {
       return {
         reason: 'unable',
         message: `worker ${lease.worker_id} does not offer ${lease.action} with what it requires`,
@@ -378,11 +388,17 @@ export class WorkerPool {
     this.kept.send();
   }
 
+  /** What a peer has to allow to run a task, as far as it can be said in few words; what cannot, its worker decides. */
+  needsOf(action: string, payload: Lease['payload']): readonly string[] {
+    const needs = this.executors.needs(action, payload);
+    return needs.every((need) => need.length <= NEED_CHARS_MAX) ? needs : NOTHING;
+  }
+
   /** True when a worker here has a free slot, and the cores and memory, for tasks like these. */
-  couldRun(action: string, requires: Lease['requires']): boolean {
+  couldRun({ action, requires, needs = [] }: Pick<OfferClass, 'action' | 'requires' | 'needs'>): boolean {
     for (const worker of this.workers.values()) {
       const state = this.stateOf(worker);
-      if (state.running >= state.slots || !canRun(state, this.self, action, requires)) continue;
+      if (state.running >= state.slots || !canRun(state, this.self, { action, requires, needs })) continue;
       if (this.hasRoom(worker, requires)) return true;
     }
     return false;

@@ -80,7 +80,9 @@ export const capabilityFilterField = z
   .array(z.string().min(1).max(256))
   .max(FILTER_ITEMS_MAX)
   .default([])
-  .describe('Only peers with one worker that offers all of these: actions (`shell`, `fn:resize`) and labels (`gpu`).');
+  .describe(
+    'Only peers with one worker that offers all of these: actions (`shell`, `fn:resize`), programs and hosts that they may use (`shell:rsync`, `http:example.org`) and labels (`gpu`).',
+  );
 export const waitField = (standard: number) =>
   z.number().int().min(1).max(WAIT_MS_MAX).default(standard).describe('How long to wait at most, in milliseconds.');
 

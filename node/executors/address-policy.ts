@@ -43,12 +43,17 @@ export function guardedConnector(policy: HttpPolicy): buildConnector.connector {
   };
 }
 
-/** Checked before the name is resolved; an address is checked here too, because it never is. */
-function refusedHost(hostname: string, policy: HttpPolicy): ActionNotAllowedError | null {
-  const host = hostname
+/** A host as policies name it. */
+export function hostNamed(hostname: string): string {
+  return hostname
     .replace(/^\[|\]$/g, '')
     .replace(/\.$/, '')
     .toLowerCase();
+}
+
+/** Checked before the name is resolved; an address is checked here too, because it never is. */
+function refusedHost(hostname: string, policy: HttpPolicy): ActionNotAllowedError | null {
+  const host = hostNamed(hostname);
   if (policy.allow.length > 0 && !policy.allow.some((entry) => matches(entry.toLowerCase(), host))) {
     return new ActionNotAllowedError(
       `this peer's http steps may not reach ${host}, only ${policy.allow.join(', ')}; add it with --allow-http ${host} (setting http_action.allow)`,

@@ -7,9 +7,10 @@
  *
  * Each run settles with JSON or with a FlowmeshError, whose `retryable` (see `errors.ts`) decides whether the step is tried again. `sleep`, `approve` and `workflow` are states of a record and not here.
  */
-import { FlowmeshError, type JsonValue, thrownText } from '../../dag/errors.ts';
+import { FlowmeshError, type JsonObject, type JsonValue, thrownText } from '../../dag/errors.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
 import type { HttpPolicy } from './address-policy.ts';
+import { allowancesOf, needsOf } from './allowances.ts';
 import { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
 import { Functions } from './functions.ts';
@@ -49,6 +50,7 @@ export async function createExecutors(config: ExecutorConfig, log: Log): Promise
 class LocalExecutors implements ClosableExecutors {
   readonly #actions = new Map<string, Action>();
   readonly #offered: string[];
+  readonly #allowed: string[];
   readonly #functions: Functions;
   #http: Promise<HttpAction> | undefined;
   readonly #running = new Map<AbortController, Promise<JsonValue>>();
@@ -56,6 +58,7 @@ class LocalExecutors implements ClosableExecutors {
 
   constructor(config: ExecutorConfig, functions: Functions, environment: WorkEnvironment) {
     this.#functions = functions;
+    this.#allowed = allowancesOf(config);
     this.#actions.set('echo', async (request) => structuredClone(request.payload));
     // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
     this.#actions.set('http', async (request, io) => {
@@ -75,6 +78,14 @@ class LocalExecutors implements ClosableExecutors {
 
   actions(): string[] {
     return [...this.#offered];
+  }
+
+  allows(): string[] {
+    return [...this.#allowed];
+  }
+
+  needs(action: string, payload: JsonObject): string[] {
+    return needsOf(action, payload);
   }
 
   async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {

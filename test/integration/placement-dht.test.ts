@@ -65,7 +65,7 @@ it('what no peer of the mesh can run waits, and runs on the first one that can',
   });
   expect(waiting).toMatchObject({
     status: 'queued',
-    placement: { considered: 0, chosen: null, reason: 'no connected worker can run it' },
+    placement: { considered: 0, chosen: null, reason: 'label tpu: none of 2 peers' },
   });
   const late = await mesh.add({ worker: { labels: ['tpu'] } });
   const done = await eventually('it has run', async () => {

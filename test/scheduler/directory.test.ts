@@ -4,7 +4,7 @@ import { Directory } from '../../scheduler/directory.ts';
 import type { PeerState, WorkerState } from '../../scheduler/messages.ts';
 
 const SILENT_MS = 3_000;
-const NONE = requiresSchema.parse({});
+const ECHO = { action: 'echo', requires: requiresSchema.parse({}), needs: [], prefer: [], barred: [] };
 
 function worker(over: Partial<WorkerState> = {}): WorkerState {
   return {
@@ -48,7 +48,7 @@ function open(of: PeerState = state()): Directory {
 }
 
 const free = (directory: Directory, now = 0) =>
-  directory.candidates('echo', NONE, 'class', now, SILENT_MS).map((each) => [each.worker_id, each.free]);
+  directory.candidates(ECHO, 'class', now, SILENT_MS).map((each) => [each.worker_id, each.free]);
 
 describe('believed free slots', () => {
   test('fall with every lease given and rise with every one ended', () => {
@@ -96,7 +96,7 @@ describe('candidates', () => {
     const directory = open();
     directory.refused('p', 'w', 'class', 'unable', 0);
     expect(free(directory)).toEqual([]);
-    expect(directory.candidates('echo', NONE, 'other', 0, SILENT_MS)).toHaveLength(1);
+    expect(directory.candidates(ECHO, 'other', 0, SILENT_MS)).toHaveLength(1);
     directory.heard('p', state(), [], 30_001);
     expect(free(directory, 30_001)).toEqual([['w', 4]]);
   });
@@ -105,7 +105,7 @@ describe('candidates', () => {
     const directory = open();
     for (let index = 0; index < 5_000; index++) directory.refused('p', 'w', `class ${index}`, 'unable', 0);
     expect(directory.find('p')!.unable.size).toBeLessThanOrEqual(1_024);
-    expect(directory.candidates('echo', NONE, 'class 4999', 0, SILENT_MS)).toEqual([]);
+    expect(directory.candidates(ECHO, 'class 4999', 0, SILENT_MS)).toEqual([]);
   });
 
   test.each([
@@ -123,7 +123,7 @@ describe('candidates', () => {
     directory.entry('self', 0).connected = true;
     directory.heard('self', state({ workers: [worker({ worker_id: 'mine' })] }), null, 0);
     expect(free(directory, SILENT_MS + 1)).toEqual([['mine', 4]]);
-    expect(directory.candidates('echo', NONE, 'class', SILENT_MS + 1, SILENT_MS)[0]).toMatchObject({
+    expect(directory.candidates(ECHO, 'class', SILENT_MS + 1, SILENT_MS)[0]).toMatchObject({
       local: true,
       found_by: 'local',
     });
@@ -143,7 +143,7 @@ describe('what a peer is worth', () => {
       directory.leaseEnded('p', 'w', uid, how, 0);
     }
     expect(directory.find('p')).toMatchObject({ leases_kept: 2, leases_lost: 1 });
-    expect(directory.candidates('echo', NONE, 'class', 0, SILENT_MS)[0]!.loss_rate).toBeCloseTo(1 / 3);
+    expect(directory.candidates(ECHO, 'class', 0, SILENT_MS)[0]!.loss_rate).toBeCloseTo(1 / 3);
   });
 
   test('a lease ends once', () => {

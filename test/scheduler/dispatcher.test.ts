@@ -120,7 +120,7 @@ describe('what a worker answers', () => {
     expect((await scene.task('a', uid)).placement).toMatchObject({
       considered: 0,
       chosen: null,
-      reason: 'no connected worker can run it',
+      reason: 'refused a moment ago by h',
     });
     const other = await HandPeer.joins(scene, 'i', ['a']);
     expect((await other.leased(1)).uid).toBe(uid);

@@ -3,11 +3,12 @@ import { describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../dag/schema.ts';
 import type { WorkerState } from '../../scheduler/messages.ts';
 import {
+  allows,
   announcedAs,
   type Candidate,
   canRun,
+  capabilitiesToLookUp,
   capabilityNames,
-  capabilityToLookUp,
   choose,
   score,
 } from '../../scheduler/placement.ts';
@@ -48,13 +49,36 @@ describe('canRun', () => {
     ['its peer by name', worker(), { peers: ['alpha'] }, true],
     ['another peer', worker(), { peers: ['peer-b'] }, false],
   ])('a task that requires %s', (_what, state, wanted, expected) => {
-    expect(canRun(state, PEER, 'echo', requires(wanted))).toBe(expected);
+    expect(canRun(state, PEER, { action: 'echo', requires: requires(wanted), needs: [] })).toBe(expected);
   });
 
   test('only actions it offers, only while it is active', () => {
-    expect(canRun(worker(), PEER, 'fn:x', requires())).toBe(false);
-    expect(canRun(worker({ status: 'draining' }), PEER, 'echo', requires())).toBe(false);
-    expect(canRun(worker({ status: 'offline' }), PEER, 'echo', requires())).toBe(false);
+    expect(canRun(worker(), PEER, { action: 'fn:x', requires: requires(), needs: [] })).toBe(false);
+    expect(canRun(worker({ status: 'draining' }), PEER, { action: 'echo', requires: requires(), needs: [] })).toBe(
+      false,
+    );
+    expect(canRun(worker({ status: 'offline' }), PEER, { action: 'echo', requires: requires(), needs: [] })).toBe(
+      false,
+    );
+  });
+});
+
+describe('what a peer allows', () => {
+  test.each([
+    ['the program by its name', ['shell:wc'], 'shell:wc', true],
+    ['another program', ['shell:wc'], 'shell:rsync', false],
+    ['a program with that beginning', ['shell:wc'], 'shell:wc2', false],
+    ['every program', ['shell:*'], 'shell:rsync', true],
+    ['every program says nothing of hosts', ['shell:*'], 'http:example.org', false],
+    ['a host below a name', ['http:*.example.org'], 'http:a.b.example.org', true],
+    ['the name itself is not below it', ['http:*.example.org'], 'http:example.org', false],
+    ['every host says nothing of private addresses', ['http:*'], 'http-private', false],
+    ['private addresses', ['http:*', 'http-private'], 'http-private', true],
+    ['whatever a peer of an older version may allow', undefined, 'shell:rsync', true],
+  ])('%s', (_what, allowed, need, expected) => {
+    expect(allows(worker({ allows: allowed }), need)).toBe(expected);
+    const task = { action: 'shell', requires: requires(), needs: [need] };
+    expect(canRun(worker({ allows: allowed }), PEER, task)).toBe(expected);
   });
 });
 
@@ -69,6 +93,7 @@ function candidate(over: Partial<Candidate> = {}): Candidate {
     rtt_ms: 1,
     loss_rate: 0,
     found_by: 'connected',
+    wishes: 0,
     ...over,
   };
 }
@@ -129,11 +154,23 @@ describe('choose', () => {
     expect(choose([good, better, worst], () => 0.1).chosen).toBe(good);
   });
 
+  test('one with more of the labels that are preferred comes first while it has a free slot', () => {
+    const plain = candidate({ peer_id: 'here', local: true });
+    const one = candidate({ peer_id: 'one', wishes: 1, free: 1 });
+    const two = candidate({ peer_id: 'two', wishes: 2, free: 1, rtt_ms: 200 });
+    expect(choose([plain, two, one], () => 0)).toMatchObject({ chosen: two });
+    expect(choose([plain, one, { ...two, free: 0 }], () => 0)).toMatchObject({
+      chosen: one,
+      reason: 'the least loaded of those it prefers',
+    });
+    expect(choose([plain, { ...one, free: 0 }], () => 0).chosen).toBe(plain);
+  });
+
   test('says whether nobody can run it or everybody is full', () => {
     expect(choose([], () => 0)).toEqual({ chosen: null, reason: 'no connected worker can run it' });
     expect(choose([candidate({ free: 0 }), candidate({ free: -1 })], () => 0)).toEqual({
       chosen: null,
-      reason: 'every worker that can run it is full',
+      reason: 'all 8 slots are taken',
     });
   });
 
@@ -156,9 +193,19 @@ describe('capabilities in the DHT', () => {
     expect(capabilityNames(workers)).toEqual(['action:echo', 'action:shell', 'label:gpu', 'label:linux']);
   });
 
-  test('a task is looked up by its label, else by its action, as it is announced', () => {
-    expect(capabilityToLookUp('echo', requires({ labels: ['gpu'] }))).toBe('label:gpu');
-    expect(capabilityToLookUp('echo', requires())).toBe('action:echo');
-    expect(announcedAs('gpu')).toContain(capabilityToLookUp('x', requires({ labels: ['gpu'] })));
+  test('what a peer allows of its actions comes after them', () => {
+    const workers = [worker({ allows: ['shell:wc', 'http:*'] })];
+    expect(capabilityNames(workers).slice(-2)).toEqual(['action:http:*', 'action:shell:wc']);
+  });
+
+  test('a task is looked up by its label, else by what it needs, else by its action, as it is announced', () => {
+    const wanted = (over: object, needs: string[] = []) => ({
+      ...{ action: 'shell', requires: requires(over), needs, prefer: [], barred: [] },
+    });
+    expect(capabilitiesToLookUp(wanted({ labels: ['gpu'] }, ['shell:wc']))).toEqual(['label:gpu']);
+    expect(capabilitiesToLookUp(wanted({}, ['shell:wc']))).toEqual(['action:shell:wc', 'action:shell:*']);
+    expect(capabilitiesToLookUp(wanted({}))).toEqual(['action:shell']);
+    expect(announcedAs('gpu')).toEqual(expect.arrayContaining(['label:gpu', 'action:gpu']));
+    expect(announcedAs('shell:wc')).toEqual(expect.arrayContaining(['action:shell:wc', 'action:shell:*']));
   });
 });

@@ -56,7 +56,8 @@ export class PoolScene {
         ...behaviours,
       },
     });
-    const executors = run === undefined ? memory : { actions: () => ['fn:wait'], run };
+    const executors =
+      run === undefined ? memory : { actions: () => ['fn:wait'], allows: () => [], needs: () => [], run };
     this.pool = new WorkerPool(
       {
         ...{ clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },

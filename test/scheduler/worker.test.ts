@@ -47,8 +47,8 @@ describe('a lease is accepted', () => {
     const { pools, pool } = await scene({ max_concurrent_tasks: 9 });
     const heavy = requires({ cpu_cores: 3, memory_gb: 1 });
     expect(pool.accept('owner', [lease('a', { requires: heavy })])).toEqual([]);
-    expect(pool.couldRun('echo', heavy)).toBe(false);
-    expect(pool.couldRun('echo', requires({ cpu_cores: 1 }))).toBe(true);
+    expect(pool.couldRun({ action: 'echo', requires: heavy })).toBe(false);
+    expect(pool.couldRun({ action: 'echo', requires: requires({ cpu_cores: 1 }) })).toBe(true);
     expect(pool.accept('owner', [lease('b', { requires: heavy })])).toMatchObject([{ reason: 'busy' }]);
     expect(pool.accept('owner', [lease('c', { requires: requires({ cpu_cores: 1 }) })])).toEqual([]);
     pools.gate('a').open();

@@ -7,7 +7,7 @@
  *     behaviours: { work: async (request, { after }) => { await after(50); return request.payload; } },
  *   });
  */
-import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { ActionAbortedError, UnknownActionError } from '../../node/executors/errors.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { Clock, ExecutionIO, ExecutionRequest, Executors } from '../../scheduler/ports.ts';
@@ -24,14 +24,18 @@ export interface MemoryExecutorsOptions {
   clock: Clock;
   /** By action; `echo` is always there. */
   behaviours?: Record<string, Behaviour>;
+  /** Default: nothing is said to be allowed. */
+  allows?: string[];
 }
 
 export class MemoryExecutors implements Executors {
   readonly #clock: Clock;
   readonly #behaviours: Map<string, Behaviour>;
+  readonly #allowed: string[];
 
-  constructor({ clock, behaviours = {} }: MemoryExecutorsOptions) {
+  constructor({ clock, behaviours = {}, allows = [] }: MemoryExecutorsOptions) {
     this.#clock = clock;
+    this.#allowed = allows;
     this.#behaviours = new Map<string, Behaviour>([
       ['echo', (request) => request.payload],
       ...Object.entries(behaviours),
@@ -40,6 +44,16 @@ export class MemoryExecutors implements Executors {
 
   actions(): string[] {
     return [...this.#behaviours.keys()];
+  }
+
+  allows(): string[] {
+    return this.#allowed;
+  }
+
+  /** What the payload says in `needs`. */
+  needs(_action: string, payload: JsonObject): string[] {
+    const { needs } = payload;
+    return Array.isArray(needs) ? needs.map(String) : [];
   }
 
   async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {

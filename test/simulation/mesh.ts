@@ -30,6 +30,8 @@ export interface SimulatedMeshOptions {
   trace?: boolean;
   /** Actions of every peer, beside `echo`, `fn:work` and `fn:flaky`. */
   actions?: Record<string, SimulatedAction>;
+  /** What peers say that they allow of actions, by their ids. */
+  allows?: Record<string, string[]>;
   /** Evaluates expressions for every peer; by default at once. */
   evaluator?: Evaluator;
   /** Between which the rates of the peers' clocks are. Default 0.95 to 1.05. */
@@ -64,7 +66,8 @@ export class SimulatedMesh {
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
     this.world = new World(seed, { trace: options.trace ?? false });
     this.board = new Switchboard(this.world, options.faults);
-    this.actions = new SimulatedActions(this.world, options.actions ?? {}, (message) => this.broken(message));
+    const { actions = {}, allows } = options;
+    this.actions = new SimulatedActions(this.world, actions, (message) => this.broken(message), allows);
     this.#evaluator = options.evaluator ?? new MemoryEvaluator();
     this.#clockRates = options.clockRates ?? [0.95, 1.05];
     this.#watch = options.watch;

@@ -3,6 +3,7 @@
  * The ledger is outside of the mesh, so that what the mesh says of a task can be checked against what happened.
  */
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { needsOf } from '../../node/executors/allowances.ts';
 import type { ExecutionIO, ExecutionRequest, Executors } from '../../scheduler/ports.ts';
 import type { SimulatedClock, World } from './world.ts';
 
@@ -24,15 +25,25 @@ export class SimulatedActions {
   readonly #byTask = new Map<string, LedgerEntry[]>();
   readonly #world: World;
   readonly #own: Record<string, SimulatedAction>;
+  readonly #allows: Record<string, string[]>;
   readonly #broken: (message: string) => void;
   readonly #starts = new Map<string, number>();
   /** A task is started although it has succeeded before. */
   onRepeated: (uid: string, peer: string) => void = () => {};
 
-  /** @param own actions beside `echo`, `fn:work` and `fn:flaky` */
-  constructor(world: World, own: Record<string, SimulatedAction>, broken: (message: string) => void) {
+  /**
+   * @param own actions beside `echo`, `fn:work` and `fn:flaky`
+   * @param allows what a peer says that it allows of them; nothing for one that is not there
+   */
+  constructor(
+    world: World,
+    own: Record<string, SimulatedAction>,
+    broken: (message: string) => void,
+    allows: Record<string, string[]> = {},
+  ) {
     this.#world = world;
     this.#own = own;
+    this.#allows = allows;
     this.#broken = broken;
   }
 
@@ -45,6 +56,8 @@ export class SimulatedActions {
   executors(peer: string, clock: SimulatedClock): Executors {
     return {
       actions: () => ['echo', 'fn:work', 'fn:flaky', ...Object.keys(this.#own)],
+      allows: () => this.#allows[peer] ?? [],
+      needs: needsOf,
       run: async (request, io) => {
         const entry = this.#enter(peer, request);
         try {

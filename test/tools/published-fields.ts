@@ -29,7 +29,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ],
   [
     'task_submit',
-    'task_id task_type* payload={} priority=1 tags=[] timeout_ms retry_policy={"max_retries":0,"initial_delay_ms":1000,"backoff_factor":2,"max_delay_ms":60000,"jitter":true} delay_ms deadline requires={"labels":[],"peers":[]} depends_on=[] at_most_once=false metadata={}',
+    'task_id task_type* payload={} priority=1 tags=[] timeout_ms retry_policy={"max_retries":0,"initial_delay_ms":1000,"backoff_factor":2,"max_delay_ms":60000,"jitter":true} delay_ms deadline requires={"labels":[],"peers":[]} prefer wait_timeout_ms depends_on=[] at_most_once=false metadata={}',
     'task_id status queue_position estimated_start_time assigned_worker durability duplicate',
   ],
   [
@@ -103,7 +103,7 @@ export const PUBLISHED_WITHIN: [tool: string, io: 'input' | 'output', path: stri
     'workflow_submit',
     'input',
     'steps[]',
-    'step_id action inputs depends_on when foreach max_parallel retry timeout_ms on_failure requires priority at_most_once cache',
+    'step_id action inputs depends_on when foreach max_parallel retry timeout_ms on_failure requires prefer wait_timeout_ms priority at_most_once cache',
   ],
   ['workflow_submit', 'input', 'steps[].retry', 'max_retries initial_delay_ms backoff_factor max_delay_ms jitter'],
   ['workflow_submit', 'input', 'steps[].requires', 'labels cpu_cores memory_gb peers'],

@@ -1,6 +1,8 @@
 /** What is known of a peer, put together from its connection and from what it says about itself. */
 import { z } from 'zod';
 import type { PeerView } from '../../scheduler/api.ts';
+import type { WorkerState } from '../../scheduler/messages.ts';
+import { allows, splitNeed } from '../../scheduler/placement.ts';
 import type { MeshContext } from '../definition.ts';
 
 export function viewsById({ scheduler }: MeshContext): Map<string, PeerView> {
@@ -21,7 +23,14 @@ export function capabilitiesOf(view: PeerView | undefined): string[] | null {
 export function offers(view: PeerView | undefined, capabilities: string[]): boolean {
   if (capabilities.length === 0) return true;
   return (view?.state?.workers ?? []).some(
-    ({ actions, labels, status }) =>
-      status === 'active' && capabilities.every((each) => actions.includes(each) || labels.includes(each)),
+    (worker) => worker.status === 'active' && capabilities.every((each) => has(worker, each)),
   );
+}
+
+/** Also what its peer allows of an action: `shell:wc`. */
+function has(worker: WorkerState, capability: string): boolean {
+  if (worker.actions.includes(capability) || worker.labels.includes(capability)) return true;
+  const [action, what] = splitNeed(capability);
+  const says = worker.allows !== undefined && what !== null && worker.actions.includes(action);
+  return says && allows(worker, capability);
 }

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { jsonObject } from '../../dag/json.ts';
 import { ACTION_CHARS_MAX, DURATION_MS_MAX, LABEL_CHARS_MAX, PRIORITY_MAX, TAGS_MAX } from '../../dag/limits.ts';
-import { idSchema, requiresSchema, retrySchema } from '../../dag/schema.ts';
+import { idSchema, preferSchema, requiresSchema, retrySchema, waitTimeoutSchema } from '../../dag/schema.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
 import { duplicateOut, durabilityOut } from '../fields.ts';
@@ -54,6 +54,8 @@ export const taskSubmit = defineMeshTool({
     requires: requiresSchema
       .default(() => requiresSchema.parse({}))
       .describe('What the worker must offer besides the action: labels, cpu_cores, memory_gb, or one of some peers.'),
+    prefer: preferSchema,
+    wait_timeout_ms: waitTimeoutSchema,
     depends_on: z
       .array(idSchema)
       .max(DEPENDS_ON_MAX)

@@ -51,6 +51,9 @@ export const workerStatus = defineMeshTool({
     peer_id: z.string().describe('The peer it is on.'),
     actions: z.array(z.string()).describe('What it can run.'),
     labels: z.array(z.string()).describe('What tasks can require of it.'),
+    allows: z
+      .array(z.string())
+      .describe('What its peer allows of the actions: `shell:wc`, `shell:*`, `http:example.org`.'),
     running_tasks: countOut,
     completed_tasks: countOut.nullable().describe('Null for a worker that is no longer in service.'),
     failed_tasks: countOut.nullable().describe('Null for a worker that is no longer in service.'),
@@ -77,6 +80,7 @@ export const workerStatus = defineMeshTool({
       peer_id: self,
       actions: worker.actions,
       labels: worker.labels,
+      allows: worker.allows ?? [],
       running_tasks: worker.running,
       completed_tasks: live?.completed ?? null,
       failed_tasks: live?.failed ?? null,
@@ -105,6 +109,7 @@ function outOfService(workerId: string, record: WorkerRecord | undefined): Shown
     status: 'offline',
     actions: [],
     labels: record.capabilities,
+    allows: [],
     slots: 0,
     running: 0,
     completed: 0,
