@@ -12,8 +12,13 @@ const PRIVATE = 'http-private';
 /** A longer address is left to where it is used. */
 const URL_READ_CHARS_MAX = 8_192;
 
+interface Allowing {
+  shell: Pick<ExecutorConfig['shell'], 'allow'>;
+  http_action: ExecutorConfig['http_action'];
+}
+
 /** `shell:*` is every program, `http:*` every host. */
-export function allowancesOf({ shell, http_action }: Pick<ExecutorConfig, 'shell' | 'http_action'>): string[] {
+export function allowancesOf({ shell, http_action }: Allowing): string[] {
   const hosts = http_action.allow.length === 0 ? ['*'] : http_action.allow.map((host) => host.toLowerCase());
   const allowed = [...shell.allow.map((program) => `shell:${program}`), ...hosts.map((host) => `http:${host}`)];
   return http_action.private ? [...allowed, PRIVATE] : allowed;
