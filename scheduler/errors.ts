@@ -81,11 +81,13 @@ export class UnknownDependencyError extends FlowmeshError {
   }
 }
 
+export const TOO_FEW_COPIES = 'TOO_FEW_COPIES';
+
 export class TooFewCopiesError extends FlowmeshError {
   constructor(copies: number, wanted: number) {
     super(
-      'TOO_FEW_COPIES',
-      `require_copies asks for ${wanted} copies and this mesh keeps ${copies} now; nothing was started`,
+      TOO_FEW_COPIES,
+      `require_copies asks for ${wanted} copies and this mesh keeps ${copies} now; nothing was started: submit it again, with the same id or another, when there are more peers`,
       { retryable: true, details: { copies, wanted } },
     );
   }

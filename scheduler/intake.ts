@@ -3,18 +3,21 @@
  *
  * 1. A refused submit changes nothing.
  * 2. An id is taken once: one submit of an id is under way at a time here, and it is reserved in the mesh (section 6).
- * 3. The same content under the same id is the same record; other content is a conflict.
+ * 3. The same content under the same id is the same record; other content is a conflict. A workflow that was refused for
+ *    too few copies never began: the same submit is another try, in its place.
  */
 import type { JsonValue } from '../dag/errors.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import { checkTask, checkWorkflow } from './check-submission.ts';
 import type { Dependencies } from './dependencies.ts';
+import { durabilityNow } from './durability.ts';
 import {
   ConflictError,
   ElsewhereError,
   InvalidStateError,
   OwnerUnreachableError,
   QueueFullError,
+  TOO_FEW_COPIES,
   TooFewCopiesError,
   UnknownDependencyError,
 } from './errors.ts';
@@ -30,7 +33,7 @@ import type { Alias, Located } from './messages.ts';
 import { newTask, retriedTask } from './new-task.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
-import { isTerminal, type TaskRecord } from './records.ts';
+import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
 
 /** Tasks cleared in one commit: between two of them others get their turn (P7). */
 const CLEAR_PAGE = 500;
@@ -76,15 +79,17 @@ export class Intake {
     const alias: Alias = { kind: 'workflow', id: workflow_id };
     return await this.oneAtATime(alias, async () => {
       const known = workflow.workflow_id === undefined ? undefined : await this.known(alias, content_hash);
-      if (known !== undefined) {
-        const at = await parts.feeds.of(known.uid);
-        const record = at?.runs.live.get(known.uid)?.record ?? (await parts.reader.get('workflow', known.uid))!;
-        const durability = { copies: await this.copiesOf(known.uid), wanted: record.copies };
-        return { record, duplicate: true, durability, estimated_start_time: this.estimateOf(feed, record) };
+      const earlier = known === undefined ? undefined : await this.workflowOf(known.uid);
+      const refused = earlier !== undefined && hadTooFewCopies(earlier);
+      if (earlier !== undefined && !refused) {
+        const durability = durabilityNow(await this.copiesOf(earlier.uid), earlier.copies, this.mesh);
+        const estimated_start_time = this.estimateOf(feed, earlier);
+        return { record: earlier, duplicate: true, durability, estimated_start_time };
       }
       this.checkBacklog(feed);
       runs.checkRoom();
       const waits = await this.dependenciesOf('workflow', workflow.dependencies);
+      if (refused) await this.forgetRefused(earlier.uid);
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
         runs.checkRoom(); // others were accepted meanwhile
         const live = runs.create(
@@ -110,9 +115,30 @@ export class Intake {
     });
   }
 
+  private async workflowOf(uid: string): Promise<WorkflowRecord> {
+    const feed = await this.parts.feeds.of(uid);
+    return feed?.runs.live.get(uid)?.record ?? (await this.parts.reader.get('workflow', uid))!;
+  }
+
+  /** Nothing of it ran, and its client was told so: its id is free for another try. */
+  private async forgetRefused(uid: string): Promise<void> {
+    const { reader, feeds, clock } = this.parts;
+    const steps = await reader.children('step', uid);
+    const cleared_at = isoTime(clock.wall());
+    await feeds.mustOwn(await feeds.of(uid)).journal.turn((turn) => {
+      for (const gone of [uid, `${uid}:definition`, ...steps.map((step) => step.uid)]) {
+        turn.put({ kind: 'tombstone', uid: gone, cleared_at });
+      }
+    });
+  }
+
   /** P1: a mesh of one peer can keep one copy, and by default nobody asks it for more. */
+  private get mesh(): { byDefault: number; alone: boolean } {
+    return { byDefault: this.parts.copies, alone: this.parts.feeds.isAlone() };
+  }
+
   private wantedByDefault(): number {
-    return this.parts.feeds.isAlone() ? 1 : this.parts.copies;
+    return durabilityNow(1, this.parts.copies, this.mesh).wanted;
   }
 
   /** Lets a workflow begin that required copies, or ends it. @throws TooFewCopiesError when it has too few */
@@ -145,7 +171,7 @@ export class Intake {
       if (known !== undefined) {
         const at = (await parts.feeds.of(known.uid)) ?? feed;
         const record = at.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
-        const durability = { copies: await this.copiesOf(known.uid), wanted: record.copies };
+        const durability = durabilityNow(await this.copiesOf(known.uid), record.copies, this.mesh);
         return { ...this.receipt(at, record), duplicate: true, durability };
       }
       this.checkRoom(feed);
@@ -365,6 +391,11 @@ export class Intake {
       else runs.unblock(turn, uid, alias.id, status);
     }
   }
+}
+
+/** It required more copies than there were, and so never began. */
+function hadTooFewCopies({ status, started_at, error }: WorkflowRecord): boolean {
+  return status === 'cancelled' && started_at === null && error?.code === TOO_FEW_COPIES;
 }
 
 interface Wait {

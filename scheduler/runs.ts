@@ -372,7 +372,8 @@ export class Runs {
       const why = child.error?.message ?? 'no reason was given';
       const message = `the nested workflow ${child.workflow_id} is ${child.status}: ${why}`;
       const code = child.error?.code === 'TIMEOUT' ? 'TIMEOUT' : 'NESTED_FAILED';
-      this.tasks.attemptFailed(turn, task, { code, message, retryable: true });
+      // Another run helps where another attempt of what failed in it would have.
+      this.tasks.attemptFailed(turn, task, { code, message, retryable: child.error?.retryable ?? true });
     }
   }
 

@@ -54,9 +54,13 @@ export function ended(record: TaskRecord, end: TaskEnd, now: string): TaskEnd {
   };
 }
 
-export function workerLost({ worker_id, peer_id, attempt }: GivenLease): ErrorShape {
+/** Not to be tried again by a program, where that may have its effect a second time. */
+const LOOK_FIRST = 'it may have had its effect, and may run at most once: look, then use task_retry';
+
+export function workerLost({ worker_id, peer_id, attempt }: GivenLease, record: TaskRecord): ErrorShape {
   const message = `worker ${worker_id} on peer ${peer_id} was lost while it ran attempt ${attempt}`;
-  return { code: 'WORKER_LOST', message, retryable: true };
+  if (!record.at_most_once) return { code: 'WORKER_LOST', message, retryable: true };
+  return { code: 'WORKER_LOST', message: `${message}; ${LOOK_FIRST}`, retryable: false };
 }
 
 /** It is not run any more: whatever is in it would go on to stop one peer after the other. */
@@ -66,8 +70,7 @@ export function poisonError({ task_id }: TaskRecord, crashes: number): ErrorShap
 }
 
 export function ownerLost({ task_id }: TaskRecord): ErrorShape {
-  const message = `the owner of task ${task_id} was lost; it may have started the task, which may run at most once`;
-  return { code: 'OWNER_LOST', message, retryable: true };
+  return { code: 'OWNER_LOST', message: `the owner of task ${task_id} was lost; ${LOOK_FIRST}`, retryable: false };
 }
 
 export function deadlineError(record: TaskRecord): ErrorShape {

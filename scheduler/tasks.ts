@@ -336,7 +336,8 @@ export class Tasks {
     if (lease === null) return;
     this.endLease(task, 'lost');
     this.log.warn({ task_id: task.record.task_id, peer_id: lease.peer_id, attempt: lease.attempt }, 'lease lost');
-    const error = this.feed.passed_on && task.record.at_most_once ? ownerLost(task.record) : workerLost(lease);
+    const error =
+      this.feed.passed_on && task.record.at_most_once ? ownerLost(task.record) : workerLost(lease, task.record);
     task.lost_attempts++;
     if (task.record.at_most_once || task.lost_attempts > LOST_ATTEMPTS_MAX) {
       this.fail(turn, task, error, true); // P4

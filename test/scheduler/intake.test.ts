@@ -116,6 +116,42 @@ describe('what is refused changes nothing', () => {
     expect(durability).toEqual({ copies: 1, wanted: 2 });
   });
 
+  test('a workflow that had too few copies: the same submit is another try, and the id is not used up', async () => {
+    const scene = await Scene.of(['a']);
+    const submission = {
+      ...workflow({ workflow_id: 'again', name: 'w', steps: ECHO }),
+      copies: 2,
+      require_copies: true,
+    };
+    const submit = () => scene.run(scene.scheduler('a').submitWorkflow(submission));
+    for (let time = 0; time < 2; time++) {
+      await expect(submit()).rejects.toMatchObject({ code: 'TOO_FEW_COPIES', retryable: true });
+    }
+    await scene.mesh.start('b');
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const { record, duplicate, durability } = await submit();
+    expect({ duplicate, durability }).toEqual({ duplicate: false, durability: { copies: 2, wanted: 2 } });
+    expect(await scene.endedWorkflow('a', record.uid)).toMatchObject({ workflow_id: 'again', status: 'completed' });
+    expect(await submit()).toMatchObject({ duplicate: true, record: { uid: record.uid } });
+    const { records } = await scene.peer('a').store.reader.list({ kind: 'workflow', limit: 9, offset: 0 });
+    expect(records.map(({ uid }) => uid)).toEqual([record.uid]);
+  });
+
+  test('a duplicate is told of the durability that its record has, whatever it asks for itself', async () => {
+    const scene = await Scene.of(['a']);
+    const submit = (copies?: number) => {
+      const submission = { ...workflow({ workflow_id: 'x', name: 'w', steps: ECHO }), copies };
+      return scene.run(scene.scheduler('a').submitWorkflow(submission));
+    };
+    expect(await submit()).toMatchObject({ duplicate: false, durability: { copies: 1, wanted: 1 } });
+    expect(await submit(5)).toMatchObject({ duplicate: true, durability: { copies: 1, wanted: 1 } });
+    const same = task({ task_id: 't', task_type: 'echo' });
+    for (const duplicate of [false, true]) {
+      const receipt = await scene.run(scene.scheduler('a').submitTask(same));
+      expect(receipt).toMatchObject({ duplicate, durability: { copies: 1, wanted: 1 } });
+    }
+  });
+
   test('a task for a full queue, also of many that come at once', async () => {
     const scene = await Scene.of(['a']);
     const { scheduler } = scene.peer('a');

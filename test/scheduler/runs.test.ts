@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../dag/errors.ts';
+import { FlowmeshError } from '../../dag/errors.ts';
 import { NESTING_LEVELS_MAX } from '../../dag/limits.ts';
 import { SlowEvaluator } from '../simulation/slow-evaluator.ts';
 import { Scene, task, workflow } from './scene.ts';
@@ -293,6 +294,21 @@ describe('a nested workflow', () => {
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'NESTED_FAILED' } });
     const tasks = await scene.peer('a').store.reader.children('task', uid);
     expect(tasks).toMatchObject([{ failures: 2, dead_letter: true }]);
+  });
+
+  test('that no other attempt can help is not run again', async () => {
+    const scene = await Scene.of(['a'], {
+      actions: { 'fn:never': () => Promise.reject(new FlowmeshError('NEVER', 'it cannot be')) },
+    });
+    const workflow = { name: 'inner', steps: [{ step_id: 's', action: 'fn:never' }] };
+    const retry = { max_retries: 3, initial_delay_ms: 10 };
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'outer',
+      steps: [{ step_id: 'inner', action: 'workflow', retry, inputs: { workflow } }],
+    });
+    const { error } = await scene.endedWorkflow('a', uid);
+    expect(error).toMatchObject({ code: 'NESTED_FAILED', retryable: false });
+    expect(await scene.peer('a').store.reader.children('task', uid)).toMatchObject([{ failures: 1, attempt: 1 }]);
   });
 });
 

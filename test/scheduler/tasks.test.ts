@@ -179,7 +179,10 @@ describe('lost attempts', () => {
     const { scene, peers } = await open();
     const { uid } = await scene.submit('a', hand({ at_most_once: true }));
     await peers[0]!.leased(1);
-    expect(await scene.ended('a', uid)).toMatchObject({ status: 'failed', error: { code: 'WORKER_LOST' } });
+    expect(await scene.ended('a', uid)).toMatchObject({
+      status: 'failed',
+      error: { code: 'WORKER_LOST', retryable: false, message: expect.stringContaining('task_retry') },
+    });
     await scene.pass(10_000);
     expect(peers[0]!.leases).toHaveLength(1);
   });
