@@ -6,7 +6,7 @@
  *   // InvalidInputsError: duration_ms is missing; seconds is not a known field (known: duration_ms) (sleep takes …)
  */
 import { z } from 'zod';
-import { FlowmeshError, type JsonObject } from './errors.ts';
+import { FlowmeshError, type JsonObject, type JsonValue } from './errors.ts';
 import { anyJson, jsonObject } from './json.ts';
 import { COMMAND_WORDS_MAX, DURATION_MS_MAX, HTTP_TIMEOUT_MS } from './limits.ts';
 import { describeProblems, joinPlaces, type Problem } from './problems.ts';
@@ -72,11 +72,18 @@ const httpInputsSchema = z
     body: anyJson.optional(),
     timeout_ms: z.int().min(1).max(DURATION_MS_MAX).default(HTTP_TIMEOUT_MS),
     big_numbers: bigNumbers,
+    redirect: z.enum(['follow', 'manual', 'error']).optional(),
     expect_status: z.union([httpStatus, z.array(httpStatus).min(1)], 'must be a status or a list of them').optional(),
   })
   .refine((inputs) => inputs.body === undefined || !['GET', 'HEAD'].includes(inputs.method), {
     path: ['body'],
     message: 'cannot be sent with GET or HEAD',
+  })
+  .superRefine(({ body, headers }, context) => {
+    if (body === undefined || typeof body === 'string' || !isForm(headers)) return;
+    for (const { path, message } of formProblems(body)) {
+      context.addIssue({ code: 'custom', path: ['body', ...path], message });
+    }
   });
 export type HttpInputs = z.output<typeof httpInputsSchema>;
 
@@ -180,6 +187,23 @@ function namedValues<V extends z.ZodType>(value: V, problemOf: (name: string) =>
 function headerProblem(name: string): string | null {
   if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name)) return 'is not the name of a header';
   return CONNECTION_HEADERS.has(name.toLowerCase()) ? 'is set by the connection' : null;
+}
+
+/** Whether an object as body is sent as the fields of a form. */
+export function isForm(headers: Record<string, string>): boolean {
+  const type = Object.entries(headers).find(([name]) => name.toLowerCase() === 'content-type')?.[1] ?? '';
+  return /^\s*application\/x-www-form-urlencoded\s*(;|$)/i.test(type);
+}
+
+function formProblems(body: JsonValue): { path: string[]; message: string }[] {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    return [{ path: [], message: 'must be a string or an object of fields, as its content type is that of a form' }];
+  }
+  const message =
+    'must be a string, a number, true or false, or a list of these, as its content type is that of a form';
+  const isField = (value: JsonValue) => ['string', 'number', 'boolean'].includes(typeof value);
+  const wrong = Object.keys(body).filter((name) => ![body[name]!].flat().every(isField));
+  return wrong.map((name) => ({ path: [name], message }));
 }
 
 function urlProblem(text: string): string | null {

@@ -1,4 +1,5 @@
 /** How long to wait before the next attempt. */
+import type { ErrorShape } from './errors.ts';
 import type { Retry } from './schema.ts';
 
 /**
@@ -7,12 +8,20 @@ import type { Retry } from './schema.ts';
  *
  * @param failures attempts that failed so far, at least 1
  * @param random uniform in [0, 1)
+ * @param askedMs what the other side asked to wait; not less than that, but never more than `max_delay_ms`
  * @returns whole milliseconds
  */
-export function retryDelayMs(retry: Retry, failures: number, random: number): number {
+export function retryDelayMs(retry: Retry, failures: number, random: number, askedMs = 0): number {
   const exponent = Math.max(0, failures - 1);
   // A large power is Infinity, which the cap turns into max_delay_ms; 0 times Infinity would be NaN.
   const grown = retry.initial_delay_ms === 0 ? 0 : retry.initial_delay_ms * retry.backoff_factor ** exponent;
   const delay = Math.min(grown, retry.max_delay_ms);
-  return Math.round(retry.jitter ? delay * random : delay);
+  const own = retry.jitter ? delay * random : delay;
+  return Math.round(Math.min(Math.max(own, askedMs), retry.max_delay_ms));
+}
+
+/** The wait that a failed attempt was asked for (`Retry-After`), in milliseconds; 0 when it was not. */
+export function askedDelayMs(error: ErrorShape): number {
+  const asked = error.details?.['retry_after_ms'];
+  return typeof asked === 'number' && Number.isFinite(asked) ? Math.max(asked, 0) : 0;
 }

@@ -85,7 +85,9 @@ export const retrySchema = z
     max_retries: z.number().int().min(0).max(RETRIES_MAX).default(0).describe('Attempts after the first one.'),
     initial_delay_ms: duration.default(1_000).describe('Wait before the first retry.'),
     backoff_factor: z.number().min(1).max(BACKOFF_FACTOR_MAX).default(2).describe('Each wait is this times longer.'),
-    max_delay_ms: duration.default(60_000).describe('No wait is longer.'),
+    max_delay_ms: duration
+      .default(60_000)
+      .describe('No wait is longer, also where a server asks for more (Retry-After).'),
     jitter: z.boolean().default(true).describe('Wait a random time between 0 and the computed one.'),
   })
   .describe('When a failed attempt is made again.');

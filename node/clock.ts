@@ -16,7 +16,8 @@ export function createClock(): Clock {
   };
 }
 
-function after(delayMs: number, callback: () => void): () => void {
+/** Calls back after any time, however long. @returns what calls it off */
+export function after(delayMs: number, callback: () => void): () => void {
   // Node truncates fractions, and a timer that fires before its time would make its owner ask again for nothing.
   let remaining = Math.max(0, Math.ceil(delayMs));
   let timer: NodeJS.Timeout;

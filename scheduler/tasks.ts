@@ -8,7 +8,7 @@
  * 4. In a feed that has had another owner no `at_most_once` task is started: that one may have done it (P4).
  */
 import { type ErrorShape, FlowmeshError } from '../dag/errors.ts';
-import { retryDelayMs } from '../dag/retry.ts';
+import { askedDelayMs, retryDelayMs } from '../dag/retry.ts';
 import type { Directory, LeaseEnd } from './directory.ts';
 import { DueTimes } from './due.ts';
 import { setAside } from './duplicates.ts';
@@ -522,7 +522,7 @@ export class Tasks {
       this.fail(turn, task, error, true);
       return;
     }
-    const delay = retryDelayMs(retry, failures, this.random.next());
+    const delay = retryDelayMs(retry, failures, this.random.next(), askedDelayMs(error));
     this.requeue(turn, task, isoTime(this.clock.wall() + delay));
   }
 

@@ -1,38 +1,55 @@
 /**
  * `http`: one request.
  *
- *   inputs: { url, method? = GET, headers?, body?, timeout_ms? = 30000, expect_status?, big_numbers? }
+ *   inputs: { url, method? = GET, headers?, body?, timeout_ms? = 30000, redirect?, expect_status?, big_numbers? }
  *   output: { status, headers, body }
  *
  * - `body` of the answer is parsed when it is JSON, text when it is UTF-8, else base64 with `body_encoding: "base64"`.
  * - Expected is any 2xx, or what `expect_status` says (a number or a list).
- * - Retryable: no answer, a broken answer, a timeout, and the statuses 408, 425, 429 and 5xx. Others are not.
+ * - `headers` has each as one text, but for `set-cookie`, which is a list.
+ * - An object as body is JSON, or with the content type `application/x-www-form-urlencoded` the fields of a form.
+ * - Retryable: no answer, a broken answer, a timeout, and the statuses 408, 425, 429 and 5xx. Others are not. What the
+ *   server asks to wait (`Retry-After`) is `retry_after_ms` in the details of the error: the next attempt waits for it.
  * - `Idempotency-Key` is the task's uid, the same at every attempt, unless the step sets its own; `Flowmesh-Attempt` is
  *   the number of the attempt.
- * - Redirects are followed, each within the peer's policy (`address-policy.ts`).
+ * - Redirects are followed, each within the peer's policy (`address-policy.ts`). `redirect: manual` gives the answer
+ *   itself, `error` fails. Where `expect_status` names a redirect, `manual` is what is meant.
  */
 import { Agent, fetch, Headers, type Response } from 'undici';
-import { type HttpInputs, parseInputs } from '../../dag/action-inputs.ts';
+import { type HttpInputs, isForm, parseInputs } from '../../dag/action-inputs.ts';
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
-import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { DURATION_MS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
+import { after } from '../clock.ts';
 import { guardedConnector, type HttpPolicy } from './address-policy.ts';
 import { ActionAbortedError, OutputTooLargeError } from './errors.ts';
 import { parseJsonOutput } from './json-output.ts';
 import { HTTP_BODY_SHOWN_CHARS_MAX, HTTP_KEEP_ALIVE_MS, SHOWN_CHARS_MAX } from './limits.ts';
 
 const RETRYABLE_STATUSES = new Set([408, 425, 429]);
-/** What fetch refuses to do, whatever the network is like: ports of other protocols, endless redirects. */
-const FETCH_REFUSALS = new Set(['bad port', 'redirect count exceeded', 'URL scheme must be a HTTP(S) scheme']);
+const REDIRECT_STATUSES = new Set([301, 302, 303, 307, 308]);
+/** What fetch refuses to do, whatever the network is like, as it says it and as it is told here. */
+const FETCH_REFUSALS = new Map([
+  [
+    'bad port',
+    'its port, or that of a redirect, belongs to another protocol, and HTTP clients refuse it (the bad ports of the Fetch standard); let the server listen on another port',
+  ],
+  ['redirect count exceeded', 'it redirects without an end'],
+  ['URL scheme must be a HTTP(S) scheme', 'it redirects to something else than http and https'],
+  ['unexpected redirect', 'it redirects, and the step says redirect: error'],
+]);
 
 /** The server answered with a status that the step did not expect. */
 class HttpStatusError extends FlowmeshError {
   constructor(payload: HttpInputs, response: Response, body: string) {
     const text = body.slice(0, HTTP_BODY_SHOWN_CHARS_MAX);
-    const expected = payload.expect_status === undefined ? '2xx' : [payload.expect_status].flat().join(' or ');
+    const standard = payload.redirect === 'manual' ? '2xx or 3xx' : '2xx';
+    const expected = payload.expect_status === undefined ? standard : [payload.expect_status].flat().join(' or ');
     const details: JsonObject = { status: response.status, body: text };
     const retryAfter = response.headers.get('retry-after');
+    const waitMs = retryAfterMs(response.headers);
     if (retryAfter !== null) details['retry_after'] = retryAfter;
+    if (waitMs !== null) details['retry_after_ms'] = waitMs;
     super('HTTP_STATUS', `${named(payload)} answered ${response.status}, expected ${expected}`, {
       retryable: response.status >= 500 || RETRYABLE_STATUSES.has(response.status),
       details,
@@ -44,7 +61,8 @@ class HttpStatusError extends FlowmeshError {
 class HttpFailedError extends FlowmeshError {
   constructor(payload: HttpInputs, cause: unknown) {
     const why = innermostMessage(cause);
-    super('HTTP_FAILED', `${named(payload)} failed: ${why}`, { retryable: !FETCH_REFUSALS.has(why), cause });
+    const refusal = FETCH_REFUSALS.get(why);
+    super('HTTP_FAILED', `${named(payload)} failed: ${refusal ?? why}`, { retryable: refusal === undefined, cause });
   }
 }
 
@@ -79,25 +97,29 @@ export class HttpAction {
    */
   async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
     const payload = parseInputs('http', request.payload);
-    const timeout = AbortSignal.timeout(payload.timeout_ms);
+    const timeout = new AbortController();
+    const callOff = after(payload.timeout_ms, () => timeout.abort());
     try {
       const response = await fetch(payload.url, {
         method: payload.method,
         headers: headersOf(payload, request),
-        ...(payload.body !== undefined && { body: bodyOf(payload.body) }),
-        signal: AbortSignal.any([io.signal, timeout]),
+        ...(payload.body !== undefined && { body: bodyOf(payload.body, payload.headers) }),
+        redirect: redirectOf(payload),
+        signal: AbortSignal.any([io.signal, timeout.signal]),
         dispatcher: this.#agent,
       });
       const bytes = await boundedBytes(response, payload);
       const type = response.headers.get('content-type') ?? '';
       if (!isExpected(response.status, payload)) throw new HttpStatusError(payload, response, bodyText(bytes).body);
       const body = readBody(bytes, type, payload);
-      return { status: response.status, headers: Object.fromEntries(response.headers), ...body };
+      return { status: response.status, headers: headersIn(response.headers), ...body };
     } catch (error) {
       if (io.signal.aborted) throw new ActionAbortedError('http');
       const known = knownError(error);
       if (known !== null) throw known;
-      throw timeout.aborted ? new HttpTimeoutError(payload) : new HttpFailedError(payload, error);
+      throw timeout.signal.aborted ? new HttpTimeoutError(payload) : new HttpFailedError(payload, error);
+    } finally {
+      callOff();
     }
   }
 
@@ -120,13 +142,43 @@ function headersOf(payload: HttpInputs, request: ExecutionRequest): Headers {
   return headers;
 }
 
-function bodyOf(body: JsonValue): string {
-  return typeof body === 'string' ? body : JSON.stringify(body);
+function bodyOf(body: JsonValue, headers: Record<string, string>): string {
+  if (typeof body === 'string') return body;
+  return isForm(headers) ? formOf(body as JsonObject) : JSON.stringify(body);
 }
 
-function isExpected(status: number, payload: HttpInputs): boolean {
-  if (payload.expect_status === undefined) return status >= 200 && status < 300;
-  return [payload.expect_status].flat().includes(status);
+/** A list is a field that is there several times. */
+function formOf(fields: JsonObject): string {
+  const form = new URLSearchParams();
+  for (const [name, value] of Object.entries(fields)) {
+    for (const each of [value].flat()) form.append(name, String(each));
+  }
+  return form.toString();
+}
+
+function redirectOf({ redirect, expect_status }: HttpInputs): 'follow' | 'manual' | 'error' {
+  const isWanted = [expect_status ?? []].flat().some((status) => REDIRECT_STATUSES.has(status));
+  return redirect ?? (isWanted ? 'manual' : 'follow');
+}
+
+function isExpected(status: number, { redirect, expect_status }: HttpInputs): boolean {
+  if (expect_status !== undefined) return [expect_status].flat().includes(status);
+  return status >= 200 && status < (redirect === 'manual' ? 400 : 300);
+}
+
+function headersIn(headers: Response['headers']): JsonObject {
+  const cookies = headers.getSetCookie();
+  return { ...Object.fromEntries(headers), ...(cookies.length > 0 && { 'set-cookie': cookies }) };
+}
+
+/** Seconds, or a date, which is compared with that of the answer: clocks may differ (RFC 9110, section 10.2.3). */
+function retryAfterMs(headers: Response['headers']): number | null {
+  const text = headers.get('retry-after')?.trim() ?? '';
+  const now = Date.parse(headers.get('date') ?? '');
+  const wait = /^\d+$/.test(text)
+    ? Number(text) * 1_000
+    : Date.parse(/^[A-Za-z]+,? /.test(text) ? text : '') - (Number.isNaN(now) ? Date.now() : now);
+  return Number.isNaN(wait) ? null : Math.min(Math.max(wait, 0), DURATION_MS_MAX);
 }
 
 async function boundedBytes(response: Response, payload: HttpInputs): Promise<Buffer> {

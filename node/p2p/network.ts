@@ -11,6 +11,7 @@ import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log, Network, NetworkEvents } from '../../scheduler/ports.ts';
 import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
+import { after } from '../clock.ts';
 import { parseAddress } from './addresses.ts';
 import { Bootstrap, Reconnects } from './dialing.ts';
 import { ConnectionDirectory, isOwn } from './directory.ts';
@@ -304,13 +305,13 @@ class Libp2pNetwork implements P2PNetwork {
 
   #requestSelf(method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new DeadlineExceededError(this.self, method, deadlineMs)), deadlineMs);
+      const callOff = after(deadlineMs, () => reject(new DeadlineExceededError(this.self, method, deadlineMs)));
       const handle = async (): Promise<JsonValue> =>
         (await this.#attachment.events.onMessage(this.self, method, params)) ?? null;
       setImmediate(() => {
         handle()
           .then(resolve, (error) => reject(error instanceof FlowmeshError ? error : new RemoteError(errorShape(error))))
-          .finally(() => clearTimeout(timer));
+          .finally(callOff);
       });
     });
   }

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { retryDelayMs } from '../../dag/retry.ts';
+import type { JsonValue } from '../../dag/errors.ts';
+import { askedDelayMs, retryDelayMs } from '../../dag/retry.ts';
 import { retrySchema } from '../../dag/schema.ts';
 
 const plain = retrySchema.parse({
@@ -20,6 +21,18 @@ describe('retryDelayMs', () => {
     const jittered = { ...plain, jitter: true };
     expect(retryDelayMs(jittered, 2, 0)).toBe(0);
     expect(retryDelayMs(jittered, 2, 0.5)).toBe(150);
+  });
+
+  it('is at least what was asked for, and never more than the cap', () => {
+    expect([0, 500, 5_000].map((asked) => retryDelayMs(plain, 2, 0.5, asked))).toEqual([300, 500, 2_000]);
+    expect(retryDelayMs({ ...plain, jitter: true }, 2, 0, 500)).toBe(500);
+  });
+
+  it('is asked for by the details of an error', () => {
+    const asked = (retry_after_ms: JsonValue) =>
+      askedDelayMs({ code: 'HTTP_STATUS', message: '', retryable: true, details: { retry_after_ms } });
+    expect([3_000, -1, Number.NaN, Number.POSITIVE_INFINITY, '7', null].map(asked)).toEqual([3_000, 0, 0, 0, 0, 0]);
+    expect(askedDelayMs({ code: 'EXIT_CODE', message: '', retryable: true })).toBe(0);
   });
 
   it('is a whole number between 0 and the cap, whatever the settings', () => {

@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { buildConnector } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
-import { JSON_ELEMENTS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import type { FlowmeshError, JsonObject, JsonValue } from '../../dag/errors.ts';
+import { DURATION_MS_MAX, JSON_ELEMENTS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { guardedConnector, type HttpPolicy, isPublicAddress } from '../../node/executors/address-policy.ts';
 import { HttpAction } from '../../node/executors/http.ts';
 import { RecordedIO, requestOf } from './recorded-io.ts';
@@ -28,6 +28,17 @@ const answers: Record<string, Answer> = {
   '/wide': (_, response) =>
     response.setHeader('content-type', 'application/json').end(`[${'{},'.repeat(JSON_ELEMENTS_MAX)}1]`),
   '/odd-name': (_, response) => response.setHeader('content-type', 'application/json').end('{"a":{"__proto__":1}}'),
+  '/cookies': (_, response) => response.setHeader('set-cookie', ['a=1; Path=/', 'b=2']).end('ok'),
+  '/cookie': (_, response) => response.setHeader('set-cookie', 'a=1').end('ok'),
+  '/busy-until': (request, response) => {
+    const date = new Date('2031-05-06T07:08:09Z');
+    const asked = new Date(
+      date.getTime() + Number(new URL(request.url!, 'http://x').searchParams.get('seconds')) * 1_000,
+    );
+    response.writeHead(503, { date: date.toUTCString(), 'retry-after': asked.toUTCString() }).end();
+  },
+  '/busy-somehow': (_, response) => response.writeHead(429, { 'retry-after': 'soon' }).end(),
+  '/slow': (_, response) => void setTimeout(() => response.end('slow'), 50),
   '/hangs': () => {},
   '/hangs-midway': (_, response) => response.write('some'),
   '/resets': (request) => request.socket.destroy(),
@@ -135,6 +146,30 @@ describe('a request', () => {
     });
   });
 
+  it('gives a redirect itself, or fails at one, where the step says so', async () => {
+    const url = local(`/?to=${encodeURIComponent('/text')}`);
+    const redirect = { status: 307, headers: { location: '/text' } };
+    expect(await request({ url, redirect: 'manual' })).toMatchObject(redirect);
+    expect(await request({ url, expect_status: [200, 307] })).toMatchObject(redirect);
+    expect(await request({ url, expect_status: [200, 307], redirect: 'follow' })).toMatchObject({ status: 200 });
+    expect(await request({ url: local('/text'), redirect: 'manual' })).toMatchObject({ status: 200 });
+    expect(await failureOf({ url, redirect: 'error' })).toMatchObject({
+      code: 'HTTP_FAILED',
+      retryable: false,
+      message: expect.stringMatching(/it redirects, and the step says redirect: error/),
+    });
+  });
+
+  it('says of a port that HTTP clients refuse that it is one', async () => {
+    for (const url of ['http://127.0.0.1:10080/', local(`/?to=${encodeURIComponent('http://127.0.0.1:6667/')}`)]) {
+      expect(await failureOf({ url })).toMatchObject({
+        code: 'HTTP_FAILED',
+        retryable: false,
+        message: expect.stringMatching(/its port.* belongs to another protocol.*another port/),
+      });
+    }
+  });
+
   it.each([
     [404, false],
     [400, false],
@@ -147,8 +182,45 @@ describe('a request', () => {
     expect(await failureOf({ url: local(`/status/${status}`) })).toMatchObject({
       code: 'HTTP_STATUS',
       retryable,
-      details: { status, body: 'why', retry_after: '7' },
+      details: { status, body: 'why', retry_after: '7', retry_after_ms: 7_000 },
     });
+  });
+
+  it.each([
+    ['/busy-until?seconds=90', 90_000],
+    ['/busy-until?seconds=-90', 0],
+    ['/busy-somehow', undefined],
+  ])('tells how long its server asks to wait, by the clock of the server: %s', async (path, wait) => {
+    const error = await failureOf({ url: local(path) });
+    expect(error).toMatchObject({ code: 'HTTP_STATUS', retryable: true });
+    expect(error.details!['retry_after_ms']).toBe(wait);
+  });
+
+  it('keeps every cookie, as a list', async () => {
+    expect(await request({ url: local('/cookies') })).toMatchObject({
+      headers: { 'set-cookie': ['a=1; Path=/', 'b=2'] },
+    });
+    expect(await request({ url: local('/cookie') })).toMatchObject({ headers: { 'set-cookie': ['a=1'] } });
+  });
+
+  it('sends an object as the fields of a form when its content type says so', async () => {
+    const form = { method: 'POST', headers: { 'Content-Type': 'application/x-www-form-urlencoded; charset=utf-8' } };
+    const body = { a: 1, b: 'x y&z', c: [true, 'ü'], d: [] };
+    const { body: sent } = await request({ ...form, url: local('/mirror'), body });
+    expect(sent).toMatchObject({
+      body: 'a=1&b=x+y%26z&c=true&c=%C3%BC',
+      headers: { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' },
+    });
+    const text = await request({ ...form, url: local('/mirror'), body: 'a=1' });
+    expect(text).toMatchObject({ body: { body: 'a=1' } });
+    for (const [wrong, message] of [
+      [{ a: { b: 1 } }, /body\.a must be a string, a number, true or false, or a list of these/],
+      [{ a: null }, /body\.a must be/],
+      [[1], /body must be a string or an object of fields/],
+    ] as const) {
+      const error = await failureOf({ ...form, url: local('/mirror'), body: wrong as JsonValue });
+      expect(error).toMatchObject({ code: 'INVALID_PAYLOAD', message: expect.stringMatching(message) });
+    }
   });
 
   it('may expect another status', async () => {
@@ -179,6 +251,11 @@ describe('a request', () => {
       code: 'HTTP_TIMEOUT',
       retryable: true,
     });
+  });
+
+  it('takes any timeout, also one that is longer than a timer of Node can be', async () => {
+    expect(await request({ url: local('/slow'), timeout_ms: 2 ** 31 })).toMatchObject({ body: 'slow' });
+    expect(await request({ url: local('/slow'), timeout_ms: DURATION_MS_MAX })).toMatchObject({ body: 'slow' });
   });
 
   it('ends when it is aborted', async () => {

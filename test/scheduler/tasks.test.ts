@@ -319,6 +319,35 @@ describe('failed attempts', () => {
     });
   });
 
+  test('are repeated no sooner than their server asked for, within max_delay_ms', async () => {
+    const { scene, peers } = await open();
+    const [peer] = peers as [HandPeer];
+    const retry = retrySchema.parse({ ...QUICK_RETRY, max_delay_ms: 5_000 });
+    const asked = (retry_after_ms: number) => ({ ...broken(true), details: { retry_after_ms } });
+    const { uid } = await scene.submit('a', hand({ retry }));
+    const times: number[] = [];
+    for (const [index, wait] of [3_000, 3_600_000, 0].entries()) {
+      const lease = await peer.leased(index + 1);
+      times.push(scene.world.now);
+      await peer.result('a', lease, { ...FAILED, error: asked(wait) });
+    }
+    expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(3_000);
+    expect(times[1]! - times[0]!).toBeLessThan(4_000);
+    expect(times[2]! - times[1]!).toBeGreaterThanOrEqual(5_000);
+    expect(times[2]! - times[1]!).toBeLessThan(6_000);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', failures: 3 });
+  });
+
+  test('are not waited with beyond the deadline, whatever their server asked for', async () => {
+    const { scene, peers } = await open();
+    const deadline = new Date(scene.peer('a').clock.wall() + 2_000).toISOString();
+    const { uid } = await scene.submit('a', hand({ retry: retrySchema.parse(QUICK_RETRY), deadline }));
+    const error = { ...broken(true), details: { retry_after_ms: 30_000 } };
+    await peers[0]!.result('a', await peers[0]!.leased(1), { ...FAILED, error });
+    await scene.pass(2_500);
+    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', error: { code: 'DEADLINE_EXCEEDED' } });
+  });
+
   test('that another attempt cannot help end the task', async () => {
     const { scene, peers } = await open();
     const { uid } = await scene.submit('a', hand({ retry: retrySchema.parse(QUICK_RETRY) }));
