@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import * as nodeModule from 'node:module';
-import { dirname, join, sep } from 'node:path';
+import { basename, dirname, join, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 
@@ -30,7 +30,7 @@ if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
   await import(pathToFileURL(commandLine()).href);
 } else {
   const node = handedOver ? undefined : bundledNode();
-  if (node === undefined) refuse();
+  if (node === undefined) refuseOldNode();
   else handOver(node);
 }
 
@@ -39,7 +39,12 @@ function commandLine() {
   const built = join(root, 'dist', 'node', 'cli', 'main.js');
   const source = join(root, 'node', 'cli', 'main.ts');
   const installed = root.split(sep).includes('node_modules');
-  return (installed || !existsSync(source)) && existsSync(built) ? built : source;
+  if (existsSync(built) && (installed || !existsSync(source))) return built;
+  if (!installed) return source;
+  refuse(
+    `This copy of flowmesh in ${root} has not been built, and Node.js runs no TypeScript below node_modules.\n` +
+      'Install the package that "npm pack" makes of a checkout, or run "npm install && npm run build" in this folder.\n',
+  );
 }
 
 /**
@@ -73,12 +78,27 @@ function bundledNode() {
   }
 }
 
-function refuse() {
-  process.stderr.write(
-    `flowmesh needs Node.js ${NODE_MAJOR_MIN} or later; this is ${process.version}, and no newer one is installed beside ` +
-      `flowmesh.\nInstall Node.js ${NODE_MAJOR_MIN} from https://nodejs.org, or run "npm install node@${NODE_MAJOR_MIN}" where flowmesh is installed.\n`,
+/** Where this copy is looked for a newer Node: in node_modules beside it. A global one takes no name from another. */
+function refuseOldNode() {
+  const beside = dirname(root);
+  const folder = dirname(beside);
+  const isGlobal = basename(folder) === 'lib' && !existsSync(join(folder, 'package.json'));
+  const command =
+    basename(beside) !== 'node_modules'
+      ? `npm install --prefix "${root}"`
+      : isGlobal
+        ? `npm install --global --no-bin-links --prefix "${dirname(folder)}" node@${NODE_MAJOR_MIN}`
+        : `npm install --prefix "${folder}" node@${NODE_MAJOR_MIN}`;
+  refuse(
+    `flowmesh needs Node.js ${NODE_MAJOR_MIN} or later, and this is ${process.version}. ` +
+      `This command gets one for flowmesh alone:\n  ${command}\n`,
   );
-  process.exitCode = EXIT_FAILED;
+}
+
+/** @returns {never} */
+function refuse(why) {
+  process.stderr.write(why);
+  process.exit(EXIT_FAILED);
 }
 
 /** The channel tells the child when this process is gone, also after kill -9. */

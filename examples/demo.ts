@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: three peers, each a process of its own, make a mesh on this machine, count the words of this
+ * `npm run demo [-- <an installed flowmesh.js>]`: three peers, each a process of its own, make a mesh on this machine, count the words of this
  * project's sources together, and are gone again. Nothing is left behind, however it ends.
  *
  * The peers are started and spoken to as an MCP client does it, over their stdin and stdout: a peer ends when they
@@ -19,6 +19,7 @@ import logUpdate from 'log-update';
 import { runningPeer } from '../node/data-folder.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+const PROGRAM = process.argv[2] ?? 'bin/flowmesh.js';
 const FOLDERS = ['dag', 'scheduler', 'tools', 'node'];
 const DEMO_MS_MAX = 90_000;
 const POLL_MS = 40;
@@ -71,7 +72,7 @@ async function startPeer(name: string, home: string, known: string[]) {
   const place = ['--mesh', 'demo', '--name', name, '--data-dir', data_dir, '--http-port', '0'];
   const network = ['--listen', '/ip4/127.0.0.1/tcp/0', ...known.flatMap((address) => ['--join', address])];
   const work = ['--allow-shell', 'wc', '--functions', 'examples/functions.ts'];
-  const args = ['bin/flowmesh.js', 'node', 'start', '--stdio', ...place, ...network, ...work];
+  const args = [PROGRAM, 'node', 'start', '--stdio', ...place, ...network, ...work];
   const env = { FLOWMESH_HOME: home };
   const transport = new StdioClientTransport({ command: process.execPath, args, cwd: ROOT, env, stderr: 'pipe' });
   let lastWords = '';
@@ -82,8 +83,11 @@ async function startPeer(name: string, home: string, known: string[]) {
   client.onclose = () => mishap.reject(new Error(`${name} ended before its time. Its last words:\n${lastWords}`));
   clients.push(client);
   await client.connect(transport);
-  const { pid, peer_id, http_url, addresses } = (await runningPeer(data_dir))!;
-  console.log(`  ${name.padEnd(5)} process ${pid}  ${http_url}/mcp  ${styleText('dim', peer_id!)}`);
+  // It has greeted; the peer behind it may still be starting.
+  let record = await runningPeer(data_dir);
+  for (; typeof record?.peer_id !== 'string'; record = await runningPeer(data_dir)) await pause();
+  const { pid, peer_id, http_url, addresses } = record;
+  console.log(`  ${name.padEnd(5)} process ${pid}  ${http_url}/mcp  ${styleText('dim', peer_id)}`);
 
   /** @throws Error with the tool's own message when it failed */
   const call = async (tool: string, input: Record<string, unknown>) => {

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { errorShape, FlowmeshError, RemoteError } from '../../dag/errors.ts';
 import { printable, printableJson } from '../printable.ts';
 import { paint } from './cells.ts';
+import { addCompletionCommands, COMPLETE } from './completion.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
 import { packageVersion } from './package-file.ts';
 
@@ -61,9 +62,10 @@ async function createProgram(args: string[], finish: (code: number) => void): Pr
   }
   // `flowmesh help task list` is about the same command as `flowmesh task list --help`.
   const words = args.filter((arg) => !arg.startsWith('-'));
-  const noun = words[0] === 'help' ? words[1] : words[0];
+  const noun = words[0] === 'help' || words[0] === COMPLETE ? words[1] : words[0];
   if (noun === 'node') await addNodeCommands(groups.get('node')!, finish);
   else if (noun !== undefined && groups.has(noun)) await addToolCommands(groups, noun, words, finish);
+  addCompletionCommands(program);
   return program;
 }
 

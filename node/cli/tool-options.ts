@@ -123,6 +123,8 @@ function optionOf(field: ToolField): Option {
     new Option(`${flag} <${field.choices === undefined ? value : 'choice'}>`, description),
     field,
   );
+  // The parser below checks them, with the items of a list one by one; this names them to whoever completes commands.
+  if (field.choices !== undefined) option.choices(field.choices);
   if (field.kind === 'list') {
     return option.argParser((text: string, earlier: JsonValue[] | undefined) => [
       ...(earlier ?? []),
@@ -140,7 +142,6 @@ function describe(field: ToolField): string {
   const notes: string[] = [];
   if (field.kind === 'list') notes.push('may be repeated');
   if (field.kind === 'json') notes.push('JSON, or @file');
-  if (field.choices !== undefined) notes.push(field.choices.join(', '));
   const standard = field.default;
   const empty = standard === undefined || standard === false || standard === true || isEmpty(standard);
   if (!empty) notes.push(`default: ${typeof standard === 'string' ? standard : JSON.stringify(standard)}`);
