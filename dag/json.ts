@@ -7,8 +7,8 @@
  *    walked it before (rule 1), and a schema that recursed would let user data decide how deep and how long.
  */
 import { z } from 'zod';
-import type { JsonObject, JsonValue } from './errors.ts';
-import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX, LimitError } from './limits.ts';
+import { FlowmeshError, type JsonObject, type JsonValue } from './errors.ts';
+import { JSON_DEPTH_MAX, JSON_ELEMENT_BYTES, JSON_ELEMENTS_MAX, jsonBytes, LimitError } from './limits.ts';
 import { placeOf } from './problems.ts';
 
 /** Any JSON value, in JSON Schema `{}`. */
@@ -52,6 +52,21 @@ export function faultOf(value: unknown, limits: JsonLimits = {}): JsonFault | un
   return new Walk(limits).run(value);
 }
 
+/** As `faultOf`, and how many values there are. */
+export function walkJson(value: unknown, limits: JsonLimits = {}): { fault: JsonFault | undefined; elements: number } {
+  const walk = new Walk(limits);
+  return { fault: walk.run(value), elements: walk.elements };
+}
+
+/**
+ * What a value counts where several share a message: its bytes as JSON, or what its values make of them if that is more.
+ *
+ * @param value a checked one
+ */
+export function carriedBytes(value: JsonValue): number {
+  return Math.max(jsonBytes(value), JSON_ELEMENT_BYTES * walkJson(value).elements);
+}
+
 /** A list or an object on the way down to the current value. */
 interface Level {
   container: Record<string, unknown> | readonly unknown[];
@@ -66,7 +81,7 @@ class Walk {
   private readonly elementsMax: number;
   private readonly chars: { limit: string; maximum: number };
   private readonly levels: Level[] = [];
-  private elements = 0;
+  elements = 0;
   private charsSeen = 0;
 
   constructor({ depth, elements, chars }: JsonLimits) {
@@ -169,16 +184,25 @@ const ADVICE: Record<string, string> = {
 };
 
 const WHAT: Record<string, string> = {
-  JSON_DEPTH_MAX: 'is nested too deep',
-  JSON_ELEMENTS_MAX: 'has too many values',
+  JSON_DEPTH_MAX: 'nested too deep',
+  JSON_ELEMENTS_MAX: 'too many values',
 };
 
-/** @param what the value as the subject of a sentence: "the input of task_submit" */
-export function limitErrorOf(fault: JsonFault & { kind: 'limit' }, what: string): LimitError {
+/**
+ * @param what the value as the subject of a sentence: "the input of task_submit"
+ * @param advice when it is another one than to send less
+ */
+export function limitErrorOf(fault: JsonFault & { kind: 'limit' }, what: string, advice?: string): LimitError {
   const { limit, value, maximum, path } = fault;
   const at = path === '' ? '' : ` (at ${shortened(path)})`;
-  const how = WHAT[limit] ?? 'is too large, in characters';
-  return new LimitError(limit, value, maximum, `${what} ${how}${at}`, ADVICE[limit] ?? 'Pass a reference to the data.');
+  const how = WHAT[limit] ?? 'more than may be, in characters';
+  return new LimitError(
+    limit,
+    value,
+    maximum,
+    `${what}: ${how}${at}`,
+    advice ?? ADVICE[limit] ?? 'Pass a reference to the data.',
+  );
 }
 
 /** What is wrong, with the place, as the rest of a sentence after "the output of fn:a: ". */
@@ -186,7 +210,15 @@ export function faultText(fault: JsonFault): string {
   const { path } = fault;
   const place = path === '' ? 'the value' : shortened(path);
   if (fault.kind === 'not_json') return `${place} ${fault.message}`;
-  return `${place} ${WHAT[fault.limit] ?? 'is too large'} (the limit ${fault.limit} is ${fault.maximum})`;
+  return `${place} has ${WHAT[fault.limit] ?? 'too much'} (the limit ${fault.limit} is ${fault.maximum})`;
+}
+
+/** @param what the output as the subject of a sentence: "the output of fn:resize" */
+export function outputError(fault: JsonFault, what: string, advice = ''): FlowmeshError {
+  if (fault.kind === 'limit') return limitErrorOf(fault, what);
+  return new FlowmeshError('INVALID_OUTPUT', `${what} cannot be kept: ${faultText(fault)}${advice}`, {
+    details: { place: shortened(fault.path) },
+  });
 }
 
 const PLACE_CHARS_MAX = 200;

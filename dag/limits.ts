@@ -21,6 +21,8 @@ export const HTTP_TIMEOUT_MS = 30_000;
 export const JSON_DEPTH_MAX = 128;
 /** Values in one of them, each list, object, string, number, boolean and null: what checking and copying it costs. */
 export const JSON_ELEMENTS_MAX = 250_000;
+/** What each of them counts at least where several inputs or outputs share a message. */
+export const JSON_ELEMENT_BYTES = 24;
 /** Tasks of one `foreach` step that exist unfinished at once, when `max_parallel` is larger or absent. */
 export const EXPAND_CHUNK_ITEMS = 256;
 /** Workflows inside workflows. */

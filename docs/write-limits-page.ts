@@ -16,7 +16,9 @@ const SOURCES = [
   { title: 'Store', files: ['node/store/limits.ts'] },
   {
     title: 'Between peers',
-    files: ['frames', 'peer-stream', 'links', 'host', 'known-peers', 'discovery'].map((name) => `node/p2p/${name}.ts`),
+    files: ['frames', 'packed', 'peer-stream', 'links', 'host', 'known-peers', 'discovery'].map(
+      (name) => `node/p2p/${name}.ts`,
+    ),
   },
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },
@@ -73,7 +75,7 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
   },
   {
     what: 'one message between peers, which is one frame at most',
-    limits: ['MESSAGE_BYTES_MAX'],
+    limits: ['MESSAGE_BYTES_MAX', 'FRAME_DEPTH_MAX', 'FRAME_ELEMENTS_MAX'],
     beyond: '`MESSAGE_TOO_LARGE` at the sender; what arrives larger closes the stream',
   },
   {

@@ -3,7 +3,8 @@
  * this attempt and nothing else: nothing is thrown from here.
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
-import { jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
+import { outputError, walkJson } from '../dag/json.ts';
+import { JSON_ELEMENT_BYTES, jsonBytes, OUTPUT_BYTES_MAX } from '../dag/limits.ts';
 import { RESULT_BATCH_BYTES } from './limits.ts';
 import type { AttemptResult, Lease, LeaseToken } from './messages.ts';
 import type { LogLine } from './records.ts';
@@ -49,10 +50,10 @@ function told(
   error: ErrorShape | null,
   now: number,
 ): { result: AttemptResult; bytes: number } {
-  const outputBytes = error === null ? jsonBytes(output) : 0;
-  const failure = failureOf(attempt, outputBytes, error);
+  const checked = error === null ? checkOutput(attempt.lease.action, output) : { error, bytes: 0 };
+  const failure = attempt.ending === 'timeout' ? timeoutError(attempt.lease) : checked.error;
   const status = attempt.ending === 'cancel' ? 'cancelled' : failure === null ? 'completed' : 'failed';
-  const bytes = status === 'completed' ? outputBytes : jsonBytes({ error: failure } as unknown as JsonValue);
+  const bytes = status === 'completed' ? checked.bytes : jsonBytes({ error: failure } as unknown as JsonValue);
   const { lines, lineBytes } = linesWithin(attempt.lines, RESULT_BATCH_BYTES - bytes);
   return {
     bytes: bytes + lineBytes,
@@ -68,16 +69,23 @@ function told(
   };
 }
 
-function failureOf({ lease, ending }: EndedAttempt, outputBytes: number, error: ErrorShape | null): ErrorShape | null {
-  if (ending === 'timeout') {
-    const message = `the action ran longer than timeout_ms (${lease.timeout_ms})`;
-    return new FlowmeshError('TIMEOUT', message, { retryable: true }).toShape();
-  }
-  if (error !== null || outputBytes <= OUTPUT_BYTES_MAX) return error;
-  return new FlowmeshError(
+function timeoutError(lease: Lease): ErrorShape {
+  const message = `the action ran longer than timeout_ms (${lease.timeout_ms})`;
+  return new FlowmeshError('TIMEOUT', message, { retryable: true }).toShape();
+}
+
+/** Whether it can be kept and carried: the same at every attempt, so no other one is made for it. */
+function checkOutput(action: string, output: JsonValue): { error: ErrorShape | null; bytes: number } {
+  const { fault, elements } = walkJson(output, { chars: { limit: 'OUTPUT_BYTES_MAX', maximum: OUTPUT_BYTES_MAX } });
+  const over = fault?.kind === 'limit' && fault.limit === 'OUTPUT_BYTES_MAX';
+  if (fault !== undefined && !over) return { error: outputError(fault, `the output of ${action}`).toShape(), bytes: 0 };
+  const bytes = over ? fault.value : jsonBytes(output);
+  if (bytes <= OUTPUT_BYTES_MAX) return { error: null, bytes: Math.max(bytes, JSON_ELEMENT_BYTES * elements) };
+  const error = new FlowmeshError(
     'OUTPUT_TOO_LARGE',
-    `the output has ${outputBytes} bytes, more than OUTPUT_BYTES_MAX (${OUTPUT_BYTES_MAX}); write it to a file or store and return where`,
-  ).toShape();
+    `the output has ${bytes} bytes, more than OUTPUT_BYTES_MAX (${OUTPUT_BYTES_MAX}); write it to a file or store and return where`,
+  );
+  return { error: error.toShape(), bytes: 0 };
 }
 
 /** The last of the lines that fit: with a large output they would not travel in one frame. */

@@ -8,7 +8,7 @@
  * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
  */
 import { InvalidInputsError, parseInputs } from '../dag/action-inputs.ts';
-import { jsonBytes } from '../dag/limits.ts';
+import { carriedBytes } from '../dag/json.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
 import type { Turn } from './journal.ts';
@@ -299,7 +299,7 @@ function* batchesOf(leases: readonly Lease[], tasks: Tasks): Iterable<Lease[]> {
   let batch: Lease[] = [];
   let bytes = 0;
   for (const lease of leases) {
-    const size = tasks.live.get(lease.uid)?.payload_bytes ?? jsonBytes(lease.payload);
+    const size = tasks.live.get(lease.uid)?.payload_bytes ?? carriedBytes(lease.payload);
     if (batch.length > 0 && (batch.length === LEASE_BATCH_MAX || bytes + size > LEASE_BATCH_BYTES)) {
       yield batch;
       batch = [];

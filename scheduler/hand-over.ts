@@ -12,6 +12,7 @@
  */
 import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
+import { carriedBytes } from '../dag/json.ts';
 import { jsonBytes } from '../dag/limits.ts';
 import { mustBelong, mustBePartsOf } from './belonging.ts';
 import { aliasOf, gaveUp, isSetAside, type Root, withOwnId } from './duplicates.ts';
@@ -29,7 +30,7 @@ import {
 } from './limits.ts';
 import { currentLine } from './lineage.ts';
 import type { LocalRecord } from './locator.ts';
-import type { Alias, handoverRequestSchema } from './messages.ts';
+import { type Alias, carriedRecord, type handoverRequestSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Reader } from './ports.ts';
 import {
@@ -117,7 +118,14 @@ export class HandOver {
     const superseded = await this.parts.reader.children('superseded', root_uid);
     let part = 0;
     for (const [ofPart, last] of partsOf([...records, ...superseded])) {
-      const message = { feed_id, line, root_uid, part, last, records: ofPart } as unknown as JsonObject;
+      const message = {
+        feed_id,
+        line,
+        root_uid,
+        part,
+        last,
+        records: ofPart.map(carriedRecord),
+      } as unknown as JsonObject;
       await this.parts.network.request(owner, 'handover', message, REQUEST_DEADLINE_MS);
       part++;
     }
@@ -367,7 +375,7 @@ function* partsOf(records: readonly FlowRecord[]): Iterable<[FlowRecord[], boole
   let part: FlowRecord[] = [];
   let bytes = 0;
   for (const record of records) {
-    const size = jsonBytes(record as unknown as JsonValue);
+    const size = carriedBytes(record as unknown as JsonValue);
     if (part.length > 0 && bytes + size > HAND_OVER_BYTES) {
       yield [part, false];
       part = [];

@@ -7,6 +7,7 @@
  *    too few copies never began: the same submit is another try, in its place.
  */
 import type { JsonValue } from '../dag/errors.ts';
+import { carriedBytes } from '../dag/json.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import { checkTask, checkWorkflow } from './check-submission.ts';
 import type { Dependencies } from './dependencies.ts';
@@ -208,7 +209,7 @@ export class Intake {
 
   private async createTask(feed: OwnedFeed, record: TaskRecord, waits: Wait[]) {
     const { tasks } = feed;
-    const bytes = checkBytesOf(record.payload);
+    const bytes = carriedBytes(record.payload);
     const { copies } = await feed.journal.durably((turn) => {
       this.checkRoom(feed); // others were accepted meanwhile
       tasks.create(
@@ -257,7 +258,7 @@ export class Intake {
       await feed.journal.turn((turn) => {
         this.checkRoom(feed);
         if (old === feed) turn.put({ ...latest, retry_count });
-        feed.tasks.create(turn, record, checkBytesOf(record.payload));
+        feed.tasks.create(turn, record, carriedBytes(record.payload));
       });
       const current = this.receipt(feed, feed.tasks.live.get(record.uid)?.record ?? record);
       return { record: current.record, queue_position: current.queue_position };
@@ -401,8 +402,4 @@ function hadTooFewCopies({ status, started_at, error }: WorkflowRecord): boolean
 interface Wait {
   alias: Alias;
   status: string;
-}
-
-function checkBytesOf(payload: TaskRecord['payload']): number {
-  return Buffer.byteLength(JSON.stringify(payload));
 }

@@ -24,6 +24,9 @@ export const WATCHES_PER_BEAT = 4;
 export const REQUEST_DEADLINE_MS = 5_000;
 /** How long a call of a tool on another peer may take. */
 export const CALL_DEADLINE_MS = 30_000;
+/** Values in its answer, and levels that it has around those of the outputs in it. */
+export const ANSWER_ELEMENTS_MAX = 350_000;
+export const ANSWER_LEVELS = 16;
 /** A call is handed on at most this often on its way to the owner of a record. */
 export const CALL_HOPS_MAX = 3;
 /** Leases called back in one message. */
@@ -92,6 +95,8 @@ export const RESULT_BATCH_BYTES = 6 * 1024 * 1024;
 export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
 /** The result of a workflow, as JSON. */
 export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
+/** Levels that it may have around the outputs in it. */
+export const RESULT_LEVELS = 8;
 /** A question where a record is goes this many peers further than the connected ones. */
 export const LOCATE_HOPS_MAX = 2;
 /** Records that one such question is about. */

@@ -4,7 +4,8 @@
  */
 import { z } from 'zod';
 import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
-import { anyJson, jsonObject } from '../dag/json.ts';
+import { anyJson, jsonObject, walkJson } from '../dag/json.ts';
+import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { requiresSchema } from '../dag/schema.ts';
 import { LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX, LOG_LINE_CHARS_MAX } from './limits.ts';
 import {
@@ -252,6 +253,24 @@ export type PullAnswer = z.infer<typeof pullAnswerSchema>;
 export const takeoverRequestSchema = z.object({ feed_id: id, line: lineSchema });
 export const takeoverAnswerSchema = z.object({ holding: z.array(leaseTokenSchema).max(65_536) });
 
+/** A record as a message carries it. */
+export function carriedRecord(record: FlowRecord): FlowRecord | string {
+  return walkJson(record, WIDE).fault === undefined ? record : JSON.stringify(record);
+}
+
+/** Such records go as text. Deeper ones are of a version that had no limit. */
+const WIDE = { elements: 50_000, depth: JSON_DEPTH_MAX };
+
+function fromText(record: unknown, context: z.RefinementCtx): unknown {
+  if (typeof record !== 'string') return record;
+  try {
+    return JSON.parse(record);
+  } catch {
+    context.addIssue({ code: 'custom', message: 'a record is not JSON' });
+    return z.NEVER;
+  }
+}
+
 /** What a peer wrote in a line that lost, beyond the fork: all records of one root, in parts. */
 export const handoverRequestSchema = z.object({
   feed_id: id,
@@ -260,7 +279,8 @@ export const handoverRequestSchema = z.object({
   /** Parts of one root come in order, from 0; the last one is answered when all are merged and durable. */
   part: z.number().int().min(0),
   last: z.boolean(),
-  records: z.array(recordSchema),
+  /** One that alone would fill a frame with its values is its JSON. */
+  records: z.array(z.preprocess(fromText, recordSchema)),
 });
 
 /** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */

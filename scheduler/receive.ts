@@ -1,6 +1,8 @@
 /** What other peers say: checked here at the edge, handed to the part that it concerns, trusted from there on. */
 import type { z } from 'zod';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { faultOf, faultText, limitErrorOf } from '../dag/json.ts';
+import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { tokenOf } from './attempt-result.ts';
 import type { Beats } from './beats.ts';
 import type { Copies } from './copies.ts';
@@ -8,6 +10,7 @@ import type { Directory } from './directory.ts';
 import { NoCopyError, NotReadyError } from './errors.ts';
 import type { Feeds } from './feeds.ts';
 import type { HandOver } from './hand-over.ts';
+import { ANSWER_ELEMENTS_MAX, ANSWER_LEVELS } from './limits.ts';
 import type { Locator } from './locator.ts';
 import {
   beatSchema,
@@ -153,7 +156,7 @@ export async function receive(
     case 'call': {
       const { tool, input, hops } = read(callRequestSchema, method, params);
       try {
-        return { output: await to.runCall(tool, input as JsonObject, hops, peer) };
+        return { output: answerable(tool, await to.runCall(tool, input as JsonObject, hops, peer)) };
       } catch (error) {
         return { error: errorShape(error) } as unknown as JsonObject;
       }
@@ -164,6 +167,15 @@ export async function receive(
         `this peer knows no method "${method.slice(0, 64)}"; its version may be older`,
       );
   }
+}
+
+/** An answer is put together from many outputs, and some are of a version that had no limit: a frame has one. */
+function answerable(tool: string, output: JsonObject): JsonObject {
+  const fault = faultOf(output, { depth: JSON_DEPTH_MAX + ANSWER_LEVELS, elements: ANSWER_ELEMENTS_MAX });
+  if (fault?.kind === 'limit')
+    throw limitErrorOf(fault, `the answer of ${tool}`, 'Ask for less of it, or its owner itself.');
+  if (fault !== undefined) throw new FlowmeshError('INVALID_OUTPUT', `the answer of ${tool}: ${faultText(fault)}`);
+  return output;
 }
 
 /** What concerns feeds that this peer owns; of others it knows nothing. */

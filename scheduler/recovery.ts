@@ -2,7 +2,7 @@
  * Taking up what the store holds: at the start of a peer, and after a commit that failed. The folds and queues are
  * built from rows alone, by the same code that built them from messages.
  */
-import { jsonBytes } from '../dag/limits.ts';
+import { carriedBytes } from '../dag/json.ts';
 import type { Workflow } from '../dag/schema.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Turn } from './journal.ts';
@@ -113,7 +113,7 @@ export function restore(
     return open;
   };
   for (const { record, log, blockers } of remembered.tasks) {
-    tasks.restore(record, jsonBytes(record.payload), waitsFor(record.uid, blockers), log);
+    tasks.restore(record, carriedBytes(record.payload), waitsFor(record.uid, blockers), log);
   }
   for (const { record, workflow, steps, tasks: ofWorkflow, blockers } of remembered.workflows) {
     runs.restore(turn, record, workflow, steps, ofWorkflow, waitsFor(record.uid, blockers));

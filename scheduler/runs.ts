@@ -11,7 +11,8 @@ import { parseInputs } from '../dag/action-inputs.ts';
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { compileTemplate, fillTemplate } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
-import { EXPAND_CHUNK_ITEMS, jsonBytes, NESTING_LEVELS_MAX } from '../dag/limits.ts';
+import { faultOf, faultText } from '../dag/json.ts';
+import { EXPAND_CHUNK_ITEMS, JSON_DEPTH_MAX, jsonBytes, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import type { Workflow } from '../dag/schema.ts';
 import { checkDepth, checkParts } from './check-submission.ts';
@@ -20,7 +21,7 @@ import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_WORKFLOWS_MAX, RESULT_BYTES_MAX } from './limits.ts';
+import { ACTIVE_WORKFLOWS_MAX, RESULT_BYTES_MAX, RESULT_LEVELS } from './limits.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import { nestedWorkflow } from './nested-workflow.ts';
@@ -333,20 +334,13 @@ export class Runs {
     result: JsonValue,
     error: ErrorShape | null,
   ): void {
-    const bytes = jsonBytes(result);
-    const tooLarge = bytes > RESULT_BYTES_MAX;
+    const tooLarge = resultProblem(result);
     const ended_at = this.now();
     const { started_at } = live.record;
     this.change(turn, live, {
       status,
-      result: tooLarge ? null : result,
-      error: tooLarge
-        ? {
-            code: 'RESULT_TOO_LARGE',
-            message: `every step completed, but the result has ${bytes} bytes (RESULT_BYTES_MAX is ${RESULT_BYTES_MAX}): give the workflow an \`output\` that is smaller, and read the outputs of single tasks with task_result`,
-            retryable: false,
-          }
-        : error,
+      result: tooLarge === null ? result : null,
+      error: tooLarge ?? error,
       ended_at,
       current_step: null,
       progress: live.run.progress,
@@ -481,4 +475,21 @@ export class Runs {
 
 function isEnded(status: string): boolean {
   return status === 'completed' || status === 'failed' || status === 'skipped' || status === 'cancelled';
+}
+
+/** Outputs that were fine by themselves may be too much together. The result stands around them: some levels more. */
+function resultProblem(result: JsonValue): ErrorShape | null {
+  const chars = { limit: 'RESULT_BYTES_MAX', maximum: RESULT_BYTES_MAX };
+  const fault = faultOf(result, { depth: JSON_DEPTH_MAX + RESULT_LEVELS, chars });
+  const bytes = fault === undefined ? jsonBytes(result) : 0;
+  if (fault === undefined && bytes <= RESULT_BYTES_MAX) return null;
+  const why =
+    fault === undefined
+      ? `has ${bytes} bytes (RESULT_BYTES_MAX is ${RESULT_BYTES_MAX})`
+      : `is not kept: ${faultText(fault)}`;
+  return {
+    code: 'RESULT_TOO_LARGE',
+    message: `every step completed, but the result ${why}: give the workflow an \`output\` that is smaller, and read the outputs of single tasks with task_result`,
+    retryable: false,
+  };
 }

@@ -4,7 +4,8 @@
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import { fillTemplate, holds, templatesOf } from '../dag/expression.ts';
-import { INPUT_BYTES_MAX, jsonBytes, LimitError } from '../dag/limits.ts';
+import { faultText, limitErrorOf, walkJson } from '../dag/json.ts';
+import { INPUT_BYTES_MAX, JSON_ELEMENT_BYTES, jsonBytes, LimitError } from '../dag/limits.ts';
 import type { RunEvent } from '../dag/run.ts';
 import type { Step } from '../dag/schema.ts';
 import type { Expressions, Values } from './expressions.ts';
@@ -158,11 +159,10 @@ export class StepTasks {
       return false;
     }
     const payload = fill(values) as JsonObject;
-    const bytes = jsonBytes(payload);
-    if (bytes > INPUT_BYTES_MAX) {
-      const what = `inputs of step "${step_id}"${item === null ? '' : `, item ${item}`} are too large, in bytes`;
-      const advice = 'Pass a reference to the data instead.';
-      fail(new LimitError('INPUT_BYTES_MAX', bytes, INPUT_BYTES_MAX, what, advice).toShape());
+    const what = `inputs of step "${step_id}"${item === null ? '' : `, item ${item}`}`;
+    const { error, bytes } = checkInputs(payload, what);
+    if (error !== null) {
+      fail(error);
       return false;
     }
     if (this.tasks.live.size >= ACTIVE_TASKS_MAX) {
@@ -241,6 +241,20 @@ export class StepTasks {
   private now(): string {
     return isoTime(this.clock.wall());
   }
+}
+
+/** Values that were fine by themselves may be too much together. @returns also what they count in a message */
+function checkInputs(payload: JsonObject, what: string): { error: ErrorShape | null; bytes: number } {
+  const { fault, elements } = walkJson(payload, { chars: { limit: 'INPUT_BYTES_MAX', maximum: INPUT_BYTES_MAX } });
+  if (fault?.kind === 'limit') return { error: limitErrorOf(fault, what).toShape(), bytes: 0 };
+  if (fault !== undefined) {
+    return { error: new FlowmeshError('INVALID_INPUT', `${what}: ${faultText(fault)}`).toShape(), bytes: 0 };
+  }
+  const bytes = jsonBytes(payload);
+  if (bytes <= INPUT_BYTES_MAX) return { error: null, bytes: Math.max(bytes, JSON_ELEMENT_BYTES * elements) };
+  const advice = 'Pass a reference to the data instead.';
+  const error = new LimitError('INPUT_BYTES_MAX', bytes, INPUT_BYTES_MAX, `${what} are too large, in bytes`, advice);
+  return { error: error.toShape(), bytes: 0 };
 }
 
 function mayBegin({ run }: LiveRun, stepId: string): boolean {

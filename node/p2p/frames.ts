@@ -12,6 +12,7 @@
 // Without its native part, whose strings are all cut from one of the whole message: an id kept would keep a payload.
 import { Packr, Unpackr } from 'msgpackr/pack';
 import type { ErrorShape } from '../../dag/errors.ts';
+import { problemOf } from './packed.ts';
 
 /** The largest message, and so the largest frame. */
 export const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
@@ -165,6 +166,8 @@ export class FrameReader {
 }
 
 function readMessages(frame: Uint8Array, into: Message[]): void {
+  const problem = problemOf(frame);
+  if (problem !== undefined) throw new MalformedFrameError(`a frame cannot be read: ${problem}`);
   let values: unknown[];
   try {
     values = unpackr.unpackMultiple(frame);

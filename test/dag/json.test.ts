@@ -71,7 +71,7 @@ describe('faultOf', () => {
       retryable: false,
       details: { limit: 'JSON_DEPTH_MAX' },
     });
-    expect(error.message).toMatch(/^the input of task_submit is nested too deep \(at a\[0\]\[0\].*Flatten it\.$/);
+    expect(error.message).toMatch(/^the input of task_submit: nested too deep \(at a\[0\]\[0\].*Flatten it\.$/);
   });
 });
 

@@ -12,11 +12,13 @@ import {
   packMessage,
   takeFrame,
 } from '../../node/p2p/frames.ts';
+import { FRAME_DEPTH_MAX, FRAME_ELEMENTS_MAX } from '../../node/p2p/packed.ts';
 
+const json = fc.jsonValue().filter((value) => !JSON.stringify(value).includes('__proto__'));
 const message = fc.oneof(
-  fc.record({ id: fc.integer({ min: 1 }), method: fc.stringMatching(/^[a-z]{1,20}$/), params: fc.jsonValue() }),
-  fc.record({ id: fc.integer({ min: 1 }), result: fc.jsonValue() }),
-  fc.record({ method: fc.stringMatching(/^[a-z]{1,20}$/), params: fc.jsonValue() }),
+  fc.record({ id: fc.integer({ min: 1 }), method: fc.stringMatching(/^[a-z]{1,20}$/), params: json }),
+  fc.record({ id: fc.integer({ min: 1 }), result: json }),
+  fc.record({ method: fc.stringMatching(/^[a-z]{1,20}$/), params: json }),
 ) as fc.Arbitrary<Message>;
 
 function framesOf(messages: readonly Message[]): { bytes: Buffer; frames: number } {
@@ -30,7 +32,7 @@ function framesOf(messages: readonly Message[]): { bytes: Buffer; frames: number
 }
 
 /** As JSON says it: msgpack keeps -0 and the order of keys, which JSON equality does not ask for. */
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value).replaceAll('__proto__', '__proto_'));
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
 function frame(body: Uint8Array): Buffer {
   const header = Buffer.alloc(4);
@@ -87,7 +89,7 @@ describe('frames', () => {
   test.each([
     ['is empty', Buffer.alloc(4)],
     ['announced', Buffer.from([0xff, 0xff, 0xff, 0xff])],
-    ['not msgpack', frame(Buffer.from([0x92, 0x01]))],
+    ['ends in the middle of a value', frame(Buffer.from([0x92, 0x01]))],
     ['not a map', frame(packMessage(7 as unknown as Message))],
     ['neither id nor method', frame(packMessage({ params: 1 }))],
     ['positive integer', frame(packMessage({ id: -1, method: 'x' }))],
@@ -104,6 +106,64 @@ describe('frames', () => {
     expect(() => reader.push(Buffer.from([0, 0, 0, 101]))).toThrow(MalformedFrameError);
     expect(new FrameReader(101).push(Buffer.from([0, 0, 0, 101]))).toEqual([]);
   });
+});
+
+test('a frame is decoded only when what it becomes is bounded', () => {
+  const reading = (body: Uint8Array) => () => new FrameReader().push(frame(body));
+  const maps = (count: number) => {
+    const list = Buffer.alloc(count, 0x80);
+    const head = Buffer.from([
+      0x82,
+      0xa6,
+      ...Buffer.from('method'),
+      0xa1,
+      0x78,
+      0xa6,
+      ...Buffer.from('params'),
+      0xdd,
+      0,
+      0,
+      0,
+      0,
+    ]);
+    head.writeUInt32BE(count, head.length - 4);
+    return Buffer.concat([head, list]);
+  };
+  expect(reading(maps(1_000_000))).toThrow(`more than ${FRAME_ELEMENTS_MAX} values`);
+  expect(reading(Buffer.alloc(1_000_000, 0x80))).toThrow(`more than ${FRAME_ELEMENTS_MAX} values`);
+  expect(reading(maps(1_000))()).toMatchObject([{ method: 'x', params: { length: 1_000 } }]);
+  // A length that is only announced costs nothing.
+  expect(reading(maps(1_000).subarray(0, 500))).toThrow('ends in the middle');
+  expect(reading(Buffer.from([0xdd, 0xff, 0xff, 0xff, 0xff]))).toThrow(MalformedFrameError);
+  expect(reading(Buffer.alloc(500_000, 0x91))).toThrow(`nests more than ${FRAME_DEPTH_MAX} levels`);
+  let deep: unknown = 1;
+  for (let level = 1; level < FRAME_DEPTH_MAX; level++) deep = [deep];
+  expect(reading(packMessage({ method: 'x', params: deep }))()).toHaveLength(1);
+  expect(reading(packMessage({ method: 'x', params: [deep] }))).toThrow(MalformedFrameError);
+});
+
+test.each([
+  ['a number that is not finite', [Number.NaN], 'not finite'],
+  ['an infinite number', { a: Number.NEGATIVE_INFINITY }, 'not finite'],
+  ['an integer that cannot be kept', [2n ** 60n], 'cannot be kept exactly'],
+  ['a negative one', [-(2n ** 60n)], 'cannot be kept exactly'],
+  ['bytes', { a: new Uint8Array(3) }, 'something else than JSON'],
+  ['a date', [new Date(0)], 'something else than JSON'],
+  ['a name that data cannot have', JSON.parse('{"a":{"__proto__":1}}'), '__proto__'],
+  ['a field without a name', new Map([[1, 2]]), 'a field has no name'],
+])('a frame with what is no JSON is malformed: %s', (_, params, reason) => {
+  const body = new Packr({ useRecords: false, variableMapSize: true, mapsAsObjects: true }).pack({
+    method: 'x',
+    params,
+  });
+  expect(() => new FrameReader().push(frame(body))).toThrow(reason);
+});
+
+test('what a field leaves undefined travels', () => {
+  const [message] = new FrameReader().push(
+    frame(packMessage({ method: 'x', params: { a: undefined, b: [1.5, -7, 2 ** 40, 'ü'] } })),
+  );
+  expect(message!.params).toEqual({ a: undefined, b: [1.5, -7, 2 ** 40, 'ü'] });
 });
 
 test('what is kept of a message does not keep the rest of it in memory', () => {

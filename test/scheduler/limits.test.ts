@@ -1,6 +1,8 @@
 /** P7: what has no room is refused with a sentence that names the limit, or held back; nothing grows. */
 
 import { describe, expect, test } from 'vitest';
+import type { JsonValue } from '../../dag/errors.ts';
+import { JSON_DEPTH_MAX } from '../../dag/limits.ts';
 import { KeptResults } from '../../scheduler/kept-results.ts';
 import {
   ACTIVE_WORKFLOWS_MAX,
@@ -85,6 +87,34 @@ test('a result of a workflow over RESULT_BYTES_MAX is left out, and the workflow
     status: 'completed',
     result: null,
     error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RESULT_BYTES_MAX') },
+  });
+});
+
+test('a result in which one output stands many times is left out, however much it would be', async () => {
+  const scene = await Scene.of(['a'], { actions: { 'fn:large': async () => 'x'.repeat(3.9 * MIB) } });
+  const output = Array(1_000).fill('${ steps.a.output }');
+  const { uid } = await scene.submitWorkflow('a', { name: 'w', steps: [{ step_id: 'a', action: 'fn:large' }], output });
+  expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+    status: 'completed',
+    result: null,
+    error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RESULT_BYTES_MAX') },
+  });
+});
+
+test.each([
+  ['too deep', ['${ input.deep }'], 'JSON_DEPTH_MAX'],
+  ['too many values', Array(3).fill('${ input.wide }'), 'JSON_ELEMENTS_MAX'],
+  ['too large', Array(1_000).fill('${ input.long }'), 'INPUT_BYTES_MAX'],
+])('inputs that are %s only when they are put together fail their step', async (_, parts, limit) => {
+  const scene = await Scene.of(['a']);
+  let deep: JsonValue = 1;
+  for (let level = 0; level < JSON_DEPTH_MAX - 3; level++) deep = [deep];
+  const input = { deep, wide: Array(100_000).fill(0), long: 'x'.repeat(MIB) };
+  const steps = [{ step_id: 's', action: 'echo', inputs: { at: { parts: [parts] } } }];
+  const { uid } = await scene.submitWorkflow('a', { name: 'w', input, steps });
+  expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+    status: 'failed',
+    error: { code: expect.any(String), message: expect.stringMatching(`inputs of step "s".*${limit}`) },
   });
 });
 

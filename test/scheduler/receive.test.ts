@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { requiresSchema } from '../../dag/schema.ts';
 import type { Reader } from '../../scheduler/ports.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
@@ -176,6 +177,20 @@ describe('a peer that reads its store', () => {
 });
 
 describe('call', () => {
+  test('whose answer nests deeper than a frame may, or has more values, is answered with that', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    let deep: JsonValue = 1;
+    for (let level = 0; level < 1_800; level++) deep = [deep];
+    const answers: Record<string, JsonObject> = { deep: { deep }, wide: { wide: Array(1_000_000).fill(0) } };
+    scene.scheduler('a').serveCalls(async (tool) => answers[tool]!);
+    for (const tool of ['deep', 'wide']) {
+      expect(await peer.ask('a', 'call', { tool, input: {}, hops: 0 })).toMatchObject({
+        error: { code: 'LIMIT_EXCEEDED', retryable: false },
+      });
+    }
+  });
+
   test('runs a tool, and tells its error as an answer', async () => {
     const scene = await Scene.of(['a']);
     const peer = await HandPeer.joins(scene, 'h', ['a']);

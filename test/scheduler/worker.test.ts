@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonValue, RemoteError } from '../../dag/errors.ts';
-import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { JSON_ELEMENTS_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { requiresSchema } from '../../dag/schema.ts';
 import { CANCEL_GRACE_MS, PROGRESS_INTERVAL_MS } from '../../scheduler/limits.ts';
 import { lease, PoolScene } from './pool.ts';
@@ -169,8 +169,11 @@ describe('the result of an attempt', () => {
   });
 
   test.each<[string, unknown, () => unknown]>([
-    ['an output that nests too deep to be read', 'INVALID_OUTPUT', () => nested(100_000)],
+    ['an output that nests too deep', 'LIMIT_EXCEEDED', () => nested(100_000)],
+    ['an output of too many values', 'LIMIT_EXCEEDED', () => Array(JSON_ELEMENTS_MAX).fill(0)],
     ['an output that is no JSON', 'INVALID_OUTPUT', () => ({ big: 1n })],
+    ['an output with a number that JSON does not have', 'INVALID_OUTPUT', () => [Number.POSITIVE_INFINITY]],
+    ['an output with a name that data cannot have', 'INVALID_OUTPUT', () => JSON.parse('{"__proto__":1}')],
     ['an output that cannot be read', 'INVALID_OUTPUT', () => ({ toJSON: () => raise(new Error('unwilling')) })],
     ['an error whose details nest too deep', 'BROKEN', () => raise(deepError())],
     ['something thrown that cannot be described', expect.any(String), () => raise(Object.create(null))],
