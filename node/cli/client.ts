@@ -14,7 +14,6 @@ import { PeerUnreachableError } from './exit.ts';
 import { packageVersion } from './package-file.ts';
 
 const PROTOCOL_VERSION = '2025-11-25';
-/** Beyond what a call itself is allowed to take. */
 const ANSWER_WAIT_MS = 60_000;
 const GOODBYE_WAIT_MS = 1_000;
 
@@ -31,9 +30,15 @@ export class PeerClient {
   #greeted: Promise<void> | undefined;
   #lastId = 0;
 
-  /** @param url of the peer, without `/mcp` */
-  constructor(url: string) {
+  readonly #answerWaitMs: number;
+
+  /**
+   * @param url of the peer, without `/mcp`
+   * @param answerWaitMs how long an answer may take, beyond what a call itself is allowed to take
+   */
+  constructor(url: string, answerWaitMs = ANSWER_WAIT_MS) {
     this.url = url;
+    this.#answerWaitMs = answerWaitMs;
   }
 
   /**
@@ -45,7 +50,7 @@ export class PeerClient {
   async call(tool: string, input: JsonObject, extraMs = 0): Promise<JsonObject> {
     this.#greeted ??= this.#greet();
     await this.#greeted;
-    const result = await this.#rpc('tools/call', { name: tool, arguments: input }, ANSWER_WAIT_MS + extraMs);
+    const result = await this.#rpc('tools/call', { name: tool, arguments: input }, this.#answerWaitMs + extraMs);
     const output = (result['structuredContent'] ?? parsedText(result['content'])) as JsonObject | undefined;
     if (output?.['success'] === false) throw new RemoteError(output['error'] as unknown as ErrorShape);
     if (output === undefined || result['isError'] === true) {
@@ -96,7 +101,7 @@ export class PeerClient {
     await response.body?.cancel();
   }
 
-  async #rpc(method: string, params: JsonObject, waitMs = ANSWER_WAIT_MS): Promise<JsonObject> {
+  async #rpc(method: string, params: JsonObject, waitMs = this.#answerWaitMs): Promise<JsonObject> {
     const id = ++this.#lastId;
     const response = await this.#post({ jsonrpc: '2.0', id, method, params }, waitMs);
     this.#session = response.headers.get('mcp-session-id') ?? this.#session;
@@ -111,7 +116,7 @@ export class PeerClient {
     return answer.result;
   }
 
-  #post(message: JsonObject, waitMs = ANSWER_WAIT_MS): Promise<Response> {
+  #post(message: JsonObject, waitMs = this.#answerWaitMs): Promise<Response> {
     const headers = { ...this.#headers(), 'content-type': 'application/json' };
     return this.#fetch('/mcp', { method: 'POST', headers, body: JSON.stringify(message) }, waitMs);
   }
@@ -123,7 +128,7 @@ export class PeerClient {
     return headers;
   }
 
-  async #fetch(path: string, init: RequestInit, waitMs = ANSWER_WAIT_MS): Promise<Response> {
+  async #fetch(path: string, init: RequestInit, waitMs = this.#answerWaitMs): Promise<Response> {
     try {
       return await fetch(this.url + path, { ...init, signal: AbortSignal.timeout(waitMs) });
     } catch (error) {

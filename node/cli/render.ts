@@ -6,8 +6,8 @@
  *
  *   1 of 1
  */
-import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
+import stringWidth from 'string-width';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { printable, printableJson } from '../printable.ts';
@@ -65,7 +65,10 @@ export function renderTable(rows: JsonObject[], columns: string[], width: number
   if (tooWide()) head = head.map((text) => text.replaceAll(' ', '\n'));
   const wholes = columns.map((column, index) => {
     return IDS.test(column)
-      ? Math.max(...head[index]!.split('\n').map(visible), ...texts.map((row) => visible(listed(row[index]!, 0))))
+      ? Math.max(
+          ...head[index]!.split('\n').map((line) => stringWidth(line)),
+          ...texts.map((row) => stringWidth(listed(row[index]!, 0))),
+        )
       : 0;
   });
   const widths = fitted(columnWidths(head, texts), wholes, width);
@@ -85,11 +88,11 @@ export function renderTable(rows: JsonObject[], columns: string[], width: number
 
 /** As many items of a list as fit, at least one, and how many more there are: `ada, ben +3`. */
 function listed(text: string, width: number): string {
-  if (visible(text) <= width) return text;
+  if (stringWidth(text) <= width) return text;
   const items = text.split(LIST_COMMA);
   for (let count = items.length - 1; count > 0; count--) {
     const short = `${items.slice(0, count).join(LIST_COMMA)} +${items.length - count}`;
-    if (visible(short) <= width || count === 1) return short;
+    if (stringWidth(short) <= width || count === 1) return short;
   }
   return text;
 }
@@ -192,12 +195,8 @@ function title(name: string): string {
 }
 
 function columnWidths(head: string[], rows: string[][]): number[] {
-  const longestLine = (text: string) => Math.max(...text.split('\n').map((line) => line.length));
-  return head.map((text, index) => Math.max(longestLine(text), ...rows.map((row) => visible(row[index]!))));
-}
-
-function visible(text: string): number {
-  return stripVTControlCharacters(text).length;
+  const longestLine = (text: string) => Math.max(...text.split('\n').map((line) => stringWidth(line)));
+  return head.map((text, index) => Math.max(longestLine(text), ...rows.map((row) => stringWidth(row[index]!))));
 }
 
 function total(widths: number[]): number {

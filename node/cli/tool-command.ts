@@ -12,6 +12,8 @@ import { addFields, checkInput, fieldsOf, inputOf } from './tool-options.ts';
 
 /** Tools whose run can be followed with `--watch`. */
 const WATCHED = new Set(['workflow_submit', 'workflow_status']);
+const RESULTS = new Set(['workflow_result', 'task_result']);
+const ENDED = new Set(['completed', 'failed', 'cancelled']);
 const SUBMIT_FILE = 'file';
 
 /** What was typed, ready to be sent. */
@@ -91,15 +93,29 @@ export async function runTool(invocation: Invocation): Promise<number> {
     );
     if (watch) {
       const { watchWorkflow } = await import('./watch.ts');
-      return await watchWorkflow(client, String(output['workflow_id'] ?? input['workflow_id']), json);
+      const workflowId = String(output['workflow_id'] ?? input['workflow_id']);
+      if (output['duplicate'] === true)
+        process.stderr.write(`${nothingWasRun(workflowId, String(output['status']))}\n`);
+      return await watchWorkflow(found.url, workflowId, json);
     }
     process.stdout.write(`${json ? printableJson(output, 2) : renderOutput(tool, output, terminalWidth())}\n`);
-    return EXIT.done;
+    return tellsOfFailure(tool, output) ? EXIT.failed : EXIT.done;
   } catch (error) {
     throw document === undefined ? error : withPlaces(error, document);
   } finally {
     await client.close();
   }
+}
+
+/** Who submits again and sees a result may think that it ran again. */
+function nothingWasRun(workflowId: string, status: string): string {
+  const what = ENDED.has(status) ? 'This is what came of it then.' : 'This is that run.';
+  return `${workflowId} was submitted before with the same content: nothing was started now. ${what}`;
+}
+
+/** The result of what did not complete: a script that asks for it must see that. */
+function tellsOfFailure(tool: Tool, output: JsonObject): boolean {
+  return RESULTS.has(tool.name) && ['failed', 'cancelled'].includes(String(output['status']));
 }
 
 /** Undefined where output goes to a file or another program: then nothing is shortened. */

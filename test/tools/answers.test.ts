@@ -63,6 +63,39 @@ function withRun(peer: PeerDouble): void {
 }
 
 describe('workflows', () => {
+  it('status says of a step what is tried again, when and why, and what failed first', async () => {
+    const a = new MeshOfDoubles().peer('a');
+    const definition = parseWorkflow({ name: 'x', steps: [{ step_id: 's', action: 'shell', foreach: [1, 2, 3, 4] }] });
+    const error = { code: 'EXIT_CODE', message: 'it ended with 1', retryable: true };
+    const attempts = [{ attempt: 1, peer_id: 'b', ended_at: at(-50), error }];
+    const again = {
+      status: 'queued',
+      attempt: 1,
+      failures: 1,
+      attempts,
+      retry: { ...task('t').retry, max_retries: 2 },
+    } as const;
+    const of = (index: number, fields: object) =>
+      task(`w/s/${index}`, { workflow_uid: 'w', workflow_id: 'w-id', step_id: 's', index, ...fields });
+    a.put(
+      workflow('w', { steps_total: 1 }),
+      { kind: 'definition', uid: 'w:definition', workflow: definition },
+      step('w', 's', { items: [1, 2, 3, 4] }),
+      of(0, { ...again, due_at: at(9_000) }),
+      of(1, { ...again, due_at: at(2_000) }),
+      of(2, { status: 'failed', peer_id: 'b', error }),
+      of(3, { status: 'failed', peer_id: 'c', error }),
+    );
+    const { steps } = (await answer(a, 'workflow_status', { workflow_id: 'w-id' })) as unknown as {
+      steps: JsonObject[];
+    };
+    expect(steps[0]).toMatchObject({
+      items: { total: 4, completed: 0, failed: 2, running: 0 },
+      retrying: { task_id: 'w/s/1-id', index: 1, attempt: 2, attempts_max: 3, next_at: at(2_000), error },
+      failed_task: { task_id: 'w/s/2-id', index: 2, peer_id: 'b', error },
+    });
+  });
+
   it('submit hands the workflow over without the fields of the call, and says what happened', async () => {
     const a = new MeshOfDoubles().peer('a');
     const submissions: unknown[] = [];
@@ -138,6 +171,18 @@ describe('workflows', () => {
         { peer_id: 'c', tasks: 1, execution_ms: 40 },
       ],
     });
+    const steps = (await answer(a, 'workflow_status', { workflow_id: 'w-id' }))['steps'] as JsonObject[];
+    expect(steps[1]).toMatchObject({
+      items: {
+        ...{ total: 3, completed: 3, failed: 0, running: 0 },
+        by_peer: [
+          { peer_id: 'b', tasks: 2 },
+          { peer_id: 'c', tasks: 1 },
+        ],
+      },
+    });
+    expect(steps[2]).toMatchObject({ asking_task: 'w/right/0-id' });
+    for (const field of ['items', 'retrying', 'failed_task']) expect(steps[0]).not.toHaveProperty(field);
     expect(await answer(a, 'workflow_status', { workflow_id: 'w-id', include_steps: false })).not.toHaveProperty(
       'steps',
     );

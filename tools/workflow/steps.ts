@@ -25,6 +25,29 @@ export const stepStatusSchema = z.enum([
 ]);
 type ShownStatus = z.infer<typeof stepStatusSchema>;
 
+const itemsOut = z.object({
+  total: countOut,
+  completed: countOut,
+  failed: countOut,
+  running: countOut,
+  by_peer: z.array(z.object({ peer_id: z.string(), tasks: countOut })).describe('Tasks that ran or run at each peer.'),
+});
+const itemIndexOut = z.number().int().nullable().describe('Its item; null for a step that is one task.');
+const retryingOut = z.object({
+  task_id: z.string(),
+  index: itemIndexOut,
+  attempt: countOut.describe('The one that runs or comes next, counted from 1.'),
+  attempts_max: countOut,
+  next_at: timeOut.describe('When it is tried, ISO 8601 UTC; null when it runs or may run now.'),
+  error: errorSchema.nullable().describe('Why the attempt before it failed.'),
+});
+const failedTaskOut = z.object({
+  task_id: z.string(),
+  index: itemIndexOut,
+  peer_id: z.string().nullable(),
+  error: errorSchema.nullable(),
+});
+
 export const stepOut = z.object({
   step_id: z.string(),
   action: z.string(),
@@ -38,6 +61,12 @@ export const stepOut = z.object({
     .array(z.string())
     .nullable()
     .describe(`Peers that ran them; null in runs of more than ${TASKS_READ_MAX} tasks.`),
+  items: itemsOut.optional().describe('Of a `foreach` step, while the tasks of its run are read.'),
+  retrying: retryingOut.optional().describe('The task of it that is tried again next, or now.'),
+  failed_task: failedTaskOut
+    .optional()
+    .describe('The first task of it that failed: task_status and its logs say more.'),
+  asking_task: z.string().optional().describe('The first task of it that waits for a person.'),
 });
 export type ShownStep = z.infer<typeof stepOut>;
 
@@ -88,6 +117,7 @@ export function showSteps(record: WorkflowRecord, run: RunRecords): ShownStep[] 
       error: step?.error ?? null,
       tasks: run.tasks === null ? (step?.items?.length ?? (step === undefined ? 0 : 1)) : tasks.length,
       peers: run.tasks === null ? null : peersOf(tasks),
+      ...(run.tasks !== null && detailsOf(step, tasks)),
     };
   });
 }
@@ -105,6 +135,51 @@ export function statusOf(record: WorkflowRecord, step: StepRecord | undefined, t
 /** Of the first task that waits for a person. */
 function questionOf(tasks: TaskRecord[]): string | null {
   return tasks.find(({ status }) => status === 'input_required')?.progress_message ?? null;
+}
+
+/** What only some steps have to say of their tasks. */
+function detailsOf(step: StepRecord | undefined, tasks: TaskRecord[]): Partial<ShownStep> {
+  const failed = tasks.find(({ status }) => status === 'failed');
+  const asking = tasks.find(({ status }) => status === 'input_required');
+  const retried = nextTried(tasks);
+  return {
+    ...(step != null && step.items !== null && { items: itemsOf(step.items.length, tasks) }),
+    ...(retried !== undefined && { retrying: retryOf(retried) }),
+    ...(failed !== undefined && {
+      failed_task: { task_id: failed.task_id, index: failed.index, peer_id: failed.peer_id, error: failed.error },
+    }),
+    ...(asking !== undefined && { asking_task: asking.task_id }),
+  };
+}
+
+function itemsOf(total: number, tasks: TaskRecord[]): NonNullable<ShownStep['items']> {
+  const count = (status: TaskRecord['status']) => tasks.filter((task) => task.status === status).length;
+  const counts = new Map<string, number>();
+  for (const { peer_id } of tasks) if (peer_id !== null) counts.set(peer_id, (counts.get(peer_id) ?? 0) + 1);
+  const by_peer = [...counts].map(([peer_id, count]) => ({ peer_id, tasks: count }));
+  by_peer.sort((a, b) => (a.peer_id < b.peer_id ? -1 : 1));
+  return { total, completed: count('completed'), failed: count('failed'), running: count('running'), by_peer };
+}
+
+/** Of those that failed before and have not ended: one that runs, else the one whose time comes first. */
+function nextTried(tasks: TaskRecord[]): TaskRecord | undefined {
+  const again = tasks.filter(({ status, failures }) => failures > 0 && (status === 'queued' || status === 'running'));
+  const time = ({ status, due_at }: TaskRecord) => (status === 'running' ? '' : (due_at ?? ''));
+  return again.reduce<TaskRecord | undefined>(
+    (first, task) => (first === undefined || time(task) < time(first) ? task : first),
+    undefined,
+  );
+}
+
+function retryOf({ task_id, index, failures, retry, status, due_at, attempts }: TaskRecord) {
+  return {
+    task_id,
+    index,
+    attempt: failures + 1,
+    attempts_max: retry.max_retries + 1,
+    next_at: status === 'queued' ? due_at : null,
+    error: attempts.at(-1)?.error ?? null,
+  };
 }
 
 function peersOf(tasks: TaskRecord[]): string[] {
