@@ -113,10 +113,10 @@ export async function runningPeers(
   home: string,
   mesh: string | undefined,
 ): Promise<{ path: string; record: PeerRecord }[]> {
-  const meshes = mesh === undefined ? (await namesIn(home)).filter((name) => !name.startsWith('.')).sort() : [mesh];
+  const meshes = mesh === undefined ? (await foldersIn(home)).filter((name) => !name.startsWith('.')).sort() : [mesh];
   const found: { path: string; record: PeerRecord }[] = [];
   for (const each of meshes) {
-    const folders = (await namesIn(join(home, each))).filter((name) => /^peer-\d+$/.test(name));
+    const folders = (await foldersIn(join(home, each))).filter((name) => /^peer-\d+$/.test(name));
     folders.sort((a, b) => Number(a.slice(5)) - Number(b.slice(5)));
     for (const folder of folders) {
       const path = join(home, each, folder);
@@ -242,9 +242,11 @@ async function makeFolder(path: string): Promise<void> {
   }
 }
 
-async function namesIn(path: string): Promise<string[]> {
+/** What else people keep beside these folders is passed over. */
+async function foldersIn(path: string): Promise<string[]> {
   try {
-    return await readdir(path);
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries.filter((entry) => !entry.isFile()).map(({ name }) => name);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw new DataFolderUnusableError(path, reasonOf(error), { cause: error });

@@ -122,6 +122,8 @@ describe('data folders', () => {
     const c = await hold({ mesh: 'a', http: false });
     expect((await runningPeers(home, 'a')).map(({ record }) => record.pid)).toEqual([a.pid, c.pid]);
     expect((await runningPeers(home, undefined)).map(({ record }) => record.pid)).toEqual([a.pid, c.pid, b.pid]);
+    await writeFile(join(home, 'notes.txt'), 'files of other people');
+    expect((await runningPeers(home, undefined)).map(({ record }) => record.pid)).toEqual([a.pid, c.pid, b.pid]);
   });
 
   it('one that cannot be made, or whose lock is no lock, is said to be unusable, and why', async () => {
