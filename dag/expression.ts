@@ -5,7 +5,7 @@
 import type { JsonValue } from './errors.ts';
 import type { WorkflowGraph } from './graph.ts';
 import { didYouMean } from './nearest.ts';
-import { type Problem, placeOf } from './problems.ts';
+import { boundedProblems, type Problem, placeOf } from './problems.ts';
 import { referencedSteps } from './references.ts';
 import { InvalidWorkflowError, type Step, type Workflow } from './schema.ts';
 import { compileTemplate, InvalidExpressionError, isOneExpression, type Template } from './template.ts';
@@ -75,13 +75,13 @@ export function checkReferences(
   place: readonly (string | number)[] = [],
 ): void {
   const problems: Problem[] = [];
-  const check = (template: Template | undefined, step_id: string | null): void => {
+  const check = (template: Template | undefined, step_id: string | null, advice = (_at: string) => ''): void => {
     for (const [expression, path] of template?.places ?? []) {
       const mentioned = referencedSteps(expression);
       if (mentioned === 'all') continue;
       for (const id of mentioned) {
         const message = mistake(id, step_id, graph);
-        if (message !== null) problems.push({ path, message });
+        if (message !== null) problems.push({ path, message: message + advice(path) });
       }
     }
   };
@@ -89,10 +89,16 @@ export function checkReferences(
     const templates = templatesOf(step, [...place, 'steps', index]);
     check(templates.when, step.step_id);
     check(templates.foreach, step.step_id);
-    check(templates.inputs, step.step_id);
+    check(templates.inputs, step.step_id, (at) => innerAdvice(step, [...place, 'steps', index], at));
   }
   if (workflow.output !== undefined) check(compileTemplate(workflow.output, [...place, 'output']), null);
-  if (problems.length > 0) throw new InvalidWorkflowError(problems);
+  if (problems.length > 0) throw new InvalidWorkflowError(boundedProblems(problems));
+}
+
+/** The end of an error about an expression in the `workflow` of a nested one, which may have been meant for that one. */
+export function innerAdvice(step: Step, path: readonly (string | number)[], at: string): string {
+  const isInside = step.action === 'workflow' && at.startsWith(placeOf([...path, 'inputs', 'workflow']));
+  return isInside ? '; an expression of the inner workflow is written $${ … }' : '';
 }
 
 /** What is wrong with mentioning step `id` in step `step_id` (null: in the workflow's output), or null. */

@@ -21,7 +21,11 @@ type Issue = z.core.$ZodIssue;
  * @returns at most PROBLEMS_MAX problems, in the order of the schema
  */
 export function describeProblems(error: z.ZodError, schema: z.ZodType, value: unknown): Problem[] {
-  const problems = error.issues.flatMap((issue) => describeIssue(issue, schema, value));
+  return boundedProblems(error.issues.flatMap((issue) => describeIssue(issue, schema, value)));
+}
+
+/** The first PROBLEMS_MAX of them, and how many more there are. */
+export function boundedProblems(problems: Problem[]): Problem[] {
   if (problems.length <= PROBLEMS_MAX) return problems;
   const rest = problems.length - PROBLEMS_MAX;
   return [...problems.slice(0, PROBLEMS_MAX), { path: '', message: `and ${rest} more problems` }];

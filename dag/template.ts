@@ -21,6 +21,8 @@ export class InvalidExpressionError extends FlowmeshError {
   }
 }
 
+type Key = string | number;
+
 type Node =
   | { kind: 'literal'; value: JsonValue }
   | { kind: 'expression'; expression: string }
@@ -53,6 +55,30 @@ export function compileTemplate(value: JsonValue, path: readonly (string | numbe
 /** True when the template is exactly one `${ … }`. */
 export function isOneExpression(template: Template): boolean {
   return template.root.kind === 'expression';
+}
+
+/** The texts of a value with their places: what stands beside its expressions, or would be one elsewhere. */
+export function* textsOf(template: Template, path: readonly Key[]): Iterable<{ text: string; path: readonly Key[] }> {
+  const open: { node: Node; path: readonly Key[] }[] = [{ node: template.root, path }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const { node, path: at } = next;
+    if (node.kind === 'list') open.push(...node.items.map((item, index) => ({ node: item, path: [...at, index] })));
+    else if (node.kind === 'object')
+      open.push(...node.entries.map(([key, item]) => ({ node: item, path: [...at, key] })));
+    else if (node.kind === 'literal') yield* textsIn(node.value, at);
+    else if (node.kind === 'text') {
+      for (const part of node.parts) if (typeof part === 'string') yield { text: part, path: at };
+    }
+  }
+}
+
+/** The texts of a JSON value with their places. */
+export function* textsIn(value: JsonValue, path: readonly Key[]): Iterable<{ text: string; path: readonly Key[] }> {
+  if (typeof value === 'string') yield { text: value, path };
+  if (value === null || typeof value !== 'object') return;
+  for (const [key, item] of Object.entries(value)) {
+    yield* textsIn(item, [...path, Array.isArray(value) ? Number(key) : key]);
+  }
 }
 
 /** True when nothing of the value at `path` comes from an expression. A place that is not there is literal, too. */

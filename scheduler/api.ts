@@ -39,12 +39,20 @@ export interface WorkflowSubmission {
   require_copies: boolean;
 }
 
+/** What was accepted and is probably not what was meant. */
+export interface Warning {
+  /** The place, as code reads: `steps[2].inputs.text`. */
+  at: string;
+  message: string;
+}
+
 export interface WorkflowReceipt {
   record: WorkflowRecord;
   /** The same workflow had been submitted before: `record` is that one. */
   duplicate: boolean;
   durability: Durability;
   estimated_start_time: string;
+  warnings: Warning[];
 }
 
 export interface TaskReceipt {
@@ -53,6 +61,7 @@ export interface TaskReceipt {
   durability: Durability;
   queue_position: number | null;
   estimated_start_time: string;
+  warnings: Warning[];
 }
 
 export interface WorkerRegistration {

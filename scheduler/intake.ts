@@ -71,7 +71,7 @@ export class Intake {
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const { parts } = this;
     parts.mustBeReady();
-    const graph = await checkWorkflow(workflow, parts.evaluator);
+    const { graph, warnings } = await checkWorkflow(workflow, parts.evaluator);
     const wanted = copies ?? parts.copies;
     const content_hash = contentHash({ ...workflow, workflow_id: null } as unknown as JsonValue);
     const feed = await parts.feeds.whenMain();
@@ -85,7 +85,7 @@ export class Intake {
       if (earlier !== undefined && !refused) {
         const durability = durabilityNow(await this.copiesOf(earlier.uid), earlier.copies, this.mesh);
         const estimated_start_time = this.estimateOf(feed, earlier);
-        return { record: earlier, duplicate: true, durability, estimated_start_time };
+        return { record: earlier, duplicate: true, durability, estimated_start_time, warnings };
       }
       this.checkBacklog(feed);
       runs.checkRoom();
@@ -112,7 +112,7 @@ export class Intake {
       if (live.record.awaits_copies) await this.confirm(feed, live, kept);
       const durability = { copies: kept, wanted: copies ?? this.wantedByDefault() };
       const record = { ...live.record, workflow_id }; // it may have given way already to another one with its id
-      return { record, duplicate: false, durability, estimated_start_time: this.estimateOf(feed, record) };
+      return { record, duplicate: false, durability, estimated_start_time: this.estimateOf(feed, record), warnings };
     });
   }
 
@@ -161,7 +161,7 @@ export class Intake {
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const { parts } = this;
     parts.mustBeReady();
-    await checkTask(submission, parts.evaluator);
+    const warnings = await checkTask(submission, parts.evaluator);
     const { task_id: given, ...content } = submission;
     const content_hash = contentHash(JSON.parse(JSON.stringify(content)) as JsonValue);
     const feed = await parts.feeds.whenMain();
@@ -173,7 +173,7 @@ export class Intake {
         const at = (await parts.feeds.of(known.uid)) ?? feed;
         const record = at.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
         const durability = durabilityNow(await this.copiesOf(known.uid), record.copies, this.mesh);
-        return { ...this.receipt(at, record), duplicate: true, durability };
+        return { ...this.receipt(at, record), duplicate: true, durability, warnings };
       }
       this.checkRoom(feed);
       const waits = await this.dependenciesOf('task', submission.depends_on);
@@ -181,7 +181,7 @@ export class Intake {
       const uid = makeUid(parts.random, wall);
       const record = newTask({ ...submission, copies: parts.copies }, task_id, content_hash, uid, wall);
       const { receipt, copies } = await this.createTask(feed, record, waits);
-      return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedByDefault() } };
+      return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedByDefault() }, warnings };
     });
   }
 

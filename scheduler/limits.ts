@@ -187,3 +187,6 @@ export const TOMBSTONES_KEPT_MS = 600_000;
 export const TOMBSTONES_KEPT_MS_MAX = 24 * 3_600_000;
 /** Unregistered workers that a peer remembers. */
 export const OFFLINE_WORKERS_MAX = 256;
+
+/** Warnings in the answer to one submit. */
+export const WARNINGS_MAX = 20;

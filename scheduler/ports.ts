@@ -4,6 +4,7 @@
  * compliance suite (`test/compliance/`) that the real one passes too.
  */
 import type { ErrorShape, JsonObject, JsonValue } from '../dag/errors.ts';
+import type { ScopeName } from '../dag/scope.ts';
 import type { LeaseToken } from './messages.ts';
 import type { FlowRecord, LogLine, RecordKind, Row, TaskRecord, WorkflowRecord } from './records.ts';
 
@@ -218,10 +219,13 @@ export interface EvaluationJob {
   scope: JsonObject;
 }
 
+/** What is wrong with an expression and at which character, or the names that it takes from its scope. */
+export type CheckedExpression = { problem: { message: string; position: number } } | { names: ScopeName[] };
+
 /** JSONata, off the loop of the scheduler, with a deadline and a memory limit. */
 export interface Evaluator {
-  /** Per expression null, or what is wrong with it and at which character. */
-  check(expressions: string[]): Promise<({ message: string; position: number } | null)[]>;
+  /** Never rejects for a user's fault. */
+  check(expressions: string[]): Promise<CheckedExpression[]>;
   /** Per job a value or an error (`EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`); never rejects for a user's fault. */
   evaluate(jobs: EvaluationJob[]): Promise<({ value: JsonValue } | { error: ErrorShape })[]>;
 }

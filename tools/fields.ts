@@ -98,6 +98,10 @@ export const missingOut = z
 export const durabilityOut = z
   .object({ copies: countOut, wanted: countOut })
   .describe('On how many disks the record is now, of how many wanted.');
+export const warningsOut = z
+  .array(z.object({ at: z.string().describe('The place in what was submitted.'), message: z.string() }))
+  .optional()
+  .describe('What was accepted and is probably not what was meant. Only when there is any.');
 export const staleOut = z
   .number()
   .optional()

@@ -1,12 +1,13 @@
 /** One command per tool, made from its definition: `workflow_status` is `flowmesh workflow status <workflow_id>`. */
 import type { Command } from 'commander';
-import { FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import type { JsonObject } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { readDocument, type SourceDocument } from './document.ts';
 import { EXIT, UsageError } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
+import { warningLines, withPlaces } from './places.ts';
 import { renderOutput } from './render.ts';
 import { addFields, checkInput, fieldsOf, inputOf } from './tool-options.ts';
 
@@ -91,6 +92,7 @@ export async function runTool(invocation: Invocation): Promise<number> {
       input,
       Number(input['timeout_ms'] ?? defaultOf(tool, 'timeout_ms') ?? 0),
     );
+    if (!json) for (const line of warningLines(output, document)) process.stderr.write(`${line}\n`);
     if (watch) {
       const { watchWorkflow } = await import('./watch.ts');
       const workflowId = String(output['workflow_id'] ?? input['workflow_id']);
@@ -98,7 +100,9 @@ export async function runTool(invocation: Invocation): Promise<number> {
         process.stderr.write(`${nothingWasRun(workflowId, String(output['status']))}\n`);
       return await watchWorkflow(found.url, workflowId, json);
     }
-    process.stdout.write(`${json ? printableJson(output, 2) : renderOutput(tool, output, terminalWidth())}\n`);
+    process.stdout.write(
+      `${json ? printableJson(output, 2) : renderOutput(tool, withoutWarnings(output), terminalWidth())}\n`,
+    );
     return tellsOfFailure(tool, output) ? EXIT.failed : EXIT.done;
   } catch (error) {
     throw document === undefined ? error : withPlaces(error, document);
@@ -131,18 +135,9 @@ function workflowOf(document: SourceDocument): JsonObject {
   );
 }
 
-/** The peer's problems with the lines of the file that they are about. */
-function withPlaces(error: unknown, document: SourceDocument): unknown {
-  if (!(error instanceof FlowmeshError)) return error;
-  const problems = error.details?.['problems'];
-  if (!Array.isArray(problems)) return error;
-  const lines = (problems as { path: string; message: string }[]).map(({ path, message }) => {
-    const text = path === '' ? message : `${path}: ${message}`;
-    const found = document.locate(path);
-    return found === undefined ? text : `${found.place}: ${text}\n${found.excerpt}`;
-  });
-  const count = lines.length === 1 ? 'a problem' : `${lines.length} problems`;
-  return new RemoteError({ ...error.toShape(), message: `${document.name} has ${count}\n${lines.join('\n')}` });
+function withoutWarnings(output: JsonObject): JsonObject {
+  const { warnings: _, ...rest } = output;
+  return rest;
 }
 
 function defaultOf(tool: Tool, field: string): unknown {

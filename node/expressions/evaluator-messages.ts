@@ -1,10 +1,9 @@
 /** What a peer and its evaluating processes say to each other. */
 import type { ErrorShape } from '../../dag/errors.ts';
-import type { EvaluationJob } from '../../scheduler/ports.ts';
-import type { ExpressionProblem } from './problems.ts';
+import type { CheckedExpression, EvaluationJob } from '../../scheduler/ports.ts';
 
 export type Job = { check: string } | EvaluationJob;
-export type JobResult = { problem: ExpressionProblem | null } | { json: string } | { error: ErrorShape };
+export type JobResult = CheckedExpression | { json: string } | { error: ErrorShape };
 
 /** To the process: run these, in order. Scopes that share parts share them on the wire too. */
 export interface Batch {

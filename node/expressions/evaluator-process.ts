@@ -37,7 +37,7 @@ async function runBatch({ jobs }: Batch): Promise<void> {
 }
 
 async function runJob(job: Job): Promise<JobResult> {
-  return 'check' in job ? { problem: expressions.check(job.check) } : await expressions.evaluate(job);
+  return 'check' in job ? expressions.check(job.check) : await expressions.evaluate(job);
 }
 
 function send(message: Results): void {

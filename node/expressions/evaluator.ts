@@ -12,7 +12,7 @@
  * 3. A call is one message, unless it has more than JOBS_PER_MESSAGE_MAX jobs; calls that wait share one.
  */
 import type { ErrorShape, JsonValue } from '../../dag/errors.ts';
-import type { EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
+import type { CheckedExpression, EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from '../executors/isolated-process.ts';
 import type { Job, JobResult, Results } from './evaluator-messages.ts';
 import {
@@ -23,7 +23,7 @@ import {
   JOBS_QUEUED_MAX,
   SILENCE_GRACE_MS,
 } from './limits.ts';
-import { type ExpressionProblem, failure, timeoutError } from './problems.ts';
+import { failure, timeoutError } from './problems.ts';
 
 export interface EvaluatorOptions {
   /** Running time of one expression. Default EXPRESSION_TIMEOUT_MS. */
@@ -61,12 +61,12 @@ class ProcessEvaluator implements ClosableEvaluator {
     this.#options = options;
   }
 
-  async check(expressions: string[]): Promise<(ExpressionProblem | null)[]> {
+  async check(expressions: string[]): Promise<CheckedExpression[]> {
     const results = await this.#run(expressions.map((expression) => ({ check: expression })));
     return results.map((result) => {
-      if ('problem' in result) return result.problem;
+      if ('problem' in result || 'names' in result) return result;
       // The parser itself did not come to an end, or the evaluator is stopping.
-      return { message: 'error' in result ? result.error.message : 'it gave no answer', position: 0 };
+      return { problem: { message: 'error' in result ? result.error.message : 'it gave no answer', position: 0 } };
     });
   }
 

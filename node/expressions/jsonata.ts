@@ -13,10 +13,11 @@
  */
 import jsonata from 'jsonata';
 import { cutText, type ErrorShape, type JsonObject } from '../../dag/errors.ts';
-import type { EvaluationJob } from '../../scheduler/ports.ts';
+import type { CheckedExpression, EvaluationJob } from '../../scheduler/ports.ts';
 import { encodeJson, NotJsonError } from './json-result.ts';
 import { COMPILED_CHARS_MAX, COMPILED_MAX, EXPRESSION_DEPTH_MAX, RESULT_BYTES_MAX } from './limits.ts';
 import { type ExpressionProblem, failure, timeoutError } from './problems.ts';
+import { namesIn } from './scope-names.ts';
 
 /** JSONata throws plain objects with these fields, and now and then an exception of the JavaScript below it. */
 interface Thrown {
@@ -46,12 +47,11 @@ export class Expressions {
   }
 
   /** Parses only. */
-  check(expression: string): ExpressionProblem | null {
+  check(expression: string): CheckedExpression {
     try {
-      this.#compile(expression);
-      return null;
+      return { names: namesIn(this.#compile(expression).ast()) };
     } catch (error) {
-      return problemOf(error as Thrown);
+      return { problem: problemOf(error as Thrown) };
     }
   }
 

@@ -35,12 +35,13 @@ const workflows = fc
   })
   .map(({ steps, output }): JsonObject => {
     const made = steps.map((step, at): JsonObject => {
+      const value = step.foreach === undefined ? step.value.replace('index', 'input.n') : step.value;
       const depends_on = steps.slice(0, at).flatMap((_each, id) => ((step.dependsOn >> id) & 1 ? [`s${id}`] : []));
       return {
         step_id: `s${at}`,
         action: 'fn:step',
         depends_on,
-        inputs: { ms: step.ms, fails: step.fails, value: step.value },
+        inputs: { ms: step.ms, fails: step.fails, value },
         on_failure: step.on_failure,
         retry: { max_retries: step.max_retries, initial_delay_ms: 3, jitter: false },
         ...(step.when !== undefined && { when: step.when }),
@@ -58,7 +59,7 @@ const STOPS_WHILE_EVALUATING: JsonObject = {
   input: { n: 3 },
   steps: [
     step('first', { foreach: '${ [1..4] }', value: '${ $error("no value") }' }),
-    step('second', { when: '${ 1 < 2 }', foreach: '${ input.n }' }),
+    step('second', { when: '${ 1 < 2 }', foreach: '${ $error("no list") }' }),
     step('last', { value: '${ input.n * 2 }' }),
   ],
 };

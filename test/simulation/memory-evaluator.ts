@@ -5,13 +5,12 @@
  */
 import type { ErrorShape, JsonValue } from '../../dag/errors.ts';
 import { Expressions } from '../../node/expressions/jsonata.ts';
-import type { ExpressionProblem } from '../../node/expressions/problems.ts';
-import type { EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
+import type { CheckedExpression, EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
 
 export class MemoryEvaluator implements Evaluator {
   readonly #expressions = new Expressions();
 
-  async check(expressions: string[]): Promise<(ExpressionProblem | null)[]> {
+  async check(expressions: string[]): Promise<CheckedExpression[]> {
     return expressions.map((expression) => this.#expressions.check(expression));
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { parseWorkflow } from '../../dag/schema.ts';
+import type { Warning } from '../../scheduler/api.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool } from '../../tools/route.ts';
 import { log, step, task, workflow } from '../store/sample-rows.ts';
@@ -100,10 +101,11 @@ describe('workflows', () => {
     const a = new MeshOfDoubles().peer('a');
     const submissions: unknown[] = [];
     let duplicate = false;
+    let warnings: Warning[] = [];
     a.scheduler.submitWorkflow = async (submission) => {
       submissions.push(submission);
       const durability = { copies: 1, wanted: 2 };
-      return { record: workflow('w'), duplicate, durability, estimated_start_time: at(0) };
+      return { record: workflow('w'), duplicate, durability, estimated_start_time: at(0), warnings };
     };
     const input = { name: 'x', steps: [{ step_id: 's', action: 'echo' }], copies: 2 };
     expect(await answer(a, 'workflow_submit', input)).toEqual({
@@ -118,7 +120,8 @@ describe('workflows', () => {
     const { copies: _, ...file } = input;
     expect(submissions).toEqual([{ workflow: parseWorkflow(file), copies: 2, require_copies: false }]);
     duplicate = true;
-    expect(await answer(a, 'workflow_submit', input)).toMatchObject({ duplicate: true });
+    warnings = [{ at: 'steps[0].inputs.v', message: 'perhaps not' }];
+    expect(await answer(a, 'workflow_submit', input)).toMatchObject({ duplicate: true, warnings });
   });
 
   it('submit passes on what the check of the graph says', async () => {
@@ -273,7 +276,8 @@ describe('tasks', () => {
         metadata: {},
       });
       const durability = { copies: 1, wanted: 1 };
-      return { record: task('t'), duplicate: false, durability, queue_position: 3, estimated_start_time: at(0) };
+      const place = { queue_position: 3, estimated_start_time: at(0) };
+      return { record: task('t'), duplicate: false, durability, ...place, warnings: [] };
     };
     const input = {
       task_type: 'echo',

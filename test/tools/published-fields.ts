@@ -8,7 +8,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   [
     'workflow_submit',
     'workflow_id name* steps* input={} output priority=1 tags=[] dependencies=[] metadata={} copies require_copies=false',
-    'workflow_id status peer_assigned estimated_start_time durability duplicate message',
+    'workflow_id status peer_assigned estimated_start_time durability duplicate warnings message',
   ],
   [
     'workflow_status',
@@ -30,7 +30,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   [
     'task_submit',
     'task_id task_type* payload={} priority=1 tags=[] timeout_ms retry_policy={"max_retries":0,"initial_delay_ms":1000,"backoff_factor":2,"max_delay_ms":60000,"jitter":true} delay_ms deadline requires={"labels":[],"peers":[]} prefer wait_timeout_ms depends_on=[] at_most_once=false metadata={}',
-    'task_id status queue_position estimated_start_time assigned_worker durability duplicate',
+    'task_id status queue_position estimated_start_time assigned_worker durability duplicate warnings',
   ],
   [
     'task_status',

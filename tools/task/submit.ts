@@ -5,7 +5,7 @@ import { ACTION_CHARS_MAX, DURATION_MS_MAX, LABEL_CHARS_MAX, PRIORITY_MAX, TAGS_
 import { idSchema, preferSchema, requiresSchema, retrySchema, waitTimeoutSchema } from '../../dag/schema.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
-import { duplicateOut, durabilityOut } from '../fields.ts';
+import { duplicateOut, durabilityOut, warningsOut } from '../fields.ts';
 import { queuePositionOut } from './view.ts';
 
 /** Tasks that one task waits for. */
@@ -76,6 +76,7 @@ export const taskSubmit = defineMeshTool({
     owner_peer_id: z.string().describe('The peer that keeps its record.'),
     durability: durabilityOut,
     duplicate: duplicateOut,
+    warnings: warningsOut,
   }),
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
   permission: 'task:write',
@@ -89,7 +90,7 @@ export const taskSubmit = defineMeshTool({
       deadline,
       retry: retry_policy,
     });
-    const { record, duplicate, durability, queue_position, estimated_start_time } = submitted;
+    const { record, duplicate, durability, queue_position, estimated_start_time, warnings } = submitted;
     return {
       task_id: record.task_id,
       status: record.status,
@@ -99,6 +100,7 @@ export const taskSubmit = defineMeshTool({
       owner_peer_id: self,
       durability,
       ...(duplicate && { duplicate }),
+      ...(warnings.length > 0 && { warnings }),
     };
   },
 });

@@ -4,7 +4,7 @@ import { parseWorkflow, workflowSchema } from '../../dag/schema.ts';
 import { COPIES_MAX } from '../../scheduler/limits.ts';
 import { workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
-import { duplicateOut, durabilityOut } from '../fields.ts';
+import { duplicateOut, durabilityOut, warningsOut } from '../fields.ts';
 
 const fields = workflowSchema.shape;
 
@@ -40,6 +40,7 @@ export const workflowSubmit = defineMeshTool({
     estimated_start_time: z.string().describe('When its first step is expected to start, ISO 8601 UTC.'),
     durability: durabilityOut,
     duplicate: duplicateOut,
+    warnings: warningsOut,
     message: z.string().describe('The same in one sentence.'),
   }),
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
@@ -48,7 +49,7 @@ export const workflowSubmit = defineMeshTool({
   async handler({ copies, require_copies, ...fields }, context) {
     // The limits that a schema does not express: steps, edges, lengths of expressions.
     const workflow = parseWorkflow(fields);
-    const { record, duplicate, durability, estimated_start_time } = await context.scheduler.submitWorkflow({
+    const { record, duplicate, durability, estimated_start_time, warnings } = await context.scheduler.submitWorkflow({
       workflow,
       copies,
       require_copies,
@@ -61,6 +62,7 @@ export const workflowSubmit = defineMeshTool({
       estimated_start_time,
       durability,
       ...(duplicate && { duplicate }),
+      ...(warnings.length > 0 && { warnings }),
       message: duplicate
         ? `${workflow_id} was submitted before with the same content and is ${status}`
         : `${workflow_id} is accepted with ${record.steps_total} steps; workflow_status shows its progress`,

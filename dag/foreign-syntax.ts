@@ -1,0 +1,33 @@
+/** What was written as in another language, and what is written here instead. */
+import { type Token, tokenize } from './jsonata-tokens.ts';
+
+/** Found in the words of an expression, without spaces and with empty texts; the first one counts. */
+const OPERATORS: [pattern: RegExp, advice: string][] = [
+  [/^\{\{|^\{.*\}$/, 'an expression is written ${ … }, with one brace'],
+  [/!==/, '"!==" is written "!="'],
+  [/===?/, '"==" and "===" are written "="'],
+  [/&&/, '"&&" is written "and"'],
+  [/\|\|/, '"||" is written "or"; for a value in the place of none, "??"'],
+  [/=>/, '"(x) => …" is written "function($x) { … }"'],
+  [/\?\./, '"?." is written ".": what is not there gives nothing'],
+  [/(^|[\s(,?:=&])!(?!=)/, '"!x" is written "$not(x)"'],
+  [/function\((?!\$|\))/, 'parameters begin with $: "function($x) { … }"'],
+  [/;$/, 'an expression does not end with ";"'],
+];
+
+/** Advice for an expression that JSONata cannot read, or null. */
+export function foreignOperator(expression: string): string | null {
+  const { tokens } = tokenize(`${expression}}`, 0);
+  const words = tokens.map(wordOf).join('');
+  return OPERATORS.find(([pattern]) => pattern.test(words))?.[1] ?? null;
+}
+
+function wordOf({ type, text }: Token): string {
+  if (type === 'string') return '""';
+  return /^(and|or)$/.test(text) ? ` ${text} ` : text;
+}
+
+/** `{{ … }}` in a text is that of other engines, and stays as it is here. */
+export function mustache(text: string): string | null {
+  return /\{\{[^{}]*\}\}/.exec(text)?.[0] ?? null;
+}
