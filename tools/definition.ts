@@ -58,8 +58,11 @@ interface ToolBase<I extends z.ZodObject, O extends z.ZodObject> {
   permission: `${'workflow' | 'task' | 'queue' | 'worker' | 'peer'}:${'read' | 'write' | 'admin'}`;
   /** The record that a call is about: the call runs at the peer that owns it. */
   about?: (input: z.output<I>) => Alias;
-  /** How the CLI shows it: positional arguments, and the columns of the list in the output. */
-  cli?: { positional?: string[]; list?: { field: string; columns: string[] } };
+  /**
+   * How the CLI shows it: positional arguments, the columns of the list in the output, and what it asks for where nothing
+   * is typed (`whole`): defaults keep an answer small for a model that reads it, a person sees all of it.
+   */
+  cli?: { positional?: string[]; list?: { field: string; columns: string[] }; whole?: JsonObject };
 }
 
 /** Answered on the serve loop when `about` names a record of this peer (or there is none), else on the mesh loop. */

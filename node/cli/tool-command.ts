@@ -47,7 +47,9 @@ export function addToolCommand(
   const command = group.command(wordsOf(tool).verb).summary(tool.title).description(tool.description);
   if (!complete) return;
   const isSubmit = tool.name === 'workflow_submit';
+  const whole = tool.cli?.whole ?? {};
   const fields = fieldsOf(tool).filter((field) => !isSubmit || field.name !== 'steps');
+  for (const field of fields) if (field.name in whole) field.default = whole[field.name];
   const positional = isSubmit ? [] : (tool.cli?.positional ?? []);
   if (isSubmit) {
     command.argument(`<${SUBMIT_FILE}>`, 'The workflow, YAML or JSON; - reads it from stdin.');
@@ -59,7 +61,7 @@ export function addToolCommand(
   addPeerOptions(command);
   command.option('--json', "Print the tool's output as JSON");
   command.action(async () => {
-    const typed = inputOf(command, fields, positional);
+    const typed = { ...whole, ...inputOf(command, fields, positional) };
     const document = isSubmit ? await readDocument(command.args[0]!) : undefined;
     const input = document === undefined ? typed : { ...workflowOf(document), ...typed };
     if (document === undefined) checkInput(tool, input, positional);

@@ -4,6 +4,8 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
+import { WHOLE } from '../../tools/cut.ts';
+import { ALL_STEPS } from '../../tools/workflow/step-pages.ts';
 import { flowmeshHome } from '../data-folder.ts';
 import { printable, printableJson } from '../printable.ts';
 import { paint } from './cells.ts';
@@ -35,7 +37,11 @@ export async function watchWorkflow(url: string, workflowId: string, json: boole
   const names = new PeerNames(client);
   try {
     for (;;) {
-      const run = (await client.call('workflow_status', { workflow_id: workflowId })) as unknown as ShownRun;
+      const run = (await client.call('workflow_status', {
+        workflow_id: workflowId,
+        ...ALL_STEPS,
+        ...WHOLE,
+      })) as unknown as ShownRun;
       await names.learn(run.steps?.flatMap((step) => step.peers ?? []) ?? []);
       view.show(run, (peer) => names.of(peer));
       if (hasEnded(run)) break;
@@ -65,7 +71,11 @@ function goesOn(workflowId: string): string {
 }
 
 async function printResult(client: MeshClient, workflowId: string, json: boolean): Promise<number> {
-  const output = await client.call('workflow_result', { workflow_id: workflowId, include_outputs: false });
+  const output = await client.call('workflow_result', {
+    workflow_id: workflowId,
+    include_outputs: false,
+    ...WHOLE,
+  });
   const completed = output['status'] === 'completed';
   if (json) process.stdout.write(`${printableJson(output, 2)}\n`);
   else if (completed) process.stdout.write(`${printableJson(output['result'], 2)}\n`);

@@ -180,7 +180,7 @@ describe('every tool is a command', () => {
     );
     expect(stderr).toBe('');
     expect(exitCode).toBe(0);
-    expect(endpoint.calls.slice(before)).toEqual([{ tool, input }]);
+    expect(endpoint.calls.slice(before)).toEqual([{ tool, input: { ...tools.get(tool)!.cli?.whole, ...input } }]);
     expect(JSON.parse(stdout)).toEqual({ success: true, tool });
     expect(endpoint.goodbyes).toBe(goodbyes + 1);
   });

@@ -206,16 +206,6 @@ describe('workflows', () => {
     expect(bare).not.toHaveProperty('logs');
   });
 
-  it('result leaves out outputs that make the answer too large, and names them', async () => {
-    const a = new MeshOfDoubles().peer('a');
-    withRun(a);
-    const large = 'x'.repeat(9 * 1024 * 1024);
-    a.put(task('w/load/0', { workflow_uid: 'w', step_id: 'load', index: 0, status: 'completed', output: large }));
-    const result = await answer(a, 'workflow_result', { workflow_id: 'w-id' });
-    expect(result['outputs']).toEqual({ left: ['L0', 'L1', 'L2'] });
-    expect(result['outputs_omitted']).toEqual(['load']);
-  });
-
   it('dependencies give the critical path by measured times, and say what is estimated', async () => {
     const a = new MeshOfDoubles().peer('a');
     withRun(a);

@@ -12,8 +12,8 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ],
   [
     'workflow_status',
-    'workflow_id* include_steps=true include_metrics=false',
-    'status progress current_step peer_id start_time end_time stale_ms steps metrics',
+    'workflow_id* include_steps=true include_metrics=false step_filter=[] step_status_filter=[] limit=100 offset=0 max_bytes=60000',
+    'status progress current_step peer_id start_time end_time stale_ms steps steps_by_status truncated metrics',
   ],
   ['workflow_cancel', 'workflow_id* reason force=false', 'status cancelled_steps message'],
   [
@@ -21,11 +21,15 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
     'status_filter peer_filter tag_filter=[] limit=50 offset=0 scope="mesh"',
     'workflows total_count returned_count has_more',
   ],
-  ['workflow_dependencies', 'workflow_id* format fmt', 'dag nodes edges critical_path'],
+  [
+    'workflow_dependencies',
+    'workflow_id* format fmt step_filter=[] limit=100 offset=0 max_bytes=60000',
+    'dag nodes edges critical_path truncated',
+  ],
   [
     'workflow_result',
-    'workflow_id* include_outputs=true include_logs=false',
-    'status result outputs logs execution_time_ms',
+    'workflow_id* include_outputs=true include_logs=false step_filter=[] max_bytes=60000',
+    'status result outputs logs truncated cuts execution_time_ms',
   ],
   [
     'task_submit',
@@ -34,7 +38,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ],
   [
     'task_status',
-    'task_id* include_logs=false include_metrics=false',
+    'task_id* include_logs=false include_metrics=false max_bytes=60000',
     'status progress worker_id peer_id attempt start_time end_time queue_position placement logs metrics',
   ],
   ['task_cancel', 'task_id* reason force=false', 'status cancelled_at cleanup_required'],
@@ -47,8 +51,8 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ['task_retry', 'task_id* retry_config={}', 'task_id retry_task_id retry_count queue_position'],
   [
     'task_result',
-    'task_id* include_output=true include_logs=false',
-    'status result output logs execution_time_ms attempts',
+    'task_id* include_output=true include_logs=false max_bytes=60000',
+    'status result output logs truncated cuts execution_time_ms attempts',
   ],
   [
     'queue_stats',

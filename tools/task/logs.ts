@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { Reader } from '../../scheduler/ports.ts';
 import { type LogLine, logLineSchema, type TaskRecord } from '../../scheduler/records.ts';
+import { bytesUpTo } from '../cut.ts';
 
 /** Log lines in one answer. */
 export const LOG_LINES_ANSWER_MAX = 10_000;
@@ -16,23 +17,46 @@ export const workflowLogLineOut = logLineSchema.extend({
 type WorkflowLogLine = z.infer<typeof workflowLogLineOut>;
 
 /** The lines kept of one task, oldest first, and how many more there were. */
-export async function logsOf(reader: Reader, taskUid: string): Promise<{ logs: LogLine[]; logs_dropped: number }> {
+async function linesOf(reader: Reader, taskUid: string): Promise<{ logs: LogLine[]; logs_dropped: number }> {
   const log = await reader.get('log', `${taskUid}/log`);
   return { logs: log?.lines ?? [], logs_dropped: log?.dropped_lines ?? 0 };
 }
 
-/** The lines of several tasks in their order, at most LOG_LINES_ANSWER_MAX of them. */
+/** The last of the lines kept of one task that fit into `bytesMax`, oldest first, and how many there were before. */
+export async function logsOf(
+  reader: Reader,
+  taskUid: string,
+  bytesMax: number,
+): Promise<{ logs: LogLine[]; logs_dropped: number; truncated: boolean }> {
+  const { logs: all, logs_dropped } = await linesOf(reader, taskUid);
+  let first = all.length;
+  for (let left = bytesMax; first > 0; first--) {
+    left -= bytesUpTo(all[first - 1]!, left) + 1;
+    if (left < 0) break;
+  }
+  return { logs: all.slice(first), logs_dropped: logs_dropped + first, truncated: first > 0 };
+}
+
+/** The lines of several tasks in their order, at most LOG_LINES_ANSWER_MAX of them and `bytesMax`. */
 export async function keptLogs(
   reader: Reader,
   tasks: TaskRecord[],
-): Promise<{ logs: WorkflowLogLine[]; logs_dropped: number }> {
+  bytesMax: number,
+): Promise<{ logs: WorkflowLogLine[]; logs_dropped: number; truncated: boolean }> {
   const logs: WorkflowLogLine[] = [];
   let dropped = 0;
+  let left = bytesMax;
+  let truncated = false;
   for (const { uid, task_id, step_id, index } of tasks) {
-    const kept = await logsOf(reader, uid);
-    const room = kept.logs.slice(0, LOG_LINES_ANSWER_MAX - logs.length);
-    for (const line of room) logs.push({ ...line, task_id, step_id, index });
-    dropped += kept.logs_dropped + kept.logs.length - room.length;
+    const kept = await linesOf(reader, uid);
+    dropped += kept.logs_dropped;
+    for (const line of kept.logs) {
+      const shown = { ...line, task_id, step_id, index };
+      left -= left < 0 ? 0 : bytesUpTo(shown, left) + 1;
+      if (left >= 0 && logs.length < LOG_LINES_ANSWER_MAX) logs.push(shown);
+      else dropped += 1;
+    }
+    truncated = left < 0 || logs.length >= LOG_LINES_ANSWER_MAX;
   }
-  return { logs, logs_dropped: dropped };
+  return { logs, logs_dropped: dropped, truncated };
 }

@@ -9,6 +9,7 @@ import {
   taskRecordSchema,
   taskStatusSchema,
 } from '../../scheduler/records.ts';
+import { maxBytesField, truncatedOut, WHOLE } from '../cut.ts';
 import { defineReadTool } from '../definition.ts';
 import { countOut, msOut, rounded, staleOut, supersededOut, taskIdField, timeOut } from '../fields.ts';
 import { logLineOut, logsOf } from './logs.ts';
@@ -34,6 +35,7 @@ export const taskStatus = defineReadTool({
     task_id: taskIdField,
     include_logs: z.boolean().default(false).describe('The kept lines of what it printed.'),
     include_metrics: z.boolean().default(false).describe('Times, attempts and the errors of failed attempts.'),
+    max_bytes: maxBytesField,
   }),
   output: z.object({
     task_id: z.string(),
@@ -68,19 +70,20 @@ export const taskStatus = defineReadTool({
         'How many workers were considered, which was chosen, how it became known, and why; null when not placed yet.',
       ),
     logs: z.array(logLineOut).optional().describe('Oldest first, with include_logs.'),
+    truncated: truncatedOut.optional(),
     logs_dropped: countOut.optional().describe('Lines that were not kept because there were too many.'),
     metrics: metricsOut.optional().describe('With include_metrics.'),
   }),
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   permission: 'task:read',
   about: ({ task_id }) => ({ kind: 'task', id: task_id }),
-  cli: { positional: ['task_id'], list: { field: 'logs', columns: ['at', 'attempt', 'stream', 'line'] } },
-  async handler({ task_id, include_logs, include_metrics }, { reader, clock, owner, isCopy, record }) {
+  cli: { positional: ['task_id'], whole: WHOLE, list: { field: 'logs', columns: ['at', 'attempt', 'stream', 'line'] } },
+  async handler({ task_id, include_logs, include_metrics, max_bytes }, { reader, clock, owner, isCopy, record }) {
     const task = await record('task', task_id);
     if (task === undefined) return undefined;
     const [queue_position, logs, superseded] = await Promise.all([
       task.status === 'queued' && !isCopy ? reader.queuePosition(task) : null,
-      include_logs ? logsOf(reader, task.uid) : {},
+      include_logs ? logsOf(reader, task.uid, max_bytes) : {},
       readSuperseded(reader, task),
     ]);
     return {

@@ -2,15 +2,20 @@
 import { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { anyJson, jsonObject } from '../../dag/json.ts';
-import { jsonBytes } from '../../dag/limits.ts';
+import { placeOf } from '../../dag/problems.ts';
+import type { Step } from '../../dag/schema.ts';
 import { errorSchema, type TaskRecord, workflowStatusSchema } from '../../scheduler/records.ts';
+import { bytesUpTo, type Cut, cutJson, cutsOut, maxBytesField, truncatedOut, WHOLE } from '../cut.ts';
 import { defineReadTool } from '../definition.ts';
 import { msOut, staleOut, workflowIdField } from '../fields.ts';
 import { keptLogs, workflowLogLineOut } from '../task/logs.ts';
+import { namedSteps, stepFilterField } from './step-pages.ts';
 import { type RunRecords, readRun } from './steps.ts';
 
-/** Outputs of steps in one answer; what is left out is named in `outputs_omitted`. */
-const OUTPUTS_BYTES_MAX = 8 * 1024 * 1024;
+/** Steps whose outputs are left out that an answer names. */
+const OMITTED_NAMED_MAX = 100;
+/** A part of an output smaller than this says too little: it is left out. */
+const OUTPUT_PART_BYTES_MIN = 1_000;
 
 export const workflowResult = defineReadTool({
   name: 'workflow_result',
@@ -24,6 +29,8 @@ export const workflowResult = defineReadTool({
       .default(true)
       .describe('The output of each step that completed: one value, or a list by item for a `foreach` step.'),
     include_logs: z.boolean().default(false).describe('The kept log lines of all its tasks.'),
+    step_filter: stepFilterField.describe('Only outputs and log lines of these steps.'),
+    max_bytes: maxBytesField,
   }),
   output: z.object({
     workflow_id: z.string(),
@@ -37,7 +44,11 @@ export const workflowResult = defineReadTool({
     outputs_omitted: z
       .array(z.string())
       .optional()
-      .describe('Steps whose outputs are left out because the answer would be too large: ask task_result for them.'),
+      .describe(
+        `Steps whose outputs are left out because the answer would be too large, the first ${OMITTED_NAMED_MAX}: ask for them with step_filter.`,
+      ),
+    truncated: truncatedOut,
+    cuts: cutsOut,
     logs: z.array(workflowLogLineOut).optional().describe('By step and item, oldest first, with include_logs.'),
     logs_dropped: z.number().int().optional().describe('Log lines that are not here because there were too many.'),
     execution_time_ms: msOut.describe('From the start of its first step to its end; null until it ended.'),
@@ -45,41 +56,72 @@ export const workflowResult = defineReadTool({
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
   permission: 'workflow:read',
   about: ({ workflow_id }) => ({ kind: 'workflow', id: workflow_id }),
-  cli: { positional: ['workflow_id'] },
-  async handler({ workflow_id, include_outputs, include_logs }, { reader, record: recordOf }) {
+  cli: { positional: ['workflow_id'], whole: WHOLE },
+  async handler({ workflow_id, include_outputs, include_logs, step_filter, max_bytes }, { reader, record: recordOf }) {
     const record = await recordOf('workflow', workflow_id);
     if (record === undefined) return undefined;
     const run = include_outputs || include_logs ? await readRun(reader, record.uid) : undefined;
-    const tasks = run?.workflow.steps.flatMap(({ step_id }) => run.tasks?.get(step_id) ?? []) ?? [];
+    const steps = namedSteps('workflow_result', run?.workflow.steps ?? [], run === undefined ? [] : step_filter);
+
+    const result = cutJson(record.result, include_outputs || include_logs ? max_bytes / 2 : max_bytes, 'result');
+    let left = max_bytes - bytesUpTo(result.value, max_bytes);
+    const outputs = include_outputs ? outputsOf(run, steps, include_logs ? left / 2 : left) : undefined;
+    if (outputs !== undefined) left -= bytesUpTo(outputs.outputs, left);
+    const tasks = steps.flatMap(({ step_id }) => run?.tasks?.get(step_id) ?? []);
+    const { truncated = false, ...logs } = include_logs ? await keptLogs(reader, tasks, left) : {};
+
+    const cuts = [...result.cuts, ...(outputs?.cuts ?? [])];
+    const omitted = outputs?.omitted ?? [];
     return {
       workflow_id,
       status: record.status,
-      result: record.result,
+      result: result.value,
       error: record.error,
-      ...(include_outputs && outputsOf(run)),
-      ...(include_logs && (await keptLogs(reader, tasks))),
+      ...(outputs !== undefined && { outputs: outputs.outputs }),
+      ...(omitted.length > 0 && { outputs_omitted: omitted.slice(0, OMITTED_NAMED_MAX) }),
+      ...logs,
+      truncated: truncated || cuts.length > 0 || omitted.length > 0,
+      ...(cuts.length > 0 && { cuts }),
       execution_time_ms: record.execution_time_ms,
     };
   },
 });
 
-function outputsOf(run: RunRecords | undefined): { outputs: JsonObject; outputs_omitted?: string[] } {
-  const outputs: JsonObject = {};
-  const omitted: string[] = [];
-  let bytes = 0;
-  for (const { step_id } of run?.workflow.steps ?? []) {
+interface ShownOutputs {
+  outputs: JsonObject;
+  cuts: Cut[];
+  /** Steps that are not in `outputs`. */
+  omitted: string[];
+}
+
+/** Small outputs whole; of larger ones equal parts of what is left, or nothing where such a part would say too little. */
+function outputsOf(run: RunRecords | undefined, steps: Step[], bytesMax: number): ShownOutputs {
+  const shown = new Map<string, JsonValue>();
+  const cuts: Cut[] = [];
+  const known: { step_id: string; output: JsonValue; size: number }[] = [];
+  for (const { step_id } of steps) {
     const step = run?.steps.get(step_id);
-    if (step === undefined || !ENDED_WITH_OUTPUT.has(step.status)) continue;
-    const output = run?.tasks === null ? undefined : outputOf(run?.tasks.get(step_id) ?? [], step.items);
-    const size = jsonBytes(output);
-    if (output === undefined || bytes + size > OUTPUTS_BYTES_MAX) {
-      omitted.push(step_id);
-      continue;
-    }
-    bytes += size;
-    outputs[step_id] = output;
+    if (step === undefined || run === undefined || !ENDED_WITH_OUTPUT.has(step.status)) continue;
+    const output = run.tasks === null ? undefined : outputOf(run.tasks.get(step_id) ?? [], step.items);
+    if (output === undefined) known.push({ step_id, output: null, size: Number.POSITIVE_INFINITY });
+    else known.push({ step_id, output, size: step_id.length + 4 + bytesUpTo(output, bytesMax) });
   }
-  return omitted.length === 0 ? { outputs } : { outputs, outputs_omitted: omitted };
+  let left = bytesMax;
+  const bySize = known.toSorted((a, b) => a.size - b.size);
+  for (const [index, { step_id, output, size }] of bySize.entries()) {
+    if (size === Number.POSITIVE_INFINITY) break;
+    const share = Math.floor(left / (bySize.length - index));
+    const isPartOfUse = share >= OUTPUT_PART_BYTES_MIN;
+    const room = isPartOfUse ? share : left;
+    if (size > room && !isPartOfUse) break;
+    const cut = size <= room ? { value: output, cuts: [] } : cutJson(output, room, placeOf(['outputs', step_id]));
+    shown.set(step_id, cut.value);
+    cuts.push(...cut.cuts);
+    left -= Math.min(size, room);
+  }
+  const outputs: JsonObject = {};
+  for (const { step_id } of known) if (shown.has(step_id)) outputs[step_id] = shown.get(step_id)!;
+  return { outputs, cuts, omitted: known.flatMap(({ step_id }) => (shown.has(step_id) ? [] : [step_id])) };
 }
 
 const ENDED_WITH_OUTPUT = new Set(['completed', 'failed']);

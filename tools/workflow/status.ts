@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { anyJson } from '../../dag/json.ts';
 import type { Reader } from '../../scheduler/ports.ts';
 import { errorSchema, type TaskRecord, type WorkflowRecord, workflowStatusSchema } from '../../scheduler/records.ts';
+import { cutJson, maxBytesField, truncatedOut, WHOLE } from '../cut.ts';
 import { defineReadTool } from '../definition.ts';
 import {
   countOut,
@@ -14,7 +15,20 @@ import {
   timeOut,
   workflowIdField,
 } from '../fields.ts';
+import {
+  ALL_STEPS,
+  namedSteps,
+  pageOf,
+  stepFilterField,
+  stepLimitField,
+  stepOffsetField,
+  stepStatusFilterField,
+  stepsWithin,
+} from './step-pages.ts';
 import { type RunRecords, readRun, showSteps, stepOut } from './steps.ts';
+
+/** What is shown of the result of another history. */
+const SUPERSEDED_RESULT_BYTES_MAX = 4_000;
 
 const metricsOut = z.object({
   tasks_total: countOut,
@@ -39,6 +53,11 @@ export const workflowStatus = defineReadTool({
     workflow_id: workflowIdField,
     include_steps: z.boolean().default(true).describe('Every step with its status, times, error and peers.'),
     include_metrics: z.boolean().default(false).describe('Counts and times over all tasks of the run.'),
+    step_filter: stepFilterField,
+    step_status_filter: stepStatusFilterField,
+    limit: stepLimitField,
+    offset: stepOffsetField,
+    max_bytes: maxBytesField,
   }),
   output: z.object({
     workflow_id: z.string(),
@@ -56,7 +75,15 @@ export const workflowStatus = defineReadTool({
     durability: durabilityOut.optional().describe('On how many disks it is now, of how many wanted; not from a copy.'),
     superseded: supersededEnds,
     stale_ms: staleOut,
-    steps: z.array(stepOut).optional().describe('With include_steps.'),
+    steps: z
+      .array(stepOut)
+      .optional()
+      .describe('With include_steps: those that the filters leave, in the order of the workflow.'),
+    steps_by_status: z
+      .record(z.string(), countOut)
+      .optional()
+      .describe('With include_steps: how many of all steps have which status.'),
+    truncated: truncatedOut,
     metrics: metricsOut
       .nullable()
       .optional()
@@ -67,16 +94,18 @@ export const workflowStatus = defineReadTool({
   about: ({ workflow_id }) => ({ kind: 'workflow', id: workflow_id }),
   cli: {
     positional: ['workflow_id'],
+    whole: { ...WHOLE, ...ALL_STEPS },
     list: { field: 'steps', columns: ['step_id', 'action', 'status', 'tasks', 'peers', 'started_at', 'ended_at'] },
   },
   async handler(
-    { workflow_id, include_steps, include_metrics },
+    { workflow_id, include_steps, include_metrics, ...asked },
     { reader, clock, owner, durability, record: recordOf },
   ) {
     const record = await recordOf('workflow', workflow_id);
     if (record === undefined) return undefined;
     const run = include_steps || include_metrics ? await readRun(reader, record.uid) : undefined;
     const superseded = await readSuperseded(reader, record.uid);
+    const shown = include_steps ? stepsOf(record, run, asked) : { truncated: false };
     return {
       workflow_id,
       name: record.name,
@@ -92,17 +121,38 @@ export const workflowStatus = defineReadTool({
       error: record.error,
       durability: durability(record.copies) ?? undefined,
       ...(superseded.length > 0 && { superseded }),
-      ...(include_steps && { steps: run === undefined ? [] : showSteps(record, run) }),
+      ...shown,
       ...(include_metrics && { metrics: run === undefined ? null : measure(record, run, clock.wall()) }),
     };
   },
 });
 
+interface StepsAsked {
+  step_filter: string[];
+  step_status_filter: string[];
+  limit: number;
+  offset: number;
+  max_bytes: number;
+}
+
+function stepsOf(record: WorkflowRecord, run: RunRecords | undefined, asked: StepsAsked) {
+  const all = run === undefined ? [] : showSteps(record, run);
+  const steps_by_status: Record<string, number> = {};
+  for (const { status } of all) steps_by_status[status] = (steps_by_status[status] ?? 0) + 1;
+  const statuses = new Set(asked.step_status_filter);
+  const named = run === undefined ? [] : namedSteps('workflow_status', all, asked.step_filter);
+  const matching = statuses.size === 0 ? named : named.filter(({ status }) => statuses.has(status));
+  const { page, truncated } = pageOf(matching, asked);
+  const steps = stepsWithin(page, asked.max_bytes);
+  return { steps, steps_by_status, truncated: truncated || steps.length < page.length };
+}
+
 async function readSuperseded(reader: Reader, uid: string): Promise<NonNullable<z.infer<typeof supersededEnds>>> {
   const others = await reader.children('superseded', uid);
   return others.flatMap(({ record, line, superseded_at }) => {
     if (record.kind !== 'workflow' || record.uid !== uid) return [];
-    const { status, result, error } = record;
+    const { status, error } = record;
+    const { value: result } = cutJson(record.result, SUPERSEDED_RESULT_BYTES_MAX);
     return [{ status, result, error, line, superseded_at }];
   });
 }
