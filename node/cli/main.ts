@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { errorShape, FlowmeshError, RemoteError } from '../../dag/errors.ts';
+import type { Tool } from '../../tools/definition.ts';
 import { printable, printableJson } from '../printable.ts';
 import { paint } from './cells.ts';
 import { addCompletionCommands, COMPLETE } from './completion.ts';
@@ -39,7 +40,7 @@ async function main(args: string[]): Promise<number> {
     const program = await createProgram(args, finish);
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
-    return error instanceof CommanderError ? usageCode(error) : showError(error, args.includes('--json'));
+    return error instanceof CommanderError ? usageCode(error) : await showError(error, args.includes('--json'));
   }
   return code;
 }
@@ -87,15 +88,23 @@ async function addToolCommands(
   words: string[],
   finish: (code: number) => void,
 ): Promise<void> {
-  const [{ tools }, { addToolCommand, runTool, wordsOf }] = await Promise.all([
+  const [{ tools }, { addToolCommand, runTool }, { wordsOf }] = await Promise.all([
     import('../../tools/registry.ts'),
     import('./tool-command.ts'),
+    import('./wording.ts'),
   ]);
   const group = groups.get(noun)!;
   for (const tool of tools.values()) {
     const own = wordsOf(tool);
     if (own.noun !== noun) continue;
-    addToolCommand(group, tool, words.includes(own.verb), async (invocation) => finish(await runTool(invocation)));
+    addToolCommand(group, tool, words.includes(own.verb), async (invocation) => {
+      asked = tool;
+      finish(await runTool(invocation));
+    });
+  }
+  if (noun === 'worker') {
+    const { addWorkerListCommand, listWorkers } = await import('./worker-list.ts');
+    addWorkerListCommand(group, async (listing) => finish(await listWorkers(listing)));
   }
   if (noun === 'task') {
     const { addAnswerCommand, answerTask } = await import('./task-answer.ts');
@@ -108,11 +117,22 @@ function usageCode(error: CommanderError): number {
   return error.exitCode === 0 ? EXIT.done : EXIT.usage;
 }
 
-function showError(error: unknown, json: boolean): number {
+/** The tool that was called, whose fields an error may name. */
+let asked: Tool | undefined;
+
+/** What a tool says for programs, as people type it. */
+async function forPeople(message: string): Promise<string> {
+  if (!message.includes('_')) return message;
+  const [{ tools }, { inCommands }] = await Promise.all([import('../../tools/registry.ts'), import('./wording.ts')]);
+  // The fields of a workflow file are the file's.
+  return inCommands(message, tools, asked?.name === 'workflow_submit' ? undefined : asked);
+}
+
+async function showError(error: unknown, json: boolean): Promise<number> {
   const shape = errorShape(error);
   if (json) process.stdout.write(`${printableJson({ success: false, error: shape }, 2)}\n`);
   const lines = [
-    `${paint('red', `error ${printable(shape.code)}`, process.stderr)}  ${printable(shape.message, '\n\t')}`,
+    `${paint('red', `error ${printable(shape.code)}`, process.stderr)}  ${printable(await forPeople(shape.message), '\n\t')}`,
   ];
   if (error instanceof RemoteError && shape.retryable)
     lines.push(paint('dim', 'It may work when tried again.', process.stderr));

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
+import { tools } from '../../tools/registry.ts';
 import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { readDocument, type SourceDocument } from './document.ts';
@@ -10,6 +11,7 @@ import { findPeer, type PeerChoice } from './find-peer.ts';
 import { warningLines, withPlaces } from './places.ts';
 import { renderOutput } from './render.ts';
 import { addFields, checkInput, fieldsOf, inputOf } from './tool-options.ts';
+import { inCommands, wordsOf } from './wording.ts';
 
 /** Tools whose run can be followed with `--watch`. */
 const WATCHED = new Set(['workflow_submit', 'workflow_status']);
@@ -28,12 +30,6 @@ export interface Invocation {
   document: SourceDocument | undefined;
 }
 
-/** The words of the command: split at the first underscore. */
-export function wordsOf(tool: Pick<Tool, 'name'>): { noun: string; verb: string } {
-  const at = tool.name.indexOf('_');
-  return { noun: tool.name.slice(0, at), verb: tool.name.slice(at + 1).replaceAll('_', '-') };
-}
-
 /**
  * @param complete false adds the name and description only: options are made for the command that is called
  * @param run gets what was typed once it was checked
@@ -44,8 +40,9 @@ export function addToolCommand(
   complete: boolean,
   run: (invocation: Invocation) => Promise<void>,
 ): void {
-  const command = group.command(wordsOf(tool).verb).summary(tool.title).description(tool.description);
+  const command = group.command(wordsOf(tool).verb).summary(tool.title);
   if (!complete) return;
+  command.description(inCommands(tool.description, tools, tool));
   const isSubmit = tool.name === 'workflow_submit';
   const whole = tool.cli?.whole ?? {};
   const fields = fieldsOf(tool).filter((field) => !isSubmit || field.name !== 'steps');
@@ -103,7 +100,7 @@ export async function runTool(invocation: Invocation): Promise<number> {
       return await watchWorkflow(found.url, workflowId, json);
     }
     process.stdout.write(
-      `${json ? printableJson(output, 2) : renderOutput(tool, withoutWarnings(output), terminalWidth())}\n`,
+      `${json ? printableJson(output, 2) : renderOutput(tool, told(withoutWarnings(output), tool), terminalWidth())}\n`,
     );
     return tellsOfFailure(tool, output) ? EXIT.failed : EXIT.done;
   } catch (error) {
@@ -111,6 +108,12 @@ export async function runTool(invocation: Invocation): Promise<number> {
   } finally {
     await client.close();
   }
+}
+
+/** The sentence that a tool answers, in the words of the command line. */
+function told(output: JsonObject, tool: Tool): JsonObject {
+  const { message } = output;
+  return typeof message === 'string' ? { ...output, message: inCommands(message, tools, tool) } : output;
 }
 
 /** Who submits again and sees a result may think that it ran again. */

@@ -8,8 +8,9 @@ import { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { describeProblems } from '../../dag/schema.ts';
 import type { Tool } from '../../tools/definition.ts';
+import { tools } from '../../tools/registry.ts';
 import { UsageError } from './exit.ts';
-import { turnedOff } from './wording.ts';
+import { flagOf, inCommands, ofSwitch } from './wording.ts';
 
 type Kind = 'text' | 'number' | 'switch' | 'json' | 'list';
 
@@ -49,7 +50,7 @@ export function fieldsOf(tool: Tool): ToolField[] {
       // A list of objects is written as one JSON value.
       kind: kind === 'list' && itemKind === 'json' ? 'json' : kind,
       item: itemKind === 'number' || itemKind === 'json' ? itemKind : 'text',
-      description: property.description ?? '',
+      description: inCommands(property.description ?? '', tools, tool),
       required: schema.required?.includes(name) ?? false,
       choices: choicesOf(kind === 'list' ? property.items : property),
       default: property.default,
@@ -99,10 +100,6 @@ export function checkInput(tool: Tool, input: JsonObject, positional: string[]):
   throw new UsageError(lines.join('\n'));
 }
 
-export function flagOf(field: string): string {
-  return `--${field.replaceAll('_', '-')}`;
-}
-
 /** A sentence about the input as a whole, with the flags in place of the fields' names. */
 function typed(message: string, tool: Tool): string {
   return message.replace(/\b[a-z]+(?:_[a-z]+)*\b/g, (word) => (word in tool.input.shape ? flagOf(word) : word));
@@ -113,7 +110,7 @@ function optionOf(field: ToolField): Option {
   const description = describe(field);
   if (field.kind === 'switch') {
     return field.default === true
-      ? new Option(`--no-${flag.slice(2)}`, turnedOff(description))
+      ? new Option(flagOf(field.name, true), description)
       : mandatory(new Option(flag, description), field);
   }
   const value = { text: 'text', number: 'number', json: 'json', list: field.item === 'number' ? 'number' : 'text' }[
@@ -145,7 +142,8 @@ function describe(field: ToolField): string {
   const standard = field.default;
   const empty = standard === undefined || standard === false || standard === true || isEmpty(standard);
   if (!empty) notes.push(`default: ${typeof standard === 'string' ? standard : JSON.stringify(standard)}`);
-  const text = field.description.replace(/\.$/, '');
+  const said = field.kind === 'switch' ? ofSwitch(field.description, standard === true) : field.description;
+  const text = said.replace(/\.$/, '');
   return notes.length === 0 ? text : `${text} (${notes.join('; ')})`.trim();
 }
 

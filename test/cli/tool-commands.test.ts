@@ -1,6 +1,10 @@
 /** Every tool as a command: what is typed is what the peer gets. */
+
+import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
+import { addToolCommand } from '../../node/cli/tool-command.ts';
+import { inCommands } from '../../node/cli/wording.ts';
 import { tools } from '../../tools/registry.ts';
 import { type McpEndpoint, startEndpoint } from './mcp-endpoint.ts';
 import { runCli } from './run-cli.ts';
@@ -163,6 +167,80 @@ beforeAll(async () => {
   endpoint = await startEndpoint((tool) => ({ success: true, tool }));
 });
 afterAll(() => endpoint.close());
+
+describe('the words of the command line', () => {
+  const words = (text: string, tool?: string) =>
+    inCommands(text, tools, tool === undefined ? undefined : tools.get(tool));
+
+  it('name commands and options where tools speak of tools and fields', () => {
+    expect(words('task_list shows those there are')).toBe('`flowmesh task list` shows those there are');
+    expect(words('queue_stats with `include_logs`')).toBe('`flowmesh queue stats` with `include_logs`');
+    expect(words('send confirm: true to do it', 'queue_clear')).toBe('send --confirm to do it');
+    expect(words('with scope "local" of task_id, or by dead_letter', 'task_list')).toBe(
+      'with --scope local of task_id, or by --dead-letter',
+    );
+    expect(words('give include_outputs to workflow_id', 'workflow_result')).toBe(
+      'give --no-include-outputs to <workflow_id>',
+    );
+    // What somebody named is nobody's to change.
+    expect(words('no task "task_list" is known')).toBe('no task "task_list" is known');
+  });
+
+  it('name no tool in any help', async () => {
+    for (const tool of tools.values()) {
+      const group = new Command();
+      addToolCommand(group, tool, true, async () => {});
+      const help = group.commands[0]!.helpInformation();
+      for (const name of tools.keys()) expect(help, `${tool.name} --help`).not.toContain(name);
+      for (const field of Object.keys(tool.input.shape)) {
+        if (field.includes('_') && !tool.cli?.positional?.includes(field))
+          expect(help).not.toMatch(new RegExp(`\\b${field}\\b`));
+      }
+    }
+  });
+
+  it('are those of errors and messages too, and not of JSON', async () => {
+    const failing = await startEndpoint(
+      (tool): JsonObject =>
+        tool === 'task_status'
+          ? {
+              success: false,
+              error: { code: 'NOT_FOUND', message: 'no task "t"; task_list shows them', retryable: false },
+            }
+          : { success: true, message: 'w is accepted; workflow_status shows its progress' },
+    );
+    const failed = await runCli(['task', 'status', 't', '--url', failing.url]);
+    const submitted = await runCli(['workflow', 'cancel', 'w', '--url', failing.url]);
+    const json = await runCli(['workflow', 'cancel', 'w', '--json', '--url', failing.url]);
+    await failing.close();
+    expect(failed.stderr).toContain('no task "t"; `flowmesh task list` shows them');
+    expect(submitted.stdout).toContain('`flowmesh workflow status` shows its progress');
+    expect(json.stdout).toContain('workflow_status shows its progress');
+  });
+
+  it('list the workers of the mesh from the figures of its queues', async () => {
+    const worker = { worker_id: 'w-1', peer_id: PEER, status: 'idle', labels: ['gpu'], slots: 4 };
+    const figures = await startEndpoint(() => ({
+      success: true,
+      queued_count: 1,
+      worker_stats: [worker],
+      missing: [],
+    }));
+    const { exitCode, stdout } = await runCli(['worker', 'list', '--url', figures.url]);
+    const json = await runCli(['worker', 'list', '--scope', 'local', '--json', '--url', figures.url]);
+    await figures.close();
+    expect([exitCode, figures.calls.map(({ input }) => input)]).toEqual([
+      0,
+      [
+        { include_worker_stats: true, scope: 'mesh' },
+        { include_worker_stats: true, scope: 'local' },
+      ],
+    ]);
+    expect(stdout).toMatch(/^WORKER ID +PEER ID +STATUS +SLOTS/);
+    expect(stdout).toMatch(/w-1 +12D3KooW\w+ +idle +4 .* gpu\n\n1 of 1/);
+    expect(JSON.parse(json.stdout)).toMatchObject({ workers: [worker] });
+  });
+});
 
 describe('every tool is a command', () => {
   it('names each of the tools and no other', () => {

@@ -39,7 +39,7 @@ export const workerStatus = defineMeshTool({
   name: 'worker_status',
   title: 'Status of a worker',
   description:
-    'Shows one worker of the mesh: whether it is idle or busy, its slots and capabilities, what it completed and failed, and with include_tasks what it runs now. Any peer can be asked; the answer is that of the peer the worker is on.',
+    'Shows one worker of the mesh: whether it is idle or busy, its slots and capabilities, what it completed and failed, and with include_tasks what it runs now. Any peer can be asked; the answer is that of the peer the worker is on. queue_stats with include_worker_stats lists the workers of the mesh.',
   input: z.strictObject({
     worker_id: workerIdField,
     include_tasks: z.boolean().default(false).describe('The tasks it runs now.'),
