@@ -9,6 +9,7 @@ import { checkBytes, SUBMISSION_BYTES_MAX } from '../dag/limits.ts';
 import { describeProblems } from '../dag/schema.ts';
 import type { Tool } from './definition.ts';
 import { InvalidInputError } from './errors.ts';
+import { forgiving } from './forgiving.ts';
 
 /** An input that passed `parseInput`, defaults filled in. */
 export type ParsedInput = z.output<Tool['input']>;
@@ -20,15 +21,18 @@ export interface Failure {
 }
 
 /**
- * Checks a call's input; an absent one counts as `{}`.
+ * Checks a call's input; an absent one counts as `{}`, and what is written as models write it for what it means.
  *
  * @throws {InvalidInputError} INVALID_INPUT with `details.problems: [{ path, message }]`; an unknown field is a
  *   problem too and names the nearest known one
  * @throws {LimitError} LIMIT_EXCEEDED for an input that is nested too deep, has too many values or is too large
  */
 export function parseInput(tool: Tool, rawInput: unknown): ParsedInput {
-  const value = rawInput ?? {};
-  checkValue(tool.name, value);
+  const given = rawInput ?? {};
+  checkValue(tool.name, given);
+  const value = forgiving(tool.input, given);
+  // What a text spelled was no more than a text when it was checked.
+  if (value !== given) checkValue(tool.name, value);
   const parsed = tool.input.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new InvalidInputError(tool.name, describeProblems(parsed.error, tool.input, value));
