@@ -20,6 +20,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
+import { isOpenToOthers, makePrivateDatabase, PRIVATE_FILE_MODE, PRIVATE_FOLDER_MODE } from './private-file.ts';
 
 /** Default folders tried before giving up. */
 const FOLDERS_TRIED_MAX = 256;
@@ -66,6 +67,8 @@ export class DataFolderUnusableError extends FlowmeshError {
 /** A folder that this process holds until `release` or its end. */
 export interface DataFolder {
   readonly path: string;
+  /** Others than this peer's user can look into it. */
+  readonly openToOthers: boolean;
   /** Writes `peer.json`, whole or not at all. */
   record(peer: PeerRecord): Promise<void>;
   /** Removes `peer.json` and lets the folder go. */
@@ -151,9 +154,10 @@ async function tryFolder(path: string): Promise<DataFolder | undefined> {
   }
   return {
     path,
+    openToOthers: isOpenToOthers(path),
     async record(peer) {
       const draft = `${file}.${process.pid}.tmp`;
-      await writeFile(draft, `${JSON.stringify(peer, null, 2)}\n`);
+      await writeFile(draft, `${JSON.stringify(peer, null, 2)}\n`, { mode: PRIVATE_FILE_MODE });
       await rename(draft, file);
     },
     async release() {
@@ -174,6 +178,7 @@ async function takeFromReader(path: string): Promise<{ release(): void } | undef
 function takeLock(file: string, waitMs: number): { release(): void } | undefined {
   let database: DatabaseSync | undefined;
   try {
+    makePrivateDatabase(file);
     database = new DatabaseSync(file, { timeout: waitMs });
     database.exec('BEGIN EXCLUSIVE');
   } catch (error) {
@@ -235,7 +240,7 @@ async function readRecord(path: string): Promise<PeerRecord | undefined> {
 
 async function makeFolder(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await mkdir(path, { recursive: true, mode: PRIVATE_FOLDER_MODE });
     await access(path, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new DataFolderUnusableError(path, reasonOf(error), { cause: error });

@@ -53,6 +53,10 @@ export async function startNode(sources: Sources): Promise<number> {
   const place = await takePlace(settings, flowmeshHome(sources.env));
   const { config, folder } = place;
   const log = createLog({ level: config.log_level, fields: { name: config.name } });
+  if (folder.openToOthers) {
+    const advice = `others than this user can look into the data folder ${folder.path}; chmod 700 it, or give another --data-dir`;
+    log.warn({ data_dir: folder.path }, advice);
+  }
   warnOfUnknownVariables(sources.env, (message) => log.warn({}, message));
   const base = {
     pid: process.pid,

@@ -5,11 +5,10 @@ import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@
 import type { PrivateKey } from '@libp2p/interface';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import { PRIVATE_FILE_MODE, PRIVATE_FOLDER_MODE } from '../private-file.ts';
 import { rootReasonOf } from './errors.ts';
 
 const KEY_FILE = 'identity.key';
-const PRIVATE_FILE_MODE = 0o600;
-const PRIVATE_FOLDER_MODE = 0o700;
 
 export class IdentityUnreadableError extends FlowmeshError {
   constructor(file: string, cause: unknown) {

@@ -19,6 +19,7 @@ import {
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { FeedHead } from '../../scheduler/ports.ts';
+import { makePrivateDatabase, PRIVATE_FOLDER_MODE } from '../private-file.ts';
 import {
   DataFolderCorruptError,
   DataFolderNewerError,
@@ -50,7 +51,8 @@ export interface OpenOptions {
 export function openForWriting(path: string, options: OpenOptions = {}): DatabaseSync {
   return guarded(path, () => {
     makeFolder(dirname(path));
-    if (!existsSync(path)) makeFile(path);
+    if (existsSync(path)) makePrivateDatabase(path);
+    else makeFile(path);
     return opened(path, false, (database) => {
       checkFormat(database, path);
       const mode = database.prepare('PRAGMA journal_mode = WAL').get()?.['journal_mode'];
@@ -117,6 +119,7 @@ function makeFile(path: string): void {
   // Left by a start that was killed here; nothing in it was ever promised.
   rmSync(unfinished, { force: true });
   rmSync(`${unfinished}-journal`, { force: true });
+  makePrivateDatabase(unfinished);
   const database = new DatabaseSync(unfinished);
   try {
     database.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA synchronous = FULL; BEGIN; ${SCHEMA}`);
@@ -130,7 +133,7 @@ function makeFile(path: string): void {
 
 /** P1: a folder made here must survive a power cut as its file does, so its name is fsynced in its parent. */
 function makeFolder(folder: string): void {
-  const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const first = mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER_MODE });
   if (first === undefined) return;
   for (let made = folder; made.length >= first.length; made = dirname(made)) syncFolder(dirname(made));
 }

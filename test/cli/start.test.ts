@@ -1,7 +1,7 @@
 /** `flowmesh node start` with real peers, each a process of its own. */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import { INITIALIZE } from '../mcp/raw-http.ts';
 import { BIN, runCli, startCli } from './run-cli.ts';
 
 const PEERS_MET_ROUNDS_MAX = 60;
+const PINO_WARN = 40;
 
 let home: string;
 let env: Record<string, string>;
@@ -43,14 +44,40 @@ interface Facts {
 async function start(...args: string[]) {
   const child = startCli(['node', 'start', ...args], env, { cwd: home });
   started.push(child);
+  const warnings: string[] = [];
   for await (const line of createInterface({ input: child.stderr! })) {
     // Where stderr is no terminal every line is JSON.
-    const facts = JSON.parse(line) as { msg: string; [fact: string]: unknown };
+    const facts = JSON.parse(line) as { msg: string; level: unknown; [fact: string]: unknown };
+    if (facts.level === PINO_WARN) warnings.push(facts.msg);
     if (facts.msg !== 'ready') continue;
     child.stderr!.resume();
-    return { child, facts: facts as unknown as Facts };
+    return { child, warnings, facts: facts as unknown as Facts };
   }
   throw new Error('the peer ended before it was ready');
+}
+
+/** The rights of each file, by its name. */
+async function modesIn(folder: string): Promise<Record<string, number>> {
+  const files = await readdir(folder);
+  const modes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).mode & 0o777));
+  return Object.fromEntries(files.map((file, index) => [file, modes[index]!]));
+}
+
+/** Files of the folder that a process has open for whatever it starts. */
+async function inheritableIn(pid: number, folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const descriptor of await readdir(`/proc/${pid}/fd`)) {
+    try {
+      const file = await readlink(`/proc/${pid}/fd/${descriptor}`);
+      const flags = /^flags:\s+(\d+)$/m.exec(await readFile(`/proc/${pid}/fdinfo/${descriptor}`, 'utf8'))![1]!;
+      const isClosedOnExec = (Number.parseInt(flags, 8) & 0o2000000) !== 0;
+      if (file.startsWith(folder) && !isClosedOnExec) found.push(file);
+    } catch (error) {
+      // It was closed while this looked.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
+  return found;
 }
 
 describe('node start', () => {
@@ -61,6 +88,26 @@ describe('node start', () => {
   ])('says with %j in one sentence which commands may run', async (args, sentence) => {
     const { facts } = await start(...args);
     expect(facts.shell).toContain(sentence);
+  });
+
+  it('keeps its files to its user in any folder, and names one that others can look into', async () => {
+    const folder = join(home, 'shared');
+    await mkdir(folder);
+    await chmod(folder, 0o755);
+    const first = await start('--data-dir', folder);
+    first.child.kill('SIGTERM');
+    await first.child;
+    const files = await readdir(folder);
+    await Promise.all(files.map((file) => chmod(join(folder, file), 0o644)));
+
+    const { child, warnings } = await start('--data-dir', folder);
+    expect(warnings).toContainEqual(expect.stringContaining(`can look into the data folder ${folder}; chmod 700 it`));
+    const modes = await modesIn(folder);
+    expect(Object.keys(modes)).toEqual(
+      expect.arrayContaining(['flowmesh.db', 'libp2p.db', 'identity.key', 'peer.json']),
+    );
+    expect(modes).toEqual(Object.fromEntries(Object.keys(modes).map((file) => [file, 0o600])));
+    expect(await inheritableIn(child.pid!, folder)).toEqual([]);
   });
 
   it('refuses --allow-shell without words', async () => {

@@ -148,14 +148,14 @@ describe('a data folder', () => {
   it.each([
     ['the database', 'flowmesh.db', 'DATA_FOLDER_CORRUPT', 'restore the file from a backup'],
     ['the identity key', 'identity.key', 'IDENTITY_UNREADABLE', 'Restore it from a backup'],
-    ['the memory of libp2p', 'libp2p/CURRENT', 'DATA_FOLDER_UNUSABLE', 'move that folder away'],
+    ['the memory of libp2p', 'libp2p.db', 'DATA_FOLDER_UNUSABLE', 'move that file away'],
     ['the lock', 'lock', 'DATA_FOLDER_UNUSABLE', 'remove that file'],
   ])('in which %s is damaged is refused, says what to do, and is left as it is', async (_what, file, code, remedy) => {
     const damaged = join(folder.path, 'data', file);
     await mkdir(join(damaged, '..'), { recursive: true });
     await writeFile(damaged, garbage);
     const ended = await start(['--data-dir', 'data', '--http-port', '0']);
-    expectRefusal(ended, EXIT_FAILED, code, damaged.replace(/\/CURRENT$/, ''), remedy);
+    expectRefusal(ended, EXIT_FAILED, code, damaged, remedy);
     expect(await readFile(damaged, 'utf8')).toBe(garbage);
   });
 
@@ -176,7 +176,7 @@ describe('a data folder', () => {
     await appendFile(key, 'x');
     expectRefusal(await start(again), EXIT_FAILED, 'IDENTITY_UNREADABLE', `The identity key ${key} cannot be read`);
     await writeFile(key, identity);
-    await rm(join(peer.data_dir, 'libp2p'), { recursive: true });
+    await rm(join(peer.data_dir, 'libp2p.db'));
 
     await peer.start();
     expect(await peer.call('task_result', { task_id: 'kept' })).toMatchObject({
