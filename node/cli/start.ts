@@ -73,6 +73,9 @@ export async function startNode(sources: Sources): Promise<number> {
     stopped.resolve(signal);
   });
   const starting = Promise.withResolvers<RunningPeer>();
+  starting.promise.catch(() => {
+    // Whoever waits for it has a copy of its own; where nobody does, the error itself is thrown below.
+  });
   let stdio: StdioServer | undefined;
   try {
     await folder.record({ ...base, peer_id: null, http_url: null, addresses: [] });

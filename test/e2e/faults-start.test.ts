@@ -152,7 +152,7 @@ describe('a data folder', () => {
     ['the lock', 'lock', 'DATA_FOLDER_UNUSABLE', 'remove that file'],
   ])('in which %s is damaged is refused, says what to do, and is left as it is', async (_what, file, code, remedy) => {
     const damaged = join(folder.path, 'data', file);
-    await mkdir(join(damaged, '..'), { recursive: true });
+    await mkdir(join(damaged, '..'), { recursive: true, mode: 0o700 });
     await writeFile(damaged, garbage);
     const ended = await start(['--data-dir', 'data', '--http-port', '0']);
     expectRefusal(ended, EXIT_FAILED, code, damaged, remedy);
