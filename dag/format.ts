@@ -3,10 +3,13 @@ import type { WorkflowGraph } from './graph.ts';
 import type { StepStatus } from './run.ts';
 import type { Workflow } from './schema.ts';
 
+/** As people are shown it: a step whose tasks wait for a worker is not one that runs. */
+export type ShownStatus = StepStatus | 'queued';
+
 export interface GraphNode {
   id: string;
   action: string;
-  status?: StepStatus;
+  status?: ShownStatus;
 }
 
 export interface GraphJson {
@@ -15,12 +18,13 @@ export interface GraphJson {
 }
 
 /** @returns undefined where the status is not to be shown */
-export type StatusOf = (step_id: string) => StepStatus | undefined;
+export type StatusOf = (step_id: string) => ShownStatus | undefined;
 
 /** Fill colours that black text is readable on. */
-const COLOURS: Record<StepStatus, string> = {
+const COLOURS: Record<ShownStatus, string> = {
   pending: '#eeeeee',
   ready: '#d6e4ff',
+  queued: '#d6e4ff',
   running: '#8fb8ff',
   input_required: '#ffd98f',
   completed: '#a6e3a1',

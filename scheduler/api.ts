@@ -6,6 +6,7 @@ import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import type { Requires, Retry, Workflow } from '../dag/schema.ts';
 import type { Alias, Located, PeerState, WorkerState } from './messages.ts';
 import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';
+import type { Why } from './waiting.ts';
 
 /** How many disks keep a record, of how many wanted. */
 export interface Durability {
@@ -165,6 +166,9 @@ export interface SchedulerApi extends FeedsNow {
   ): Promise<{ completed_tasks: number; abandoned_tasks: number }>;
   /** Workers here and at connected peers. */
   workers(): WorkerView[];
+
+  /** Why tasks that are queued here wait, by uid; without those that are not. */
+  whyWaiting(uids: readonly string[]): Record<string, Why>;
 
   /** Live state of the connected peers and of those that were. */
   peers(): PeerView[];

@@ -31,6 +31,7 @@ import type { Placement } from './records.ts';
 import type { Runs } from './runs.ts';
 import type { Tasks } from './tasks.ts';
 import { tooLongWithoutWorker } from './too-long-without-worker.ts';
+import type { Why } from './waiting.ts';
 import { whyNobody } from './why-nobody.ts';
 import type { Refusal, WorkerPool } from './worker.ts';
 
@@ -199,13 +200,14 @@ export class Dispatcher {
   }
 
   /** Why a queued task is not given to a worker now; null for one that is not in the queue. */
-  whyQueued(uid: string): string | null {
+  whyQueued(uid: string): Why | null {
     const of = this.tasks.queue.classOfWaiting(uid);
     if (of === undefined) return null;
-    if (RECORD_ACTIONS.has(of.action)) return 'it begins in its turn';
+    if (RECORD_ACTIONS.has(of.action)) return { for: 'queue', reason: 'it begins in its turn' };
     const candidates = this.candidates(of);
-    if (candidates.length === 0) return this.nobodyFor(of).reason;
-    return candidates.some(({ free }) => free > 0) ? 'a worker is being given it' : whyFull(candidates);
+    if (candidates.length === 0) return { for: 'worker', reason: this.nobodyFor(of).reason };
+    const isNext = candidates.some(({ free }) => free > 0);
+    return { for: 'slot', reason: isNext ? 'it is about to be given to a worker' : whyFull(candidates) };
   }
 
   private begin(turn: Turn, task: LiveTask): void {

@@ -11,6 +11,8 @@ export interface LiveRun {
   durable: boolean;
   steps: Map<string, Step>;
   run: Run;
+  /** What of it began first; null while nothing has: it is `submitted` until then. */
+  begun_with: string | null;
   /** Ids of workflows that must complete first. */
   blockers: Set<string>;
   /** Uids of its live tasks. */
@@ -32,6 +34,7 @@ export function liveRun(record: WorkflowRecord, workflow: Workflow, graph: Workf
     durable: true,
     steps: new Map(workflow.steps.map((step) => [step.step_id, step])),
     run: new Run(workflow, graph),
+    begun_with: record.status === 'submitted' ? null : record.uid,
     blockers: new Set(),
     tasks: new Set(),
     started_at: new Map(),

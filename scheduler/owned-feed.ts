@@ -11,11 +11,20 @@ import { NotOwnerError } from './errors.ts';
 import { Journal, type Turn } from './journal.ts';
 import { currentLine } from './lineage.ts';
 import type { Clock, Evaluator, Log, Network, Random, Store } from './ports.ts';
-import { type FeedRecord, type FlowRecord, isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
+import {
+  type FeedRecord,
+  type FlowRecord,
+  isTerminal,
+  type QueueRecord,
+  type TaskRecord,
+  type WorkflowRecord,
+} from './records.ts';
 import { type Remembered, restore } from './recovery.ts';
 import { Replicas } from './replicas.ts';
 import { Runs } from './runs.ts';
 import { Tasks } from './tasks.ts';
+import { type Why, whyByRow } from './waiting.ts';
+import { listed } from './why-nobody.ts';
 import type { WorkerPool } from './worker.ts';
 
 export interface OwnedFeedComponents {
@@ -52,6 +61,7 @@ export class OwnedFeed {
   readonly runs: Runs;
   readonly dispatcher: Dispatcher;
   readonly replicas: Replicas;
+  private readonly clock: Clock;
   private readonly log: Log;
   readonly dependencies: Dependencies;
   /** The dispatch in which it gave out something last. */
@@ -72,6 +82,7 @@ export class OwnedFeed {
     const { feed_id } = feed;
     const { epoch } = currentLine(feed);
     this.feed_id = feed_id;
+    this.clock = clock;
     this.log = log;
     this.dependencies = dependencies;
     this.journal = new Journal(
@@ -97,6 +108,8 @@ export class OwnedFeed {
         turn,
         dispatchSoon,
         onEnded: (turn, record) => this.taskEnded(turn, record),
+        onBegun: (turn, record) => this.runs.onTaskBegun(turn, record),
+        onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record),
         onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
         onNestedTimeout: (turn, record) => this.runs.onNestedTimeout(turn, record),
       },
@@ -156,6 +169,18 @@ export class OwnedFeed {
     if (this.journal.isFrozen) return false;
     this.dispatchWanted = false;
     return this.dispatcher.dispatch(this.journal);
+  }
+
+  /** Why a task of it waits; null for one that is not queued here. */
+  whyWaiting(uid: string, { paused, reason }: QueueRecord): Why | null {
+    const task = this.tasks.live.get(uid);
+    if (task === undefined || task.record.status !== 'queued') return null;
+    if (task.blockers.size > 0) return { for: 'tasks', reason: `depends on ${listed([...task.blockers])}` };
+    const byRow = whyByRow(task.record, this.clock.wall());
+    if (byRow !== null) return byRow;
+    if (paused) return { for: 'queue', reason: `the queue is paused${reason === null ? '' : `: ${reason}`}` };
+    if (this.journal.isFrozen) return { for: 'queue', reason: 'its owner first asks the others how things are' };
+    return this.dispatcher.whyQueued(uid);
   }
 
   /** Another peer owns it from now on, or the disk failed: nothing more is written, and nothing of it is in memory. */

@@ -169,7 +169,7 @@ export class Runs {
   }
 
   private begin(turn: Turn, live: LiveRun): void {
-    this.change(turn, live, { status: 'running', started_at: this.now() });
+    this.change(turn, live, { started_at: this.now() });
     this.follow(turn, live, live.run.start());
   }
 
@@ -193,8 +193,9 @@ export class Runs {
     const pumping = live.todo.length > 0;
     for (const stepId of change.ready) live.todo.push(stepId);
     const { run } = live;
+    if (change.ended.length > 0 || run.status === 'input_required') live.begun_with = live.record.uid;
     if (live.record.ended_at === null) {
-      const status = run.status === 'input_required' ? 'input_required' : 'running';
+      const status = run.status === 'input_required' ? 'input_required' : statusOf(live);
       this.change(turn, live, {
         status,
         progress: run.progress,
@@ -222,6 +223,22 @@ export class Runs {
 
   private isOpen(live: LiveRun): boolean {
     return this.live.get(live.record.uid) === live && !live.settling;
+  }
+
+  /** A task of a run has begun: with its first one the run has. */
+  onTaskBegun(turn: Turn, record: TaskRecord): void {
+    const live = this.live.get(record.workflow_uid ?? '');
+    if (live === undefined || live.begun_with !== null) return;
+    live.begun_with = record.uid;
+    this.change(turn, live, { status: statusOf(live) });
+  }
+
+  /** The lease of a task was refused: if nothing else has begun, its run has not. */
+  onNeverBegun(turn: Turn, record: TaskRecord): void {
+    const live = this.live.get(record.workflow_uid ?? '');
+    if (live === undefined || live.begun_with !== record.uid) return;
+    live.begun_with = begunAmong(live, this.tasks);
+    if (live.begun_with === null) this.change(turn, live, { status: 'submitted' });
   }
 
   /** A task has begun or ceased to wait for a person. */
@@ -471,6 +488,19 @@ export class Runs {
       live.depth = depth;
     }
   }
+}
+
+function statusOf({ begun_with }: LiveRun): 'submitted' | 'running' {
+  return begun_with === null ? 'submitted' : 'running';
+}
+
+/** Another task of a run that has begun. */
+function begunAmong({ tasks }: LiveRun, { live }: Tasks): string | null {
+  for (const uid of tasks) {
+    const record = live.get(uid)?.record;
+    if (record !== undefined && (record.status !== 'queued' || record.started_at !== null)) return uid;
+  }
+  return null;
 }
 
 function isEnded(status: string): boolean {

@@ -73,6 +73,7 @@ import { receive } from './receive.ts';
 import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
 import { Retention } from './retention.ts';
 import { StoreRecovery } from './store-recovery.ts';
+import type { Why } from './waiting.ts';
 import { watchedStore } from './watched-store.ts';
 import { WorkerPool } from './worker.ts';
 import { WorkerRegistry } from './worker-registry.ts';
@@ -602,6 +603,17 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     return this.directory
       .workers()
       .map((view) => (view.peer_id === this.self ? { ...view, tasks: this.pool.tasksOf(view.worker_id) } : view));
+  }
+
+  whyWaiting(uids: readonly string[]): Record<string, Why> {
+    const found: Record<string, Why> = {};
+    for (const uid of uids) {
+      for (const feed of this.feeds.owned.values()) {
+        const why = feed.whyWaiting(uid, this.queueState.record);
+        if (why !== null) found[uid] = why;
+      }
+    }
+    return found;
   }
 
   peers(): PeerView[] {

@@ -51,6 +51,9 @@ import type { WorkerPool } from './worker.ts';
 export interface TaskHooks {
   /** A task has ended: its row is already put. */
   onEnded(turn: Turn, record: TaskRecord): void;
+  /** A task of a workflow has begun, or its lease was refused before it had. */
+  onBegun(turn: Turn, record: TaskRecord): void;
+  onNeverBegun(turn: Turn, record: TaskRecord): void;
   /** A task began to wait for a person, or ceased to without having ended. */
   onWaiting(turn: Turn, record: TaskRecord): void;
   /** A nested workflow has taken longer than its task may. */
@@ -269,6 +272,7 @@ export class Tasks {
     this.leases.give(task, { attempt, epoch, peer_id, worker_id, restored: false });
     const lease = { attempt, lease_epoch: epoch, peer_id, worker_id, placement };
     this.change(turn, task, { ...started(record, this.now()), ...lease, due_at: null });
+    this.hooks.onBegun(turn, task.record);
   }
 
   /**
@@ -280,6 +284,7 @@ export class Tasks {
     const dueAt = dueMs === Number.POSITIVE_INFINITY ? null : isoTime(this.clock.wall() + dueMs);
     this.queue.remove(task.record.uid);
     this.change(turn, task, { ...keptByOwner(task.record, this.network.self, this.now()), status, due_at: dueAt });
+    this.hooks.onBegun(turn, task.record);
     if (dueAt === null) this.due.delete(task.record.uid);
     else this.due.set(task.record.uid, wallMs(dueAt));
     if (status === 'input_required') this.hooks.onWaiting(turn, task.record);
@@ -319,8 +324,8 @@ export class Tasks {
       return;
     }
     this.endLease(task, 'given_up');
-    if (reason !== 'handed_back') task.record = { ...task.record, ...neverStarted(task.record) };
-    this.requeue(turn, task);
+    if (reason === 'handed_back') this.requeue(turn, task);
+    else this.neverBegan(turn, task);
   }
 
   private requeue(turn: Turn, task: LiveTask, dueAt: string | null = null): void {
@@ -459,8 +464,14 @@ export class Tasks {
       this.fail(turn, task, error, true);
       return;
     }
+    this.neverBegan(turn, task);
+  }
+
+  /** Its lease was refused. */
+  private neverBegan(turn: Turn, task: LiveTask): void {
     task.record = { ...task.record, ...neverStarted(task.record) };
     this.requeue(turn, task);
+    if (task.record.started_at === null) this.hooks.onNeverBegun(turn, task.record);
   }
 
   private isCurrent(task: LiveTask, peer: string, result: AttemptResult): boolean {

@@ -8,6 +8,7 @@ import type { Durability, FeedsNow, SchedulerApi } from '../scheduler/api.ts';
 import type { Alias } from '../scheduler/messages.ts';
 import type { Clock, Reader } from '../scheduler/ports.ts';
 import type { FlowRecord } from '../scheduler/records.ts';
+import type { Why } from '../scheduler/waiting.ts';
 import type { PeerDirectory } from './peers.ts';
 
 /** What a tool that only reads this peer's committed records needs: it runs on the serve loop (`runtime: 'serve'`). */
@@ -16,6 +17,8 @@ export interface ReadContext {
   clock: Clock;
   self: string;
   feeds: FeedsNow;
+  /** Why tasks that are queued at this peer wait, by uid, as the scheduler knows it now; without those it does not know. */
+  whyWaiting(uids: string[]): Promise<Record<string, Why>>;
 }
 
 /** What the handler of a read gets: the record may be of this peer, or a copy. */
@@ -27,6 +30,7 @@ export interface Reading {
   owner: string;
   /** The owner is another peer, which cannot be reached. */
   isCopy: boolean;
+  whyWaiting: ReadContext['whyWaiting'];
   /** The record that has this id. */
   record<K extends 'workflow' | 'task'>(kind: K, id: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** On how many disks is now what was read until now, of how many `wanted`; null for a copy. */

@@ -32,7 +32,7 @@ function watched(reader: Reader): { reader: Reader; commits: Commits } {
 export async function readFrom(
   tool: ReadTool,
   input: ParsedInput,
-  { reader: all, clock, self, feeds }: ReadContext,
+  { reader: all, clock, self, feeds, whyWaiting }: ReadContext,
   copyOf?: string,
 ): Promise<Found | undefined> {
   const { reader, commits } = watched(all);
@@ -44,6 +44,7 @@ export async function readFrom(
     self,
     owner: copyOf ?? self,
     isCopy: copyOf !== undefined,
+    whyWaiting,
     async record(kind, id) {
       if (copyOf === undefined) return await reader.byAlias(kind, id);
       return (await reader.copyByAlias(kind, id))?.record as Extract<FlowRecord, { kind: typeof kind }> | undefined;

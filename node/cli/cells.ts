@@ -82,6 +82,7 @@ export function cell(field: string, value: unknown): string {
     return value.map((item) => (isPlain(item) ? cell(field, item) : printableJson(item))).join(', ');
   }
   if (isError(value)) return printable(`${value.code}: ${value.message}`);
+  if (isWaiting(value)) return printable(value.reason);
   const parts = Object.entries(value);
   if (parts.length === 0) return paint('dim', NOTHING);
   return parts.every(([, part]) => isPlain(part))
@@ -98,6 +99,10 @@ function figure(field: string, value: number): string {
 
 export function isPlain(value: unknown): boolean {
   return value === null || typeof value !== 'object';
+}
+
+function isWaiting(value: object): value is { for: string; reason: string } {
+  return 'for' in value && 'reason' in value && 'since' in value;
 }
 
 function isError(value: object): value is { code: string; message: string } {

@@ -28,6 +28,8 @@ export const MESH_STOP_DEADLINE_MS = 8_000;
 export const EVERYWHERE_CONCURRENCY = 16;
 /** How long such a call waits for the slowest of them. */
 export const EVERYWHERE_DEADLINE_MS = 5_000;
+/** How long an answer of the serve loop waits for the mesh loop to say why tasks wait. */
+export const WHY_WAITING_DEADLINE_MS = 2_000;
 /** A mesh thread that said it stopped may write its last log lines for this long, then it is ended. */
 export const THREAD_EXIT_GRACE_MS = 200;
 /** The longest deadline that a caller can give a call. */

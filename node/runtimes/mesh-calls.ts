@@ -12,6 +12,7 @@ import type { PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool } from '../../tools/route.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
+import { waitingOperation } from '../../tools/task/waiting.ts';
 import { CallLatencies } from './call-figures.ts';
 import { boundedSignal, orAborted } from './deadline.ts';
 import { TooBusyError, UnknownToolError } from './errors.ts';
@@ -92,12 +93,16 @@ export class MeshCalls {
   private context(signal: AbortSignal): MeshContext {
     const { scheduler, peers, reader, clock, log } = this.components;
     const everywhere = createEverywhere(scheduler, signal, log);
-    return { scheduler, peers, reader, clock, self: scheduler.self, feeds: scheduler, signal, everywhere };
+    const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.whyWaiting(uids);
+    const { self } = scheduler;
+    return { scheduler, peers, reader, clock, self, feeds: scheduler, whyWaiting, signal, everywhere };
   }
 }
 
 /** What peers do for each other and for people beside the tools. */
-const OPERATIONS = new Map([answerOperation, keepOperation].map((operation) => [operation.name, operation]));
+const OPERATIONS = new Map(
+  [answerOperation, keepOperation, waitingOperation].map((operation) => [operation.name, operation]),
+);
 
 /** One of the 26 tools, or one of the operations beside them. */
 export function operationNamed(name: string): Tool {

@@ -12,15 +12,23 @@ import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
+import type { Why } from '../../scheduler/waiting.ts';
 import { readLocally } from '../../tools/route.ts';
 import { parseInput } from '../../tools/run.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
+import { waitingOperation } from '../../tools/task/waiting.ts';
 import { packageVersion } from '../cli/package-file.ts';
 import type { Config } from '../config.ts';
 import { CallLatencies } from './call-figures.ts';
 import { type BoundedSignal, boundedSignal, orAborted } from './deadline.ts';
 import { CallStoppedError, TooBusyError } from './errors.ts';
-import { CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS, CALLS_GRACE_MS, CALLS_IN_FLIGHT_MAX } from './limits.ts';
+import {
+  CALL_DEADLINE_DEFAULT_MS,
+  CALL_DEADLINE_MAX_MS,
+  CALLS_GRACE_MS,
+  CALLS_IN_FLIGHT_MAX,
+  WHY_WAITING_DEADLINE_MS,
+} from './limits.ts';
 import { MainFeedReader } from './main-feed.ts';
 import { operationNamed } from './mesh-calls.ts';
 import type { CallFigures, MeshLink, MeshState } from './mesh-link.ts';
@@ -112,7 +120,8 @@ export class LoopRouter implements ToolRouter {
       bound.signal.throwIfAborted();
       if (definition.runtime === 'serve') {
         const { reader, clock, link } = this.components;
-        const context = { reader, clock, self: link.info.peer_id, feeds: this.feeds() };
+        const whyWaiting = (uids: string[]) => this.whyWaiting(uids, bound.signal);
+        const context = { reader, clock, self: link.info.peer_id, feeds: this.feeds(), whyWaiting };
         const read = await orAborted(bound.signal, readLocally(definition, parseInput(definition, input), context));
         if (read !== undefined) {
           ok = true;
@@ -181,6 +190,21 @@ export class LoopRouter implements ToolRouter {
     }, CALLS_GRACE_MS);
     await none.promise;
     clearTimeout(tooLate);
+  }
+
+  /** A mesh loop that is too busy to say it does not hold up the rest of the answer. */
+  private async whyWaiting(uids: string[], signal: AbortSignal): Promise<Record<string, Why>> {
+    const { link, log } = this.components;
+    const bound = AbortSignal.any([signal, AbortSignal.timeout(WHY_WAITING_DEADLINE_MS)]);
+    const asked = link.call(waitingOperation.name, { uids }, { signal: bound, deadlineMs: WHY_WAITING_DEADLINE_MS });
+    try {
+      const { why } = await orAborted(bound, asked);
+      return why as unknown as Record<string, Why>;
+    } catch (error) {
+      // The rows say it too, as it was some seconds ago.
+      log.debug({ err: error }, 'the mesh loop does not say why tasks wait');
+      return {};
+    }
   }
 
   private feeds(): MainFeedReader {

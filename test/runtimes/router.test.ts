@@ -44,6 +44,18 @@ async function start(options: { entry?: URL; calls_in_flight_max?: number } = {}
   return { router: new LoopRouter({ link: mesh, reader, clock: createClock(), config, log }, options), mesh, config };
 }
 
+it('a status that is read on this loop says why a task waits as the mesh loop knows it, or as its row does', async () => {
+  const { router, mesh } = await start();
+  const { task_id } = await router.call('task_submit', { task_type: 'fn:nope' });
+  const status = () => router.call('task_status', { task_id: task_id! });
+  const reason = 'no connected peer offers fn:nope';
+  expect(await status()).toMatchObject({ status: 'queued', waiting: { for: 'worker', reason } });
+  expect((await router.status()).tools.serve['task_status']).toMatchObject({ count: 1 });
+  await eventually('its row says so too', async () => (await status())['placement'] !== null);
+  mesh.call = () => Promise.reject(new Error('the mesh loop does not answer'));
+  expect(await status()).toMatchObject({ waiting: { for: 'worker', reason } });
+});
+
 describe('calls', () => {
   const scripted = ({ router }: Routed, script: Script, options?: RouterCallOptions) =>
     router.call('task_submit', script, options);

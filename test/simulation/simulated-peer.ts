@@ -131,6 +131,7 @@ function contextOf(scheduler: Scheduler, store: MemoryStore, clock: SimulatedClo
     clock,
     self: scheduler.self,
     feeds: scheduler,
+    whyWaiting: async (uids) => scheduler.whyWaiting(uids),
     // Simulated clients ask neither for connections by name nor for all peers at once.
     peers: {} as PeerDirectory,
     signal: NEVER_ABORTED,

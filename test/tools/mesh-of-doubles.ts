@@ -64,6 +64,7 @@ export class MeshOfDoubles {
         self,
         scheduler: scheduler as SchedulerApi,
         feeds: scheduler as SchedulerApi,
+        whyWaiting: async (uids) => (scheduler as SchedulerApi).whyWaiting(uids),
         peers: peers as PeerDirectory,
         clock: {
           now: () => 0,
@@ -85,6 +86,7 @@ export class MeshOfDoubles {
       name: `name of ${self}`,
       feed_id: `feed-${self}`,
       workers: () => [],
+      whyWaiting: () => ({}),
       peers: () => [],
       resolve: async ({ kind, id }) => {
         const here = await reader.byAlias(kind, id);

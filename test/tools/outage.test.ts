@@ -47,7 +47,9 @@ class Outage {
     const { reader } = store;
     const signal = new AbortController().signal;
     const everywhere = async () => ({ outputs: [], missing: [] });
-    return { reader, clock, self: name, feeds: scheduler, scheduler, peers: {} as PeerDirectory, signal, everywhere };
+    const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.whyWaiting(uids);
+    const of = { scheduler, feeds: scheduler, whyWaiting, peers: {} as PeerDirectory };
+    return { ...of, reader, clock, self: name, signal, everywhere };
   }
 
   /** A call of a client of that peer. */

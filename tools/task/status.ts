@@ -14,6 +14,7 @@ import { defineReadTool } from '../definition.ts';
 import { countOut, msOut, rounded, staleOut, supersededOut, taskIdField, timeOut } from '../fields.ts';
 import { logLineOut, logsOf } from './logs.ts';
 import { queuePositionOut } from './view.ts';
+import { waitingOf, waitingOut } from './waiting.ts';
 
 const metricsOut = z.object({
   wait_ms: msOut.describe('From being ready to the last start.'),
@@ -63,6 +64,7 @@ export const taskStatus = defineReadTool({
     retry_of: z.string().nullable().describe('The task that task_retry made it from.'),
     superseded: supersededEnds,
     stale_ms: staleOut,
+    waiting: waitingOut,
     placement: placementSchema
       .nullable()
       .optional()
@@ -78,10 +80,12 @@ export const taskStatus = defineReadTool({
   permission: 'task:read',
   about: ({ task_id }) => ({ kind: 'task', id: task_id }),
   cli: { positional: ['task_id'], whole: WHOLE, list: { field: 'logs', columns: ['at', 'attempt', 'stream', 'line'] } },
-  async handler({ task_id, include_logs, include_metrics, max_bytes }, { reader, clock, owner, isCopy, record }) {
+  async handler({ task_id, include_logs, include_metrics, max_bytes }, reading) {
+    const { reader, clock, owner, isCopy, record } = reading;
     const task = await record('task', task_id);
     if (task === undefined) return undefined;
-    const [queue_position, logs, superseded] = await Promise.all([
+    const [waiting, queue_position, logs, superseded] = await Promise.all([
+      waitingOf([task], reading),
       task.status === 'queued' && !isCopy ? reader.queuePosition(task) : null,
       include_logs ? logsOf(reader, task.uid, max_bytes) : {},
       readSuperseded(reader, task),
@@ -107,6 +111,7 @@ export const taskStatus = defineReadTool({
       workflow_id: task.workflow_id,
       step_id: task.step_id,
       retry_of: task.retry_of,
+      waiting: waiting.get(task.uid) ?? null,
       placement: task.placement,
       ...(superseded.length > 0 && { superseded }),
       ...logs,

@@ -131,7 +131,7 @@ function drawn(
 }
 
 function stepStatus(record: WorkflowRecord, run: RunRecords, stepId: string) {
-  return statusOf(record, run.steps.get(stepId), run.tasks?.get(stepId) ?? []);
+  return statusOf(record, run.steps.get(stepId), run.tasks && (run.tasks.get(stepId) ?? []));
 }
 
 function criticalPath(graph: WorkflowGraph, durations: Map<string, StepDuration>) {

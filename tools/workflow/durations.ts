@@ -21,7 +21,7 @@ export function stepDurations(record: WorkflowRecord, run: RunRecords): Map<stri
   const all = new Mean();
   for (const { step_id, action } of run.workflow.steps) {
     const tasks = run.tasks?.get(step_id) ?? [];
-    const status = statusOf(record, run.steps.get(step_id), tasks);
+    const status = statusOf(record, run.steps.get(step_id), run.tasks && tasks);
     if (status === 'skipped' || status === 'cancelled') durations.set(step_id, { ms: 0, measured: true });
     if (status !== 'completed' && status !== 'failed') continue;
     const ms = measuredMs(tasks);

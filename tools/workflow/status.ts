@@ -25,7 +25,8 @@ import {
   stepStatusFilterField,
   stepsWithin,
 } from './step-pages.ts';
-import { type RunRecords, readRun, showSteps, stepOut } from './steps.ts';
+import { type RunRecords, readRun, type ShownStep, showSteps, stepOut } from './steps.ts';
+import { waitingSteps } from './waiting.ts';
 
 /** What is shown of the result of another history. */
 const SUPERSEDED_RESULT_BYTES_MAX = 4_000;
@@ -62,7 +63,7 @@ export const workflowStatus = defineReadTool({
   output: z.object({
     workflow_id: z.string(),
     name: z.string(),
-    status: workflowStatusSchema,
+    status: workflowStatusSchema.describe('submitted: accepted, and nothing of it has begun.'),
     progress: z.number().min(0).max(100).describe('0–100: ended steps, a `foreach` step by its ended items.'),
     current_step: z.string().nullable().describe('A step that runs now.'),
     peer_id: z.string().describe('The peer that owns the workflow.'),
@@ -95,28 +96,31 @@ export const workflowStatus = defineReadTool({
   cli: {
     positional: ['workflow_id'],
     whole: { ...WHOLE, ...ALL_STEPS },
-    list: { field: 'steps', columns: ['step_id', 'action', 'status', 'tasks', 'peers', 'started_at', 'ended_at'] },
+    list: {
+      field: 'steps',
+      columns: ['step_id', 'action', 'status', 'waiting', 'tasks', 'peers', 'started_at', 'ended_at'],
+    },
   },
-  async handler(
-    { workflow_id, include_steps, include_metrics, ...asked },
-    { reader, clock, owner, durability, record: recordOf },
-  ) {
+  async handler({ workflow_id, include_steps, include_metrics, ...asked }, reading) {
+    const { reader, clock, owner, durability, record: recordOf } = reading;
     const record = await recordOf('workflow', workflow_id);
     if (record === undefined) return undefined;
     const run = include_steps || include_metrics ? await readRun(reader, record.uid) : undefined;
     const superseded = await readSuperseded(reader, record.uid);
-    const shown = include_steps ? stepsOf(record, run, asked) : { truncated: false };
+    const all =
+      include_steps && run !== undefined ? showSteps(record, run, await waitingSteps(record, run, reading)) : [];
+    const shown = include_steps ? stepsOf(all, asked) : { truncated: false };
     return {
       workflow_id,
       name: record.name,
       status: record.status,
       progress: record.progress,
-      current_step: record.current_step,
+      current_step: record.status === 'submitted' ? null : record.current_step,
       peer_id: owner,
       steps_total: record.steps_total,
       steps_ended: record.steps_ended,
       created_at: record.created_at,
-      start_time: record.started_at,
+      start_time: record.status === 'submitted' ? null : record.started_at,
       end_time: record.ended_at,
       error: record.error,
       durability: durability(record.copies) ?? undefined,
@@ -135,12 +139,11 @@ interface StepsAsked {
   max_bytes: number;
 }
 
-function stepsOf(record: WorkflowRecord, run: RunRecords | undefined, asked: StepsAsked) {
-  const all = run === undefined ? [] : showSteps(record, run);
+function stepsOf(all: ShownStep[], asked: StepsAsked) {
   const steps_by_status: Record<string, number> = {};
   for (const { status } of all) steps_by_status[status] = (steps_by_status[status] ?? 0) + 1;
   const statuses = new Set(asked.step_status_filter);
-  const named = run === undefined ? [] : namedSteps('workflow_status', all, asked.step_filter);
+  const named = all.length === 0 ? [] : namedSteps('workflow_status', all, asked.step_filter);
   const matching = statuses.size === 0 ? named : named.filter(({ status }) => statuses.has(status));
   const { page, truncated } = pageOf(matching, asked);
   const steps = stepsWithin(page, asked.max_bytes);

@@ -10,12 +10,14 @@ import {
   type WorkflowRecord,
 } from '../../scheduler/records.ts';
 import { countOut, timeOut } from '../fields.ts';
+import { type Waiting, waitingOut } from '../task/waiting.ts';
 
 /** Above this many task instances, an answer leaves out what can only be read from each task. */
 export const TASKS_READ_MAX = 10_000;
 
 export const stepStatusSchema = z.enum([
   'pending',
+  'queued',
   'running',
   'input_required',
   'completed',
@@ -51,7 +53,10 @@ const failedTaskOut = z.object({
 export const stepOut = z.object({
   step_id: z.string(),
   action: z.string(),
-  status: stepStatusSchema,
+  status: stepStatusSchema.describe(
+    'pending: others come first. queued: it waits for a worker or its time, and nothing of it has begun.',
+  ),
+  waiting: waitingOut,
   reason: z.string().nullable().describe('Why it was skipped or cancelled, or what a person is asked.'),
   started_at: timeOut,
   ended_at: timeOut,
@@ -103,16 +108,18 @@ function tasksByStep(tasks: TaskRecord[]): Map<string, TaskRecord[]> {
 }
 
 /** In the order of the workflow's definition. */
-export function showSteps(record: WorkflowRecord, run: RunRecords): ShownStep[] {
+export function showSteps(record: WorkflowRecord, run: RunRecords, waiting: ReadonlyMap<string, Waiting>): ShownStep[] {
   return run.workflow.steps.map(({ step_id, action }) => {
     const step = run.steps.get(step_id);
     const tasks = run.tasks?.get(step_id) ?? [];
+    const status = statusOf(record, step, run.tasks && tasks);
     return {
       step_id,
       action,
-      status: statusOf(record, step, tasks),
+      status,
+      waiting: waiting.get(step_id) ?? null,
       reason: step?.reason ?? questionOf(tasks),
-      started_at: step?.started_at ?? null,
+      started_at: status === 'queued' ? null : (step?.started_at ?? null),
       ended_at: step?.ended_at ?? null,
       error: step?.error ?? null,
       tasks: run.tasks === null ? (step?.items?.length ?? (step === undefined ? 0 : 1)) : tasks.length,
@@ -122,14 +129,22 @@ export function showSteps(record: WorkflowRecord, run: RunRecords): ShownStep[] 
   });
 }
 
-/** Without a record a step never started: it still may, or the run ended before. */
-export function statusOf(record: WorkflowRecord, step: StepRecord | undefined, tasks: TaskRecord[]): ShownStatus {
+/**
+ * Without a record a step never started: it still may, or the run ended before.
+ * @param tasks of the step; null when they are too many to be read: it then counts as begun
+ */
+export function statusOf(
+  record: WorkflowRecord,
+  step: StepRecord | undefined,
+  tasks: readonly TaskRecord[] | null,
+): ShownStatus {
   if (step === undefined) {
     if (!isTerminal(record.status)) return 'pending';
     return record.status === 'completed' ? 'skipped' : 'cancelled';
   }
-  if (step.status === 'running' && tasks.some(({ status }) => status === 'input_required')) return 'input_required';
-  return step.status;
+  if (step.status !== 'running') return step.status;
+  if (tasks?.some(({ status }) => status === 'input_required')) return 'input_required';
+  return tasks?.every(({ status }) => status === 'queued') === true ? 'queued' : 'running';
 }
 
 /** Of the first task that waits for a person. */
