@@ -19,6 +19,7 @@ function step(step_id: string, change: Partial<Step> = {}): Step {
     step_id,
     action: 'echo',
     status: 'pending',
+    waiting: null,
     reason: null,
     started_at: change.status === undefined || change.status === 'pending' ? null : T0,
     ended_at: null,
