@@ -102,8 +102,8 @@ export type Place =
 export interface FeedsNow {
   /** P1: whether the rows of a commit may be shown. */
   isReleased(feed_id: string, seq: number): boolean;
-  /** On how many disks everything in a feed is now; null for feeds that this peer does not write. */
-  durabilityOf(feed_id: string, wanted: number): Durability | null;
+  /** On how many disks a commit of a feed is now; null for feeds that this peer does not write. */
+  durabilityOf(feed_id: string, seq: number, wanted: number): Durability | null;
   /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes. */
   staleMs(feed_id: string): number | null;
 }
@@ -114,8 +114,8 @@ export interface MainFeedState {
   feed_id: string;
   /** P1: its last commit whose rows may be shown. */
   released: number;
-  /** Disks that have everything in it. */
-  copies: number;
+  /** The last commit that each of its followers that are there has on its disk. */
+  copied: readonly number[];
   /** No other peer could keep a copy. */
   alone: boolean;
 }

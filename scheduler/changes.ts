@@ -3,7 +3,7 @@
  * with INVALID_STATE and stays as it is (P5).
  */
 import { boundedError, type JsonValue } from '../dag/errors.ts';
-import { PRIORITY_MAX } from '../dag/limits.ts';
+import { checkBytes, INPUT_BYTES_MAX, PRIORITY_MAX } from '../dag/limits.ts';
 import { InvalidStateError } from './errors.ts';
 import type { Feeds } from './feeds.ts';
 import type { OwnedFeed } from './owned-feed.ts';
@@ -72,6 +72,7 @@ export class Changes {
   }
 
   async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
+    checkBytes(answer.data, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The data of the answer');
     const { tasks, journal } = await this.liveTask(uid);
     return await journal.turn((turn) => {
       const task = tasks.mustBeLive(uid);

@@ -18,6 +18,7 @@ import { compareLines, currentLine, feedUid, forkSeq, isHeir } from './lineage.t
 import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from './messages.ts';
 import type { Clock, Network } from './ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type Row } from './records.ts';
+import { shipped } from './sizes.ts';
 import type { Writes } from './watched-store.ts';
 
 export interface Copy {
@@ -343,7 +344,7 @@ export class Copies {
     const copy = this.copies.get(feed_id);
     return {
       feed,
-      rows: rowMessages(rows),
+      rows: rowMessages(rows.map(shipped)),
       whole: next === undefined || next.seq !== last!.seq,
       head_seq: feeds.get(feed_id)?.seq ?? 0,
       complete: copy === undefined || this.isComplete(copy),

@@ -7,17 +7,21 @@
  *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because what it answers
  *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects learn how many there are.
  * 4. One commit is on its way to the disk at a time; what comes meanwhile is the next one.
- * 5. When a commit fails, memory is ahead of the disk: every turn not yet released is rejected, and the owner of this
+ * 5. When a commit fails, or has a row that no message carries, memory is ahead of the disk: every turn not yet released is rejected, and the owner of this
  *    journal throws its memory away and reads the store again.
  */
 import type { Probe } from './crash-points.ts';
 import { COPY_WAIT_MS } from './limits.ts';
 import type { Clock, Log, Store } from './ports.ts';
 import type { FlowRecord, Row } from './records.ts';
+import { rowText } from './sizes.ts';
 
 export interface Turn {
-  /** The new state of a record. The last one of a commit wins. Records are never changed after they were put. */
-  put(record: FlowRecord): void;
+  /**
+   * The new state of a record. The last one of a commit wins. Records are never changed after they were put.
+   * @param text its JSON, where it is known already
+   */
+  put(record: FlowRecord, text?: string): void;
   /** What happens once all this is durable. @param effect told on how many disks it is */
   after(effect: (copies: number) => void): void;
 }
@@ -37,7 +41,7 @@ export interface Copier {
 const NO_COPIES: Copier = { ship: () => {}, landed: () => {}, copiesOf: () => 1, mayGrow: () => false };
 
 interface Batch {
-  records: Map<string, FlowRecord>;
+  records: Map<string, { record: FlowRecord; text: string | undefined }>;
   effects: ((copies: number) => void)[];
   /** Who waits for the own disk alone. */
   written: (() => void)[];
@@ -159,8 +163,8 @@ export class Journal implements Turn {
     });
   }
 
-  put(record: FlowRecord): void {
-    this.next.records.set(record.uid, record);
+  put(record: FlowRecord, text?: string): void {
+    this.next.records.set(record.uid, { record, text });
     for (const changed of this.watches) changed.add(record.uid);
     if ('copies' in record) this.next.wanted = Math.max(this.next.wanted, record.copies);
     this.schedule();
@@ -258,12 +262,13 @@ export class Journal implements Turn {
     this.probe('commit:before');
     this.committing = batch;
     batch.seq = ++this.seq;
-    const rows: Row[] = [];
-    const { feed_id, epoch } = this.feed;
-    for (const record of batch.records.values()) {
-      // Its text is made once for every disk that it goes to.
-      rows.push({ uid: record.uid, feed_id, epoch, seq: batch.seq, record, text: JSON.stringify(record) });
-      if (record.kind === 'tombstone') this.lastTombstone = batch.seq;
+    let rows: Row[];
+    try {
+      rows = this.rowsOf(batch);
+    } catch (error) {
+      // Nothing of it may be written: it would be on this disk alone for ever, and whatever came after it, too.
+      this.fail(error);
+      return;
     }
     this.store.commit(rows).then(
       () => {
@@ -278,11 +283,26 @@ export class Journal implements Turn {
         this.schedule(); // not at once: this peer may have slept meanwhile (P11)
       },
       (error: unknown) => {
-        if (this.committing !== batch) return;
-        this.refuse(error);
-        this.hooks.onFailure(error);
+        if (this.committing === batch) this.fail(error);
       },
     );
+  }
+
+  private fail(error: unknown): void {
+    this.refuse(error);
+    this.hooks.onFailure(error);
+  }
+
+  /** @throws FlowmeshError ROW_TOO_LARGE, or why a record is no JSON */
+  private rowsOf({ records, seq }: Batch): Row[] {
+    const rows: Row[] = [];
+    const { feed_id, epoch } = this.feed;
+    for (const { record, text } of records.values()) {
+      // Its text is made once for every disk that it goes to.
+      rows.push({ uid: record.uid, feed_id, epoch, seq, record, text: rowText(record, text) });
+      if (record.kind === 'tombstone') this.lastTombstone = seq;
+    }
+    return rows;
   }
 
   private hold(batch: Batch): void {

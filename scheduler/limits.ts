@@ -93,6 +93,14 @@ export const DEPENDENCY_POLL_MS = 500;
 export const RESULT_BATCH_MAX = 512;
 export const RESULT_BATCH_BYTES = 6 * 1024 * 1024;
 export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
+/** A workflow or task with what it gave, as JSON; it ends without that when it would be larger. */
+export const RECORD_BYTES_MAX = 15 * 1024 * 1024;
+/** Any row, as JSON: a message between peers has room for one, with what goes with it. */
+export const ROW_BYTES_MAX = RECORD_BYTES_MAX + 64 * 1024;
+/** The items of one `foreach` step, as JSON. */
+export const ITEMS_BYTES_MAX = 8 * 1024 * 1024;
+/** The kept lines of one task, as JSON; older ones are dropped and counted. */
+export const LOG_BYTES_MAX = 1024 * 1024;
 /** The result of a workflow, as JSON. */
 export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
 /** Levels that it may have around the outputs in it. */

@@ -18,6 +18,7 @@ import {
   type WorkflowRecord,
 } from './records.ts';
 import type { Runs } from './runs.ts';
+import { withBoundedErrors } from './sizes.ts';
 import type { Tasks } from './tasks.ts';
 
 export interface Remembered {
@@ -44,7 +45,11 @@ export async function readActive(reader: Reader, feedId: string, lookUp: LookUp)
   for (const record of await reader.active('task', feedId)) {
     // A task that was never started has no log.
     const log = record.attempt === 0 ? null : ((await reader.get('log', `${record.uid}/log`)) ?? null);
-    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
+    remembered.tasks.push({
+      record: withBoundedErrors(record),
+      log,
+      blockers: await blockersOf('task', record, lookUp),
+    });
   }
   for (const record of await reader.active('workflow', feedId)) {
     const definition = await reader.get('definition', `${record.uid}:definition`);
@@ -53,7 +58,14 @@ export async function readActive(reader: Reader, feedId: string, lookUp: LookUp)
     const steps = await reader.children('step', record.uid);
     const tasks = await reader.children('task', record.uid);
     const blockers = await blockersOf('workflow', record, lookUp);
-    remembered.workflows.push({ record, workflow: definition.workflow, steps, tasks, blockers });
+    const { workflow } = definition;
+    remembered.workflows.push({
+      record: withBoundedErrors(record),
+      workflow,
+      steps: steps.map(withBoundedErrors),
+      tasks,
+      blockers,
+    });
   }
   return remembered;
 }

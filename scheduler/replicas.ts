@@ -109,9 +109,21 @@ export class Replicas implements Copier {
 
   /** How many disks have everything that was written until now. */
   get copies(): number {
-    let count = 1;
-    for (const [peer, follower] of this.followers) if (this.counts(follower) && this.isThere(peer)) count++;
-    return count;
+    return this.copiesNow(this.hooks.head());
+  }
+
+  /** On how many disks of peers that are there a commit is: what was not, or cannot be, brought to one does not count. */
+  copiesNow(seq: number): number {
+    return 1 + this.copied.filter((acked) => acked >= seq).length;
+  }
+
+  /** The last commit that each follower that counts, and is there, has on its disk. */
+  get copied(): number[] {
+    const acked: number[] = [];
+    for (const [peer, follower] of this.followers) {
+      if (this.counts(follower) && this.isThere(peer)) acked.push(follower.acked);
+    }
+    return acked;
   }
 
   stop(): void {
@@ -197,6 +209,7 @@ export class Replicas implements Copier {
       (error: unknown) => {
         follower.inFlight--;
         follower.behind = true;
+        const first = follower.refusedSince === null;
         follower.refusedSince ??= this.clock.now();
         if (this.stopped) return;
         this.log.debug({ peer, feed_id: this.current.feed_id, err: error }, 'a commit was not acknowledged');
@@ -204,9 +217,20 @@ export class Replicas implements Copier {
         follower.handsOver = code === 'DIVERGED';
         if (code === 'NO_COPY') this.saidGoodbye(peer, follower);
         if (code === 'STALE_OWNER') this.hooks.onStale(peer);
-        else if (code === 'MESSAGE_TOO_LARGE') this.nudge(peer, follower); // it fits in pages
+        else if (code === 'MESSAGE_TOO_LARGE' && rows.length > 0)
+          this.nudge(peer, follower); // it fits in pages
+        else if (code === 'MESSAGE_TOO_LARGE' && first) this.cannotBeBrought(peer, error);
         this.hooks.onCopied();
       },
+    );
+  }
+
+  /** A row that no message carries, which an earlier version wrote: the follower counts for nothing beyond it. */
+  private cannotBeBrought(peer: string, err: unknown): void {
+    const { feed_id } = this.current;
+    this.log.warn(
+      { peer, feed_id, err },
+      'a follower cannot be brought a row of this feed: what follows has no copy there',
     );
   }
 

@@ -21,7 +21,7 @@ import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_WORKFLOWS_MAX, RESULT_BYTES_MAX, RESULT_LEVELS } from './limits.ts';
+import { ACTIVE_WORKFLOWS_MAX, RECORD_BYTES_MAX, RESULT_BYTES_MAX, RESULT_LEVELS } from './limits.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import { nestedWorkflow } from './nested-workflow.ts';
@@ -351,7 +351,7 @@ export class Runs {
     result: JsonValue,
     error: ErrorShape | null,
   ): void {
-    const tooLarge = resultProblem(result);
+    const tooLarge = resultProblem(result, live.record);
     const ended_at = this.now();
     const { started_at } = live.record;
     this.change(turn, live, {
@@ -508,15 +508,16 @@ function isEnded(status: string): boolean {
 }
 
 /** Outputs that were fine by themselves may be too much together. The result stands around them: some levels more. */
-function resultProblem(result: JsonValue): ErrorShape | null {
+function resultProblem(result: JsonValue, record: WorkflowRecord): ErrorShape | null {
   const chars = { limit: 'RESULT_BYTES_MAX', maximum: RESULT_BYTES_MAX };
   const fault = faultOf(result, { depth: JSON_DEPTH_MAX + RESULT_LEVELS, chars });
   const bytes = fault === undefined ? jsonBytes(result) : 0;
-  if (fault === undefined && bytes <= RESULT_BYTES_MAX) return null;
-  const why =
-    fault === undefined
-      ? `has ${bytes} bytes (RESULT_BYTES_MAX is ${RESULT_BYTES_MAX})`
-      : `is not kept: ${faultText(fault)}`;
+  const all = bytes + jsonBytes(record as unknown as JsonValue);
+  if (fault === undefined && bytes <= RESULT_BYTES_MAX && all <= RECORD_BYTES_MAX) return null;
+  let why = `has ${bytes} bytes (RESULT_BYTES_MAX is ${RESULT_BYTES_MAX})`;
+  if (fault !== undefined) why = `is not kept: ${faultText(fault)}`;
+  else if (bytes <= RESULT_BYTES_MAX)
+    why = `and its metadata have ${all} bytes (RECORD_BYTES_MAX is ${RECORD_BYTES_MAX})`;
   return {
     code: 'RESULT_TOO_LARGE',
     message: `every step completed, but the result ${why}: give the workflow an \`output\` that is smaller, and read the outputs of single tasks with task_result`,

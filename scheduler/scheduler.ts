@@ -572,11 +572,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     await this.feeds.owned.get(feedId)?.journal.whenReleased(seq);
   }
 
-  durabilityOf(feedId: string, wanted: number): Durability | null {
+  durabilityOf(feedId: string, seq: number, wanted: number): Durability | null {
     const feed = this.feeds.owned.get(feedId);
     if (feed === undefined) return null;
     const mesh = { byDefault: this.options.copies, alone: this.feeds.isAlone() };
-    return durabilityNow(feed.replicas.copies, wanted, mesh);
+    return durabilityNow(feed.replicas.copiesNow(seq), wanted, mesh);
   }
 
   staleMs(feedId: string): number | null {
@@ -589,7 +589,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.onMainFeed({
       feed_id: main?.feed_id ?? '',
       released: main?.journal.released ?? 0,
-      copies: main?.replicas.copies ?? 0,
+      copied: main?.replicas.copied ?? [],
       alone: this.feeds.isAlone(),
     });
   }

@@ -11,12 +11,13 @@ import type { Step } from '../dag/schema.ts';
 import type { Expressions, Values } from './expressions.ts';
 import { contentHash, isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_TASKS_MAX } from './limits.ts';
+import { ACTIVE_TASKS_MAX, ITEMS_BYTES_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import { isRunning, stepRecord } from './live-run.ts';
 import { wishes } from './new-task.ts';
 import type { Clock, Log, Reader } from './ports.ts';
 import { type CacheRecord, EMPTY_TASK_STATE, type TaskRecord } from './records.ts';
+import { bytesWithin } from './sizes.ts';
 import type { Tasks } from './tasks.ts';
 
 export interface StepTaskHooks {
@@ -82,6 +83,13 @@ export class StepTasks {
   }
 
   private startStep(turn: Turn, live: LiveRun, stepId: string, items: JsonValue): void {
+    if (bytesWithin(items, ITEMS_BYTES_MAX) === null) {
+      const message = `the items of step "${stepId}" are larger as JSON than ITEMS_BYTES_MAX (${ITEMS_BYTES_MAX} bytes), or nest too deep; make a list of references to the data`;
+      const details = { limit: 'ITEMS_BYTES_MAX', maximum: ITEMS_BYTES_MAX };
+      const error = new FlowmeshError('LIMIT_EXCEEDED', message, { details }).toShape();
+      this.hooks.apply(turn, live, { type: 'step_failed', step_id: stepId, error });
+      return;
+    }
     if (items !== null && !Array.isArray(items)) {
       const error = new FlowmeshError(
         'FOREACH_NOT_A_LIST',

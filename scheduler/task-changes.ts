@@ -1,7 +1,7 @@
 /** What happens to a task, as changes of its record. Pure: `now` is the wall clock, as in records. */
 import type { ErrorShape, JsonValue } from '../dag/errors.ts';
 import { wallMs } from './ids.ts';
-import { ATTEMPT_HISTORY_MAX } from './limits.ts';
+import { ATTEMPT_HISTORY_MAX, RECORD_BYTES_MAX } from './limits.ts';
 import type { GivenLease, LiveTask } from './live-task.ts';
 import { RECORD_ACTIONS } from './placement.ts';
 import type { TaskRecord } from './records.ts';
@@ -56,6 +56,13 @@ export function ended(record: TaskRecord, end: TaskEnd, now: string): TaskEnd {
 
 /** Not to be tried again by a program, where that may have its effect a second time. */
 const LOOK_FIRST = 'it may have had its effect, and may run at most once: look, then use task_retry';
+
+/** Its output would make its row one that no message carries. */
+export function recordTooLarge(end: TaskEnd): TaskEnd {
+  const message = `the task succeeded, and its record with the output is larger than RECORD_BYTES_MAX (${RECORD_BYTES_MAX} bytes): keep the output elsewhere and return where it is`;
+  const error = { code: 'OUTPUT_TOO_LARGE', message, retryable: false };
+  return { ...end, status: 'failed', output: null, error, dead_letter: true };
+}
 
 export function workerLost({ worker_id, peer_id, attempt }: GivenLease, record: TaskRecord): ErrorShape {
   const message = `worker ${worker_id} on peer ${peer_id} was lost while it ran attempt ${attempt}`;

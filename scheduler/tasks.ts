@@ -29,6 +29,7 @@ import { RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { Queue } from './queue.ts';
 import type { LogLine, LogRecord, Placement, TaskRecord } from './records.ts';
+import { recordText } from './sizes.ts';
 import {
   deadlineError,
   ended,
@@ -39,6 +40,7 @@ import {
   neverStarted,
   ownerLost,
   poisonError,
+  recordTooLarge,
   started,
   type TaskEnd,
   timeoutError,
@@ -546,12 +548,21 @@ export class Tasks {
     this.endLease(task, 'given_up');
     this.queue.remove(task.record.uid);
     this.due.delete(task.record.uid);
-    this.change(turn, task, ended(task.record, changes, this.now()));
+    this.end(turn, task, changes);
     this.count(task.record.status, -1);
     this.live.delete(task.record.uid);
     // The id of a task made for a step may be that of another one, too.
     if (this.uids.get(task.record.task_id) === task.record.uid) this.uids.delete(task.record.task_id);
     this.hooks.onEnded(turn, task.record);
+  }
+
+  private end(turn: Turn, task: LiveTask, changes: TaskEnd): void {
+    const before = task.record;
+    this.change(turn, task, ended(before, changes, this.now()));
+    if (changes.status !== 'completed') return;
+    const text = recordText(task.record);
+    if (text !== null) turn.put(task.record, text);
+    else this.change(turn, task, ended(before, recordTooLarge(changes), this.now()));
   }
 
   /** Ends a task for a client. Its worker is told once the cancel is durable. */

@@ -24,6 +24,7 @@ import type { Lease, LeaseToken, OfferClass, WorkerState } from './messages.ts';
 import { canRun } from './placement.ts';
 import type { Clock, Crashes, ExecutionIO, Executors, LeaseWatch, Log, Network, WorkedOn } from './ports.ts';
 import type { WorkerRecord } from './records.ts';
+import { newestLines } from './task-log.ts';
 
 const OVER = 'it is over here already';
 const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
@@ -329,8 +330,10 @@ export class WorkerPool {
   private reportLater(attempt: Attempt): void {
     attempt.cancelProgress ??= this.clock.after(PROGRESS_INTERVAL_MS, () => {
       attempt.cancelProgress = null;
-      const { percent, message, lines } = attempt;
+      const { percent, message } = attempt;
+      const { lines, dropped } = newestLines(attempt.lines);
       attempt.lines = [];
+      attempt.dropped += dropped;
       this.network.notify(attempt.owner, 'progress', {
         items: [{ ...tokenOf(attempt.lease), percent, message, lines }],
       });

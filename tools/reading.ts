@@ -2,6 +2,7 @@
  * Reads from this peer's own disk. P1: rows that are not yet on as many disks as they have to be are not shown; and what
  * is shown of a feed that another peer writes says how old it may be.
  */
+import type { Durability } from '../scheduler/api.ts';
 import type { Reader } from '../scheduler/ports.ts';
 import type { FlowRecord } from '../scheduler/records.ts';
 import type { MeshContext, ReadContext, Reading, ReadTool } from './definition.ts';
@@ -11,6 +12,8 @@ import type { ParsedInput } from './run.ts';
 export interface Found {
   output: object;
   commits: Commits;
+  /** The durability in the output, as it is now. Absent when the output has none. */
+  durability?: (() => Durability | null) | undefined;
 }
 
 /** Per feed the last commit that a row was read of. */
@@ -36,6 +39,7 @@ export async function readFrom(
   copyOf?: string,
 ): Promise<Found | undefined> {
   const { reader, commits } = watched(all);
+  let durability: Found['durability'];
   // A tool that is about a record has read it by then: its feed is the only one.
   const feedRead = () => (tool.about === undefined ? undefined : commits.keys().next().value);
   const reading: Reading = {
@@ -50,15 +54,18 @@ export async function readFrom(
       return (await reader.copyByAlias(kind, id))?.record as Extract<FlowRecord, { kind: typeof kind }> | undefined;
     },
     durability(wanted) {
-      const feedId = feedRead();
-      return feedId === undefined ? null : feeds.durabilityOf(feedId, wanted);
+      durability = () => {
+        const feedId = feedRead();
+        return feedId === undefined ? null : feeds.durabilityOf(feedId, commits.get(feedId)!, wanted);
+      };
+      return durability();
     },
   };
   const output = await tool.handler(input, reading);
   if (output === undefined) return undefined;
   const feedId = feedRead();
   const staleMs = feedId === undefined ? null : feeds.staleMs(feedId);
-  return { output: staleMs === null ? output : { ...output, stale_ms: Math.round(staleMs) }, commits };
+  return { output: staleMs === null ? output : { ...output, stale_ms: Math.round(staleMs) }, commits, durability };
 }
 
 /** P1: whether everything that was read may be shown now. */
@@ -75,8 +82,11 @@ export async function readReleased(
   copyOf?: string,
 ): Promise<object | undefined> {
   const found = await readFrom(tool, input, context, copyOf);
-  if (found !== undefined) await released(found.commits, context);
-  return found?.output;
+  if (found === undefined) return undefined;
+  await released(found.commits, context);
+  // What was read may have got to other disks meanwhile.
+  const now = found.durability?.() ?? null;
+  return now === null ? found.output : { ...found.output, durability: now };
 }
 
 /** The same for answers of several peers put together. */

@@ -7,14 +7,17 @@
  */
 import type { Durability, FeedsNow, MainFeedState } from '../../scheduler/api.ts';
 import { durabilityNow } from '../../scheduler/durability.ts';
+import { COPIES_MAX } from '../../scheduler/limits.ts';
 import { LOCAL_FEED } from '../../scheduler/records.ts';
 
-const FIELDS = ['feed', 'released', 'copies', 'alone'] as const;
+/** Followers whose disks are told of: more than one record can want to be on. */
+const FOLLOWERS_TOLD_MAX = COPIES_MAX;
+const FIELDS = ['feed', 'released', 'alone', 'followers'] as const;
 type Field = (typeof FIELDS)[number];
 
 /** Shared memory for one writer and any number of readers. */
 export function newMainFeedMemory(): SharedArrayBuffer {
-  return new SharedArrayBuffer(FIELDS.length * BigInt64Array.BYTES_PER_ELEMENT);
+  return new SharedArrayBuffer((FIELDS.length + FOLLOWERS_TOLD_MAX) * BigInt64Array.BYTES_PER_ELEMENT);
 }
 
 /** Writes what the scheduler says of its main feed (`SchedulerComponents.onMainFeed`). */
@@ -22,13 +25,16 @@ export function mainFeedWriter(memory: SharedArrayBuffer): (state: MainFeedState
   const fields = new BigInt64Array(memory);
   const set = (field: Field, value: bigint) => Atomics.store(fields, FIELDS.indexOf(field), value);
   let last = '';
-  return ({ feed_id, released, copies, alone }) => {
+  return ({ feed_id, released, copied, alone }) => {
     if (feed_id !== last) {
+      set('followers', 0n);
       set('released', 0n);
       set('feed', keyOf(feed_id));
       last = feed_id;
     }
-    set('copies', BigInt(copies));
+    const told = copied.toSorted((a, b) => b - a).slice(0, FOLLOWERS_TOLD_MAX);
+    for (const [at, seq] of told.entries()) Atomics.store(fields, FIELDS.length + at, BigInt(seq));
+    set('followers', BigInt(told.length));
     set('alone', alone ? 1n : 0n);
     set('released', BigInt(released));
   };
@@ -54,10 +60,14 @@ export class MainFeedReader implements FeedsNow {
     return this.isMain(feedId) && seq <= Number(released);
   }
 
-  durabilityOf(feedId: string, wanted: number): Durability | null {
+  durabilityOf(feedId: string, seq: number, wanted: number): Durability | null {
     if (!this.isMain(feedId)) return null;
+    let copies = 1;
+    for (let at = 0; at < Number(this.get('followers')); at++) {
+      if (Number(Atomics.load(this.fields, FIELDS.length + at)) >= seq) copies++;
+    }
     const mesh = { byDefault: this.copiesByDefault, alone: this.get('alone') === 1n };
-    return durabilityNow(Number(this.get('copies')), wanted, mesh);
+    return durabilityNow(copies, wanted, mesh);
   }
 
   /** What is shown here is of the main feed, which this peer writes. */

@@ -5,7 +5,7 @@ import { LOCAL_FEED } from '../../scheduler/records.ts';
 
 const COPIES_BY_DEFAULT = 2;
 const FEED = '0123456789abcdefghij';
-const state = { feed_id: FEED, released: 5, copies: 2, alone: false };
+const state = { feed_id: FEED, released: 5, copied: [5, 3], alone: false };
 
 function shared() {
   const memory = newMainFeedMemory();
@@ -32,15 +32,22 @@ describe('of the main feed', () => {
     expect(feed.isReleased('', 0)).toBe(false);
   });
 
-  it('the number of disks is told; a peer alone wants one by default', () => {
+  it('it is told on how many disks a commit is; a peer alone wants one by default', () => {
     const { write, feed } = shared();
-    expect(feed.durabilityOf(FEED, 2)).toBeNull();
+    expect(feed.durabilityOf(FEED, 1, 2)).toBeNull();
     write(state);
-    expect(feed.durabilityOf(FEED, 2)).toEqual({ copies: 2, wanted: 2 });
-    expect(feed.durabilityOf('another', 2)).toBeNull();
-    write({ ...state, copies: 1, alone: true });
-    expect(feed.durabilityOf(FEED, COPIES_BY_DEFAULT)).toEqual({ copies: 1, wanted: 1 });
-    expect(feed.durabilityOf(FEED, 3)).toEqual({ copies: 1, wanted: 3 });
+    expect([3, 4, 6].map((seq) => feed.durabilityOf(FEED, seq, 2)?.copies)).toEqual([3, 2, 1]);
+    expect(feed.durabilityOf('another', 1, 2)).toBeNull();
+    write({ ...state, copied: [], alone: true });
+    expect(feed.durabilityOf(FEED, 1, COPIES_BY_DEFAULT)).toEqual({ copies: 1, wanted: 1 });
+    expect(feed.durabilityOf(FEED, 1, 3)).toEqual({ copies: 1, wanted: 3 });
+  });
+
+  it('more followers than one record can want are told of by the best of them', () => {
+    const { write, feed } = shared();
+    write({ ...state, copied: Array.from({ length: 20 }, (_, at) => at) });
+    expect(feed.durabilityOf(FEED, 19, 2)?.copies).toBe(2);
+    expect(feed.durabilityOf(FEED, 0, 2)?.copies).toBe(9);
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { type Copier, Journal } from '../../scheduler/journal.ts';
-import { COPY_WAIT_MS } from '../../scheduler/limits.ts';
+import { COPY_WAIT_MS, ROW_BYTES_MAX } from '../../scheduler/limits.ts';
 import type { QueueRecord, Row } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
 import { quiet, SimulatedClock, World } from '../simulation/world.ts';
@@ -459,4 +459,17 @@ describe('reads of what was written', () => {
     await expect(journal.whenReleased(2)).rejects.toMatchObject({ code: 'NOT_OWNER' });
     await journal.whenReleased(1);
   });
+});
+
+test('a row that no message carries is written nowhere: its turn is refused, and what is in memory is given up', async () => {
+  const { journal, failures, commits, settle, write } = open();
+  const large = record('large', 'x'.repeat(ROW_BYTES_MAX));
+  const refused = expect(journal.turn((turn) => turn.put(large))).rejects.toMatchObject({ code: 'ROW_TOO_LARGE' });
+  await settle();
+  await refused;
+  expect(failures).toMatchObject([{ code: 'ROW_TOO_LARGE' }]);
+  expect(commits).toEqual([]);
+  void write('a later one', 'later');
+  await settle();
+  expect(journal.refused).toBe(failures[0]);
 });

@@ -229,6 +229,31 @@ describe('a follower', () => {
     expect(pushes(peer).map(({ rows }) => (rows as JsonValue[]).length > 0)).toEqual([true, false]);
   });
 
+  test('that no message can bring a row does not count from there on, and is not asked all the time', async () => {
+    const { scene, peers } = await open('h');
+    const [peer] = peers as [HandPeer];
+    await scene.until('h counts', () => replicas(scene).copies === 2);
+    const before = scene.head('a');
+    peer.answers.set('push', () => Promise.reject(new FlowmeshError('MESSAGE_TOO_LARGE', 'its pages are, too')));
+    const submit = () => scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { record, durability } = await submit();
+    expect(durability).toEqual({ copies: 1, wanted: 2 });
+    const asked = () => pushes(peer).length;
+    const soFar = asked();
+    await scene.pass(5 * BEAT_MS);
+    expect(asked() - soFar).toBeLessThan(10);
+    // What is said later is as true: of what it has, and of what it has not.
+    const { feed_id } = scene.feed('a');
+    const head = scene.head('a');
+    expect(scene.scheduler('a').durabilityOf(feed_id, head, 2)).toEqual({ copies: 1, wanted: 2 });
+    expect(scene.scheduler('a').durabilityOf(feed_id, before, 2)).toEqual({ copies: 2, wanted: 2 });
+    const status = await scene.run(scene.mesh.call('a', 'task_status', { task_id: record.task_id }));
+    expect(status['status']).toBe('queued');
+    peer.answers.delete('push');
+    await scene.until('it counts again', () => replicas(scene).copies === 2);
+    expect((await submit()).durability).toEqual({ copies: 2, wanted: 2 });
+  });
+
   test('real, is brought to the head whatever was on its way to the owner’s disk when it asked', async () => {
     const scene = new Scene();
     const disk = new HeldDisk();

@@ -101,7 +101,7 @@ export class MeshOfDoubles {
       },
       isReleased: () => true,
       whenReleased: async () => {},
-      durabilityOf: (_feedId, wanted) => ({ copies: wanted, wanted }),
+      durabilityOf: (_feedId, _seq, wanted) => ({ copies: wanted, wanted }),
       staleMs: () => null,
       call: (peer, _addresses, tool, input, hops) => this.#call(peer, tool, input, hops),
     };

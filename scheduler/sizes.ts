@@ -1,0 +1,75 @@
+/**
+ * How large records may be. A row travels in one message, so no row may be made that none carries (P7): its parts are
+ * bounded where they come in, what is put together of them here, and the journal refuses what is too large all the same.
+ */
+import { boundedError, FlowmeshError, type JsonValue } from '../dag/errors.ts';
+import { faultOf } from '../dag/json.ts';
+import { jsonBytes } from '../dag/limits.ts';
+import { RECORD_BYTES_MAX, ROW_BYTES_MAX } from './limits.ts';
+import type { FlowRecord, Row } from './records.ts';
+
+/** Of the shortest values, with the comma between two of them. */
+const BYTES_PER_ELEMENT_MIN = 2;
+
+/**
+ * The bytes of a value as JSON, at a cost that `maximum` bounds: what templates put together may name one large value a
+ * thousand times.
+ *
+ * @returns null when they are more than `maximum`, or it nests too deep to be written
+ */
+export function bytesWithin(value: JsonValue, maximum: number): number | null {
+  const limits = { elements: maximum / BYTES_PER_ELEMENT_MIN + 1, chars: { limit: '', maximum } };
+  if (faultOf(value, limits) !== undefined) return null;
+  const bytes = jsonBytes(value);
+  return bytes > maximum ? null : bytes;
+}
+
+/**
+ * A record that is about to end, as JSON.
+ *
+ * @returns null when it is larger than RECORD_BYTES_MAX: it has to end without what it would have given
+ */
+export function recordText(record: FlowRecord): string | null {
+  const text = JSON.stringify(record);
+  return isWithin(text, RECORD_BYTES_MAX) ? text : null;
+}
+
+/**
+ * What an earlier version wrote with errors of any length: the same with errors that fit, so that it can be written
+ * again, and be brought to others.
+ */
+export function withBoundedErrors<R extends FlowRecord>(record: R): R {
+  if (!('error' in record)) return record;
+  const bounded = { ...record, error: record.error && boundedError(record.error) };
+  if (!('attempts' in bounded)) return bounded;
+  return { ...bounded, attempts: bounded.attempts.map((each) => ({ ...each, error: boundedError(each.error) })) };
+}
+
+/** As a row travels. */
+export function shipped(row: Row): Row {
+  const text = row.text ?? JSON.stringify(row.record);
+  if (isWithin(text, ROW_BYTES_MAX)) return row;
+  const record = withBoundedErrors(row.record);
+  return { ...row, record, text: JSON.stringify(record) };
+}
+
+/**
+ * The JSON of a row that is written.
+ *
+ * @param text of the record, where it was made already
+ * @throws FlowmeshError ROW_TOO_LARGE, or what keeps it from being JSON: nothing of its commit may be written
+ */
+export function rowText(record: FlowRecord, text = JSON.stringify(record)): string {
+  if (isWithin(text, ROW_BYTES_MAX)) return text;
+  const { kind, uid } = record;
+  throw new FlowmeshError(
+    'ROW_TOO_LARGE',
+    `the ${kind} record ${uid} has more than ROW_BYTES_MAX (${ROW_BYTES_MAX}) bytes, which no message to another peer carries; give it smaller data`,
+    { details: { limit: 'ROW_BYTES_MAX', maximum: ROW_BYTES_MAX, kind, uid } },
+  );
+}
+
+/** UTF-8 has at most three bytes for each UTF-16 unit. */
+function isWithin(text: string, bytesMax: number): boolean {
+  return text.length * 3 <= bytesMax || Buffer.byteLength(text) <= bytesMax;
+}
