@@ -6,7 +6,7 @@
  * package, and is nothing but a pipe to it: streams are inherited, signals handed on, the exit code taken over.
  */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import * as nodeModule from 'node:module';
 import { basename, dirname, join, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -16,6 +16,9 @@ const NODE_MAJOR_MIN = 24;
 const HANDED_OVER = 'FLOWMESH_HANDED_OVER';
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'];
 const EXIT_FAILED = 1;
+/** Variables that are there to run programs and to write to terminals. */
+const NEEDED =
+  /^(PATH|HOME|USER|LOGNAME|SHELL|SHLVL|PWD|OLDPWD|HOSTNAME|_|LANG|LC_.*|TZ|TMPDIR|TMP|TEMP|TERM|COLORTERM|NO_COLOR|FORCE_COLOR|CI|NODE_(?!AUTH).*|UV_.*|LD_.*|DYLD_.*|SSL_CERT_.*|FLOWMESH_.*)$/;
 
 const self = fileURLToPath(import.meta.url);
 const root = dirname(dirname(self));
@@ -25,6 +28,7 @@ delete process.env[HANDED_OVER];
 
 if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
   if (handedOver) endWithParent();
+  else if (startsPeer()) leaveSecretsBehind();
   keepSmall();
   keepCompiled();
   await import(pathToFileURL(commandLine()).href);
@@ -101,11 +105,63 @@ function refuse(why) {
   process.exit(EXIT_FAILED);
 }
 
+function startsPeer() {
+  return process.argv[2] === 'node' && process.argv[3] === 'start';
+}
+
+/**
+ * Steps run as the user of the peer, so they can read the environment that it was started with (/proc/<pid>/environ),
+ * and it may hold keys that are not meant for them: this process becomes the same one without those.
+ */
+function leaveSecretsBehind() {
+  const own = ownEnvironment();
+  // A process with a channel would lose it.
+  if (process.execve === undefined || process.connected) return;
+  if (Object.keys(own).length === Object.keys(process.env).length) return;
+  process.execve(process.execPath, [process.execPath, ...process.execArgv, self, ...process.argv.slice(2)], own);
+}
+
+/** What a peer itself needs, and what it is told to pass on; all of it when its mesh file may say what that is. */
+function ownEnvironment() {
+  const args = process.argv.slice(4);
+  if (meshFileText(args).includes('pass_env')) return process.env;
+  const passed = [...wordsOf('--pass-env', args), process.env.FLOWMESH_PASS_ENV ?? ''].join(',').split(',');
+  const isPassed = (name) =>
+    passed.some((word) => {
+      const wanted = word.trim();
+      return wanted.endsWith('*') ? name.startsWith(wanted.slice(0, -1)) : name === wanted;
+    });
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => NEEDED.test(name) || isPassed(name)));
+}
+
+function meshFileText(args) {
+  const isGiven = args.some((arg) => /^--bootstrap(=|$)/.test(arg));
+  try {
+    return isGiven ? readFileSync(wordsOf('--bootstrap', args)[0] ?? 'bootstrap.json', 'utf8') : '';
+  } catch {
+    // The command line says what is wrong with it.
+    return '';
+  }
+}
+
+/** The words of an option: after it up to the next option, or behind its `=`. */
+function wordsOf(option, args) {
+  const words = [];
+  let isOption = false;
+  for (const arg of args) {
+    if (arg.startsWith('-')) {
+      isOption = arg === option;
+      if (arg.startsWith(`${option}=`)) words.push(arg.slice(option.length + 1));
+    } else if (isOption) words.push(arg);
+  }
+  return words;
+}
+
 /** The channel tells the child when this process is gone, also after kill -9. */
 function handOver(node) {
   const child = spawn(node, [...process.execArgv, self, ...process.argv.slice(2)], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { ...process.env, [HANDED_OVER]: '1' },
+    env: { ...(startsPeer() ? ownEnvironment() : process.env), [HANDED_OVER]: '1' },
   });
   const forward = (signal) => child.kill(signal);
   for (const signal of FORWARDED_SIGNALS) process.on(signal, forward);

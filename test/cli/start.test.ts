@@ -80,6 +80,10 @@ async function inheritableIn(pid: number, folder: string): Promise<string[]> {
   return found;
 }
 
+async function environmentOf(pid: number): Promise<string[]> {
+  return (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0');
+}
+
 describe('node start', () => {
   it.each([
     [[], 'No shell steps run here'],
@@ -108,6 +112,21 @@ describe('node start', () => {
     );
     expect(modes).toEqual(Object.fromEntries(Object.keys(modes).map((file) => [file, 0o600])));
     expect(await inheritableIn(child.pid!, folder)).toEqual([]);
+  });
+
+  it('has no variables in its environment that are neither its own nor to be passed on', async () => {
+    env = { ...env, CLOUD_KEY: 'secret', AWS_PROFILE: 'prod', APP_MODE: 'x', APP_NAME: 'y' };
+    const { child } = await start('--pass-env', 'AWS_PROFILE,APP_*', '--slots', '2');
+    const variables = await environmentOf(child.pid!);
+    expect(variables).toEqual(expect.arrayContaining(['AWS_PROFILE=prod', 'APP_MODE=x', 'APP_NAME=y', 'NO_COLOR=1']));
+    expect(variables.join()).not.toContain('secret');
+  });
+
+  it('keeps what its mesh file may name to be passed on', async () => {
+    env = { ...env, CLOUD_KEY: 'passed' };
+    await writeFile(join(home, 'mesh.json'), JSON.stringify({ pass_env: ['CLOUD_KEY'] }));
+    const { child } = await start('--bootstrap', 'mesh.json');
+    expect(await environmentOf(child.pid!)).toContain('CLOUD_KEY=passed');
   });
 
   it('refuses --allow-shell without words', async () => {
