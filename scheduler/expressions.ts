@@ -53,7 +53,8 @@ export class Expressions {
       return;
     }
     const finish = (outcomes: (Values | FlowmeshError)[]) => this.turn((later) => then(later, outcomes));
-    this.evaluator.evaluate(jobs.map(({ expression, scope }) => ({ expression, scope }))).then(
+    const asked = jobs.map(({ expression, scope }) => ({ expression, scope }));
+    this.evaluator.evaluate(asked, live.record.uid).then(
       (answers) => {
         const outcomes: (Values | FlowmeshError)[] = results;
         for (const [position, { at, expression }] of jobs.entries()) {

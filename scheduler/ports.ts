@@ -224,10 +224,16 @@ export type CheckedExpression = { problem: { message: string; position: number }
 
 /** JSONata, off the loop of the scheduler, with a deadline and a memory limit. */
 export interface Evaluator {
-  /** Never rejects for a user's fault. */
+  /**
+   * Never rejects for a user's fault. Does not wait for evaluations.
+   * @throws FlowmeshError, retryable, when nothing could be checked
+   */
   check(expressions: string[]): Promise<CheckedExpression[]>;
-  /** Per job a value or an error (`EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`); never rejects for a user's fault. */
-  evaluate(jobs: EvaluationJob[]): Promise<({ value: JsonValue } | { error: ErrorShape })[]>;
+  /**
+   * Per job a value or an error (`EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`); never rejects for a user's fault.
+   * @param whose the workflow that the jobs are of: those of several take turns. Without it a call is one of its own
+   */
+  evaluate(jobs: EvaluationJob[], whose?: string): Promise<({ value: JsonValue } | { error: ErrorShape })[]>;
 }
 
 /** A lease, and the peer that its result goes to. */

@@ -13,4 +13,6 @@ export interface Batch {
 /** From the process: the results of the batch's next jobs. */
 export interface Results {
   results: JobResult[];
+  /** No other result follows: the others of the batch have not run, its time was over. */
+  last: boolean;
 }

@@ -1,14 +1,16 @@
 /**
- * The process that evaluates: one batch at a time, its jobs one after the other. `argv`: the peer's pid, then the
+ * The process that evaluates: one batch at a time, its jobs one after the other, until its time is over. `argv`: the peer's pid, then the
  * running time of one job in ms. JSONata stops most expressions that run too long itself; the watching thread ends
  * the process for the others (a regular expression, one long call into native code).
  */
-import { setImmediate as turn } from 'node:timers/promises';
 import { listenToPeer, sendToPeer } from '../executors/parent-channel.ts';
 import { JobMark, watchParent } from '../executors/parent-watch.ts';
 import type { Batch, Job, JobResult, Results } from './evaluator-messages.ts';
 import { Expressions } from './jsonata.ts';
-import { FLUSH_INTERVAL_MS } from './limits.ts';
+import { FLUSH_CHARS, FLUSH_INTERVAL_MS, SLICE_MS } from './limits.ts';
+
+/** What one name of an expression takes in a message. */
+const NAME_CHARS = 100;
 
 const parentPid = Number(process.argv[2]);
 const timeoutMs = Number(process.argv[3]);
@@ -19,21 +21,33 @@ watchParent(parentPid, { mark, timeoutMs });
 listenToPeer((batch) => void runBatch(batch as Batch));
 
 async function runBatch({ jobs }: Batch): Promise<void> {
+  const begun = performance.now();
   let results: JobResult[] = [];
-  let flushedAt = performance.now();
+  let chars = 0;
+  let flushedAt = begun;
   for (const [index, job] of jobs.entries()) {
-    if (performance.now() - flushedAt > FLUSH_INTERVAL_MS) {
+    const now = performance.now();
+    if (index > 0 && now - begun > SLICE_MS) break;
+    if (now - flushedAt > FLUSH_INTERVAL_MS || chars > FLUSH_CHARS) {
       // What is done must have left before a job that may end the process.
-      send({ results });
-      await turn();
+      send({ results, last: false });
       results = [];
-      flushedAt = performance.now();
+      chars = 0;
+      flushedAt = now;
     }
     mark.begin(index);
-    results.push(await runJob(job));
+    const result = await runJob(job);
     mark.idle();
+    results.push(result);
+    chars += sizeOf(result);
   }
-  send({ results });
+  send({ results, last: true });
+}
+
+/** About, in characters. */
+function sizeOf(result: JobResult): number {
+  if ('json' in result) return result.json.length;
+  return 'names' in result ? result.names.length * NAME_CHARS : 0;
 }
 
 async function runJob(job: Job): Promise<JobResult> {

@@ -8,18 +8,20 @@
  *
  * 1. Every job settles: with a value, with its own error, or with the process's when it ended for this job.
  * 2. A job that ends its process takes no other job along: those behind it run again. When it is not known which one
- *    it was (memory), each of the batch runs again alone.
- * 3. A call is one message, unless it has more than JOBS_PER_MESSAGE_MAX jobs; calls that wait share one.
+ *    it was (memory), each of the batch runs again alone; and one that was alone, but not the first in its process,
+ *    runs again in a fresh one, because others may have left it without memory.
+ * 3. Workflows take turns (`job-queue.ts`), and checks of submits have a process to themselves when the others are busy.
+ * 4. What waits shares one message, up to JOBS_PER_MESSAGE_MAX jobs.
  */
-import type { ErrorShape, JsonValue } from '../../dag/errors.ts';
+import { type ErrorShape, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { CheckedExpression, EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from '../executors/isolated-process.ts';
 import type { Job, JobResult, Results } from './evaluator-messages.ts';
+import { JobQueue, type QueuedJob } from './job-queue.ts';
 import {
   EVALUATOR_PROCESSES_MAX,
   EXPRESSION_MEMORY_MB,
   EXPRESSION_TIMEOUT_MS,
-  JOBS_PER_MESSAGE_MAX,
   JOBS_QUEUED_MAX,
   SILENCE_GRACE_MS,
 } from './limits.ts';
@@ -34,13 +36,6 @@ export interface EvaluatorOptions {
   silence_ms?: number;
 }
 
-interface QueuedJob {
-  job: Job;
-  settle(result: JobResult): void;
-  /** It shared a batch that ended its process: it gets the next one for itself. */
-  alone: boolean;
-}
-
 export type ClosableEvaluator = Evaluator & { close(): Promise<void> };
 
 /** Starts nothing yet. `close` ends the processes; what waits is answered with `EVALUATOR_CLOSED`. */
@@ -53,8 +48,13 @@ export function createEvaluator(options: EvaluatorOptions = {}): ClosableEvaluat
 class ProcessEvaluator implements ClosableEvaluator {
   readonly #options: Required<EvaluatorOptions>;
   readonly #processes = new Set<EvaluatorProcess>();
-  #queue: QueuedJob[] = [];
-  #unsettled = 0;
+  readonly #checks = new JobQueue();
+  readonly #evaluations = new JobQueue();
+  readonly #unsettled = new Map([
+    [this.#checks, 0],
+    [this.#evaluations, 0],
+  ]);
+  #calls = 0;
   #closed = false;
 
   constructor(options: Required<EvaluatorOptions>) {
@@ -62,17 +62,17 @@ class ProcessEvaluator implements ClosableEvaluator {
   }
 
   async check(expressions: string[]): Promise<CheckedExpression[]> {
-    const results = await this.#run(expressions.map((expression) => ({ check: expression })));
-    return results.map((result) => {
+    const jobs = expressions.map((expression) => ({ check: expression }));
+    return await this.#run(this.#checks, jobs, '', (result) => {
       if ('problem' in result || 'names' in result) return result;
-      // The parser itself did not come to an end, or the evaluator is stopping.
+      if ('error' in result && result.error.retryable) throw new RemoteError(result.error);
+      // The parser itself did not come to an end.
       return { problem: { message: 'error' in result ? result.error.message : 'it gave no answer', position: 0 } };
     });
   }
 
-  async evaluate(jobs: EvaluationJob[]): Promise<({ value: JsonValue } | { error: ErrorShape })[]> {
-    const results = await this.#run(jobs);
-    return results.map((result, index) => {
+  async evaluate(jobs: EvaluationJob[], whose = ''): Promise<({ value: JsonValue } | { error: ErrorShape })[]> {
+    return await this.#run(this.#evaluations, jobs, whose, (result, index) => {
       if ('json' in result) return { value: JSON.parse(result.json) as JsonValue };
       if ('error' in result) return { error: result.error };
       return { error: failure(jobs[index]!.expression, 'it gave no answer') };
@@ -81,69 +81,95 @@ class ProcessEvaluator implements ClosableEvaluator {
 
   async close(): Promise<void> {
     this.#closed = true;
-    const waiting = this.#queue;
-    this.#queue = [];
-    for (const each of waiting) each.settle({ error: closedError() });
+    for (const queue of [this.#checks, this.#evaluations]) {
+      for (const each of queue.clear()) each.settle({ error: closedError() });
+    }
     await Promise.all([...this.#processes].map((each) => each.close()));
   }
 
-  #run(jobs: Job[]): Promise<JobResult[]> {
-    if (jobs.length === 0) return Promise.resolve([]);
-    if (this.#closed) return Promise.resolve(jobs.map(() => ({ error: closedError() })));
-    if (this.#unsettled + jobs.length > JOBS_QUEUED_MAX)
-      return Promise.resolve(jobs.map(() => ({ error: busyError() })));
-    return new Promise((resolve) => {
-      const results = new Array<JobResult>(jobs.length);
-      let left = jobs.length;
-      this.#unsettled += jobs.length;
-      for (const [index, job] of jobs.entries()) {
-        const settle = (result: JobResult) => {
-          results[index] = result;
-          left -= 1;
-          this.#unsettled -= 1;
-          if (left === 0) resolve(results);
-        };
-        this.#queue.push({ job, settle, alone: false });
+  /** @param read is called with each result as it comes: many large ones are not read at once */
+  async #run<T>(
+    queue: JobQueue,
+    jobs: readonly Job[],
+    whose: string,
+    read: (result: JobResult, index: number) => T,
+  ): Promise<T[]> {
+    if (jobs.length === 0) return [];
+    const isFull = this.#unsettled.get(queue)! + jobs.length > JOBS_QUEUED_MAX;
+    if (this.#closed || isFull) {
+      const error = this.#closed ? closedError() : busyError();
+      return jobs.map((_, index) => read({ error }, index));
+    }
+    const group = whose === '' ? `call ${++this.#calls}` : whose;
+    const { promise, resolve, reject } = Promise.withResolvers<T[]>();
+    const results = new Array<T>(jobs.length);
+    let left = jobs.length;
+    const count = (change: number) => this.#unsettled.set(queue, this.#unsettled.get(queue)! + change);
+    count(jobs.length);
+    const settle = (index: number) => (result: JobResult) => {
+      left -= 1;
+      count(-1);
+      try {
+        results[index] = read(result, index);
+      } catch (error) {
+        reject(error);
       }
-      this.#dispatch();
-    });
+      if (left === 0) resolve(results);
+    };
+    queue.add(jobs.map((job, index) => ({ job, group, needs: 'nothing', settle: settle(index) })));
+    this.#dispatch();
+    return await promise;
   }
 
   #dispatch(): void {
-    while (this.#queue.length > 0) {
-      const free = this.#freeProcess();
-      if (free === null) return;
-      free.run(this.#nextBatch());
-    }
+    while (this.#serve(this.#checks));
+    while (this.#countBusy(this.#evaluations) < EVALUATOR_PROCESSES_MAX && this.#serve(this.#evaluations));
   }
 
-  #freeProcess(): EvaluatorProcess | null {
-    for (const each of this.#processes) if (each.isFree) return each;
-    if (this.#closed || this.#processes.size >= EVALUATOR_PROCESSES_MAX) return null;
+  /** @returns whether a batch has found a process */
+  #serve(queue: JobQueue): boolean {
+    if (queue.first === undefined) return false;
+    const free = this.#freeProcess(queue.first.needs === 'a fresh process');
+    free?.run(queue, queue.take());
+    return free !== null;
+  }
+
+  #countBusy(queue: JobQueue): number {
+    let busy = 0;
+    for (const each of this.#processes) if (each.worksFor(queue)) busy += 1;
+    return busy;
+  }
+
+  #freeProcess(fresh: boolean): EvaluatorProcess | null {
+    const idle = [...this.#processes].filter((each) => each.isFree);
+    const fitting = fresh ? idle.find((each) => each.isFresh) : idle[0];
+    if (fitting !== undefined) return fitting;
+    if (!this.#closed && this.#processes.size <= EVALUATOR_PROCESSES_MAX) return this.#start();
+    // Its end makes room for a fresh one.
+    void idle[0]?.close();
+    return null;
+  }
+
+  #start(): EvaluatorProcess {
     const started: EvaluatorProcess = new EvaluatorProcess(this.#options, {
       onFree: () => this.#dispatch(),
-      onEnd: (unfinished) => {
+      onEnd: () => {
         this.#processes.delete(started);
-        if (this.#closed) for (const each of unfinished) each.settle({ error: closedError() });
-        else this.#queue.unshift(...unfinished);
         this.#dispatch();
       },
+      closedError: () => (this.#closed ? closedError() : null),
     });
     this.#processes.add(started);
     return started;
-  }
-
-  #nextBatch(): QueuedJob[] {
-    if (this.#queue[0]!.alone) return this.#queue.splice(0, 1);
-    const firstAlone = this.#queue.slice(0, JOBS_PER_MESSAGE_MAX).findIndex((each) => each.alone);
-    return this.#queue.splice(0, firstAlone === -1 ? JOBS_PER_MESSAGE_MAX : firstAlone);
   }
 }
 
 interface EvaluatorProcessEvents {
   onFree(): void;
-  /** The process is gone; these jobs are to run again. */
-  onEnd(unfinished: QueuedJob[]): void;
+  /** The process is gone; what it had not done waits again. */
+  onEnd(): void;
+  /** What unfinished jobs get, when nothing runs any more. */
+  closedError(): ErrorShape | null;
 }
 
 /** One process and the batch it works on. */
@@ -152,9 +178,12 @@ class EvaluatorProcess {
   readonly #events: EvaluatorProcessEvents;
   readonly #process: IsolatedProcess;
   readonly #gone = Promise.withResolvers<void>();
+  #queue: JobQueue | null = null;
   #batch: QueuedJob[] = [];
   /** Jobs of the batch that are settled: results come in order. */
   #done = 0;
+  /** It has run something before this batch. */
+  #hasServed = false;
   #silence: NodeJS.Timeout | undefined;
   #closing = false;
 
@@ -172,10 +201,19 @@ class EvaluatorProcess {
   }
 
   get isFree(): boolean {
-    return this.#batch.length === 0;
+    return this.#queue === null && !this.#closing;
   }
 
-  run(batch: QueuedJob[]): void {
+  get isFresh(): boolean {
+    return !this.#hasServed;
+  }
+
+  worksFor(queue: JobQueue): boolean {
+    return this.#queue === queue;
+  }
+
+  run(queue: JobQueue, batch: QueuedJob[]): void {
+    this.#queue = queue;
     this.#batch = batch;
     this.#done = 0;
     this.#process.holdOpen(true);
@@ -191,19 +229,29 @@ class EvaluatorProcess {
     return this.#gone.promise;
   }
 
-  #onResults({ results }: Results): void {
+  #onResults({ results, last }: Results): void {
     for (const result of results) {
       this.#batch[this.#done]?.settle(result);
       this.#done += 1;
     }
-    if (this.#done < this.#batch.length) {
+    if (!last) {
       this.#expectAnswer();
       return;
     }
     clearTimeout(this.#silence);
-    this.#batch = [];
+    this.#queue?.learn(this.#batch, this.#done);
+    this.#putBack(this.#batch.slice(this.#done));
+    this.#hasServed = true;
     this.#process.holdOpen(false);
     this.#events.onFree();
+  }
+
+  #putBack(unfinished: QueuedJob[]): void {
+    const error = this.#events.closedError();
+    if (error === null) this.#queue?.putBack(unfinished, this.#batch);
+    else for (const each of unfinished) each.settle({ error });
+    this.#queue = null;
+    this.#batch = [];
   }
 
   /** The process watches each job itself; this is for one that is stuck outside of a job. */
@@ -225,15 +273,21 @@ class EvaluatorProcess {
     if (late !== undefined && unfinished.includes(late)) {
       unfinished.splice(unfinished.indexOf(late), 1);
       late.settle({ error: timeoutError(expressionOf(late.job), this.#options.timeout_ms) });
-    } else if (!this.#closing && unfinished.length === 1 && (unfinished[0]!.alone || this.#batch.length === 1)) {
-      const only = unfinished.pop()!;
-      only.settle({ error: failure(expressionOf(only.job), this.#reason(end)) });
-    } else {
-      for (const each of unfinished) each.alone = true;
-    }
-    this.#batch = [];
+    } else if (!this.#closing) this.#suspect(unfinished, end);
+    this.#putBack(unfinished);
     this.#gone.resolve();
-    this.#events.onEnd(unfinished);
+    this.#events.onEnd();
+  }
+
+  /** One of these has ended the process, unless something before them has. Settles the one that is sure to be it. */
+  #suspect(unfinished: QueuedJob[], end: ProcessEnd): void {
+    const only = unfinished.length === 1 ? unfinished[0]! : undefined;
+    if (only === undefined) for (const each of unfinished) each.needs = 'to be alone';
+    else if (this.#hasServed || this.#batch.length > 1) only.needs = 'a fresh process';
+    else {
+      unfinished.pop();
+      only.settle({ error: failure(expressionOf(only.job), this.#reason(end)) });
+    }
   }
 
   #reason(end: ProcessEnd): string {

@@ -39,6 +39,8 @@ export class Expressions {
   readonly #timeoutMs: number | null;
   /** Oldest use first. */
   readonly #compiled = new Map<string, jsonata.Expression>();
+  /** Of their texts together. */
+  #compiledChars = 0;
 
   /** @param timeoutMs running time of one expression, checked by JSONata between two steps; null: not measured */
   constructor(timeoutMs: number | null = null) {
@@ -78,9 +80,13 @@ export class Expressions {
       return known;
     }
     const compiled = jsonata(expression, this.#options);
-    if (expression.length > COMPILED_CHARS_MAX) return compiled;
-    if (this.#compiled.size >= COMPILED_MAX) this.#compiled.delete(this.#compiled.keys().next().value!);
     this.#compiled.set(expression, compiled);
+    this.#compiledChars += expression.length;
+    for (const oldest of this.#compiled.keys()) {
+      if (this.#compiled.size <= COMPILED_MAX && this.#compiledChars <= COMPILED_CHARS_MAX) break;
+      this.#compiled.delete(oldest);
+      this.#compiledChars -= oldest.length;
+    }
     return compiled;
   }
 }
