@@ -52,17 +52,15 @@ describe('an expression that fills the memory', () => {
 
 describe('a job in a process that has served others', () => {
   it('is not blamed for the memory that those have left taken: it is tried again in a fresh one', async () => {
-    const small = createEvaluator({ timeout_ms: 20_000, memory_mb: 40 });
+    const generous = createEvaluator({ timeout_ms: 20_000 });
     try {
-      // Each alone has room; what the process keeps of the first ones leaves none to the last.
-      const half = Array.from({ length: 40 }, (_, n) => `$string([1..${60_000 + n}]) ~> $length()`);
-      for (const expression of half) {
-        const [result] = await small.evaluate(jobs(expression));
-        expect(result).toEqual({ value: expect.any(Number) });
+      for (let round = 0; round < 3; round++) {
+        // The list is no result, and still there when the next ones come.
+        await generous.evaluate(jobs('$count([1..9000000])'));
+        for (let n = 0; n < 3; n++) expect(await generous.check([`${round} + ${n}`])).toEqual([null]);
       }
-      expect(await small.check(['1 + 1'])).toEqual([null]);
     } finally {
-      await small.close();
+      await generous.close();
     }
   });
 
