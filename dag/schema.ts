@@ -100,13 +100,24 @@ export const stepSchema = z.strictObject({
     .string()
     .min(1)
     .max(ACTION_CHARS_MAX)
-    .describe('shell, http, echo, sleep, approve, workflow, or fn:<name> for a handler of your own.'),
-  inputs: jsonObject.default({}).describe('Handed to the action; strings may hold ${ … } expressions.'),
-  depends_on: z.array(z.string()).default([]).describe('Steps that must end before this one starts.'),
+    .describe(
+      'What runs: what it takes as inputs → its output. shell { command: ["wc", "-l", "a.txt"], cwd?, env?, stdin?, parse?: text | json | lines } → { exit_code, stdout, stderr } (no shell reads the command). http { url, method?, headers?, body?, expect_status? } → { status, headers, body }. echo (anything) → its inputs. sleep { duration_ms }. approve { message } asks a person → { approved, data }; a rejection fails with REJECTED. workflow { workflow: { name, steps }, input? } → the result of that run. fn:<name> (anything) → what that function of a peer returns.',
+    ),
+  inputs: jsonObject
+    .default({})
+    .describe(
+      'Handed to the action. Strings may hold ${ … }, JSONata over input, steps.<step_id>.output, .status and .error, workflow, and item and index in foreach. A string that is one expression keeps the type of its value; in a longer one it is filled in as text.',
+    ),
+  depends_on: z
+    .array(z.string())
+    .default([])
+    .describe('Steps that must end before this one starts: all that its expressions mention.'),
   when: z
     .union([z.string(), z.boolean()], { error: 'must be one ${ … } expression, true or false' })
     .optional()
-    .describe('One ${ … } expression; the step is skipped when it gives false, null, 0, "" or nothing.'),
+    .describe(
+      'One ${ … } expression; the step is skipped when it gives false, null, 0, "" or nothing. E.g. ${ steps.review.status = "completed" }.',
+    ),
   foreach: z
     .union([z.string(), z.array(anyJson)], { error: 'must be one ${ … } expression or a list' })
     .optional()
@@ -117,7 +128,9 @@ export const stepSchema = z.strictObject({
   on_failure: z
     .enum(['fail', 'skip', 'continue'])
     .default('fail')
-    .describe('fail: the run stops. skip: as if the step had been skipped. continue: dependents run all the same.'),
+    .describe(
+      'fail: the run stops. skip: as if the step had been skipped. continue: dependents run all the same, and see its status "failed".',
+    ),
   requires: requiresSchema.default(() => requiresSchema.parse({})),
   prefer: preferSchema,
   wait_timeout_ms: waitTimeoutSchema,
@@ -130,10 +143,12 @@ export const workflowSchema = z.strictObject({
   workflow_id: idSchema.optional().describe('Made when absent. The same id again returns the existing run.'),
   name: z.string().min(1).max(NAME_CHARS_MAX),
   steps: z.array(stepSchema).min(1, { error: 'must have at least one step' }),
-  input: jsonObject.default({}).describe('Data for the run: ${ input.<name> }.'),
+  input: jsonObject.default({}).describe('Data for the run, by name: ${ input.<name> }.'),
   output: anyJson
     .optional()
-    .describe('A template of the result; when absent, the outputs of the steps nothing depends on.'),
+    .describe(
+      'The result, any JSON with ${ … } in its strings; what a skipped step would give is null. When absent, the outputs of the steps nothing depends on.',
+    ),
   priority: prioritySchema.default(1).describe('Higher runs first.'),
   tags: z.array(z.string().min(1).max(LABEL_CHARS_MAX)).max(TAGS_MAX).default([]),
   dependencies: z

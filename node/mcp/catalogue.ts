@@ -13,9 +13,10 @@ export interface Catalogue {
 }
 
 /** What every failed call has in its structured content, beside `success: false`. */
-const errorOut = z
-  .looseObject({})
-  .describe('With success: false: code, message, retryable, and details where there are some.');
+const ERROR_OUT: Schema = {
+  type: 'object',
+  description: 'With success: false: code, message, retryable, and details where there are some.',
+};
 
 /**
  * As a client may send it and a handler gives it: outputs are not parsed, so nothing is filled in or cut off. A schema that
@@ -49,8 +50,7 @@ function listed(tool: Tool) {
  */
 function outputSchema(tool: Tool): Record<string, unknown> {
   const { properties } = z.toJSONSchema(tool.output, JSON_SCHEMA_OPTIONS);
-  const error = z.toJSONSchema(errorOut, JSON_SCHEMA_OPTIONS);
-  const fields = { success: { type: 'boolean' as const }, error, ...properties };
+  const fields = { success: { type: 'boolean' as const }, error: ERROR_OUT, ...properties };
   return portable({
     type: 'object',
     properties: mapValues<Schema, Schema>(fields, (each) => outline(each)),

@@ -12,6 +12,7 @@ import { quoted } from '../../dag/quoted.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { type CallComponents, callTool } from './calls.ts';
 import { FastMCPSession, type Logger } from './fastmcp.ts';
+import { INSTRUCTIONS } from './instructions.ts';
 import { PROGRESS_EVERY_MS } from './limits.ts';
 import { RpcError } from './messages.ts';
 
@@ -36,11 +37,6 @@ export interface McpSession {
 
 /** Only names the method: the SDK's own wrapper checks the rest, and answers -32602 where this would be -32603. */
 const ToolsCallSchema = z.looseObject({ method: z.literal('tools/call') });
-
-const INSTRUCTIONS =
-  'flowmesh runs workflows (DAGs of steps) and tasks on a mesh of peers. Submit with workflow_submit or task_submit, ' +
-  'follow with workflow_status or task_status, fetch with workflow_result or task_result. Any peer answers for any ' +
-  'record. A failed call has isError and an error with code, message and retryable.';
 
 /** @param cancelled told the id of a call that the client cancelled and that therefore gets no answer */
 export function createMcpSession(

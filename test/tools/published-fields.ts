@@ -69,7 +69,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ],
   [
     'worker_unregister',
-    'worker_id* graceful=true timeout_ms=300000',
+    'worker_id* graceful=true timeout_ms=25000',
     'status unregistered_at completed_tasks abandoned_tasks',
   ],
   [
@@ -96,7 +96,7 @@ export const PUBLISHED: [tool: string, input: string, output: string][] = [
   ['peer_metrics', 'peer_id* include_history=false history_hours=24', 'current_metrics connection_info history'],
   [
     'bootstrap_network',
-    'bootstrap_nodes=[] timeout_ms=60000 min_connections=1 max_connections=10',
+    'bootstrap_nodes=[] timeout_ms=45000 min_connections=1 max_connections=10',
     'connected_count failed_count bootstrap_nodes_used connected_peers network_ready bootstrap_time_ms',
   ],
 ];

@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, multiaddrField, rounded, waitField } from '../fields.ts';
 
-const WAIT_DEFAULT_MS = 60_000;
+/** Below what clients wait for an answer. */
+const WAIT_DEFAULT_MS = 45_000;
 const NODES_MAX = 100;
 const CONNECTIONS_DEFAULT = 10;
 const CONNECTIONS_MAX = 100;

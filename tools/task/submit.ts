@@ -22,7 +22,9 @@ export const taskSubmit = defineMeshTool({
       .string()
       .min(1)
       .max(ACTION_CHARS_MAX)
-      .describe('The action: shell, http, echo, sleep, approve, or fn:<name> for a handler of your own.'),
+      .describe(
+        'The action: shell, http, echo, sleep, approve, or fn:<name>; `action` of the steps of workflow_submit says what each takes and returns.',
+      ),
     payload: jsonObject.default({}).describe('The inputs of the action, e.g. { "command": ["wc", "-l", "a.txt"] }.'),
     priority: z.number().min(0).max(PRIORITY_MAX).default(1).describe('Higher runs first, 0–10.'),
     tags: z

@@ -5,7 +5,8 @@ import { isoTime } from '../../scheduler/ids.ts';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, workerIdField } from '../fields.ts';
 
-const DRAIN_MS_DEFAULT = 300_000;
+/** Below what clients wait for an answer, and below what a call at another peer may take. */
+const DRAIN_MS_DEFAULT = 25_000;
 
 export const workerUnregister = defineMeshTool({
   name: 'worker_unregister',
@@ -21,7 +22,7 @@ export const workerUnregister = defineMeshTool({
       .min(0)
       .max(DURATION_MS_MAX)
       .default(DRAIN_MS_DEFAULT)
-      .describe('How long to wait for them, in milliseconds.'),
+      .describe('How long to wait for them, in milliseconds; what runs then is started again elsewhere.'),
   }),
   output: z.object({
     worker_id: z.string(),
