@@ -52,6 +52,8 @@ export interface PeerEntry {
   unable: Map<string, number>;
 }
 
+/** What no name of a peer is taken for. */
+export const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{46,60}$/;
 const NOBODY: ReadonlySet<string> = new Set();
 
 /** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, it says nothing of the worker. */
@@ -227,7 +229,8 @@ export class Directory {
    * which the connected ones come first: only when there is none of them, the others.
    */
   named(text: string): string[] {
-    if (this.entries.has(text)) return [text];
+    // Whatever name a peer gives itself, another one's id is not it.
+    if (this.entries.has(text) || PEER_ID.test(text)) return [text];
     const named = [...this.entries.values()].filter(({ state }) => state?.name === text);
     const connected = named.filter((entry) => entry.connected);
     return (connected.length > 0 ? connected : named).map(({ peer_id }) => peer_id);

@@ -48,6 +48,15 @@ export class QueueFullError extends FlowmeshError {
   }
 }
 
+/** A name that several peers have. */
+export class AmbiguousPeerNameError extends FlowmeshError {
+  constructor(place: string, name: string, ids: readonly string[]) {
+    super('AMBIGUOUS', `${place}: "${name}" is the name of ${ids.length} peers (${listed(ids)}); write the id of one`, {
+      details: { place, name, peers: [...ids] },
+    });
+  }
+}
+
 /** No worker came that can run it, within what its submit allowed. */
 export class NoWorkerError extends FlowmeshError {
   constructor(waitTimeoutMs: number, reason: string) {

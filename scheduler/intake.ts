@@ -35,6 +35,7 @@ import { newTask, retriedTask } from './new-task.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
+import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
 
 /** Tasks cleared in one commit: between two of them others get their turn (P7). */
 const CLEAR_PAGE = 500;
@@ -58,6 +59,8 @@ interface IntakeParts {
   copies: number;
   /** Slots of all workers known now, for estimates. */
   slots(): number;
+  /** The ids of peers that a word of `requires.peers` can mean. */
+  namedPeers: Named;
 }
 
 export class Intake {
@@ -90,12 +93,13 @@ export class Intake {
       this.checkBacklog(feed);
       runs.checkRoom();
       const waits = await this.dependenciesOf('workflow', workflow.dependencies);
+      const resolved = withPeerIds(workflow, parts.namedPeers);
       if (refused) await this.forgetRefused(earlier.uid);
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
         runs.checkRoom(); // others were accepted meanwhile
         const live = runs.create(
           turn,
-          { ...workflow, workflow_id },
+          { ...resolved, workflow_id },
           {
             graph,
             content_hash,
@@ -179,7 +183,8 @@ export class Intake {
       const waits = await this.dependenciesOf('task', submission.depends_on);
       const wall = parts.clock.wall();
       const uid = makeUid(parts.random, wall);
-      const record = newTask({ ...submission, copies: parts.copies }, task_id, content_hash, uid, wall);
+      const requires = requiresWithIds(submission.requires, parts.namedPeers, 'requires');
+      const record = newTask({ ...submission, requires, copies: parts.copies }, task_id, content_hash, uid, wall);
       const { receipt, copies } = await this.createTask(feed, record, waits);
       return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedByDefault() }, warnings };
     });

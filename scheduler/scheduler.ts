@@ -298,6 +298,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       dependencies: this.dependencies,
       copies: this.options.copies,
       wantOwner: (feedId) => this.copies.want(feedId),
+      namedPeers: (text) => directory.named(text),
       slots: () => directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
     this.changes = new Changes({ reader, feeds: this.feeds, mustBeReady });

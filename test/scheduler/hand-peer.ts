@@ -81,7 +81,8 @@ export class HandPeer {
     return peer;
   }
 
-  private beatOn(): void {
+  /** Beats from now on. */
+  beatOn(): void {
     if (this.network.isAlive && this.beating) for (const peer of this.network.connected()) void this.sayHow(peer);
     this.scene.world.at(BEAT_MS, () => this.beatOn());
   }

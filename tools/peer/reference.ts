@@ -3,13 +3,13 @@
  * three dots do as well), or by the end of its id alone. Only a whole id is taken whatever else matches, so that no peer
  * can take calls for another by the name that it gives itself.
  */
+import { PEER_ID } from '../../scheduler/directory.ts';
 import type { MeshContext } from '../definition.ts';
 import { AmbiguousPeerError, PeerNotFoundError } from '../errors.ts';
 import { viewsById } from './view.ts';
 
 /** How much of an id says whose it is. */
 const ID_END_CHARS_MIN = 4;
-const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{46,60}$/;
 const SHORT_ID = /^(\w*)(?:…|\.{2,3})(\w+)$/;
 
 interface NamedPeer {
