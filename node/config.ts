@@ -24,6 +24,7 @@ import {
   TAKEOVER_MS,
   WORKER_SLOTS_MAX,
 } from '../scheduler/limits.ts';
+import { unknownField } from './config-names.ts';
 import { LOG_LEVELS } from './log.ts';
 
 export const DEFAULT_HTTP_PORT = 7601;
@@ -328,11 +329,17 @@ const NAMES_NOTHING =
   "names no command; write --allow-shell git wc for these two, or --allow-shell '*' (in quotes) for every one";
 
 /** Variables with our prefix that are not settings of a peer. */
-const OTHER_VARIABLES = new Set(['FLOWMESH_HOME', 'FLOWMESH_URL', 'FLOWMESH_CRASH_AT']);
+export const OTHER_VARIABLES: Record<string, string> = {
+  FLOWMESH_HOME:
+    'Folder in which peers without a data_dir have theirs, and in which commands look for peers (default: ~/.flowmesh)',
+  FLOWMESH_URL: 'The peer that commands talk to, e.g. http://127.0.0.1:7601',
+};
+/** Of the tests alone. */
+const TEST_VARIABLES = ['FLOWMESH_CRASH_AT'];
 
 /** Every variable of the environment that the program reads. */
 export function knownVariables(): Set<string> {
-  return new Set([...OPTIONS.map((each) => each.env), ...OTHER_VARIABLES]);
+  return new Set([...OPTIONS.map((each) => each.env), ...Object.keys(OTHER_VARIABLES), ...TEST_VARIABLES]);
 }
 
 export interface Sources {
@@ -362,7 +369,8 @@ export function resolveSettings(sources: Sources): Settings {
     if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, dirname(path)));
     else {
       for (const problem of describeProblems(checked.error, settingsSchema, value)) {
-        problems.push({ source: problem.path === '' ? path : `${path}, ${problem.path}`, message: problem.message });
+        const message = unknownField(problem.path, problem.message, OPTIONS);
+        problems.push({ source: problem.path === '' ? path : `${path}, ${problem.path}`, message });
       }
     }
   }

@@ -182,7 +182,10 @@ export class PeerClient {
   }
 
   #unreachable(error: unknown): PeerUnreachableError {
-    return new PeerUnreachableError(`the peer at ${this.url} does not answer: ${causeOf(error)}`, error);
+    return new PeerUnreachableError(
+      `the peer at ${this.url} does not answer: ${causeOf(error)}. Another one is named with --url or --data-dir (FLOWMESH_URL, FLOWMESH_DATA_DIR)`,
+      error,
+    );
   }
 }
 

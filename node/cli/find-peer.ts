@@ -1,6 +1,7 @@
 /**
- * Which peer a command talks to: `--url`, `--data-dir`, `FLOWMESH_URL` or `FLOWMESH_DATA_DIR` name one; else the
- * first that runs on this machine, of the mesh that `--mesh`, `FLOWMESH_MESH` or ./bootstrap.json name, else of any.
+ * Which peer a command talks to: `--url`, `--data-dir`, or else `FLOWMESH_URL` or `FLOWMESH_DATA_DIR` name one; with
+ * `--mesh`, or without any of them, it is the first that runs on this machine, of the mesh that `--mesh`,
+ * `FLOWMESH_MESH` or ./bootstrap.json name, else of any.
  */
 import { resolve } from 'node:path';
 import { flowmeshHome, type PeerRecord, runningPeer, runningPeers } from '../data-folder.ts';
@@ -20,7 +21,8 @@ export interface FoundPeer {
   record: PeerRecord | undefined;
 }
 
-const HOW_TO_START = 'start one with: flowmesh node start --bootstrap';
+const HOW_TO_START = 'Start one with: flowmesh node start --bootstrap';
+const HOW_TO_NAME = 'name one with --url or --data-dir (FLOWMESH_URL, FLOWMESH_DATA_DIR)';
 
 /** @throws PeerUnreachableError when there is none, UsageError for a URL that is none */
 export async function findPeer(
@@ -30,27 +32,54 @@ export async function findPeer(
 ): Promise<FoundPeer> {
   if (choice.url !== undefined) return { url: baseUrl('--url', choice.url), record: undefined };
   if (choice.dataDir !== undefined) return inFolder(resolve(cwd, choice.dataDir));
-  const url = env['FLOWMESH_URL'];
-  if (url) return { url: baseUrl('FLOWMESH_URL', url), record: undefined };
-  const dataDir = env['FLOWMESH_DATA_DIR'];
-  if (dataDir) return inFolder(resolve(cwd, dataDir));
+  if (choice.mesh === undefined) {
+    const url = env['FLOWMESH_URL'];
+    if (url) return { url: baseUrl('FLOWMESH_URL', url), record: undefined };
+    const dataDir = env['FLOWMESH_DATA_DIR'];
+    if (dataDir) return inFolder(resolve(cwd, dataDir));
+  }
 
   const home = flowmeshHome(env);
-  const mesh = choice.mesh ?? (env['FLOWMESH_MESH'] || undefined) ?? (await meshOfFolder(cwd));
+  const named = await namedMesh(choice, env, cwd);
+  const mesh = named?.mesh;
   const peers = (await runningPeers(home, mesh)).map(({ record }) => record);
   const found = peers.find((record) => record.http_url !== null);
   if (found !== undefined) return { url: baseUrl('peer.json', found.http_url!), record: found };
-  const which = mesh === undefined ? '' : ` of mesh "${mesh}"`;
   if (peers[0] !== undefined) throw withoutHttp(peers[0]);
+  const which = named === undefined ? '' : ` of mesh "${named.mesh}", which ${named.by} names,`;
+  const others = named === undefined ? '' : await otherMeshes(home, named.mesh);
   throw new PeerUnreachableError(
-    `no peer${which} runs on this machine (looked in ${home}): ${HOW_TO_START}, or name one elsewhere with --url`,
+    `no peer${which} runs on this machine (looked in ${home}).${others} ${HOW_TO_START}; or ${HOW_TO_NAME}`,
   );
+}
+
+async function namedMesh(
+  choice: PeerChoice,
+  env: Record<string, string | undefined>,
+  cwd: string,
+): Promise<{ mesh: string; by: string } | undefined> {
+  if (choice.mesh !== undefined) return { mesh: choice.mesh, by: '--mesh' };
+  const variable = env['FLOWMESH_MESH'];
+  if (variable) return { mesh: variable, by: 'FLOWMESH_MESH' };
+  const mesh = await meshOfFolder(cwd);
+  return mesh === undefined ? undefined : { mesh, by: localMeshFile(cwd)! };
+}
+
+/** Peers that run here in another mesh than the one that was looked for: it may have been named without intent. */
+async function otherMeshes(home: string, mesh: string): Promise<string> {
+  const running = new Set((await runningPeers(home, undefined)).map(({ record }) => record.mesh));
+  running.delete(mesh);
+  if (running.size === 0) return '';
+  const ways = [...running].map((name) => `--mesh ${name}`).join(' or ');
+  return ` Peers of other meshes do: add ${ways} to talk to them.`;
 }
 
 async function inFolder(path: string): Promise<FoundPeer> {
   const record = await runningPeer(path);
   if (record === undefined) {
-    throw new PeerUnreachableError(`no peer runs in ${path}: start one with: flowmesh node start --data-dir ${path}`);
+    throw new PeerUnreachableError(
+      `no peer runs in the data folder ${path}. Start one with: flowmesh node start --data-dir ${path}; or ${HOW_TO_NAME}`,
+    );
   }
   if (record.http_url === null) throw withoutHttp(record);
   return { url: baseUrl('peer.json', record.http_url), record };

@@ -28,6 +28,9 @@ Examples:
   flowmesh workflow submit examples/word-count.yaml --watch
   flowmesh task submit echo --payload '{"hello":"mesh"}'
 
+Commands talk to the first peer that runs on this machine; --url, --data-dir or --mesh name another one, and so do
+FLOWMESH_URL, FLOWMESH_DATA_DIR and FLOWMESH_MESH. All settings of a peer: docs/configuration.md.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no peer could be reached.`;
 
 /** @returns the exit code */

@@ -70,9 +70,9 @@ export function addToolCommand(
 /** The options that say which peer a command talks to. */
 export function addPeerOptions(command: Command): void {
   command
-    .option('--url <url>', 'Talk to this peer, e.g. http://127.0.0.1:7601')
-    .option('--data-dir <folder>', 'Talk to the peer that uses this data folder')
-    .option('--mesh <name>', 'Talk to a peer of this mesh on this machine');
+    .option('--url <url>', 'Talk to this peer, e.g. http://127.0.0.1:7601 [FLOWMESH_URL]')
+    .option('--data-dir <folder>', 'Talk to the peer that uses this data folder [FLOWMESH_DATA_DIR]')
+    .option('--mesh <name>', 'Talk to a peer of this mesh on this machine [FLOWMESH_MESH]');
 }
 
 export function peerChoiceOf(command: Command): PeerChoice {

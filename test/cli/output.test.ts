@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { renderOutput, renderTable, shortPeerId } from '../../node/cli/render.ts';
+import { claimDataFolder } from '../../node/data-folder.ts';
 import { tools } from '../../tools/registry.ts';
 import { type McpEndpoint, startEndpoint } from './mcp-endpoint.ts';
 import { runCli } from './run-cli.ts';
@@ -242,6 +243,27 @@ describe('errors', () => {
     const { exitCode, stderr } = await runCli(['peer', 'list', '--data-dir', folder]);
     expect(exitCode).toBe(3);
     expect(stderr).toContain(folder);
+  });
+
+  it('that no peer is found says what was looked for, who named it, and every way to name another', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'flowmesh-none-'));
+    const folder = await claimDataFolder({ home, mesh: 'harbour', explicit: undefined });
+    const facts = { pid: process.pid, name: 'x', version: '0', started_at: '2027-01-31T12:00:00.000Z', peer_id: 'p' };
+    await folder.record({ ...facts, mesh: 'harbour', http_url: 'http://127.0.0.1:1', addresses: [] });
+    const env = { FLOWMESH_HOME: home, FLOWMESH_MESH: 'other' };
+    const { stderr } = await runCli(['peer', 'list'], env, { cwd: home });
+    expect(stderr).toContain('no peer of mesh "other", which FLOWMESH_MESH names, runs on this machine');
+    expect(stderr).toContain('add --mesh harbour to talk to them');
+    for (const way of ['flowmesh node start', '--url', '--data-dir', 'FLOWMESH_URL', 'FLOWMESH_DATA_DIR']) {
+      expect(stderr).toContain(way);
+    }
+    // What is typed is stronger than a variable.
+    const named = { ...env, FLOWMESH_URL: 'http://127.0.0.1:2' };
+    expect((await runCli(['peer', 'list', '--mesh', 'harbour'], named)).stderr).toContain(
+      'http://127.0.0.1:1 does not',
+    );
+    await folder.release();
+    await rm(home, { recursive: true });
   });
 
   it('a server that is no peer is said to be none', () =>

@@ -78,6 +78,22 @@ describe('precedence', () => {
     );
   });
 
+  it.each([
+    [{ slots: 4 }, 'slots', '"worker.slots"'],
+    [{ labels: ['gpu'] }, 'labels', '"worker.labels"'],
+    [{ label: ['gpu'] }, 'label', '"worker.labels"'],
+    [{ allow_shell: ['git'] }, 'allow_shell', '"shell.allow"'],
+    [{ 'allow-shell': ['git'] }, 'allow-shell', '"shell.allow"'],
+    [{ httpPort: 1 }, 'httpPort', '"http.port"'],
+    [{ port: 1 }, 'port', '"http.port"'],
+    [{ allow: ['git'] }, 'allow', '"shell.allow" or "http_action.allow"'],
+    [{ worker: { log_level: 'info' } }, 'worker.log_level', '"log_level"'],
+    [{ http: { hots: 'x' } }, 'http.hots', '"host"'],
+    [{ memry_gb: 1 }, 'memry_gb', '"worker.memory_gb"'],
+  ])('a field of a file under a name that is known elsewhere: %j', (value, path, meant) => {
+    expect(problems({ file: file(value) })).toContain(`${path}: is not a known field (did you mean ${meant}?)`);
+  });
+
   it('an empty variable counts as not set', () => {
     expect(settings({ env: { FLOWMESH_MESH: ' ' }, file: file({ mesh: 'of-file' }) }).mesh).toBe('of-file');
   });
@@ -147,7 +163,7 @@ describe('precedence', () => {
 describe('a wrong setting', () => {
   it.for([
     ['a flag', { flags: { 'http.port': '70000' } }, ['--http-port 70000: ', '0 to 65535']],
-    ['a variable', { env: { FLOWMESH_SLOTS: 'many' } }, ['FLOWMESH_SLOTS=many: ', 'a number']],
+    ['a variable', { env: { FLOWMESH_SLOTS: 'many' } }, ['FLOWMESH_SLOTS=many: ', 'must be a whole number']],
     ['a fraction', { env: { FLOWMESH_SLOTS: '1.5' } }, ['FLOWMESH_SLOTS=1.5: ', 'whole number']],
     ['a switch', { env: { FLOWMESH_GOSSIP: 'maybe' } }, ['FLOWMESH_GOSSIP=maybe: ', 'true or false']],
     [

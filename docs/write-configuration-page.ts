@@ -1,0 +1,118 @@
+/**
+ * Writes docs/configuration.md, every setting of a peer with its flag, its variable and its place in the mesh file, from
+ * the schema that checks them:
+ *
+ *   node docs/write-configuration-page.ts
+ *
+ * A test fails while the committed page is not what this writes.
+ */
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { describeOption, flagName, OPTIONS, type Option, OTHER_VARIABLES, settingsSchema } from '../node/config.ts';
+
+export const CONFIGURATION_PAGE = fileURLToPath(new URL('configuration.md', import.meta.url));
+
+const GROUPS: Record<Option['group'], string> = {
+  Mesh: 'Which mesh, and how it is kept',
+  Place: 'Where it is on its machine',
+  Work: 'What it runs',
+  Runtime: 'How it runs',
+  Tuning: 'Times between peers',
+};
+
+interface Property {
+  type?: string;
+  enum?: string[];
+  items?: Property;
+  default?: unknown;
+  anyOf?: Property[];
+  properties?: Record<string, Property>;
+}
+
+export function configurationPage(): string {
+  const schema = z.toJSONSchema(settingsSchema, { io: 'input', unrepresentable: 'any' }) as Property;
+  const sections = Object.entries(GROUPS).map(([group, title]) => {
+    const rows = OPTIONS.filter((option) => option.group === group).map((option) => rowOf(option, schema));
+    return `## ${title}\n\n${table(['setting', 'flag', 'variable', 'value', 'default', 'meaning'], rows)}\n`;
+  });
+  const others = Object.entries(OTHER_VARIABLES).map(([name, meaning]) => [`\`${name}\``, meaning]);
+  return `${HEAD}\n${sections.join('\n')}\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+}
+
+const HEAD = `# Settings of a peer
+
+A peer is told about itself by flags of \`flowmesh node start\`, by variables of its environment and by a mesh file. A flag
+is stronger than a variable, a variable than the file, the file than the default. A value that is not allowed is refused
+with where it was given; a name that nobody knows, too, with the name that is probably meant.
+
+The mesh file is JSON or YAML. \`--bootstrap <file>\` names it; \`--bootstrap\` alone takes \`./bootstrap.json\`, or else the
+one that comes with flowmesh. A setting with a dot is a field of an object there:
+
+\`\`\`yaml
+mesh: harbour
+bootstrap: [/ip4/127.0.0.1/tcp/7600]
+http: { port: 7601 } # false: no MCP over HTTP
+worker: { slots: 8, labels: [gpu, region=eu] }
+shell: { allow: [git, rsync] }
+\`\`\`
+
+Paths in a file are relative to its folder, others to the working folder. In a variable a list is written with commas,
+and an empty variable counts as not set. Commands find a peer of this machine by themselves; \`--url\`, \`--data-dir\`
+and \`--mesh\`, or the variables \`FLOWMESH_URL\`, \`FLOWMESH_DATA_DIR\` and \`FLOWMESH_MESH\`, say which one.
+
+This page is written from the schema in \`node/config.ts\` by \`node docs/write-configuration-page.ts\`.
+`;
+
+function rowOf(option: Option, schema: Property): string[] {
+  const property = propertyAt(schema, option.path);
+  const description = describeOption(option.path);
+  // Defaults that only the machine knows are told in words.
+  const [, meaning = description, told] = /^(.*?) \(default: (.*)\)$/.exec(description) ?? [];
+  return [
+    `\`${option.path}\``,
+    `\`${option.flag}\``,
+    `\`${option.env}\``,
+    allowedIn(option, property),
+    plain(told ?? defaultOf(property)),
+    plain(isTurnedOff(option) ? `${meaning}. The flag turns it off` : meaning),
+  ];
+}
+
+const isTurnedOff = (option: Option) =>
+  option.kind === 'boolean' && flagName(option).startsWith('--no-') && option.path !== 'http';
+
+/** Markdown would take `<mesh>` for a tag. */
+const plain = (text: string) => text.replaceAll('<', '\\<');
+
+function propertyAt(schema: Property, path: string): Property {
+  return path.split('.').reduce<Property>((each, key) => {
+    const object =
+      each.properties === undefined ? each.anyOf?.find(({ properties }) => properties !== undefined) : each;
+    return object?.properties?.[key] ?? {};
+  }, schema);
+}
+
+function allowedIn({ kind }: Option, property: Property): string {
+  const choices = property.enum ?? property.items?.enum;
+  if (choices !== undefined) return choices.map((choice) => `\`${choice}\``).join(', ');
+  return { string: 'text', number: 'number', boolean: 'true or false', list: 'list' }[kind];
+}
+
+function defaultOf({ default: value }: Property): string {
+  if (value === undefined) return '';
+  if (Array.isArray(value) && value.length === 0) return 'none';
+  if (typeof value === 'object') return '';
+  return `\`${value}\``;
+}
+
+/** As Markdown that no formatter changes. */
+function table(head: string[], rows: string[][]): string {
+  const cells = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll('|', '\\|')));
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
+  const line = (row: string[]) => `| ${row.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
+  const rule = `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`;
+  return [line(cells[0]!), rule, ...cells.slice(1).map(line)].join('\n');
+}
+
+if (import.meta.main) writeFileSync(CONFIGURATION_PAGE, configurationPage());
