@@ -6,7 +6,7 @@ import type { JsonValue } from './errors.ts';
 import type { WorkflowGraph } from './graph.ts';
 import { didYouMean } from './nearest.ts';
 import { boundedProblems, type Problem, placeOf } from './problems.ts';
-import { referencedSteps } from './references.ts';
+import { mentionsItem, referencedSteps } from './references.ts';
 import { InvalidWorkflowError, type Step, type Workflow } from './schema.ts';
 import { compileTemplate, InvalidExpressionError, isOneExpression, type Template } from './template.ts';
 
@@ -52,6 +52,17 @@ export function templatesOf(
   }
   compiled.set(step, templates);
   return templates;
+}
+
+/** True for a step whose `when` is decided for each of its items. */
+export function decidesPerItem({ when, foreach }: StepTemplates): boolean {
+  return foreach !== undefined && (when?.expressions.some(mentionsItem) ?? false);
+}
+
+/** The items that a value of `foreach` stands for: JSONata gives one match as it is, and no match as nothing. */
+export function itemsOf(value: JsonValue): JsonValue[] {
+  if (Array.isArray(value)) return value;
+  return value === null ? [] : [value];
 }
 
 /** Whether the value of `when` lets the step run: JSONata's `$boolean`, with false for null. */

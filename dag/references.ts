@@ -1,4 +1,4 @@
-/** Which steps an expression mentions. */
+/** Which steps an expression mentions, and whether it is about an item. */
 import { type Token, tokenize } from './jsonata-tokens.ts';
 
 /**
@@ -21,6 +21,25 @@ export function referencedSteps(expression: string): string[] | 'all' {
     found.add(id);
   }
   return [...found];
+}
+
+const ITEM_NAMES = new Set(['item', 'index']);
+
+/** Whether the value may be another one for each item of `foreach`: `item`, `index` or everything in scope is used. */
+export function mentionsItem(expression: string): boolean {
+  const { tokens } = tokenize(`${expression}}`, 0);
+  const contexts = new Contexts();
+  return tokens.some((token, index) => {
+    contexts.read(token, tokens[index - 1]);
+    const afterDot = isOperator(tokens[index - 1], '.');
+    if (token.type === 'variable') {
+      const isRoot = token.text === '$$' || (token.text === '$' && contexts.outer && !afterDot);
+      return isRoot && ITEM_NAMES.has(fieldAfter(tokens, index) ?? 'item');
+    }
+    if (!contexts.outer || afterDot) return false;
+    if (token.type === 'string') return ITEM_NAMES.has(token.text) && isOperator(tokens[index + 1], '.');
+    return token.type === 'name' && ITEM_NAMES.has(token.text);
+  });
 }
 
 /**

@@ -13,7 +13,8 @@
  *    skipped, it is skipped too.
  * 2. A failed task fails its step: `fail` stops the run, `skip` ends the step as skipped with its error kept,
  *    `continue` ends it as failed with output null while its dependents run. Items of `foreach` that fail under
- *    `skip` or `continue` leave null in the output; the step completes when at least one item did.
+ *    `skip` or `continue` leave null in the output; the step completes when at least one item did. Items that `when`
+ *    left out leave null, too, and are no failure: a step with nothing but those completes.
  * 3. A stopped run makes nothing new. It settles when every issued task has ended: each needs its `task_ended`, or
  *    `task_withdrawn` if it was announced and never made.
  * 4. Independent events may come in any order. Repeated events, and events for a step that has ended, change nothing.
@@ -28,9 +29,12 @@ import { type StepEnd, StepRun, type StepStatus, type StepView } from './step-ru
 export type { StepStatus, StepView };
 
 export type RunEvent =
-  /** `when` held and `foreach` was evaluated; `items` is null for a step that is one task. */
-  | { type: 'step_started'; step_id: string; items: JsonValue[] | null }
-  /** `when` did not hold. */
+  /**
+   * `when` held and `foreach` was evaluated; `items` is null for a step that is one task. `left_out`: indexes of items
+   * that a `when` about the item did not hold for.
+   */
+  | { type: 'step_started'; step_id: string; items: JsonValue[] | null; left_out?: readonly number[] }
+  /** `when` did not hold, for the whole step. */
   | { type: 'step_skipped'; step_id: string; reason: string }
   /** The step's own expressions failed. */
   | { type: 'step_failed'; step_id: string; error: ErrorShape }
@@ -156,7 +160,7 @@ export class Run {
   }
 
   /**
-   * What expressions see: the input, and outputs and statuses of the named steps (of every ended step for `all`).
+   * What expressions see: the input, and what the named steps (every ended step for `all`) gave, how they ended and why.
    * `item` and `index` are the caller's to add.
    */
   scope(step_ids: readonly string[] | 'all'): JsonObject {
@@ -165,7 +169,7 @@ export class Run {
     for (const id of chosen) {
       const step = this.#steps.get(id);
       if (step === undefined || (step_ids === 'all' && !step.terminal)) continue;
-      steps[id] = { output: step.output, status: step.status };
+      steps[id] = { output: step.output, status: step.status, error: step.explainedError as JsonObject | null };
     }
     const { workflow_id, name } = this.#workflow;
     return { input: this.#workflow.input, steps, workflow: { workflow_id: workflow_id ?? null, name } };
@@ -240,7 +244,7 @@ export class Run {
     if (step.status === 'pending') throw outOfOrder(event.type, step, 'its dependencies have not ended');
     switch (event.type) {
       case 'step_started':
-        this.#startStep(step, event.items, change);
+        this.#startStep(step, event, change);
         break;
       case 'step_skipped':
         if (step.open && !step.started) this.#end(step, 'skipped', change, { reason: event.reason });
@@ -260,14 +264,15 @@ export class Run {
     }
   }
 
-  #startStep(step: StepRun, items: JsonValue[] | null, change: RunChange): void {
+  #startStep(step: StepRun, event: Extract<RunEvent, { type: 'step_started' }>, change: RunChange): void {
     if (!step.open || step.started) return;
-    step.start(items);
+    step.start(event.items, event.left_out ?? []);
     this.#instances += step.size;
+    const isOver = step.ended === step.size;
     // In a run that stops, the step stays cancelled unless it turns out that tasks of it exist (`markIssued`).
-    if (step.status === 'cancelled' && step.size > 0) return;
+    if (step.status === 'cancelled' && !isOver) return;
     this.#reopen(step);
-    if (step.size === 0) this.#end(step, 'completed', change, { output: [] });
+    if (isOver) this.#end(step, 'completed', change, { output: step.collect() });
   }
 
   /** Counts a step as running that was ready, or that the stop of the run had cancelled. */
@@ -301,7 +306,7 @@ export class Run {
     if (event.status !== 'completed' && on_failure === 'fail') {
       this.#fail(step, step.error!, change);
     } else if (step.ended === step.size) {
-      if (step.ended > step.failed) this.#end(step, 'completed', change, { output: step.collect() });
+      if (step.succeeded) this.#end(step, 'completed', change, { output: step.collect() });
       else this.#fail(step, step.error!, change);
     } else if (this.#stopped && step.outstanding === 0) {
       this.#close(step, 'cancelled', change, STOPPED);

@@ -20,6 +20,8 @@ export interface StepView {
   status: StepStatus;
   /** The items of a started `foreach` step; null for a step that is one task or has not started. */
   items: JsonValue[] | null;
+  /** Indexes of items that `when` left out. */
+  left_out: readonly number[];
   /** Tasks made, ended, and of those not completed. */
   issued: number;
   ended: number;
@@ -49,6 +51,8 @@ export class StepRun {
   /** Tasks of this step: 1, or the number of items; 0 before it started. */
   size = 0;
   started = false;
+  /** Items that its `when` did not hold for: they have ended, and there is no task of them. */
+  leftOut: readonly number[] = [];
   /** True when the end is the step's own; false for one that was cancelled because the run stopped. */
   decided = false;
   outstanding = 0;
@@ -103,12 +107,27 @@ export class StepRun {
     return this.#openDependencies === 0;
   }
 
-  start(items: JsonValue[] | null): void {
+  start(items: JsonValue[] | null, leftOut: readonly number[]): void {
     this.started = true;
     this.#items = items;
     this.size = items === null ? 1 : items.length;
     this.#tasks = new Uint8Array(this.size);
     this.#outputs = new Array<JsonValue>(this.size).fill(null);
+    this.leftOut = leftOut;
+    for (const index of leftOut) this.#tasks[index] = ENDED;
+    this.ended = leftOut.length;
+  }
+
+  /** Its tasks are all there is left to say of: one completed, or there was none to make. */
+  get succeeded(): boolean {
+    return this.failed === 0 || this.ended > this.failed + this.leftOut.length;
+  }
+
+  /** Its error, and of which item it is. */
+  get explainedError(): ErrorShape | null {
+    if (this.error === null || this.#items === null || this.#errorRank === NO_RANK) return this.error;
+    const index = this.#errorRank % this.size;
+    return { ...this.error, details: { ...this.error.details, index } };
   }
 
   run(): void {
@@ -193,6 +212,7 @@ export class StepRun {
     return {
       status: this.status,
       items: this.#items,
+      left_out: this.leftOut,
       issued: this.#issued,
       ended: this.ended,
       failed: this.failed,

@@ -47,7 +47,7 @@ export function liveRun(record: WorkflowRecord, workflow: Workflow, graph: Workf
 
 /** The row of a step as it stands. */
 export function stepRecord(live: LiveRun, stepId: string, now: string): StepRecord {
-  const { status, items, error, reason } = live.run.step(stepId);
+  const { status, items, left_out, error, reason } = live.run.step(stepId);
   const open = status === 'running' || status === 'input_required';
   return {
     kind: 'step',
@@ -56,6 +56,7 @@ export function stepRecord(live: LiveRun, stepId: string, now: string): StepReco
     step_id: stepId,
     status: open ? 'running' : (status as StepRecord['status']),
     items,
+    ...(left_out.length > 0 && { left_out: [...left_out] }),
     reason,
     error,
     started_at: live.started_at.get(stepId) ?? null,
@@ -115,11 +116,11 @@ function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<Run
     return;
   }
   if (step.started_at === null) return; // cancelled with its run before it began
-  yield { type: 'step_started', step_id, items: step.items };
+  yield { type: 'step_started', step_id, items: step.items, left_out: step.left_out ?? [] };
   for (const task of tasks) if (task.ended_at !== null) yield taskEnded(task);
   if (step.ended_at === null || step.status === 'cancelled') return;
   // An item without a row: its inputs could not be made, which counted as its failure.
-  const made = new Set(tasks.map((task) => task.index ?? 0));
+  const made = new Set([...tasks.map((task) => task.index ?? 0), ...(step.left_out ?? [])]);
   for (let index = 0; index < (step.items?.length ?? 1); index++) {
     if (!made.has(index))
       yield { type: 'task_ended', step_id, index, status: 'failed', output: null, error: step.error };

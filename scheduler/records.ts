@@ -97,6 +97,8 @@ export const stepRecordSchema = z.object({
   status: z.enum(['running', 'completed', 'failed', 'skipped', 'cancelled']),
   /** The resolved items of a `foreach` step; null for a step that is one task. */
   items: z.array(anyJson).nullable(),
+  /** Indexes of items that `when` left out; absent when there are none. */
+  left_out: z.array(z.number().int()).optional(),
   reason: z.string().nullable(),
   error: errorSchema.nullable(),
   started_at: time.nullable(),

@@ -3,9 +3,9 @@
  * are created, in bounded chunks (EXPAND_CHUNK_ITEMS), the rest as the first ones end (P7).
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
-import { fillTemplate, holds, templatesOf } from '../dag/expression.ts';
+import { decidesPerItem, fillTemplate, holds, itemsOf, templatesOf } from '../dag/expression.ts';
 import { faultText, limitErrorOf, walkJson } from '../dag/json.ts';
-import { INPUT_BYTES_MAX, JSON_ELEMENT_BYTES, jsonBytes, LimitError } from '../dag/limits.ts';
+import { EXPAND_CHUNK_ITEMS, INPUT_BYTES_MAX, JSON_ELEMENT_BYTES, jsonBytes, LimitError } from '../dag/limits.ts';
 import type { RunEvent } from '../dag/run.ts';
 import type { Step } from '../dag/schema.ts';
 import type { Expressions, Values } from './expressions.ts';
@@ -59,55 +59,92 @@ export class StepTasks {
 
   /** Evaluates `when` and `foreach` of a ready step, and starts or skips it. */
   prepare(turn: Turn, live: LiveRun, stepId: string): void {
-    const step = live.steps.get(stepId)!;
-    const { when, foreach } = templatesOf(step);
+    const templates = templatesOf(live.steps.get(stepId)!);
+    const { foreach } = templates;
+    const when = decidesPerItem(templates) ? undefined : templates.when;
     const expressions = [...(when?.expressions ?? []), ...(foreach?.expressions ?? [])];
-    this.expressions.evaluate(turn, live, expressions, [{}], (later, results) => {
-      if (!this.hooks.isOpen(live) || live.run.step(stepId).status !== 'ready') return;
-      const [result] = results;
-      if (result instanceof FlowmeshError) {
-        this.hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error: result.toShape() });
+    this.evaluateReady(turn, live, stepId, expressions, [{}], (later, [values]) => {
+      if (when !== undefined && !holds(fillTemplate(when, values!))) {
+        const reason = 'its condition `when` did not hold';
+        this.hooks.apply(later, live, { type: 'step_skipped', step_id: stepId, reason });
         return;
       }
-      if (when !== undefined && !holds(fillTemplate(when, result!))) {
-        this.hooks.apply(later, live, {
-          type: 'step_skipped',
-          step_id: stepId,
-          reason: 'its condition `when` did not hold',
-        });
+      const items = foreach === undefined ? null : itemsOf(fillTemplate(foreach, values!));
+      const error = itemsError(live, stepId, items);
+      if (error !== null) {
+        this.hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error });
         return;
       }
-      const items = foreach === undefined ? null : fillTemplate(foreach, result!);
-      this.startStep(later, live, stepId, items);
+      if (items === null || !decidesPerItem(templates)) this.startStep(later, live, stepId, items, []);
+      else this.chooseItems(later, live, stepId, items, []);
     });
   }
 
-  private startStep(turn: Turn, live: LiveRun, stepId: string, items: JsonValue): void {
-    if (bytesWithin(items, ITEMS_BYTES_MAX) === null) {
-      const message = `the items of step "${stepId}" are larger as JSON than ITEMS_BYTES_MAX (${ITEMS_BYTES_MAX} bytes), or nest too deep; make a list of references to the data`;
-      const details = { limit: 'ITEMS_BYTES_MAX', maximum: ITEMS_BYTES_MAX };
-      const error = new FlowmeshError('LIMIT_EXCEEDED', message, { details }).toShape();
-      this.hooks.apply(turn, live, { type: 'step_failed', step_id: stepId, error });
-      return;
-    }
-    if (items !== null && !Array.isArray(items)) {
-      const error = new FlowmeshError(
-        'FOREACH_NOT_A_LIST',
-        `foreach of step "${stepId}" gave ${describe(items)}, not a list`,
+  /** Decides `when` of each item, a chunk in a turn. Nothing of the step begins before all of it is decided. */
+  private chooseItems(
+    turn: Turn,
+    live: LiveRun,
+    stepId: string,
+    items: JsonValue[],
+    leftOut: number[],
+    from = 0,
+  ): void {
+    const when = templatesOf(live.steps.get(stepId)!).when!;
+    const chunk = items.slice(from, from + EXPAND_CHUNK_ITEMS);
+    const scopes = chunk.map((item, offset): JsonObject => ({ item, index: from + offset }));
+    this.evaluateReady(turn, live, stepId, when.expressions, scopes, (later, results) => {
+      for (const [offset, values] of results.entries()) {
+        if (!holds(fillTemplate(when, values))) leftOut.push(from + offset);
+      }
+      const next = from + chunk.length;
+      if (next >= items.length) {
+        this.startStep(later, live, stepId, items, leftOut);
+        return;
+      }
+      this.clock.defer(() =>
+        this.hooks.turn((then) => {
+          if (this.isReady(live, stepId)) this.chooseItems(then, live, stepId, items, leftOut, next);
+        }),
       );
-      this.hooks.apply(turn, live, { type: 'step_failed', step_id: stepId, error: error.toShape() });
-      return;
-    }
-    const step = live.steps.get(stepId)!;
-    const list = step.foreach === undefined ? null : ((items ?? []) as JsonValue[]);
-    try {
-      live.run.checkItems(stepId, list?.length ?? 1);
-    } catch (error) {
-      this.hooks.apply(turn, live, { type: 'step_failed', step_id: stepId, error: errorShape(error) });
-      return;
-    }
+    });
+  }
+
+  /** Values for a step that is to begin; one that cannot be had fails it. Nothing follows when it is not ready any more. */
+  private evaluateReady(
+    turn: Turn,
+    live: LiveRun,
+    stepId: string,
+    expressions: string[],
+    scopes: JsonObject[],
+    then: (turn: Turn, results: Values[]) => void,
+  ): void {
+    this.expressions.evaluate(turn, live, expressions, scopes, (later, results) => {
+      if (!this.isReady(live, stepId)) return;
+      const failed = results.findIndex((result) => result instanceof FlowmeshError);
+      if (failed === -1) {
+        then(later, results as Values[]);
+        return;
+      }
+      const shape = (results[failed] as FlowmeshError).toShape();
+      const { index } = scopes[failed]!;
+      const error = index === undefined ? shape : { ...shape, details: { ...shape.details, index } };
+      this.hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error });
+    });
+  }
+
+  private isReady(live: LiveRun, stepId: string): boolean {
+    return this.hooks.isOpen(live) && live.run.step(stepId).status === 'ready';
+  }
+
+  private startStep(
+    turn: Turn,
+    live: LiveRun,
+    stepId: string,
+    items: JsonValue[] | null,
+    left_out: readonly number[],
+  ): void {
     live.started_at.set(stepId, this.now());
-    this.hooks.apply(turn, live, { type: 'step_started', step_id: stepId, items: list });
+    this.hooks.apply(turn, live, { type: 'step_started', step_id: stepId, items, left_out });
     if (isRunning(live.run.step(stepId).status)) {
       turn.put(stepRecord(live, stepId, this.now()));
       this.issue(turn, live, stepId);
@@ -265,11 +302,21 @@ function checkInputs(payload: JsonObject, what: string): { error: ErrorShape | n
   return { error: error.toShape(), bytes: 0 };
 }
 
-function mayBegin({ run }: LiveRun, stepId: string): boolean {
-  return !run.stopped && isRunning(run.step(stepId).status);
+/** Why a step cannot have so many or such large items, or null. */
+function itemsError(live: LiveRun, stepId: string, items: JsonValue[] | null): ErrorShape | null {
+  if (bytesWithin(items, ITEMS_BYTES_MAX) === null) {
+    const message = `the items of step "${stepId}" are larger as JSON than ITEMS_BYTES_MAX (${ITEMS_BYTES_MAX} bytes), or nest too deep; make a list of references to the data`;
+    const details = { limit: 'ITEMS_BYTES_MAX', maximum: ITEMS_BYTES_MAX };
+    return new FlowmeshError('LIMIT_EXCEEDED', message, { details }).toShape();
+  }
+  try {
+    live.run.checkItems(stepId, items?.length ?? 1);
+    return null;
+  } catch (error) {
+    return errorShape(error);
+  }
 }
 
-function describe(value: JsonValue): string {
-  const text = JSON.stringify(value);
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+function mayBegin({ run }: LiveRun, stepId: string): boolean {
+  return !run.stopped && isRunning(run.step(stepId).status);
 }

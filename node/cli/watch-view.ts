@@ -241,7 +241,10 @@ function headline(run: ShownRun, columns = Number.POSITIVE_INFINITY): string {
 /** `12/20, 1 failed` of a fan-out. */
 function countsOf({ items }: ShownStep): string {
   if (items === undefined) return '';
-  return `${items.completed}/${items.total}${items.failed > 0 ? `, ${items.failed} failed` : ''}`;
+  const others = (['failed', 'skipped'] as const)
+    .filter((how) => items[how] > 0)
+    .map((how) => `, ${items[how]} ${how}`);
+  return `${items.completed}/${items.total}${others.join('')}`;
 }
 
 function tasksAt(step: ShownStep, peer: string): string {

@@ -257,6 +257,7 @@ describe('the picture in a terminal', () => {
       total: 40,
       completed: 12,
       failed: 1,
+      skipped: 0,
       running: 7,
       by_peer: [
         { peer_id: 'ada', tasks: 11 },

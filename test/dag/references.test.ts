@@ -2,9 +2,51 @@ import fc from 'fast-check';
 import jsonata from 'jsonata';
 import { describe, expect, it } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { checkReferences, referencedSteps, templatesOf } from '../../dag/expression.ts';
+import { checkReferences, itemsOf, referencedSteps, templatesOf } from '../../dag/expression.ts';
 import { WorkflowGraph } from '../../dag/graph.ts';
+import { mentionsItem } from '../../dag/references.ts';
 import { parseWorkflow } from '../../dag/schema.ts';
+
+describe('itemsOf', () => {
+  it.each([
+    [
+      [1, 2],
+      [1, 2],
+    ],
+    [[], []],
+    [null, []],
+    ['s1', ['s1']],
+    [{ a: 1 }, [{ a: 1 }]],
+    [0, [0]],
+    [false, [false]],
+    [[[1]], [[1]]],
+  ])('%j gives %j', (value, items) => {
+    expect(itemsOf(value)).toEqual(items);
+  });
+});
+
+describe('mentionsItem', () => {
+  it.each([
+    ['item', true],
+    ['index > 1', true],
+    ['$exists(item.name)', true],
+    ['$$.item = 1', true],
+    ['input.rows[id = $$.index]', true],
+    ['$.item', true],
+    ['$lookup($$, input.name)', true],
+    ['{ "a": item }', true],
+    ['"item".name', true],
+    ['input.item', false],
+    ['input.rows[item = 1]', false],
+    ['input.rows.(index)', false],
+    ['"item"', false],
+    ['steps.item.output', false],
+    ['$map(input.rows, function($item) { $item.index })', false],
+    ['true', false],
+  ])('%s: %s', (expression, expected) => {
+    expect(mentionsItem(expression)).toBe(expected);
+  });
+});
 
 describe('referencedSteps', () => {
   it.each<[string, string[] | 'all']>([

@@ -6,8 +6,10 @@ import { errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts
 import {
   checkReferences,
   compileTemplate,
+  decidesPerItem,
   fillTemplate,
   holds,
+  itemsOf,
   referencedSteps,
   resolvePath,
   type Template,
@@ -45,11 +47,16 @@ export async function runInMemory(value: unknown, world: World): Promise<Outcome
 async function runStep(run: Run, workflow: Workflow, step_id: string, world: World): Promise<string[]> {
   const step = workflow.steps.find((each) => each.step_id === step_id)!;
   const { when, foreach, inputs } = templatesOf(step);
-  if (when !== undefined && !holds(await evaluate(run, when, {}))) {
+  const perItem = decidesPerItem(templatesOf(step));
+  if (when !== undefined && !perItem && !holds(await evaluate(run, when, {}))) {
     return run.apply({ type: 'step_skipped', step_id, reason: 'when' }).ready;
   }
-  const items = foreach === undefined ? null : ((await evaluate(run, foreach, {})) as JsonValue[]);
-  const ready = run.apply({ type: 'step_started', step_id, items }).ready;
+  const items = foreach === undefined ? null : itemsOf(await evaluate(run, foreach, {}));
+  const left_out: number[] = [];
+  for (const [index, item] of (perItem ? items! : []).entries()) {
+    if (!holds(await evaluate(run, when!, { item, index }))) left_out.push(index);
+  }
+  const ready = run.apply({ type: 'step_started', step_id, items, left_out }).ready;
   const indexes = run.nextIndexes(step_id);
   for (const index of indexes) {
     const payload = await evaluate(run, inputs, items === null ? {} : { item: items[index]!, index });

@@ -19,6 +19,8 @@ interface Plan {
   /** Null: one task. */
   foreach: boolean;
   tasks: TaskStatus[];
+  /** Indexes that `when` leaves out. */
+  leaves: number[];
 }
 
 const taskStatus = fc.oneof(
@@ -40,6 +42,7 @@ function plans(on_failure: fc.Arbitrary<Step['on_failure']>): fc.Arbitrary<Plan[
     ),
     foreach: fc.boolean(),
     tasks: fc.array(taskStatus, { minLength: 0, maxLength: 4 }),
+    leaves: fc.oneof(fc.constant<number[]>([]), fc.uniqueArray(fc.nat(3), { maxLength: 4 })),
   });
   return fc.array(plan, { minLength: 1, maxLength: 10 });
 }
@@ -151,7 +154,11 @@ function decide(list: Plan[], step_id: string, apply: (event: RunEvent) => void)
   const plan = list[Number(step_id.slice(1))]!;
   if (plan.decision === 'skip') apply({ type: 'step_skipped', step_id, reason: 'no' });
   else if (plan.decision === 'fail') apply({ type: 'step_failed', step_id, error: errorOf(step_id, -1) });
-  else apply({ type: 'step_started', step_id, items: plan.foreach ? plan.tasks.map((_, index) => index) : null });
+  else if (!plan.foreach) apply({ type: 'step_started', step_id, items: null });
+  else {
+    const left_out = plan.leaves.filter((index) => index < plan.tasks.length).sort();
+    apply({ type: 'step_started', step_id, items: plan.tasks.map((_, index) => index), left_out });
+  }
 }
 
 function statusOf(list: Plan[], step_id: string, index: number): TaskStatus {

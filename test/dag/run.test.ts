@@ -186,7 +186,7 @@ describe('a failure', () => {
     issue(run, 'a');
     expect(fail(run, 'a')).toMatchObject({ ready: ['b'], ended: ['a'] });
     expect(run.step('a')).toMatchObject({ status: 'failed', error, output: null });
-    expect(run.scope('all')['steps']).toEqual({ a: { output: null, status: 'failed' } });
+    expect(run.scope('all')['steps']).toEqual({ a: { output: null, status: 'failed', error } });
     issue(run, 'b');
     issue(run, 'other');
     end(run, 'b');
@@ -238,6 +238,39 @@ describe('foreach', () => {
     run.start();
     expect(begin(run, 'a', [])).toMatchObject({ ready: ['b'], ended: ['a'] });
     expect(run.step('a').output).toEqual([]);
+  });
+
+  it('leaves out what `when` did not hold for: no task, no failure, and null in the output', () => {
+    const run = runOf({ a: { foreach: [], max_parallel: 2 }, b: { depends_on: ['a'] } });
+    run.start();
+    run.apply({ type: 'step_started', step_id: 'a', items: ['w', 'x', 'y', 'z'], left_out: [0, 2] });
+    expect(run.nextIndexes('a')).toEqual([1, 3]);
+    expect(run.step('a')).toMatchObject({ left_out: [0, 2], issued: 2, ended: 2, failed: 0 });
+    expect(run.progress).toBe(25);
+    end(run, 'a', 'X', 1);
+    expect(end(run, 'a', 'Z', 3)).toMatchObject({ ready: ['b'], ended: ['a'] });
+    expect(run.step('a').output).toEqual([null, 'X', null, 'Z']);
+  });
+
+  it('with every item left out completes at once', () => {
+    const run = runOf({ a: { foreach: [] }, b: { depends_on: ['a'] } });
+    run.start();
+    const change = run.apply({ type: 'step_started', step_id: 'a', items: [1, 2], left_out: [0, 1] });
+    expect(change).toMatchObject({ ready: ['b'], ended: ['a'] });
+    expect(run.step('a')).toMatchObject({ status: 'completed', output: [null, null], issued: 0 });
+  });
+
+  it('fails when all that were not left out failed', () => {
+    const run = runOf({ a: { foreach: [], on_failure: 'continue' } });
+    run.start();
+    run.apply({ type: 'step_started', step_id: 'a', items: [1, 2, 3], left_out: [0] });
+    run.nextIndexes('a');
+    fail(run, 'a', 2);
+    fail(run, 'a', 1);
+    expect(run.step('a').status).toBe('failed');
+    expect(run.scope(['a'])['steps']).toEqual({
+      a: { status: 'failed', output: null, error: { ...error, details: { index: 1 } } },
+    });
   });
 
   it('keeps to max_parallel', () => {

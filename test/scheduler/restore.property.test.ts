@@ -20,6 +20,7 @@ const stepParts = fc.record({
   dependsOn: fc.nat(63),
   when: fc.constantFrom(undefined, undefined, undefined, '${ input.yes }', '${ 1 > 2 }', '${ $not(input.no) }'),
   foreach: fc.constantFrom(undefined, undefined, '${ input.list }', '${ [1..4] }', '${ [] }', '${ input.no }'),
+  perItem: fc.constantFrom(undefined, undefined, '${ item != "b" }', '${ index = 0 }', '${ $$.item = input.n }'),
   maxParallel: fc.constantFrom(undefined, 1, 2),
   ms: fc.constantFrom(0, 5, 30),
   fails: fc.constantFrom(false, false, false, false, true),
@@ -31,11 +32,12 @@ const stepParts = fc.record({
 const workflows = fc
   .record({
     steps: fc.array(stepParts, { minLength: 1, maxLength: 6 }),
-    output: fc.constantFrom(undefined, '${ $keys(steps) }', { list: '${ input.list }' }),
+    output: fc.constantFrom(undefined, '${ $keys(steps) }', { list: '${ input.list }', errors: '${ steps.*.error }' }),
   })
   .map(({ steps, output }): JsonObject => {
     const made = steps.map((step, at): JsonObject => {
       const value = step.foreach === undefined ? step.value.replace('index', 'input.n') : step.value;
+      const when = step.foreach === undefined ? step.when : (step.perItem ?? step.when);
       const depends_on = steps.slice(0, at).flatMap((_each, id) => ((step.dependsOn >> id) & 1 ? [`s${id}`] : []));
       return {
         step_id: `s${at}`,
@@ -44,7 +46,7 @@ const workflows = fc
         inputs: { ms: step.ms, fails: step.fails, value },
         on_failure: step.on_failure,
         retry: { max_retries: step.max_retries, initial_delay_ms: 3, jitter: false },
-        ...(step.when !== undefined && { when: step.when }),
+        ...(when !== undefined && { when }),
         ...(step.foreach !== undefined && { foreach: step.foreach }),
         ...(step.maxParallel !== undefined && { max_parallel: step.maxParallel }),
       };

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { JsonValue } from '../../dag/errors.ts';
-import { FlowmeshError } from '../../dag/errors.ts';
-import { NESTING_LEVELS_MAX } from '../../dag/limits.ts';
+import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { EXPAND_CHUNK_ITEMS, NESTING_LEVELS_MAX } from '../../dag/limits.ts';
 import { SlowEvaluator } from '../simulation/slow-evaluator.ts';
 import { Scene, task, workflow } from './scene.ts';
 
@@ -139,6 +138,127 @@ describe('the cache of a step', () => {
     const other = await scene.submitWorkflow('a', value(2));
     await scene.endedWorkflow('a', other.uid);
     expect(scene.mesh.ledger).toHaveLength(2);
+  });
+});
+
+describe('foreach', () => {
+  const run = async (value: JsonValue) => {
+    const scene = await Scene.of(['a']);
+    const { uid } = await scene.submitWorkflow('a', value);
+    return { scene, uid, record: await scene.endedWorkflow('a', uid) };
+  };
+  const each = (foreach: JsonValue, over = {}) => ({
+    name: 'w',
+    input: {
+      servers: [
+        { name: 's1', region: 'eu' },
+        { name: 's2', region: 'us' },
+      ],
+      ids: [7],
+      none: null,
+    },
+    steps: [{ step_id: 'a', action: 'echo', foreach, inputs: { v: '${ item }' }, ...over }],
+  });
+
+  test.each<[string, string, JsonValue]>([
+    ['one match', '${ input.servers[region = "eu"].name }', [{ v: 's1' }]],
+    ['no match', '${ input.servers[region = "asia"].name }', []],
+    ['a list of one', '${ input.ids }', [{ v: 7 }]],
+    ['one object', '${ input.servers[0] }', [{ v: { name: 's1', region: 'eu' } }]],
+    ['null', '${ input.none }', []],
+    ['what is not there', '${ input.nothing.here }', []],
+  ])('over %s makes a task of each item', async (_what, foreach, output) => {
+    expect((await run(each(foreach))).record).toMatchObject({ status: 'completed', result: { a: output } });
+  });
+
+  test('over the one output of a foreach before it goes on', async () => {
+    const after = {
+      step_id: 'b',
+      action: 'echo',
+      depends_on: ['a'],
+      foreach: '${ steps.a.output.v }',
+      inputs: { w: '${ item }' },
+    };
+    const { steps, ...rest } = each('${ input.ids }');
+    const { record } = await run({ ...rest, steps: [...steps, after] } as JsonValue);
+    expect(record).toMatchObject({ status: 'completed', result: { b: [{ w: 7 }] } });
+  });
+
+  test('with a `when` about the item is decided for each; about anything else, once', async () => {
+    const { scene, uid, record } = await run(each([1, 2, 3], { when: '${ item > 1 }' }));
+    expect(record.result).toEqual({ a: [null, { v: 2 }, { v: 3 }] });
+    expect(await tasksOf(scene, uid)).toEqual({ a1: 'completed', a2: 'completed' });
+    expect(await scene.peer('a').store.reader.children('step', uid)).toMatchObject([{ left_out: [0], error: null }]);
+    expect((await run(each([1, 2, 3], { when: '${ index = 5 }' }))).record.result).toEqual({ a: [null, null, null] });
+    const once = await run(each([1, 2, 3], { when: '${ input.none }' }));
+    expect(await once.scene.peer('a').store.reader.children('step', once.uid)).toMatchObject([{ status: 'skipped' }]);
+    const broken = await run(each([1, 2], { when: '${ item = 2 ? $error("no") : true }' }));
+    expect(broken.record).toMatchObject({ status: 'failed', error: { details: { index: 1, step_id: 'a' } } });
+    expect(await tasksOf(broken.scene, broken.uid)).toEqual({});
+  });
+
+  test('of more items than are decided in a turn', async () => {
+    const list = Array.from({ length: 2 * EXPAND_CHUNK_ITEMS + 5 }, (_, index) => ({ n: index, odd: index % 2 === 1 }));
+    const { record } = await run(each(list, { when: '${ item.odd }', inputs: { n: '${ item.n }' } }));
+    expect(record.result).toEqual({ a: list.map(({ n, odd }) => (odd ? { n } : null)) });
+  });
+});
+
+describe('why a step failed', () => {
+  test('is seen by those that follow, of an item the first one that failed, of a rejection with its data', async () => {
+    const scene = await Scene.of(['a'], {
+      actions: {
+        'fn:fail': ({ payload }) => {
+          throw new FlowmeshError('EXIT_CODE', 'no space left', {
+            details: { exit_code: 3, at: payload['v'] ?? null },
+          });
+        },
+      },
+    });
+    const on_failure = 'continue';
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      steps: [
+        { step_id: 'work', action: 'fn:fail', on_failure },
+        {
+          step_id: 'many',
+          action: 'fn:fail',
+          on_failure,
+          foreach: [1, 2, 3],
+          when: '${ item > 1 }',
+          inputs: { v: '${ item }' },
+        },
+        { step_id: 'ask', action: 'approve', on_failure },
+        { step_id: 'fine', action: 'echo' },
+        {
+          step_id: 'tell',
+          action: 'echo',
+          depends_on: ['work', 'many', 'ask', 'fine'],
+          inputs: {
+            why: '${ steps.work.error.code & ": " & steps.work.error.message }',
+            code: '${ steps.work.error.details.exit_code }',
+            item: '${ steps.many.error.details }',
+            data: '${ steps.ask.error.details.data.reason }',
+            none: '${ steps.fine.error }',
+          },
+        },
+      ],
+    });
+    const asked = () => scene.feed('a').tasks.live.get(`${uid}/ask/0`)?.record;
+    await scene.until('somebody is asked', () => asked()?.status === 'input_required');
+    await scene.run(scene.scheduler('a').answerTask(`${uid}/ask/0`, { approve: false, data: { reason: 'not today' } }));
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'completed',
+      result: {
+        tell: {
+          why: 'EXIT_CODE: no space left',
+          code: 3,
+          item: { exit_code: 3, at: 2, index: 1 },
+          data: 'not today',
+          none: null,
+        },
+      },
+    });
   });
 });
 

@@ -158,17 +158,18 @@ function asking(random: SeededRandom): Shape {
   return { value: { name: 'asking', steps, output: '${ steps.ask.output.approved }' }, expected: true };
 }
 
-/** Items that fail, in their action and in their inputs, and go on all the same. */
+/** Items that are left out, and that fail in their inputs, and go on all the same. */
 function forgiving(random: SeededRandom, _piece: number, { large }: LoadOptions): Shape {
   const padding = large ? 'x'.repeat(PADDING_CHARS) : '';
   const value = {
     name: 'forgiving',
-    input: { list: [1, 2, 3, 4] },
+    input: { list: [0, 1, 2, 3, 4, 5] },
     steps: [
       {
         step_id: 'some',
         action: 'fn:work',
         foreach: '${ input.list }',
+        when: '${ item > 0 and index < 5 }',
         max_parallel: 1 + random.below(3),
         on_failure: 'continue',
         inputs: { ms: random.below(100), padding, value: '${ item = 2 ? $error("not this one") : item * 10 }' },

@@ -31,6 +31,7 @@ const itemsOut = z.object({
   total: countOut,
   completed: countOut,
   failed: countOut,
+  skipped: countOut.describe('Left out by `when`.'),
   running: countOut,
   by_peer: z.array(z.object({ peer_id: z.string(), tasks: countOut })).describe('Tasks that ran or run at each peer.'),
 });
@@ -122,11 +123,17 @@ export function showSteps(record: WorkflowRecord, run: RunRecords, waiting: Read
       started_at: status === 'queued' ? null : (step?.started_at ?? null),
       ended_at: step?.ended_at ?? null,
       error: step?.error ?? null,
-      tasks: run.tasks === null ? (step?.items?.length ?? (step === undefined ? 0 : 1)) : tasks.length,
+      tasks: run.tasks === null ? tasksOf(step) : tasks.length,
       peers: run.tasks === null ? null : peersOf(tasks),
       ...(run.tasks !== null && detailsOf(step, tasks)),
     };
   });
+}
+
+/** About how many tasks a step has, where they are not read. */
+function tasksOf(step: StepRecord | undefined): number {
+  if (step === undefined) return 0;
+  return step.items === null ? 1 : step.items.length - (step.left_out?.length ?? 0);
 }
 
 /**
@@ -158,7 +165,7 @@ function detailsOf(step: StepRecord | undefined, tasks: TaskRecord[]): Partial<S
   const asking = tasks.find(({ status }) => status === 'input_required');
   const retried = nextTried(tasks);
   return {
-    ...(step != null && step.items !== null && { items: itemsOf(step.items.length, tasks) }),
+    ...(step != null && step.items !== null && { items: itemsOf(step, step.items.length, tasks) }),
     ...(retried !== undefined && { retrying: retryOf(retried) }),
     ...(failed !== undefined && {
       failed_task: { task_id: failed.task_id, index: failed.index, peer_id: failed.peer_id, error: failed.error },
@@ -167,13 +174,14 @@ function detailsOf(step: StepRecord | undefined, tasks: TaskRecord[]): Partial<S
   };
 }
 
-function itemsOf(total: number, tasks: TaskRecord[]): NonNullable<ShownStep['items']> {
+function itemsOf({ left_out }: StepRecord, total: number, tasks: TaskRecord[]): NonNullable<ShownStep['items']> {
   const count = (status: TaskRecord['status']) => tasks.filter((task) => task.status === status).length;
   const counts = new Map<string, number>();
   for (const { peer_id } of tasks) if (peer_id !== null) counts.set(peer_id, (counts.get(peer_id) ?? 0) + 1);
   const by_peer = [...counts].map(([peer_id, count]) => ({ peer_id, tasks: count }));
   by_peer.sort((a, b) => (a.peer_id < b.peer_id ? -1 : 1));
-  return { total, completed: count('completed'), failed: count('failed'), running: count('running'), by_peer };
+  const ended = { completed: count('completed'), failed: count('failed'), skipped: left_out?.length ?? 0 };
+  return { total, ...ended, running: count('running'), by_peer };
 }
 
 /** Of those that failed before and have not ended: one that runs, else the one whose time comes first. */
