@@ -143,6 +143,8 @@ function onUncaught(error: unknown): void {
     end(from, { type: 'failed', run, error: { code: 'FUNCTION_EXITED', message: words, ...rest } });
     return;
   }
+  // The first one says enough, where they come one after the other.
+  if (isRetired) return;
   isRetired = true;
   send({ type: 'stray', uid: from?.request.uid ?? null, message: cutText(message, ERROR_MESSAGE_CHARS_MAX) });
   if (current === null) endProcess(1);

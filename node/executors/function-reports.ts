@@ -9,6 +9,7 @@ import { LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import type { LogLine } from '../../scheduler/records.ts';
 import type { FromFunctionProcess } from './function-messages.ts';
 import {
+  OUTSIDE_LINES_MAX,
   PROGRESS_MESSAGE_CHARS_MAX,
   REPORT_INTERVAL_MS,
   REPORTED_CHARS_MAX,
@@ -39,6 +40,7 @@ function renewAllowance(): number {
 export class Reports {
   readonly #send: (message: FromFunctionProcess & { type: 'report' }) => void;
   readonly #run: number | null;
+  readonly #linesMax: number;
   readonly #splitters: Record<Stream, LineSplitter>;
   #lines: { stream: Stream; line: string }[] = [];
   /** Of these lines together. */
@@ -50,6 +52,7 @@ export class Reports {
   /** @param run its number; null for what no run that is under way writes */
   constructor(run: number | null, send: (message: FromFunctionProcess & { type: 'report' }) => void) {
     this.#run = run;
+    this.#linesMax = run === null ? OUTSIDE_LINES_MAX : LOG_LINES_MAX;
     this.#send = send;
     const splitter = (stream: Stream) => new LineSplitter((line) => this.#line(stream, line));
     this.#splitters = { stdout: splitter('stdout'), stderr: splitter('stderr'), log: splitter('log') };
@@ -96,7 +99,8 @@ export class Reports {
   #due(): void {
     const wait = renewAllowance();
     const { reports, lines, chars } = allowance;
-    if (reports > 0 && this.#lines.length <= lines && this.#chars <= chars) this.#sendNow(lines, chars);
+    if (reports > 0 && this.#lines.length <= Math.min(lines, this.#linesMax) && this.#chars <= chars)
+      this.#sendNow(lines, chars);
     else this.#timer ??= setTimeout(() => this.#overdue(), wait).unref();
   }
 
@@ -112,6 +116,7 @@ export class Reports {
   #sendNow(linesMax: number, charsMax: number): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    linesMax = Math.min(linesMax, this.#linesMax);
     while (this.#lines.length > linesMax || (this.#chars > charsMax && this.#lines.length > 0)) this.#leaveOut(1);
     if (this.#leftOut > 0) this.#noteLeftOut(linesMax);
     if (this.#lines.length === 0 && this.#progress === null) return;

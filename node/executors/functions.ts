@@ -52,8 +52,11 @@ export type FunctionHandler = (inputs: JsonObject, context: FunctionContext) => 
 
 /** The user's modules cannot be used; the message names the file and why. The peer does not start. */
 export class FunctionsInvalidError extends FlowmeshError {
-  constructor(message: string) {
-    super('FUNCTIONS_INVALID', `${message}; mend the module or leave it out of --functions (setting functions)`);
+  /** @param retryable they have loaded before: another process, or another peer, may load them */
+  constructor(message: string, retryable = false) {
+    super('FUNCTIONS_INVALID', `${message}; mend the module or leave it out of --functions (setting functions)`, {
+      retryable,
+    });
   }
 }
 
@@ -195,7 +198,7 @@ class FunctionProcess {
         break;
       case 'broken':
         this.#loaded.reject(new FunctionsInvalidError(message.message));
-        this.#run?.reject(new FunctionsInvalidError(message.message));
+        this.#run?.reject(new FunctionsInvalidError(message.message, true));
         this.#kill();
         break;
       case 'begun':

@@ -9,7 +9,7 @@
  * while its code spins. Messages (`child-messages.ts`) keep the structured clone types.
  *
  * Whatever comes from it harms nobody else: what is no message, and what throws while it is handled here, ends the
- * process, and `onEnd` says why. What it writes elsewhere is read no faster than PRINTED_BYTES_PER_INTERVAL allows.
+ * process, and `onEnd` says why. What it writes is read no faster than the limits per interval allow.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
@@ -19,11 +19,13 @@ import { encodeMessage, FROM_PEER_FD, MessageReader, TO_PEER_FD } from './child-
 import { coveredDescriptors } from './descriptors.ts';
 import type { StartEnvironment } from './environment.ts';
 import {
+  CHILD_BYTES_PER_INTERVAL,
+  CHILD_INTERVAL_MS,
   CHILD_MESSAGE_BYTES_MAX,
+  CHILD_MESSAGES_PER_INTERVAL,
   CHILD_STDERR_CHARS_MAX,
   LEFTOVER_GRACE_MS,
   PRINTED_BYTES_PER_INTERVAL,
-  PRINTED_INTERVAL_MS,
 } from './limits.ts';
 import { ProcessTree } from './process-tree.ts';
 
@@ -75,7 +77,7 @@ export class IsolatedProcess {
   }
 
   send(message: object): void {
-    this.#pipe<Writable>(FROM_PEER_FD)?.write(encodeMessage(message));
+    this.#guard('what it was sent', () => this.#pipe<Writable>(FROM_PEER_FD)?.write(encodeMessage(message)));
   }
 
   /** SIGKILL to it and to what it started. */
@@ -117,25 +119,34 @@ export class IsolatedProcess {
     for (const name of ['stdout', 'stderr'] as const) {
       readPaced(child[name], (chunk) => {
         this.#printed[name] = (this.#printed[name] + chunk.toString()).slice(-CHILD_STDERR_CHARS_MAX);
+        return chunk.length / PRINTED_BYTES_PER_INTERVAL;
       });
     }
     // Its end is heard of in other ways.
     this.#pipe(FROM_PEER_FD)?.on('error', () => {});
+    let messages = 0;
     const reader = new MessageReader(CHILD_MESSAGE_BYTES_MAX, (message) => {
+      messages += 1;
       if (!this.#ended) this.#options.onMessage(message);
     });
-    this.#pipe<Readable>(TO_PEER_FD)
-      ?.on('data', (chunk: Buffer) => {
-        if (this.#fault !== null || this.#ended) return;
-        try {
-          reader.push(chunk);
-        } catch (error) {
-          this.#fault = `what it sent cannot be used: ${thrownText(error)}`;
-          this.kill();
-        }
-      })
-      // One that can say nothing any more, and lives on, is of no use.
-      .on('end', () => this.kill());
+    const channel = this.#pipe<Readable>(TO_PEER_FD);
+    readPaced(channel, (chunk) => {
+      messages = 0;
+      if (this.#fault === null && !this.#ended) this.#guard('what it sent', () => reader.push(chunk));
+      return Math.max(messages / CHILD_MESSAGES_PER_INTERVAL, chunk.length / CHILD_BYTES_PER_INTERVAL);
+    });
+    // One that can say nothing any more, and lives on, is of no use.
+    channel?.on('end', () => this.kill());
+  }
+
+  /** What fails is the end of this process, and of nothing else. */
+  #guard(what: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fault = `${what} cannot be used: ${thrownText(error)}`;
+      this.kill();
+    }
   }
 
   /** Undefined where the system could not make it: the process has not started then. */
@@ -156,20 +167,23 @@ export class IsolatedProcess {
   }
 }
 
-/** Whoever writes more than PRINTED_BYTES_PER_INTERVAL waits: reading it all would leave the loop no time. */
-function readPaced(stream: Readable | null, onChunk: (chunk: Buffer) => void): void {
-  let read = 0;
+/**
+ * Whoever writes more than is read in an interval waits: reading it all would leave the loop no time.
+ *
+ * @param onChunk returns how much of an interval this was: 1 is all of it
+ */
+function readPaced(stream: Readable | null | undefined, onChunk: (chunk: Buffer) => number): void {
+  let used = 0;
   stream?.on('data', (chunk: Buffer) => {
-    onChunk(chunk);
-    if (read === 0) {
+    if (used === 0) {
       const begin = () => {
-        read = 0;
+        used = 0;
         stream.resume();
       };
-      setTimeout(begin, PRINTED_INTERVAL_MS).unref();
+      setTimeout(begin, CHILD_INTERVAL_MS).unref();
     }
-    read += chunk.length;
-    if (read > PRINTED_BYTES_PER_INTERVAL) stream.pause();
+    used += onChunk(chunk);
+    if (used > 1) stream.pause();
   });
 }
 

@@ -41,6 +41,8 @@ export const FUNCTIONS_MAX = 10_000;
 /** Messages with logs and progress of handlers in one interval; what comes beyond them waits for the next one. */
 export const REPORTS_PER_INTERVAL_MAX = 20;
 export const REPORT_INTERVAL_MS = 250;
+/** Lines in one message of what no run that is under way has written: they go to the peer's own log. */
+export const OUTSIDE_LINES_MAX = 20;
 /** Characters of log lines that a process for handlers sends in one interval, beside LOG_LINES_MAX lines. */
 export const REPORTED_CHARS_MAX = 1024 * 1024;
 /** Characters of the message of a handler's progress. */
@@ -48,9 +50,12 @@ export const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
 
 /** A message from a child process. */
 export const CHILD_MESSAGE_BYTES_MAX = 32 * 1024 * 1024;
+/** What is read of its messages in an interval: by their number and by their bytes. */
+export const CHILD_MESSAGES_PER_INTERVAL = 1_000;
+export const CHILD_BYTES_PER_INTERVAL = 8 * 1024 * 1024;
 /** What is read of all that a child process writes to stdout, and to stderr, in an interval. */
 export const PRINTED_BYTES_PER_INTERVAL = 1024 * 1024;
-export const PRINTED_INTERVAL_MS = 50;
+export const CHILD_INTERVAL_MS = 50;
 /** The end of a child process's stderr that is kept for its error, in characters. */
 export const CHILD_STDERR_CHARS_MAX = 4_000;
 /** How often a child process looks whether the peer that started it is still there. */

@@ -3,7 +3,7 @@
  * that started it is gone, and, when it is given deadlines to watch, when one job runs too long. It then writes the
  * job's index to stdout, for the peer to know which one it was.
  */
-import { writeSync } from 'node:fs';
+import { writeFileSync, writeSync } from 'node:fs';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { PARENT_POLL_INTERVAL_MS } from './limits.ts';
 
@@ -39,15 +39,17 @@ const LOOKS_PER_JOB = 8;
 interface WatchData {
   parentPid: number;
   mark: Int32Array<SharedArrayBuffer>;
-  /** Running time of one job; Infinity: no limit. */
+  /** Running time of one job, on the clock and on the processors; Infinity: no limit. */
   timeoutMs: number;
 }
 
 /**
  * @param parentPid the peer that started this process
- * @param deadline a job that runs longer than `timeoutMs` is ended, a quarter of that later at the latest
+ * @param deadline a job that runs longer than `timeoutMs` is ended, a quarter of that later at the latest. Time in which
+ *   this process did not run, on a busy machine or one that slept, is not the job's
  */
 export function watchParent(parentPid: number, deadline?: { mark: JobMark; timeoutMs: number }): void {
+  offerToKernel();
   const data: WatchData = {
     parentPid,
     mark: (deadline?.mark ?? new JobMark()).shared,
@@ -57,20 +59,36 @@ export function watchParent(parentPid: number, deadline?: { mark: JobMark; timeo
   watcher.unref();
 }
 
+/** Where memory runs out for the whole machine, Linux ends this process and what it starts, before the peer. */
+function offerToKernel(): void {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', '1000');
+  } catch {
+    // Not Linux, or not allowed here: the kernel chooses by size, as ever.
+  }
+}
+
 function watch({ parentPid, mark, timeoutMs }: WatchData): never {
   const lookMs = Math.min(timeoutMs / LOOKS_PER_JOB, PARENT_POLL_INTERVAL_MS);
-  let seen = { serial: 0, since: 0 };
+  let seen = { serial: 0, since: 0, worked: 0 };
   for (;;) {
     const serial = Atomics.load(mark, 0);
-    if (serial !== seen.serial) seen = { serial, since: performance.now() };
+    if (serial !== seen.serial) seen = { serial, since: performance.now(), worked: workedMs() };
     Atomics.wait(mark, 0, serial, serial === 0 ? PARENT_POLL_INTERVAL_MS : lookMs);
     if (process.ppid !== parentPid) endProcess();
-    const isLate = serial !== 0 && performance.now() - seen.since > timeoutMs + lookMs;
-    if (isLate && Atomics.load(mark, 0) === serial) {
+    const limit = timeoutMs + lookMs;
+    const isLate = performance.now() - seen.since > limit && workedMs() - seen.worked > limit;
+    if (serial !== 0 && isLate && Atomics.load(mark, 0) === serial) {
       writeSync(STDOUT_FD, String(mark[1]));
       endProcess();
     }
   }
+}
+
+/** How long this process has had processors, all of its threads together. */
+export function workedMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000;
 }
 
 /** The whole group: this process leads it. */

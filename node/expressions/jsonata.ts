@@ -42,10 +42,13 @@ export class Expressions {
   /** Of their texts together. */
   #compiledChars = 0;
 
-  /** @param timeoutMs running time of one expression, checked by JSONata between two steps; null: not measured */
-  constructor(timeoutMs: number | null = null) {
+  /**
+   * @param timeoutMs running time of one expression; null: not measured
+   * @param clockMs how long it may take on the clock, checked by JSONata between two steps
+   */
+  constructor(timeoutMs: number | null = null, clockMs = timeoutMs) {
     this.#timeoutMs = timeoutMs;
-    this.#options = { stack: EXPRESSION_DEPTH_MAX, ...(timeoutMs !== null && { timeout: timeoutMs }) };
+    this.#options = { stack: EXPRESSION_DEPTH_MAX, ...(clockMs !== null && { timeout: clockMs }) };
   }
 
   /** Parses only. */

@@ -1,8 +1,10 @@
 /** P7: what expressions may use, with its unit in the name. */
 import { INPUT_BYTES_MAX } from '../../dag/limits.ts';
 
-/** Running time of one expression. */
+/** Running time of one expression, on the clock and on the processors. */
 export const EXPRESSION_TIMEOUT_MS = 1_000;
+/** One that has not had half of its running time, because the machine did other things, gets so many times as long. */
+export const PATIENCE = 10;
 /** JavaScript heap of a process that evaluates expressions. */
 export const EXPRESSION_MEMORY_MB = 128;
 /** Nested evaluations; a level of a recursive function takes about four. */

@@ -8,9 +8,11 @@ export interface ExpressionProblem {
   position: number;
 }
 
+export const EXPRESSION_TIMEOUT = 'EXPRESSION_TIMEOUT';
+
 export function timeoutError(expression: string, timeoutMs: number): ErrorShape {
   return {
-    code: 'EXPRESSION_TIMEOUT',
+    code: EXPRESSION_TIMEOUT,
     message: `expression ${shown(expression)} ran longer than ${timeoutMs} ms; look for an endless recursion or a costly regular expression`,
     retryable: false,
     details: { expression: cut(expression), timeout_ms: timeoutMs },

@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ERROR_MESSAGE_CHARS_MAX, type FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { type ClosableExecutors, createExecutors } from '../../node/executors/executors.ts';
-import { PRINTED_BYTES_PER_INTERVAL, PRINTED_INTERVAL_MS, REPORT_INTERVAL_MS } from '../../node/executors/limits.ts';
+import {
+  CHILD_INTERVAL_MS,
+  CHILD_MESSAGES_PER_INTERVAL,
+  PRINTED_BYTES_PER_INTERVAL,
+  REPORT_INTERVAL_MS,
+} from '../../node/executors/limits.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import * as harmful from './harmful-handlers.ts';
@@ -80,6 +85,13 @@ describe('what a handler writes to the peer', () => {
     expect(await run('pid')).toEqual(expect.any(Number));
   });
 
+  it('is read at a walk', async () => {
+    const intervals = 12;
+    const ms = await run('saysTooMuch', { messages: intervals * CHILD_MESSAGES_PER_INTERVAL });
+    // Less what the pipe holds, and what is read before it is noticed.
+    expect(ms).toBeGreaterThan((intervals / 3) * CHILD_INTERVAL_MS);
+  });
+
   it('is nothing when it is about another run', async () => {
     expect(await run('forgesAnother')).toBe('mine');
   });
@@ -142,10 +154,22 @@ describe('what a handler leaves behind', () => {
     expect(warnings).toMatchObject([{ fields: { error: 'stray of nobody' } }]);
   });
 
+  it('may go wrong again and again: the run under way ends as it would, and one warning says why', async () => {
+    const pid = await run('throwsOnAndOn');
+    const after = await run('lasts');
+    await waitUntilGone([pid as number]);
+    expect(warnings).toMatchObject([{ fields: { error: 'on and on', task: 'w1/step/0' } }]);
+    expect(after).toEqual(expect.any(Number));
+  });
+
   it('may keep its process from beginning the next run: another one does', async () => {
     const pid = await run('diesBeforeTheNext');
     expect(await run('pid')).not.toBe(pid);
   });
+});
+
+it.runIf(process.platform === 'linux')('a machine without memory ends functions before the peer', async () => {
+  expect(await run('killedFirst')).toBe('1000');
 });
 
 describe('what a handler prints', () => {
@@ -188,6 +212,6 @@ describe('what a handler prints', () => {
     const start = performance.now();
     await run('writes', { descriptor, bytes: portions * PRINTED_BYTES_PER_INTERVAL });
     // The first one at once; what the pipe holds is not waited for.
-    expect(performance.now() - start).toBeGreaterThan((portions - 2) * PRINTED_INTERVAL_MS);
+    expect(performance.now() - start).toBeGreaterThan((portions - 2) * CHILD_INTERVAL_MS);
   });
 });

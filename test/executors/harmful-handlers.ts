@@ -1,6 +1,6 @@
 /** A user's module for `fn:` whose handlers do what they should not: to the peer, to the process, to runs after theirs. */
 import { execFileSync } from 'node:child_process';
-import { writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
 import { encodeMessage, FROM_PEER_FD, TO_PEER_FD } from '../../node/executors/child-messages.ts';
@@ -169,6 +169,31 @@ export function writes({ descriptor, bytes }: JsonObject) {
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
     }
   }
+}
+
+/** Messages that say nothing wrong, and far too many of them. @returns how long they took to leave, in ms */
+export function saysTooMuch({ messages: count }: JsonObject) {
+  const message = encodeMessage({ type: 'report', run: 1, lines: [], progress: { percent: 1 } });
+  const start = performance.now();
+  for (let n = 0; n < Number(count); n++) writeSync(TO_PEER_FD, message);
+  return performance.now() - start;
+}
+
+/** Whom Linux ends first when the memory of the machine runs out. */
+export const killedFirst = () => readFileSync('/proc/self/oom_score_adj', 'utf8').trim();
+
+/** For as long as its process lives, also when its run is over. */
+export function throwsOnAndOn() {
+  setInterval(() => {
+    console.log('on and on');
+    throw new Error('on and on');
+  }, 1);
+  return process.pid;
+}
+
+export async function lasts(_inputs: JsonObject) {
+  await delay(500);
+  return process.pid;
 }
 
 /** Of the pipes to the peer, those that a program that it starts has open. */

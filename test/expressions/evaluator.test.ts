@@ -1,4 +1,5 @@
 /** What user data may do to the evaluating processes: nothing to the peer, and nothing to other jobs. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createEvaluator } from '../../node/expressions/evaluator.ts';
 import { childPids, waitUntilGone } from '../executors/processes.ts';
@@ -148,6 +149,24 @@ it('evaluates two expressions at the same time', async () => {
     const slow = own.evaluate(jobs('$sum([1..300000].($ * 2))'));
     expect(await own.evaluate(jobs('1'))).toEqual([{ value: 1 }]);
     expect(await slow).toEqual([{ value: 90_000_300_000 }]);
+  } finally {
+    await own.close();
+  }
+});
+
+it('does not count the time in which its process did not run', async () => {
+  const own = createEvaluator({ timeout_ms: 1_000 });
+  try {
+    const before = await childPids(process.pid);
+    await own.evaluate(jobs('1'));
+    const [pid] = (await childPids(process.pid)).filter((each) => !before.includes(each));
+    for (const expression of ['$sum([1..30000].($ * 2))', '$match($pad("", 3000, "ab"), /(a|b)*c/) = []']) {
+      const answer = own.evaluate(jobs(expression));
+      process.kill(pid!, 'SIGSTOP');
+      await delay(2_500);
+      process.kill(pid!, 'SIGCONT');
+      expect(await answer).toEqual([{ value: expect.anything() }]);
+    }
   } finally {
     await own.close();
   }
