@@ -58,6 +58,7 @@ const dim = (text: string) => paint('dim', text, process.stderr);
 export function plainView(write: (line: string) => void): View {
   const told = new Map<string, Set<string>>();
   let headlineTold = false;
+  let latest = '';
   return {
     show(run, nameOf) {
       const events: { at: string; text: string }[] = [];
@@ -70,13 +71,20 @@ export function plainView(write: (line: string) => void): View {
         }
       }
       events.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
-      for (const { at, text } of events) write(`${time(at)}  ${text}`);
+      for (const { at, text } of events) {
+        // Of some things it is learnt late, as that a step began whose first attempt had failed by then.
+        if (at > latest) latest = at;
+        write(`${time(latest)}  ${text}`);
+      }
       if (hasEnded(run) && !headlineTold) write(`${time(run.end_time ?? now())}  ${headline(run)}`);
       headlineTold = hasEnded(run);
     },
     end() {},
   };
 }
+
+/** What is told of in other words, or is how every run goes. */
+const ORDINARY_WAITS = new Set(['steps', 'tasks', 'person', 'time']);
 
 /** What can be told of a step now; the same thing has the same key each time. */
 function* eventsOf(
@@ -87,7 +95,10 @@ function* eventsOf(
   const { retrying, failed_task, error } = step;
   const isEnded = step.ended_at !== null;
   const waits = waitOf(step);
-  if (!isEnded && waits !== null) yield { key: `waits ${waits}`, at: now(), text: dim(waits) };
+  if (waits !== null && !isEnded && !ORDINARY_WAITS.has(step.waiting!.for)) {
+    // How many are before it changes all the time: that is no news.
+    yield { key: `waits ${waits.replace(/\d+/g, '#')}`, at: now(), text: dim(waits) };
+  }
   const where = step.peers === null ? '' : placesOf(step, nameOf, isEnded);
   if (step.status === 'running' && waits === null) {
     const items = step.items === undefined ? '' : ` (${step.items.total} items)`;
@@ -291,8 +302,7 @@ function questionOf(run: ShownRun, step: ShownStep): [string, string] {
 
 /** Why it has not begun. */
 function waitOf(step: ShownStep): string | null {
-  const { waiting } = step as { waiting?: { reason: string } | null };
-  return waiting == null ? null : `waits: ${printable(waiting.reason)}`;
+  return step.waiting == null ? null : `waits: ${printable(step.waiting.reason)}`;
 }
 
 function errorText({ code, message }: { code: string; message: string }): string {

@@ -349,6 +349,30 @@ describe('the picture in a terminal', () => {
     expect(lines.length).toBe(5);
   });
 
+  it('in plain lines times never go back, and what waits is told once, whatever numbers change in it', () => {
+    const lines: string[] = [];
+    const view = plainView((line) => lines.push(line));
+    const waits = (before: number, other: Partial<Step> = {}) =>
+      step('w', { status: 'queued', waiting: { for: 'slot', reason: `${before} before it`, since: T0 }, ...other });
+    view.show(run('running', [waits(12)]), (peer) => peer);
+    view.show(run('running', [waits(3)]), (peer) => peer);
+    view.show(run('running', [step('w', { status: 'running', peers: ['p'] })]), (peer) => peer);
+    expect(lines.map((line) => line.replace(/^(\S+ )?\S+ {2}/, ''))).toEqual([
+      'w  waits: 12 before it',
+      'w  running on p',
+    ]);
+    const times = lines.map((line) => line.replace(/ {2}w .*/, ''));
+    expect(times).toEqual([...times].sort());
+  });
+
+  it('what is ordinary is not told in lines: that a step follows another', () => {
+    const lines: string[] = [];
+    const after = step('b', { waiting: { for: 'steps', reason: 'depends on a', since: T0 } });
+    plainView((line) => lines.push(line)).show(run('running', [after]), (peer) => peer);
+    expect(lines).toEqual([]);
+    expect(picture(run('running', [after]))[1]).toMatch(/· {2}b {2}echo {2}waits: depends on a$/);
+  });
+
   it('what others wrote is shown escaped', () => {
     const evil = 'a\u001b[2J\u009bb';
     const error = { code: 'C', message: evil, retryable: false };
