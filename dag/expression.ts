@@ -6,6 +6,7 @@ import type { JsonValue } from './errors.ts';
 import type { WorkflowGraph } from './graph.ts';
 import { didYouMean } from './nearest.ts';
 import { boundedProblems, type Problem, placeOf } from './problems.ts';
+import { quoted } from './quoted.ts';
 import { mentionsItem, referencedSteps } from './references.ts';
 import { InvalidWorkflowError, type Step, type Workflow } from './schema.ts';
 import { compileTemplate, InvalidExpressionError, isOneExpression, type Template } from './template.ts';
@@ -45,7 +46,7 @@ export function templatesOf(
       const kind = field === 'when' ? 'true or false' : 'a list';
       throw new InvalidExpressionError(
         placeOf([...path, field]),
-        `must be one expression, written \${ … }, or ${kind}, not "${value}"`,
+        `must be one expression, written \${ … }, or ${kind}, not ${quoted(value)}`,
       );
     }
     templates[field] = template;
@@ -118,7 +119,7 @@ function mistake(id: string, step_id: string | null, graph: WorkflowGraph): stri
     // `steps.build-image` is "steps.build minus image" to JSONata.
     const cut = graph.order.find((known) => known.startsWith(id) && /^[-.]/.test(known.slice(id.length)));
     const hint = cut === undefined ? didYouMean(id, graph.order) : ` (write steps.\`${cut}\`, in backquotes)`;
-    return `there is no step "${id}"${hint}`;
+    return `there is no step ${quoted(id)}${hint}`;
   }
   if (step_id === null || graph.dependsOn(step_id, id)) return null;
   if (step_id === id) return `a step cannot use its own output (steps.${id})`;

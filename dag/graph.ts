@@ -6,6 +6,7 @@
 import { Graph } from '@dagrejs/graphlib';
 import { didYouMean } from './nearest.ts';
 import type { Problem } from './problems.ts';
+import { quoted } from './quoted.ts';
 import { InvalidWorkflowError, type Step } from './schema.ts';
 
 /** The dependencies of steps form a ring. `details.cycle` names it step by step, the first one repeated at the end. */
@@ -176,7 +177,7 @@ function buildGraph(steps: readonly Pick<Step, 'step_id' | 'depends_on'>[]): Gra
         graph.setEdge(nodeOf(dependency), nodeOf(step.step_id));
         continue;
       }
-      const message = `there is no step "${dependency}"${didYouMean(dependency, known)}`;
+      const message = `there is no step ${quoted(dependency)}${didYouMean(dependency, known)}`;
       problems.push({ path: `steps[${index}].depends_on[${at}]`, message });
     }
   }

@@ -1,6 +1,7 @@
 /** What a zod schema found wrong, as sentences for people: the place, the cause, and the name that was meant. */
 import type { z } from 'zod';
 import { didYouMean } from './nearest.ts';
+import { cut } from './quoted.ts';
 
 /** `path` reads like code (`steps[2].retry.jitter`), empty for the whole value. */
 export interface Problem {
@@ -35,10 +36,11 @@ export function boundedProblems(problems: Problem[]): Problem[] {
 export function placeOf(path: readonly Key[]): string {
   let place = '';
   for (const key of path) {
+    const name = cut(String(key));
     if (typeof key === 'number') place += `[${key}]`;
-    else if (place === '') place = String(key);
-    else if (/^[A-Za-z_$][\w$-]*$/.test(String(key))) place += `.${String(key)}`;
-    else place += `[${JSON.stringify(String(key))}]`;
+    else if (place === '') place = name;
+    else if (/^[A-Za-z_$][\w$-]*$/.test(name)) place += `.${name}`;
+    else place += `[${JSON.stringify(name)}]`;
   }
   return place;
 }

@@ -1,7 +1,7 @@
 /** Names and texts of others inside a sentence: quoted, and cut where they are long. */
 
-/** What is shown of a text in a sentence; whoever sent it has the rest. */
-export const QUOTED_CHARS_MAX = 60;
+/** What is shown of a text in a sentence: any id, and of anything longer enough to find it by. */
+export const QUOTED_CHARS_MAX = 128;
 
 /** `text` in quotes, with control characters escaped and no longer than QUOTED_CHARS_MAX. */
 export function quoted(text: string): string {

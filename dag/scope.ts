@@ -3,6 +3,7 @@
  * silence: each name that an expression takes from what is in scope is checked before the workflow is accepted.
  */
 import { didYouMean, nearest } from './nearest.ts';
+import { cut } from './quoted.ts';
 
 /** A name at the beginning of a path, with the fields that the path goes on to: `steps`, `a`, `output`. */
 export interface ScopeName {
@@ -74,21 +75,21 @@ const NOT_NAMES = new Set(['true', 'false', 'null', 'and', 'or', 'in', 'function
 
 /** Why the name is refused, or null. The ids of steps are checked with what their step waits for. */
 export function nameProblem({ path, kind }: ScopeName, place: ExpressionPlace): string | null {
-  const [name, second, third] = path as [string, string?, string?];
+  const [name, second, third] = path.map((each) => cut(each)) as [string, string?, string?];
   if (kind === 'item') return null;
   if (kind === 'call') return callProblem(path);
   if (ITEM_NAMES.includes(name)) return place.item ? null : `"${name}" is not in scope here: ${place.itemAdvice}`;
   if (name === 'workflow') return fieldProblem('workflow', second, WORKFLOW_FIELDS);
   if (name === 'steps') return fieldProblem(`steps.${second}`, third, STEP_FIELDS);
   if (name === 'input') return null;
-  if (place.stepIds.has(name)) return `"${name}" is not in scope; the output of that step is steps.${name}.output`;
+  if (place.stepIds.has(path[0]!)) return `"${name}" is not in scope; the output of that step is steps.${name}.output`;
   const known = place.item ? [...NAMES, ...ITEM_NAMES] : NAMES;
   const hint = didYouMean(name, known);
   return `"${name}" is not in scope${hint}; in scope are ${known.join(', ')}, and a text is written in quotes: "${name}"`;
 }
 
 function callProblem(path: readonly string[]): string {
-  const name = path.at(-1)!;
+  const name = cut(path.at(-1)!);
   if (path.length > 1) {
     const instead = Object.hasOwn(INSTEAD, name) ? INSTEAD[name] : `$${name}(…), if it is a function of JSONata`;
     return `".${name}(…)" is not a function: JSONata has no methods; write ${instead}`;

@@ -1,5 +1,6 @@
 /** What can be wrong with a call itself, before or beside what the scheduler says. */
 import { FlowmeshError } from '../dag/errors.ts';
+import { quoted } from '../dag/quoted.ts';
 import type { Alias } from '../scheduler/messages.ts';
 
 /** Problems spelled out in the sentence of an error; `details.problems` has them all. */
@@ -46,7 +47,7 @@ export class PeerNotFoundError extends FlowmeshError {
   constructor(peerId: string) {
     super(
       'NOT_FOUND',
-      `no peer has the id or the name "${peerId}" as far as is known here; peer_list shows the known ones, peer_discover looks for more`,
+      `no peer has the id or the name ${quoted(peerId)} as far as is known here; peer_list shows the known ones, peer_discover looks for more`,
       {
         details: { kind: 'peer', id: peerId },
       },
@@ -63,7 +64,7 @@ export class AmbiguousPeerError extends FlowmeshError {
     const more = meant.length > shown.length ? `, and ${meant.length - shown.length} more` : '';
     super(
       'AMBIGUOUS',
-      `"${text}" is said of ${meant.length} peers: ${shown.join(', ')}${more}. Give the whole id of one`,
+      `${quoted(text)} is said of ${meant.length} peers: ${shown.join(', ')}${more}. Give the whole id of one`,
       {
         details: { kind: 'peer', id: text, peer_ids: meant.slice(0, PROBLEMS_MAX).map(({ peer_id }) => peer_id) },
       },

@@ -3,6 +3,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { BODIES_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S } from './limits.ts';
+import { parseMessage } from './message-text.ts';
 
 /** A request that is refused; how it is written depends on the route. */
 export class HttpRefusal extends Error {
@@ -56,7 +57,7 @@ export async function readJson(request: IncomingMessage, response: ServerRespons
   if (request.headers.expect !== undefined) response.writeContinue();
   const text = await readText(request, bytesMax);
   try {
-    return JSON.parse(text);
+    return parseMessage(text);
   } catch (error) {
     throw new HttpRefusal(400, 'PARSE_ERROR', `Parse error: the body is not JSON: ${(error as Error).message}`, {
       rpcCode: -32_700,

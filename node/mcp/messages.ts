@@ -14,6 +14,7 @@ import {
 import type { z } from 'zod';
 import { quoted } from '../../dag/quoted.ts';
 import { describeProblems } from '../../dag/schema.ts';
+import { parseMessage } from './message-text.ts';
 
 /** Problems that the sentence of a refusal names. */
 const PROBLEMS_IN_SENTENCE = 3;
@@ -49,7 +50,7 @@ const REQUESTS: Record<string, z.ZodType> = {
 };
 
 /**
- * @param value what JSON.parse gave
+ * @param value what the message's text said
  * @throws RpcError InvalidRequest (-32600) for what is no JSON-RPC 2.0 message, InvalidParams (-32602) for a request with
  *   params that it does not take
  */
@@ -109,7 +110,7 @@ function tidied(message: Record<string, unknown>): Record<string, unknown> {
 /** The object whose JSON `text` is, or `text`. */
 function objectIn(text: string): unknown {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = parseMessage(text);
     return isObject(value) ? value : text;
   } catch {
     // It is refused as the text that it is.

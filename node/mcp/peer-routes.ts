@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { z } from 'zod';
 import { type ErrorShape, errorShape, type JsonValue } from '../../dag/errors.ts';
+import { cut } from '../../dag/quoted.ts';
 import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
 import { ANSWER_BYTES_MAX, READY_DEADLINE_MS } from './limits.ts';
@@ -32,7 +33,7 @@ export async function servePeerRoute(
     await serveReady(components, request, response);
   } else {
     const answer = /^\/tasks\/([^/]+)\/answer$/.exec(path);
-    if (answer === null) throw new HttpRefusal(404, 'NOT_FOUND', `No such route: ${path}. There are: ${ROUTES}`);
+    if (answer === null) throw new HttpRefusal(404, 'NOT_FOUND', `No such route: ${cut(path)}. There are: ${ROUTES}`);
     allow(request, 'POST');
     await serveAnswer(components, decode(answer[1]!), request, response);
   }
@@ -110,6 +111,6 @@ function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    throw new HttpRefusal(400, 'INVALID_INPUT', `The task id in the path is not valid percent-encoding: ${part}`);
+    throw new HttpRefusal(400, 'INVALID_INPUT', `The task id in the path is not valid percent-encoding: ${cut(part)}`);
   }
 }

@@ -8,6 +8,7 @@ import { ErrorCode, type JSONRPCMessage, type RequestId } from '@modelcontextpro
 import { InFlight } from './in-flight.ts';
 import { MESSAGE_BYTES_MAX } from './limits.ts';
 import { BoundedLines, type Line } from './lines.ts';
+import { parseMessage } from './message-text.ts';
 import { RpcError, readMessage } from './messages.ts';
 
 export class StdioTransport implements Transport {
@@ -83,7 +84,7 @@ function messageIn(line: Line): JSONRPCMessage {
   }
   let value: unknown;
   try {
-    value = JSON.parse(line.text);
+    value = parseMessage(line.text);
   } catch (error) {
     throw new RpcError(ErrorCode.ParseError, `Parse error: the line is not JSON: ${(error as Error).message}`);
   }

@@ -1,5 +1,6 @@
 /** What can happen to a call between event loops. */
 import { FlowmeshError } from '../../dag/errors.ts';
+import { cut, quoted } from '../../dag/quoted.ts';
 
 /** Back-pressure (P7): the call was not accepted anywhere. */
 export class TooBusyError extends FlowmeshError {
@@ -80,7 +81,9 @@ export class MeshStartTimeoutError extends FlowmeshError {
 
 export class UnknownToolError extends FlowmeshError {
   constructor(tool: string) {
-    super('UNKNOWN_TOOL', `there is no tool "${tool}"; tools/list names those there are`, { details: { tool } });
+    super('UNKNOWN_TOOL', `there is no tool ${quoted(tool)}; tools/list names those there are`, {
+      details: { tool: cut(tool) },
+    });
   }
 }
 

@@ -464,3 +464,16 @@ describe('protocol versions', () => {
     expect((await postMcp(url, ping, session)).status).toBe(200);
   });
 });
+
+it('a number that would come out with other digits reaches no tool as one', async () => {
+  const url = await start();
+  const session = { 'mcp-session-id': await openSession(url) };
+  const call = (number: string) =>
+    `{"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "echo_text", "arguments": {"text": "x", "n": ${number}}}}`;
+  router.inputs.length = 0;
+  for (const number of ['3544790567247868102', '9007199254740991']) await postMcp(url, call(number), session);
+  expect(router.inputs).toEqual([
+    { text: 'x', n: 3544790567247868102n },
+    { text: 'x', n: 9007199254740991 },
+  ]);
+});

@@ -170,3 +170,10 @@ describe('the id of a record that gave way to another one (P5)', () => {
     expect(() => parseInput(tools.get('task_submit')!, { task_id: given, task_type: 'echo' })).toThrow('task_id: ');
   });
 });
+
+it('an integer that is not exact is refused with its place, however it came', () => {
+  const payload = { ids: [1, 3544790567247868102n] };
+  expect(() => parseInput(tools.get('task_submit')!, { task_type: 'echo', payload })).toThrow(
+    /payload\.ids\[1\].*3544790567247868102/,
+  );
+});

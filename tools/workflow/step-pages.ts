@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { JsonValue } from '../../dag/errors.ts';
 import { ID_CHARS_MAX, STEPS_MAX } from '../../dag/limits.ts';
 import { didYouMean } from '../../dag/nearest.ts';
+import { quoted } from '../../dag/quoted.ts';
 import { bytesUpTo, cutJson } from '../cut.ts';
 import { InvalidInputError } from '../errors.ts';
 import { type ShownStep, stepStatusSchema } from './steps.ts';
@@ -52,7 +53,12 @@ export function namedSteps<S extends { step_id: string }>(tool: string, steps: S
   const problems = [...names.entries()].flatMap(([index, name]) =>
     ids.has(name)
       ? []
-      : [{ path: `step_filter[${index}]`, message: `the workflow has no step "${name}"${didYouMean(name, known)}` }],
+      : [
+          {
+            path: `step_filter[${index}]`,
+            message: `the workflow has no step ${quoted(name)}${didYouMean(name, known)}`,
+          },
+        ],
   );
   if (problems.length > 0) throw new InvalidInputError(tool, problems);
   const wanted = new Set(names);
