@@ -40,3 +40,13 @@ export async function childPids(parent: number): Promise<number[]> {
   }
   return found;
 }
+
+/** How long a process has had processors, to a hundredth of a second. */
+export async function workedMs(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/stat`, 'utf8');
+  const [user, system] = status
+    .slice(status.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13);
+  return (Number(user) + Number(system)) * 10;
+}
