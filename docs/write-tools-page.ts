@@ -45,6 +45,11 @@ between peers. A call about a workflow, task or worker may be sent to any peer: 
   an unknown field is such a problem. Something that no reachable peer knows is \`NOT_FOUND\`.
 - While the owner of a record cannot be reached, reads are answered from a copy and say how old that may be (\`stale_ms\`);
   changes wait up to 15 s for the next owner, then cancels are kept for it (\`pending: true\`) and others refused.
+- Inputs are taken as models write them: \`null\` for a field that is absent, and a list, an object, a number or a switch as
+  text. The data in \`inputs\`, \`payload\`, \`input\` and \`metadata\` is never looked into.
+- Answers about a run are about 60 KB at most, unless a larger \`max_bytes\` is asked for; \`truncated\` says that there is more,
+  and \`cuts\` which lists and texts are only begun. The command line asks for the whole.
+- Over MCP a call that has a progress token is told every second that it still runs.
 - Times are ISO 8601 UTC, durations end in \`_ms\`. A figure is measured or \`null\`.
 - Lists and counts are of the mesh: the connected peers are asked too, and \`missing\` names those that did not answer. With \`scope: "local"\` they are of the asked peer alone.
 
