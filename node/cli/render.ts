@@ -39,7 +39,9 @@ export function renderOutput(tool: Pick<Tool, 'cli' | 'name'>, output: JsonObjec
   const rows = list === undefined ? undefined : output[list.field];
   const shownAsTable = Array.isArray(rows) ? list!.field : undefined;
   const isPage = 'returned_count' in output || 'discovered_count' in output;
-  const facts = Object.entries(output).filter(([name]) => name !== shownAsTable && !PAGE_FIELDS.has(name));
+  const facts = Object.entries(output).filter(
+    ([name, value]) => name !== shownAsTable && !PAGE_FIELDS.has(name) && !(name === 'missing' && isEmpty(value)),
+  );
   const blocks: string[] = [];
   // A page is its table; what else there is stands below it. Elsewhere the facts come first.
   if (!isPage && facts.length > 0) blocks.push(renderFacts(facts, width));
@@ -139,6 +141,11 @@ function renderFacts(facts: [string, JsonValue][], width: number | undefined): s
   const lines = inline.map(([name, value]) => paint('dim', title(name).padEnd(label)) + oneLine(name, value));
   const blocks = below.map(([name, value]) => `${paint('dim', title(name))}\n${indent(block(name, value, width))}`);
   return [lines.join('\n'), ...blocks].filter((part) => part !== '').join('\n\n');
+}
+
+/** That no peer is missing goes without saying. */
+function isEmpty(value: JsonValue): boolean {
+  return Array.isArray(value) && value.length === 0;
 }
 
 function isInline(name: string, value: JsonValue): boolean {
