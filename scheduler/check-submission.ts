@@ -4,7 +4,7 @@
  * and probably not what was meant is a warning.
  */
 import { InvalidInputsError, inputProblems, literalProblems } from '../dag/action-inputs.ts';
-import { cutText, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { cutText, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import {
   checkReferences,
   compileTemplate,
@@ -17,7 +17,7 @@ import { foreignOperator, mustache } from '../dag/foreign-syntax.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import { boundedProblems, joinPlaces, type Problem, placeOf } from '../dag/problems.ts';
-import { InvalidWorkflowError, type Step, type Workflow } from '../dag/schema.ts';
+import { InvalidWorkflowError, type Retry, type Step, type Workflow } from '../dag/schema.ts';
 import { type ExpressionPlace, nameProblem, namesOfPath, nameWarning, type ScopeName } from '../dag/scope.ts';
 import { type Template, textsIn, textsOf } from '../dag/template.ts';
 import { checkAction } from './actions.ts';
@@ -40,8 +40,10 @@ export async function checkWorkflow(
 }
 
 /** @throws FlowmeshError as `checkWorkflow` */
-export async function checkTask({ task_type, payload }: TaskSubmission, evaluator: Evaluator): Promise<Warning[]> {
+export async function checkTask(submission: TaskSubmission, evaluator: Evaluator): Promise<Warning[]> {
+  const { task_type, payload } = submission;
   checkAction(task_type, 'task_type');
+  checkRetries(submission.at_most_once, submission.retry, 'retry_policy.max_retries');
   checkBytes(payload, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The payload');
   const problems = inputProblems(task_type, payload);
   if (problems.length > 0) throw new InvalidInputsError(task_type, problems, 'payload');
@@ -65,6 +67,18 @@ export function checkParts(workflow: Workflow, depth: number): WorkflowGraph {
   const graph = parts.add(workflow, [], depth);
   parts.checkPaths();
   return graph;
+}
+
+/** @throws FlowmeshError INVALID_INPUT when what may start only once is to be tried again */
+export function checkRetries(atMostOnce: boolean, retry: Pick<Retry, 'max_retries'>, path: string): void {
+  const message = retriesProblem(atMostOnce, retry);
+  if (message === null) return;
+  throw new FlowmeshError('INVALID_INPUT', `${path}: ${message}`, { details: { problems: [{ path, message }] } });
+}
+
+function retriesProblem(atMostOnce: boolean, { max_retries }: Pick<Retry, 'max_retries'>): string | null {
+  if (!atMostOnce || max_retries === 0) return null;
+  return `must be 0 with at_most_once, not ${max_retries}: what may start only once is not tried again; leave out one of the two`;
 }
 
 /** @throws LimitError when a workflow inside so many others is one too many */
@@ -103,6 +117,8 @@ class CheckedParts {
       checkAction(step.action, placeOf([...at, 'action']));
       this.addExpressions(step, at, { stepIds: graph, inputs });
       problems.push(...this.inputProblems(step, [...at, 'inputs'], depth));
+      const retries = retriesProblem(step.at_most_once, step.retry);
+      if (retries !== null) problems.push({ path: placeOf([...at, 'retry', 'max_retries']), message: retries });
     }
     if (problems.length > 0) throw new InvalidWorkflowError(boundedProblems(problems));
     if (workflow.output !== undefined) {

@@ -9,7 +9,7 @@
 import type { JsonValue } from '../dag/errors.ts';
 import { carriedBytes } from '../dag/json.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
-import { checkTask, checkWorkflow } from './check-submission.ts';
+import { checkRetries, checkTask, checkWorkflow } from './check-submission.ts';
 import type { Dependencies } from './dependencies.ts';
 import { durabilityNow } from './durability.ts';
 import {
@@ -249,6 +249,7 @@ export class Intake {
         { status: task?.status ?? null },
       );
     }
+    checkRetries(task.at_most_once, { max_retries: config.max_retries ?? 0 }, 'retry_config.max_retries');
     const root = task.retry_of === null ? task : ((await parts.reader.byAlias('task', task.retry_of)) ?? task);
     return await this.oneAtATime({ kind: 'task', id: `${root.task_id} retry` }, async () => {
       const feed = await parts.feeds.whenMain();

@@ -9,6 +9,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { isMap, isPair, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from 'yaml';
 import { SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
 import { UsageError } from './exit.ts';
+import { mistakeIn } from './yaml-mistakes.ts';
 
 /** Aliases that a document may expand to: more is an attack on memory, not a workflow. */
 const ALIASES_MAX = 1_000;
@@ -38,10 +39,10 @@ export async function readDocument(path: string, stdin: NodeJS.ReadStream = proc
     const { line, col } = lines.linePos(offset);
     return { place: `${name}:${line}:${col}`, excerpt: excerptOf(text, line, col) };
   };
-  const error = document.errors[0];
-  if (error !== undefined) {
-    const { place, excerpt } = show(error.pos[0]);
-    throw new UsageError(`${place}: ${sentence(error.message)}\n${excerpt}`);
+  const mistake = mistakeIn(document, text);
+  if (mistake !== undefined) {
+    const { place, excerpt } = show(mistake.offset);
+    throw new UsageError(`${place}: ${mistake.message}\n${excerpt}`);
   }
   let value: unknown;
   try {
@@ -95,12 +96,6 @@ function tooLarge(name: string): UsageError {
   return new UsageError(
     `${name} is larger than the ${SUBMISSION_BYTES_MAX / 2 ** 20} MiB that one submission may have`,
   );
-}
-
-/** The parser's message without its own excerpt, which we show in our form. */
-function sentence(message: string): string {
-  const first = message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
-  return first.charAt(0).toLowerCase() + first.slice(1);
 }
 
 function excerptOf(text: string, line: number, col: number): string {

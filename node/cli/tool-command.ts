@@ -10,7 +10,7 @@ import { EXIT, UsageError } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
 import { warningLines, withPlaces } from './places.ts';
 import { renderOutput } from './render.ts';
-import { addFields, checkInput, fieldsOf, inputOf } from './tool-options.ts';
+import { addFields, checkInput, checkOptions, fieldsOf, inputOf } from './tool-options.ts';
 import { inCommands, wordsOf } from './wording.ts';
 
 /** Tools whose run can be followed with `--watch`. */
@@ -62,6 +62,7 @@ export function addToolCommand(
     const document = isSubmit ? await readDocument(command.args[0]!) : undefined;
     const input = document === undefined ? typed : { ...workflowOf(document), ...typed };
     if (document === undefined) checkInput(tool, input, positional);
+    else checkOptions(tool, typed);
     const { json, watch } = command.opts<{ json?: boolean; watch?: boolean }>();
     await run({ tool, input, json: json ?? false, watch: watch ?? false, peer: peerChoiceOf(command), document });
   });

@@ -100,6 +100,12 @@ export function checkInput(tool: Tool, input: JsonObject, positional: string[]):
   throw new UsageError(lines.join('\n'));
 }
 
+/** The same of the options alone, where a file has the rest. */
+export function checkOptions(tool: Tool, input: JsonObject): void {
+  const shape = Object.fromEntries(Object.entries(tool.input.shape).filter(([name]) => name in input));
+  checkInput({ ...tool, input: z.strictObject(shape) }, input, []);
+}
+
 /** A sentence about the input as a whole, with the flags in place of the fields' names. */
 function typed(message: string, tool: Tool): string {
   return message.replace(/\b[a-z]+(?:_[a-z]+)*\b/g, (word) => (word in tool.input.shape ? flagOf(word) : word));

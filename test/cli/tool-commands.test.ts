@@ -289,6 +289,10 @@ describe('wrong usage is exit code 2 and sends nothing', () => {
     [['task', 'priority', 't', '--boost', '1', '--demote', '1'], /exactly one of --new-priority, --boost and --demote/],
     [['task', 'submit', 'echo', '--payload', '{oops'], /--payload.*JSON/],
     [['task', 'submit', 'echo', '--retry-policy', '{"max_retry":1}'], /--retry-policy.max_retry.*max_retries/],
+    [
+      ['workflow', 'submit', 'examples/diamond.yaml', '--workflow-id', 'my run'],
+      /^.*--workflow-id: must be 1 to 128 characters/,
+    ],
     [['task', 'answer', 't'], /exactly one of --approve and --reject/],
     [['worker', 'register', 'w'], /--capabilities/],
   ] satisfies [string[], RegExp][])('%s', async ([args, message]) => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
-import { InvalidWorkflowError, parseWorkflow } from '../../dag/schema.ts';
+import { InvalidWorkflowError, parseWorkflow, retrySchema } from '../../dag/schema.ts';
 import { checkParts, checkTask, checkWorkflow } from '../../scheduler/check-submission.ts';
 import { MemoryEvaluator } from '../simulation/memory-evaluator.ts';
 import { task } from './scene.ts';
@@ -73,6 +73,21 @@ describe('a name that is not in scope is refused with its place and what is mean
       d: '${ $map(input.list, function($v, $i) { $v.a + $i }) }',
     };
     await check(workflow({ foreach: '${ input.list }', when: '${ item > index }', inputs }));
+  });
+});
+
+describe('at_most_once with retries', () => {
+  test('is refused, in a workflow and in a task', async () => {
+    const over = { at_most_once: true, retry: { max_retries: 2 } };
+    expect(await problemsOf(workflow(over))).toEqual([
+      expect.stringMatching(/^steps\[1\]\.retry\.max_retries: must be 0 with at_most_once, not 2/),
+    ]);
+    await check(workflow({ at_most_once: true, retry: { max_retries: 0 } }));
+    const retry = retrySchema.parse({ max_retries: 1 });
+    await expect(checkTask(task({ at_most_once: true, retry }), evaluator)).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: expect.stringContaining('retry_policy.max_retries'),
+    });
   });
 });
 

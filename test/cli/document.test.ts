@@ -1,0 +1,47 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { readDocument } from '../../node/cli/document.ts';
+
+async function read(text: string) {
+  const folder = await mkdtemp(join(tmpdir(), 'flowmesh-file-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'w.yaml');
+  await writeFile(path, text);
+  return await readDocument(path);
+}
+
+describe('a file that YAML reads otherwise than it was meant is refused with the place and what to write', () => {
+  test.each([
+    ['two documents', 'name: a\n---\nname: b\n', /w\.yaml:2:1: a second document begins here.*file of its own/],
+    ['a colon in a value', 'a:\n  message: Deploy: now\n', /w\.yaml:2:12: .*is written in quotes: "Deploy: now"/],
+    [
+      'a colon inside { }',
+      'inputs: { message: Deploy: now }\n',
+      /w\.yaml:1:\d+: .*is written in quotes: "Deploy: now"/,
+    ],
+    ['a colon in an expression', 'when: ${ a ? b : c }\n', /w\.yaml:1:\d+: .*an expression in quotes: "\$\{ … \}"/],
+    [
+      'an expression inside { }',
+      'a: { v: ${ item } }\n',
+      /w\.yaml:1:\d+: .*inside \{ \} and \[ \] write an expression/,
+    ],
+    [
+      'an expression inside [ ]',
+      'a: [echo, ${ item }]\n',
+      /w\.yaml:1:\d+: .*inside \{ \} and \[ \] write an expression/,
+    ],
+    ['braces of another language', 'a: {{ item }}\n', /w\.yaml:1:5: the name of a field is a text.*"\$\{ … \}"/],
+    ['a negation', 'when: !input.a\n', /w\.yaml:1:7: a value that begins with "!".*in quotes/],
+    ['a sign at the beginning', 'a: @home\n', /w\.yaml:1:4: .*write the value in quotes/],
+    ['a list that does not end', 'a: [1, 2\n', /w\.yaml:2:1: .*end with a \]/],
+  ])('%s', async (_what, text, message) => {
+    await expect(read(text)).rejects.toThrow(message);
+  });
+
+  test('what is right is read as it is', async () => {
+    const text = 'a: "Deploy: now"\nb: ${ item.x }\nc: { v: "${ item }" }\nd: !!str 7\n';
+    expect((await read(text)).value).toEqual({ a: 'Deploy: now', b: '${ item.x }', c: { v: '${ item }' }, d: '7' });
+  });
+});
