@@ -7,7 +7,7 @@ const OPERATORS: [pattern: RegExp, advice: string][] = [
   [/!==/, '"!==" is written "!="'],
   [/===?/, '"==" and "===" are written "="'],
   [/&&/, '"&&" is written "and"'],
-  [/\|\|/, '"||" is written "or"; for a value in the place of none, "??"'],
+  [/\|\|/, '"||" is written "or"; for a value in the place of none or null, "?:"'],
   [/=>/, '"(x) => …" is written "function($x) { … }"'],
   [/\?\./, '"?." is written ".": what is not there gives nothing'],
   [/(^|[\s(,?:=&])!(?!=)/, '"!x" is written "$not(x)"'],

@@ -116,12 +116,12 @@ export const stepSchema = z.strictObject({
     .union([z.string(), z.boolean()], { error: 'must be one ${ … } expression, true or false' })
     .optional()
     .describe(
-      'One ${ … } expression; the step is skipped when it gives false, null, 0, "" or nothing. E.g. ${ steps.review.status = "completed" }.',
+      'One ${ … } expression; the step is skipped when it gives false, null, 0, "" or nothing; with item or index in it, it is decided for each item. E.g. ${ steps.review.status = "completed" }.',
     ),
   foreach: z
     .union([z.string(), z.array(anyJson)], { error: 'must be one ${ … } expression or a list' })
     .optional()
-    .describe('A list, or one ${ … } expression that gives one: a task for each item, named item and index.'),
+    .describe('A list, or one ${ … } expression: a task for each item, named item and index; one value is one item.'),
   max_parallel: z.number().int().min(1).max(TASK_INSTANCES_MAX).optional().describe('Items of foreach at a time.'),
   retry: retrySchema.default(() => retrySchema.parse({})),
   timeout_ms: duration.min(1).optional().describe('An attempt that runs longer is ended and has failed.'),

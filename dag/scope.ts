@@ -84,8 +84,8 @@ export function nameProblem({ path, kind }: ScopeName, place: ExpressionPlace): 
   if (name === 'input') return null;
   if (place.stepIds.has(path[0]!)) return `"${name}" is not in scope; the output of that step is steps.${name}.output`;
   const known = place.item ? [...NAMES, ...ITEM_NAMES] : NAMES;
-  const hint = didYouMean(name, known);
-  return `"${name}" is not in scope${hint}; in scope are ${known.join(', ')}, and a text is written in quotes: "${name}"`;
+  const hint = didYouMean(name, known) || `; a text is written in quotes: "${name}"`;
+  return `"${name}" is not in scope${hint}; in scope are ${known.join(', ')}`;
 }
 
 function callProblem(path: readonly string[]): string {
