@@ -110,11 +110,12 @@ export class IsolatedProcess {
     child.once('error', (error) => this.#end(error.message, null));
     child.once('exit', (code, signal) => {
       const how = signal ?? `exit code ${code}`;
-      child.once('close', () => this.#end(how, signal));
-      // What it started may hold its pipes open.
-      void this.#tree?.end(0);
+      // What it started may hold its pipes open, and has ended before this counts as ended.
+      const gone = this.#tree?.end(0) ?? Promise.resolve();
+      const end = () => void gone.then(() => this.#end(how, signal));
+      child.once('close', end);
       // After a stop of this peer, timers come before what waits to be read.
-      this.#drain = setTimeout(() => setImmediate(() => this.#end(how, signal)), LEFTOVER_GRACE_MS);
+      this.#drain = setTimeout(() => setImmediate(end), LEFTOVER_GRACE_MS);
     });
     for (const name of ['stdout', 'stderr'] as const) {
       readPaced(child[name], (chunk) => {

@@ -4,6 +4,8 @@
 export const LEFTOVER_GRACE_MS = 200;
 /** How often the processes of an ended task are looked for after a signal to them. */
 export const TREE_POLL_INTERVAL_MS = 20;
+/** The same, for those that left the group of the task and do not end. */
+export const TREE_POLL_INTERVAL_MS_MAX = 160;
 /** How long processes are looked for that do not end after SIGKILL, or start others faster than they are ended. */
 export const KILL_WAIT_MS = 5_000;
 /** Of a task younger than this, pids tell which processes of the machine are older and cannot be its own. */

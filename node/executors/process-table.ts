@@ -25,12 +25,14 @@ export function allPids(): number[] {
 
 /** Null when there is no such process, or it has ended and only its parent has not asked yet. */
 export function readProcess(pid: number): ProcessEntry | null {
-  const text = readProc(`${pid}/stat`);
-  // The name, in parentheses, may hold anything.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const [state, , group, session] = fields;
-  if (state === undefined || state === '' || state === 'Z' || state === 'X') return null;
-  return { pid, group: Number(group), session: Number(session), started: Number(fields[19]) };
+  const [state, , group, session, ...rest] = statOf(pid);
+  if (state === undefined || state === 'Z' || state === 'X') return null;
+  return { pid, group: Number(group), session: Number(session), started: Number(rest[STARTED]) };
+}
+
+/** When a process was started, also one that has ended and whose parent has not asked yet; 0 when there is none. */
+export function startOf(pid: number): number {
+  return Number(statOf(pid)[4 + STARTED] ?? 0);
 }
 
 /** The variables a process was started with, `NAME=value` each ended by NUL; empty when it is another user's. */
@@ -38,9 +40,19 @@ export function environmentOf(pid: number): string {
   return readProc(`${pid}/environ`);
 }
 
-/** The pid that was given out last: new processes have higher ones until the numbers begin anew. */
+/** The pid that was given out last: they go up, and begin anew after the highest. */
 export function lastPid(): number {
   return Number(readProc('loadavg').trim().split(' ').at(-1));
+}
+
+/** The place of the start among the fields after the session (proc_pid_stat(5)). */
+const STARTED = 15;
+
+/** From the state on; empty when there is no such process. */
+function statOf(pid: number): string[] {
+  const text = readProc(`${pid}/stat`);
+  // The name before it, in parentheses, may hold anything.
+  return text === '' ? [] : text.slice(text.lastIndexOf(')') + 2).split(' ');
 }
 
 function readProc(path: string): string {

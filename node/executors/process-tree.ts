@@ -10,8 +10,14 @@
  * start (`systemd-run`, `at`, a container). Elsewhere than on Linux only the group is.
  */
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
-import { KILL_WAIT_MS, PROCESSES_PER_TURN, TREE_POLL_INTERVAL_MS, YOUNG_TREE_MS } from './limits.ts';
-import { allPids, environmentOf, lastPid, readProcess } from './process-table.ts';
+import {
+  KILL_WAIT_MS,
+  PROCESSES_PER_TURN,
+  TREE_POLL_INTERVAL_MS,
+  TREE_POLL_INTERVAL_MS_MAX,
+  YOUNG_TREE_MS,
+} from './limits.ts';
+import { allPids, environmentOf, lastPid, readProcess, startOf } from './process-table.ts';
 
 /** The variable that carries the mark. */
 export const MARK_VARIABLE = 'FLOWMESH_STARTED_BY';
@@ -30,7 +36,7 @@ export class ProcessTree {
   constructor(leader: number, mark: string | null) {
     this.#leader = leader;
     this.#mark = mark;
-    this.#started = readProcess(leader)?.started ?? 0;
+    this.#started = startOf(leader);
   }
 
   /**
@@ -43,9 +49,12 @@ export class ProcessTree {
     if (graceMs > 0 && (await this.#terminate())) {
       const end = performance.now() + graceMs;
       // No event tells of the end of a grandchild.
-      while (performance.now() < end) {
-        await delay(TREE_POLL_INTERVAL_MS);
-        if (!signalGroup(this.#leader, 0) && (await this.#members()).length === 0) return [];
+      for (let wait = TREE_POLL_INTERVAL_MS; performance.now() < end; ) {
+        await delay(wait);
+        if (signalGroup(this.#leader, 0)) continue;
+        if ((await this.#members()).length === 0) return [];
+        // Asking the group costs nothing; reading all processes does.
+        wait = Math.min(2 * wait, TREE_POLL_INTERVAL_MS_MAX, Math.max(end - performance.now(), 1));
       }
     }
     signalGroup(this.#leader, 'SIGKILL');
@@ -61,45 +70,64 @@ export class ProcessTree {
   }
 
   #members({ outsideGroup = false } = {}): Promise<number[]> {
-    return findProcesses((pid) => {
-      const entry = readProcess(pid);
-      if (entry === null || entry.started < this.#started) return false;
-      if (entry.group === this.#leader) return !outsideGroup;
-      return entry.session === this.#leader || this.#carriesMark(pid);
-    }, this.#oldestPid());
+    return findProcesses(
+      (pid) => {
+        const entry = readProcess(pid);
+        if (entry === null || entry.started < this.#started) return false;
+        if (entry.group === this.#leader) return !outsideGroup;
+        return entry.session === this.#leader || this.#carriesMark(pid);
+      },
+      () => this.#mayBeYounger(),
+    );
   }
 
   #carriesMark(pid: number): boolean {
     return this.#mark !== null && environmentOf(pid).includes(`${MARK_VARIABLE}=${this.#mark}\0`);
   }
 
-  /** Reading what every process of a machine was started with takes longer than many a command. */
-  #oldestPid(): number {
-    const young = performance.now() - this.#since < YOUNG_TREE_MS;
-    return young && lastPid() >= this.#leader ? this.#leader : 1;
+  /** Reading of every process of a machine what it is takes longer than many a command. @returns a test of its pid */
+  #mayBeYounger(): (pid: number) => boolean {
+    if (performance.now() - this.#since > YOUNG_TREE_MS) return () => true;
+    const leader = this.#leader;
+    const last = lastPid();
+    if (last >= leader) return (pid) => pid >= leader && pid <= last;
+    return (pid) => pid >= leader || pid <= last;
   }
 }
 
-/** SIGKILL until `find` finds nobody. @returns the pids that are still there after KILL_WAIT_MS */
+/**
+ * SIGKILL until `find` finds nobody, twice where it had found somebody: one that started another may end unseen.
+ *
+ * @returns the pids that are still there after KILL_WAIT_MS
+ */
 export async function killAll(find: () => Promise<number[]>): Promise<number[]> {
   const end = performance.now() + KILL_WAIT_MS;
   let killed = new Set<number>();
   for (;;) {
     const found = await find();
-    if (found.length === 0 || performance.now() > end) return found;
+    if (performance.now() > end || (found.length === 0 && killed.size === 0)) return found;
     for (const pid of found) signalProcess(pid, 'SIGKILL');
     // One that is seen for the first time may have started another: that is looked for at once.
-    if (found.every((pid) => killed.has(pid))) await delay(TREE_POLL_INTERVAL_MS);
+    if (found.length > 0 && found.every((pid) => killed.has(pid))) await delay(TREE_POLL_INTERVAL_MS);
     killed = new Set(found);
   }
 }
 
-/** Pids from `oldest` on that `matches` accepts, a few of them per turn of the loop. */
-export async function findProcesses(matches: (pid: number) => boolean, oldest = 1): Promise<number[]> {
+/**
+ * Pids that `matches` accepts, looked at a few per turn of the loop.
+ *
+ * @param worthIt makes a test that spares the look at most of them; asked after the pids were listed
+ */
+export async function findProcesses(
+  matches: (pid: number) => boolean,
+  worthIt: () => (pid: number) => boolean = () => () => true,
+): Promise<number[]> {
+  const pids = allPids();
+  const isMeant = worthIt();
   const found: number[] = [];
   let looked = 0;
-  for (const pid of allPids()) {
-    if (pid < oldest || pid === process.pid) continue;
+  for (const pid of pids) {
+    if (pid === process.pid || !isMeant(pid)) continue;
     if (++looked % PROCESSES_PER_TURN === 0) await turn();
     if (matches(pid)) found.push(pid);
   }

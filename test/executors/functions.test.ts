@@ -134,6 +134,16 @@ describe('handlers', () => {
     await waitUntilGone([pid]);
   });
 
+  it('have ended when what they started in a session of its own has', async () => {
+    const io = new RecordedIO();
+    const ended = failureOf('spawnsAway', io);
+    const pid = Number((await io.logged('sleep ')).split(' ')[1]);
+    expect(await isRunning(pid)).toBe(true);
+    io.abort(true);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+    expect(await isRunning(pid)).toBe(false);
+  });
+
   it('wait for a process when all are taken, and run then', async () => {
     const ios = Array.from({ length: FUNCTION_PROCESSES_MAX }, () => new RecordedIO());
     const taken = ios.map((io) => failureOf('waits', io));

@@ -78,5 +78,14 @@ export async function spawns(_inputs: JsonObject, { log }: FunctionContext) {
   });
 }
 
+/** The same in a session of its own, whose leader ends before it. */
+export async function spawnsAway(_inputs: JsonObject, { log }: FunctionContext) {
+  const child = spawn('sh', ['-c', `setsid sh -c 'sleep 300 >/dev/null 2>&1 & echo $!'`]);
+  child.stdout.once('data', (pid) => log(`sleep ${pid}`));
+  await new Promise(() => {
+    setInterval(() => {}, 1_000);
+  });
+}
+
 export class NotAHandler {}
 export default function unnamed() {}
