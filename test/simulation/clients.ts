@@ -4,6 +4,7 @@
  * to make, or that must not be started twice, is given up.
  */
 import { errorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { WHOLE } from '../../tools/cut.ts';
 import { type LoadOptions, someTask, someWorkflow, type Work } from './load.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { Oracle } from './oracle.ts';
@@ -116,7 +117,7 @@ export class Clients {
     if (handle === undefined) return;
     const { kind } = handle.work;
     this.waiting++;
-    const answer = await this.#tryTo(`${kind}_result`, { [`${kind}_id`]: handle.id });
+    const answer = await this.#tryTo(`${kind}_result`, { [`${kind}_id`]: handle.id, ...WHOLE });
     if (answer !== undefined) {
       this.#oracle.seen(handle, answer);
       if (kind === 'task' && answer['status'] === 'failed' && !handle.work.atMostOnce) await this.#retry(handle);

@@ -8,6 +8,7 @@
 import { compareLines, currentLine } from '../../scheduler/lineage.ts';
 import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
 import type { FeedRecord } from '../../scheduler/records.ts';
+import { WHOLE } from '../../tools/cut.ts';
 import { Clients, type Handle } from './clients.ts';
 import { areAnswersPrompt, type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
 import { type FaultCounts, Faults } from './faults.ts';
@@ -185,7 +186,9 @@ async function askEveryone(mesh: SimulatedMesh, clients: Clients, oracle: Oracle
   const peers = [...mesh.peers.keys()];
   const ask = async (handle: Handle, peer: string) => {
     const { kind } = handle.work;
-    const answer = await mesh.call(peer, `${kind}_result`, { [`${kind}_id`]: handle.id }).catch((error) => error);
+    const answer = await mesh
+      .call(peer, `${kind}_result`, { [`${kind}_id`]: handle.id, ...WHOLE })
+      .catch((error) => error);
     oracle.answered(handle, peer, answer);
     open--;
   };
