@@ -1,11 +1,10 @@
 /**
- * The steps of a workflow as a graph: checked once, then asked for neighbours, order and the critical path.
- * The graph library keeps the edges. Its own algorithms recurse and overflow the stack on a chain of 10,000 steps,
- * so the walks here are loops.
+ * The steps of a workflow as a graph: checked once, then asked for neighbours, order and the critical path. Lists of
+ * neighbours and loops over them: a graph library takes most of a second for as many edges as a workflow may have, and its
+ * recursion overflows the stack on a chain of 10,000 steps.
  */
-import { Graph } from '@dagrejs/graphlib';
 import { didYouMean } from './nearest.ts';
-import type { Problem } from './problems.ts';
+import { PROBLEMS_MAX, type Problem } from './problems.ts';
 import { quoted } from './quoted.ts';
 import { InvalidWorkflowError, type Step } from './schema.ts';
 
@@ -33,12 +32,40 @@ export class WorkflowGraph {
    * @throws CycleError
    */
   constructor(steps: readonly Pick<Step, 'step_id' | 'depends_on'>[]) {
-    const graph = buildGraph(steps);
-    for (const node of graph.nodes()) {
-      this.#incoming.set(idOf(node), (graph.predecessors(node) ?? []).map(idOf));
-      this.#outgoing.set(idOf(node), (graph.successors(node) ?? []).map(idOf));
-    }
+    this.#connect(steps);
     this.order = this.#sort(steps.map((step) => step.step_id));
+  }
+
+  #connect(steps: readonly Pick<Step, 'step_id' | 'depends_on'>[]): void {
+    const problems: Problem[] = [];
+    const first = new Map<string, number>();
+    for (const [index, { step_id }] of steps.entries()) {
+      const earlier = first.get(step_id);
+      if (earlier === undefined) {
+        first.set(step_id, index);
+        this.#incoming.set(step_id, []);
+        this.#outgoing.set(step_id, []);
+        continue;
+      }
+      const message = `"${step_id}" is already the id of steps[${earlier}]; every step needs its own`;
+      problems.push({ path: `steps[${index}].step_id`, message });
+    }
+    const known = [...first.keys()];
+    for (const [index, step] of steps.entries()) {
+      // A thousand of them say no more than the first ones, and each name is compared with every step.
+      if (problems.length > PROBLEMS_MAX) break;
+      for (const [at, dependency] of step.depends_on.entries()) {
+        if (first.has(dependency) || problems.length > PROBLEMS_MAX) continue;
+        const message = `there is no step ${quoted(dependency)}${didYouMean(dependency, known)}`;
+        problems.push({ path: `steps[${index}].depends_on[${at}]`, message });
+      }
+      for (const dependency of new Set(step.depends_on)) {
+        if (!first.has(dependency)) continue;
+        this.#incoming.get(step.step_id)!.push(dependency);
+        this.#outgoing.get(dependency)!.push(step.step_id);
+      }
+    }
+    if (problems.length > 0) throw new InvalidWorkflowError(problems.slice(0, PROBLEMS_MAX));
   }
 
   /** The steps that `id` waits for. */
@@ -154,45 +181,4 @@ export class WorkflowGraph {
     }
     return { position, bits };
   }
-}
-
-function buildGraph(steps: readonly Pick<Step, 'step_id' | 'depends_on'>[]): Graph {
-  const graph = new Graph();
-  const problems: Problem[] = [];
-  const first = new Map<string, number>();
-  for (const [index, { step_id }] of steps.entries()) {
-    const earlier = first.get(step_id);
-    if (earlier !== undefined) {
-      const message = `"${step_id}" is already the id of steps[${earlier}]; every step needs its own`;
-      problems.push({ path: `steps[${index}].step_id`, message });
-      continue;
-    }
-    first.set(step_id, index);
-    graph.setNode(nodeOf(step_id));
-  }
-  const known = [...first.keys()];
-  for (const [index, step] of steps.entries()) {
-    for (const [at, dependency] of step.depends_on.entries()) {
-      if (first.has(dependency)) {
-        graph.setEdge(nodeOf(dependency), nodeOf(step.step_id));
-        continue;
-      }
-      const message = `there is no step ${quoted(dependency)}${didYouMean(dependency, known)}`;
-      problems.push({ path: `steps[${index}].depends_on[${at}]`, message });
-    }
-  }
-  if (problems.length > 0) throw new InvalidWorkflowError(problems);
-  return graph;
-}
-
-/**
- * The library keys plain objects by node: an id such as `constructor` would meet what every object has, and one such
- * as `7` would lose its place in the order.
- */
-function nodeOf(id: string): string {
-  return `:${id}`;
-}
-
-function idOf(node: string): string {
-  return node.slice(1);
 }

@@ -8,7 +8,14 @@
  */
 import { z } from 'zod';
 import { FlowmeshError, type JsonObject, type JsonValue } from './errors.ts';
-import { JSON_DEPTH_MAX, JSON_ELEMENT_BYTES, JSON_ELEMENTS_MAX, jsonBytes, LimitError } from './limits.ts';
+import {
+  JSON_DEPTH_MAX,
+  JSON_ELEMENT_BYTES,
+  JSON_ELEMENTS_MAX,
+  JSON_NAMES_MAX,
+  jsonBytes,
+  LimitError,
+} from './limits.ts';
 import { placeOf } from './problems.ts';
 
 /** Any JSON value, in JSON Schema `{}`. */
@@ -83,6 +90,7 @@ class Walk {
   private readonly levels: Level[] = [];
   elements = 0;
   private charsSeen = 0;
+  private readonly names = new Set<string>();
 
   constructor({ depth, elements, chars }: JsonLimits) {
     this.depthMax = depth ?? JSON_DEPTH_MAX;
@@ -109,6 +117,8 @@ class Walk {
     // As a key it would be lost on the way, or set an object's prototype instead of a field of it.
     if (key === '__proto__') return this.notJson('is a name that data cannot have; rename the field');
     this.charsSeen += key.length;
+    this.names.add(key);
+    if (this.names.size > JSON_NAMES_MAX) return this.over('JSON_NAMES_MAX', this.names.size, JSON_NAMES_MAX);
     return this.visit(value);
   }
 
@@ -181,11 +191,13 @@ function isPlain(value: object): boolean {
 const ADVICE: Record<string, string> = {
   JSON_DEPTH_MAX: 'Flatten it.',
   JSON_ELEMENTS_MAX: 'Pass a reference to the data, or split it.',
+  JSON_NAMES_MAX: 'Make it a list of { name, value }, or pass a reference to the data.',
 };
 
 const WHAT: Record<string, string> = {
   JSON_DEPTH_MAX: 'nested too deep',
   JSON_ELEMENTS_MAX: 'too many values',
+  JSON_NAMES_MAX: 'too many different names of fields',
 };
 
 /**

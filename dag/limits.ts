@@ -23,6 +23,8 @@ export const JSON_DEPTH_MAX = 128;
 export const JSON_ELEMENTS_MAX = 250_000;
 /** What each of them counts at least where several inputs or outputs share a message. */
 export const JSON_ELEMENT_BYTES = 24;
+/** Different names of fields in an input or output: one that comes for the first time costs what many values do. */
+export const JSON_NAMES_MAX = 50_000;
 /** Tasks of one `foreach` step that exist unfinished at once, when `max_parallel` is larger or absent. */
 export const EXPAND_CHUNK_ITEMS = 256;
 /** Workflows inside workflows. */

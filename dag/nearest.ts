@@ -1,13 +1,14 @@
 /** "Did you mean": the known name that a mistyped one is closest to. */
 import { closest, distance } from 'fastest-levenshtein';
 
-/** Names longer than this, or lists longer than that, are not compared: the hint is not worth the time. */
+/** A longer name, or one with so many names to compare, is not looked for: the hint is not worth the time. */
 const COMPARED_CHARS_MAX = 128;
-const COMPARED_NAMES_MAX = 20_000;
+const COMPARED_CHARS_TIMES_NAMES_MAX = 200_000;
 
 /** The nearest of `known` within a third of the word's length (at least 2 edits), or undefined. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
-  if (known.length === 0 || known.length > COMPARED_NAMES_MAX || word.length > COMPARED_CHARS_MAX) return undefined;
+  if (known.length === 0 || word.length > COMPARED_CHARS_MAX) return undefined;
+  if (word.length * known.length > COMPARED_CHARS_TIMES_NAMES_MAX) return undefined;
   const best = closest(word, known);
   const edits = distance(word.toLowerCase(), best.toLowerCase());
   // A word of one or two letters is within two edits of everything short.

@@ -10,7 +10,7 @@ export interface Problem {
 }
 
 /** More problems than this are not listed: the first ones say enough. */
-const PROBLEMS_MAX = 20;
+export const PROBLEMS_MAX = 20;
 
 type Key = PropertyKey;
 type Issue = z.core.$ZodIssue;
@@ -22,14 +22,25 @@ type Issue = z.core.$ZodIssue;
  * @returns at most PROBLEMS_MAX problems, in the order of the schema
  */
 export function describeProblems(error: z.ZodError, schema: z.ZodType, value: unknown): Problem[] {
-  return boundedProblems(error.issues.flatMap((issue) => describeIssue(issue, schema, value)));
+  const problems: Problem[] = [];
+  let rest = 0;
+  for (const issue of error.issues) {
+    // A name that is not known is compared with those that are: for the problems that are shown.
+    const shown = Math.max(0, PROBLEMS_MAX - problems.length);
+    const count = issue.code === 'unrecognized_keys' ? issue.keys.length : 1;
+    rest += Math.max(0, count - shown);
+    if (shown > 0) problems.push(...describeIssue(issue, schema, value, shown));
+  }
+  return withRest(problems, rest);
 }
 
 /** The first PROBLEMS_MAX of them, and how many more there are. */
 export function boundedProblems(problems: Problem[]): Problem[] {
-  if (problems.length <= PROBLEMS_MAX) return problems;
-  const rest = problems.length - PROBLEMS_MAX;
-  return [...problems.slice(0, PROBLEMS_MAX), { path: '', message: `and ${rest} more problems` }];
+  return withRest(problems.slice(0, PROBLEMS_MAX), problems.length - PROBLEMS_MAX);
+}
+
+function withRest(problems: Problem[], rest: number): Problem[] {
+  return rest <= 0 ? problems : [...problems, { path: '', message: `and ${rest} more problems` }];
 }
 
 /** `['steps', 2, 'inputs', 'a b']` as `steps[2].inputs["a b"]`. */
@@ -51,11 +62,11 @@ export function joinPlaces(outer: string, inner: string): string {
   return inner.startsWith('[') ? outer + inner : `${outer}.${inner}`;
 }
 
-function describeIssue(issue: Issue, schema: z.ZodType, value: unknown): Problem[] {
+function describeIssue(issue: Issue, schema: z.ZodType, value: unknown, shown: number): Problem[] {
   const path = placeOf(issue.path);
   if (issue.code === 'unrecognized_keys') {
     const known = keysAt(schema, issue.path, value);
-    return issue.keys.map((key) => ({
+    return issue.keys.slice(0, shown).map((key) => ({
       path: placeOf([...issue.path, key]),
       message: `is not a known field${didYouMean(key, known) || knownList(known)}`,
     }));

@@ -41,7 +41,7 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
   },
   {
     what: 'a submission: its size, steps, dependencies, nesting, values',
-    limits: ['SUBMISSION_BYTES_MAX', 'STEPS_MAX', 'EDGES_MAX', 'JSON_DEPTH_MAX', 'JSON_ELEMENTS_MAX'],
+    limits: ['SUBMISSION_BYTES_MAX', 'STEPS_MAX', 'EDGES_MAX', 'JSON_DEPTH_MAX', 'JSON_ELEMENTS_MAX', 'JSON_NAMES_MAX'],
     beyond: 'it is refused: `LIMIT_EXCEEDED`; over HTTP a larger body is `BODY_TOO_LARGE`',
   },
   { what: 'tasks of one run', limits: ['TASK_INSTANCES_MAX'], beyond: 'the step fails: `LIMIT_EXCEEDED`' },

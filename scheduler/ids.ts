@@ -36,9 +36,12 @@ export function contentHash(value: JsonValue): string {
   return createHash('sha256').update(canonical(value)).digest('base64url');
 }
 
+/** JSON with the names of each object in order; what is undefined is left out. Only names out of order make a copy. */
 function canonical(value: JsonValue): string {
   return JSON.stringify(value, (_key, inner: JsonValue) => {
     if (inner === null || typeof inner !== 'object' || Array.isArray(inner)) return inner;
+    const names = Object.keys(inner);
+    if (names.every((name, at) => at === 0 || names[at - 1]! < name)) return inner;
     return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)));
   });
 }

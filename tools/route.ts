@@ -38,7 +38,16 @@ export async function readLocally(tool: Tool, input: ParsedInput, context: ReadC
  *   own error, also when it ran at another peer
  */
 export async function callTool(tool: Tool, rawInput: unknown, context: MeshContext, hops: number): Promise<JsonObject> {
-  const input = parseInput(tool, rawInput);
+  return await callParsed(tool, parseInput(tool, rawInput), context, hops);
+}
+
+/** `callTool` with an input that `parseInput` gave: what is large was checked on another loop. */
+export async function callParsed(
+  tool: Tool,
+  input: ParsedInput,
+  context: MeshContext,
+  hops: number,
+): Promise<JsonObject> {
   const handOn = ({ peer_id, addresses }: Located, operation: string, its: JsonObject): Promise<JsonObject> => {
     if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(operation);
     return context.scheduler.call(peer_id, addresses, operation, its, hops + 1);
@@ -46,7 +55,7 @@ export async function callTool(tool: Tool, rawInput: unknown, context: MeshConte
   const call: Call = {
     ...{ input, context },
     places: hops < CALL_HOPS_MAX ? PLACES_TRIED_MAX : 1,
-    forward: (at) => handOn(at, tool.name, (rawInput ?? {}) as JsonObject),
+    forward: (at) => handOn(at, tool.name, input as JsonObject),
   };
   if (tool.runtime === 'serve') return await read(tool, call);
   const attempt = () => runOnce(tool, call);

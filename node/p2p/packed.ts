@@ -3,12 +3,15 @@
  * 15 MiB would fill gigabytes and stop the loop for half a minute. What is not JSON is refused here too, so that whatever
  * is decoded is data like any other.
  */
-import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX } from '../../dag/limits.ts';
+import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX, JSON_NAMES_MAX } from '../../dag/limits.ts';
 
 /** Levels of lists and maps in a message: those of the largest value, and those that the message puts around it. */
 export const FRAME_DEPTH_MAX = JSON_DEPTH_MAX + 32;
 /** Values in a frame: those of the largest value, and what the message is made of. */
 export const FRAME_ELEMENTS_MAX = JSON_ELEMENTS_MAX + 150_000;
+
+/** Different names of fields in a frame: those of the largest value, and those of the message. */
+export const FRAME_NAMES_MAX = JSON_NAMES_MAX + 1_000;
 
 /** The bits of the exponent, all set. */
 const NAN_OR_INFINITE_32 = 0x7f80;
@@ -37,6 +40,7 @@ class Scan {
   private at = 0;
   private elements = 0;
   private depth = 0;
+  private readonly names = new Set<number>();
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -70,7 +74,10 @@ class Scan {
     if (length === PROTO.length && PROTO.equals(this.bytes.subarray(start, this.at))) {
       return 'a field is named __proto__';
     }
-    return undefined;
+    // A frame has few different names, or no room for many.
+    if (this.bytes.length < 2 * FRAME_NAMES_MAX || this.at > this.bytes.length) return undefined;
+    this.names.add(hashOf(this.bytes, start, this.at));
+    return this.names.size <= FRAME_NAMES_MAX ? undefined : `it has more than ${FRAME_NAMES_MAX} names of fields`;
   }
 
   private value(): string | undefined {
@@ -162,6 +169,13 @@ class Scan {
     isMap[this.depth] = map ? 1 : 0;
     return undefined;
   }
+}
+
+/** FNV-1a, 32 bits. Names that share one are counted as one: their number stays bounded by chance, not by proof. */
+function hashOf(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5;
+  for (let at = start; at < end; at++) hash = Math.imul(hash ^ bytes[at]!, 0x01000193);
+  return hash;
 }
 
 const CUT_OFF = 'it ends in the middle of a value';

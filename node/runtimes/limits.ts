@@ -32,5 +32,7 @@ export const EVERYWHERE_DEADLINE_MS = 5_000;
 export const WHY_WAITING_DEADLINE_MS = 2_000;
 /** A mesh thread that said it stopped may write its last log lines for this long, then it is ended. */
 export const THREAD_EXIT_GRACE_MS = 200;
+/** The input of a call that is larger, as JSON, has turns of the mesh loop of its own. */
+export const LARGE_INPUT_CHARS = 64 * 1024;
 /** The longest deadline that a caller can give a call. */
 export const CALL_DEADLINE_MAX_MS = 3_600_000;

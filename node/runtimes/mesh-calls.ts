@@ -10,7 +10,8 @@ import type { MeshContext, Tool } from '../../tools/definition.ts';
 import { keepOperation } from '../../tools/keep.ts';
 import type { PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
-import { callTool } from '../../tools/route.ts';
+import { callParsed, callTool } from '../../tools/route.ts';
+import type { ParsedInput } from '../../tools/run.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { waitingOperation } from '../../tools/task/waiting.ts';
 import { CallLatencies } from './call-figures.ts';
@@ -49,13 +50,15 @@ export class MeshCalls {
   }
 
   /** @throws UNKNOWN_TOOL, DEADLINE_EXCEEDED, CANCELLED, or the tool's own error */
-  async run(tool: string, input: unknown, { signal, deadlineMs }: CallOptions): Promise<JsonObject> {
+  async run(tool: string, input: unknown, { signal, deadlineMs, checked }: CallOptions): Promise<JsonObject> {
     const definition = operationNamed(tool);
     const bound = boundedSignal(tool, deadlineMs, signal);
     this.ownRunning += 1;
     try {
       // Not raced against the signal: the call counts until its handler is done, or the bound on calls means nothing.
-      return await callTool(definition, input, this.context(bound.signal), 0);
+      const context = this.context(bound.signal);
+      if (checked) return await callParsed(definition, input as ParsedInput, context, 0);
+      return await callTool(definition, input, context, 0);
     } finally {
       this.ownRunning -= 1;
       bound.done();

@@ -43,6 +43,8 @@ export interface CallOptions {
   signal: AbortSignal;
   /** From now. The mesh side keeps it too, so that a busy caller cannot prolong it. */
   deadlineMs: number;
+  /** The input is as `parseInput` gave it: what is large was gone through on the caller's loop. */
+  checked?: boolean;
 }
 
 export interface MeshLink {

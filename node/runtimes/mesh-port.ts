@@ -2,6 +2,7 @@
  * The mesh loop's end of the port. Every call gets exactly one answer, also when it was given up: that is how the
  * other side knows that it is done. Calls that were given up see an aborted signal.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import type { LeaseWatch } from '../../scheduler/ports.ts';
@@ -43,17 +44,30 @@ export async function serveMeshPort(
     },
   });
 
-  const call = async ({ id, tool, input, deadline_ms }: ToMesh & { kind: 'call' }) => {
+  const call = async ({ id, tool, input, deadline_ms, checked }: ToMesh & { kind: 'call' }) => {
     const abort = new AbortController();
     aborts.set(id, abort);
     try {
-      const output = await mesh!.call(tool, input, { signal: abort.signal, deadlineMs: deadline_ms });
+      const output = await mesh!.call(tool, await read(input), {
+        signal: abort.signal,
+        deadlineMs: deadline_ms,
+        checked,
+      });
       batches.post({ kind: 'output', id, output });
     } catch (error) {
       batches.post({ kind: 'error', id, error: errorShape(error) });
     } finally {
       aborts.delete(id);
     }
+  };
+
+  // One after the other, each in a turn of its own, and its work in the next: what comes together does not add up.
+  let turns: Promise<unknown> = Promise.resolve();
+  const read = async (input: (ToMesh & { kind: 'call' })['input']): Promise<unknown> => {
+    if ('value' in input) return input.value;
+    const value = turns.then(() => turn()).then(() => JSON.parse(input.text) as unknown);
+    turns = value.then(() => turn());
+    return await turns.then(() => value);
   };
 
   const stop = async () => {

@@ -19,6 +19,7 @@ import { noteCrash } from './crash-file.ts';
 import { orAborted } from './deadline.ts';
 import { MeshDownError, MeshRestartedError, MeshStartTimeoutError, UnclonableError } from './errors.ts';
 import {
+  LARGE_INPUT_CHARS,
   MESH_RESTART_DELAY_MAX_MS,
   MESH_RESTART_DELAY_MS,
   MESH_RESTART_WINDOW_MS,
@@ -97,7 +98,7 @@ export class MeshSupervisor implements MeshLink {
     return this.lastInfo;
   }
 
-  async call(tool: string, input: unknown, { signal, deadlineMs }: CallOptions): Promise<JsonObject> {
+  async call(tool: string, input: unknown, { signal, deadlineMs, checked = false }: CallOptions): Promise<JsonObject> {
     if (this.stopping) throw new StoppedError();
     const since = performance.now();
     const thread = await orAborted(signal, this.up);
@@ -105,7 +106,7 @@ export class MeshSupervisor implements MeshLink {
     const answer = this.expect<JsonObject>(thread, id, tool);
     // What was spent waiting for the thread is gone from the call's time.
     const deadline_ms = Math.max(1, deadlineMs - (performance.now() - since));
-    thread.port.post({ kind: 'call', id, tool, input, deadline_ms });
+    thread.port.post({ kind: 'call', id, tool, input: carried(input), deadline_ms, checked });
     const onAbort = () => thread.port.post({ kind: 'abort', id, error: errorShape(signal.reason) });
     signal.addEventListener('abort', onAbort, { once: true });
     try {
@@ -296,4 +297,9 @@ function onSamePorts(config: Config, addresses: string[]): Config {
   const port = addresses.map((address) => /\/tcp\/(\d+)/.exec(address)?.[1]).find((found) => found !== undefined);
   if (port === undefined) return config;
   return { ...config, listen: config.listen.map((address) => address.replace(/\/tcp\/0(?=\/|$)/, `/tcp/${port}`)) };
+}
+
+function carried(value: unknown): { value: unknown } | { text: string } {
+  const text = JSON.stringify(value) ?? '';
+  return text.length > LARGE_INPUT_CHARS ? { text } : { value };
 }

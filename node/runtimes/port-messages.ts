@@ -11,7 +11,15 @@ export interface MeshThreadData {
 }
 
 export type ToMesh =
-  | { kind: 'call'; id: number; tool: string; input: unknown; deadline_ms: number }
+  /** `text` is the input's JSON where it is large: reading that costs the other loop less than a copy of the value. */
+  | {
+      kind: 'call';
+      id: number;
+      tool: string;
+      input: { value: unknown } | { text: string };
+      deadline_ms: number;
+      checked: boolean;
+    }
   /** The caller of call `id` went away; the mesh answers it all the same, once. */
   | { kind: 'abort'; id: number; error: ErrorShape }
   | { kind: 'state'; id: number }

@@ -118,18 +118,20 @@ export class LoopRouter implements ToolRouter {
     let ok = false;
     try {
       bound.signal.throwIfAborted();
+      // Also for the mesh loop, which takes it as checked: what is large is gone through here.
+      const parsed = parseInput(definition, input);
       if (definition.runtime === 'serve') {
         const { reader, clock, link } = this.components;
         const whyWaiting = (uids: string[]) => this.whyWaiting(uids, bound.signal);
         const context = { reader, clock, self: link.info.peer_id, feeds: this.feeds(), whyWaiting };
-        const read = await orAborted(bound.signal, readLocally(definition, parseInput(definition, input), context));
+        const read = await orAborted(bound.signal, readLocally(definition, parsed, context));
         if (read !== undefined) {
           ok = true;
           return read;
         }
         latencies = this.onMesh;
       }
-      const work = this.components.link.call(tool, input, { signal: bound.signal, deadlineMs });
+      const work = this.components.link.call(tool, parsed, { signal: bound.signal, deadlineMs, checked: true });
       release.after(work);
       const output = await orAborted(bound.signal, work);
       ok = true;

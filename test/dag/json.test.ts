@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { anyJson, faultOf, jsonObject, limitErrorOf } from '../../dag/json.ts';
-import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX } from '../../dag/limits.ts';
+import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX, JSON_NAMES_MAX } from '../../dag/limits.ts';
 
 const nested = (levels: number, open = '[', close = ']', inner = '') =>
   JSON.parse(`${open.repeat(levels)}${inner}${close.repeat(levels)}`);
@@ -53,6 +53,13 @@ describe('faultOf', () => {
     let laughs: unknown = 'ha';
     for (let level = 0; level < 100; level++) laughs = [laughs, laughs];
     expect(faultOf(laughs)).toMatchObject({ limit: 'JSON_ELEMENTS_MAX', value: JSON_ELEMENTS_MAX + 1 });
+  });
+
+  it('bounds the different names of fields: a row of equal ones is cheap', () => {
+    const named = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`n${index}`, 0]));
+    expect(faultOf(named(JSON_NAMES_MAX))).toBeUndefined();
+    expect(faultOf(named(JSON_NAMES_MAX + 1))).toMatchObject({ limit: 'JSON_NAMES_MAX' });
+    expect(faultOf(Array.from({ length: 2 * JSON_NAMES_MAX }, () => ({ same: 0 })))).toBeUndefined();
   });
 
   it('counts the characters of a string each time that it is there', () => {

@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { Packr } from 'msgpackr/pack';
 import { describe, expect, test } from 'vitest';
+import { JSON_NAMES_MAX } from '../../dag/limits.ts';
 import {
   FRAME_BYTES_TARGET,
   FrameReader,
@@ -140,6 +141,14 @@ test('a frame is decoded only when what it becomes is bounded', () => {
   for (let level = 1; level < FRAME_DEPTH_MAX; level++) deep = [deep];
   expect(reading(packMessage({ method: 'x', params: deep }))()).toHaveLength(1);
   expect(reading(packMessage({ method: 'x', params: [deep] }))).toThrow(MalformedFrameError);
+});
+
+test('a frame has no more different names of fields than a value may have', () => {
+  const named = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`n${index}`, 0]));
+  const read = (params: unknown) => new FrameReader().push(frame(packMessage({ method: 'x', params })));
+  expect(read(named(JSON_NAMES_MAX))).toHaveLength(1);
+  expect(read(Array.from({ length: 2 * JSON_NAMES_MAX }, () => ({ same: 0 })))).toHaveLength(1);
+  expect(() => read(named(2 * JSON_NAMES_MAX))).toThrow(/names of fields/);
 });
 
 test.each([

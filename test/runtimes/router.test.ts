@@ -58,7 +58,7 @@ it('a status that is read on this loop says why a task waits as the mesh loop kn
 
 describe('calls', () => {
   const scripted = ({ router }: Routed, script: Script, options?: RouterCallOptions) =>
-    router.call('task_submit', script, options);
+    router.call('task_submit', { task_type: 'echo', payload: { ...script } }, options);
 
   it('are bounded: one more is TOO_BUSY, and one that was given up counts until it has ended', async () => {
     const routed = await start({ entry: SCRIPTED, calls_in_flight_max: 2 });
@@ -76,7 +76,7 @@ describe('calls', () => {
     // Only the other loop can end them; this asks it past the router.
     await routed.mesh.call(
       'task_submit',
-      { do: 'release' },
+      { payload: { do: 'release' } },
       { signal: new AbortController().signal, deadlineMs: 5_000 },
     );
     await second;

@@ -33,7 +33,9 @@ let executed = 0;
 port.on('message', (batch: unknown[]) => batches.push(batch.length));
 
 async function call(_tool: string, input: unknown, { signal, deadlineMs }: CallOptions): Promise<JsonObject> {
-  const script = input as Script;
+  // A router lets only inputs of the tool through.
+  const { payload } = input as { payload?: Script };
+  const script = payload ?? (input as Script);
   executed += 1;
   switch (script.do) {
     case 'echo':
