@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { ERROR_MESSAGE_CHARS_MAX, type JsonObject } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import { describeProblems } from '../../dag/problems.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import { logLineSchema } from '../../scheduler/records.ts';
 import { FUNCTIONS_MAX } from './limits.ts';
@@ -24,7 +25,7 @@ const run = z.int().positive();
 const text = z.string().max(ERROR_MESSAGE_CHARS_MAX);
 
 /** From the process. `run` is the number of the run that it is about; what a run reports comes before its end. */
-export const fromFunctionProcessSchema = z.discriminatedUnion('type', [
+const fromFunctionProcessSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('ready'), names: listOf(z.string(), FUNCTIONS_MAX) }),
   z.object({ type: z.literal('broken'), message: text }),
   /** The handler is called now. A run that was not begun can be given to another process. */
@@ -54,3 +55,11 @@ export const fromFunctionProcessSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('stray'), uid: z.string().nullable(), message: text }),
 ]);
 export type FromFunctionProcess = z.infer<typeof fromFunctionProcessSchema>;
+
+/** @throws Error that says in a sentence what it is not */
+export function readFromFunctionProcess(message: unknown): FromFunctionProcess {
+  const checked = fromFunctionProcessSchema.safeParse(message);
+  if (checked.success) return checked.data;
+  const [problem] = describeProblems(checked.error, fromFunctionProcessSchema, message);
+  throw new Error(`${problem!.path || 'the message'} ${problem!.message}`);
+}

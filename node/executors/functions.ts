@@ -24,7 +24,7 @@ import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
 import type { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
-import { type FromFunctionProcess, fromFunctionProcessSchema } from './function-messages.ts';
+import { type FromFunctionProcess, readFromFunctionProcess } from './function-messages.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from './isolated-process.ts';
 import {
   FUNCTION_BEGIN_MS,
@@ -106,7 +106,7 @@ class FunctionProcess {
       args: files,
       memoryMb: FUNCTION_MEMORY_MB,
       environment: environment.create(),
-      onMessage: (message) => this.#onMessage(fromFunctionProcessSchema.parse(message)),
+      onMessage: (message) => this.#onMessage(readFromFunctionProcess(message)),
       onEnd: (end) => this.#onEnd(end),
     });
   }

@@ -71,7 +71,7 @@ describe('what a handler writes to the peer', () => {
     expect(await failureOf(run('forges', { message }))).toMatchObject({
       code: 'FUNCTION_EXITED',
       retryable: true,
-      message: expect.stringMatching(/what it sent cannot be used/),
+      message: expect.stringMatching(/what it sent cannot be used: [^\n]+\)$/),
     });
     expect(await run('pid')).toEqual(expect.any(Number));
   });
