@@ -49,7 +49,7 @@ export function someTask(random: SeededRandom, piece: number, known: readonly st
       task_type: failures > 0 ? 'fn:flaky' : 'fn:work',
       payload,
       priority: random.below(3),
-      retry_policy: { max_retries: triesAgain ? 5 : 0, initial_delay_ms: 50 },
+      retry_policy: { max_retries: triesAgain && !atMostOnce ? 5 : 0, initial_delay_ms: 50 },
       ...(random.chance(long ? 0.3 : 0.1) && { delay_ms: long ? random.below(LONG_WORK_MS) : 500 }),
       ...(random.chance(0.1) && { requires: { labels: ['gpu'] } }),
       depends_on,
