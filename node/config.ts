@@ -13,6 +13,7 @@ import { dirname, resolve } from 'node:path';
 import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
 import { FlowmeshError } from '../dag/errors.ts';
+import { DURATION_MS_MAX } from '../dag/limits.ts';
 import { describeProblems } from '../dag/schema.ts';
 import {
   BEAT_INTERVAL_MS,
@@ -34,6 +35,8 @@ const CONNECTIONS_MAX = 1_000;
 const BOOTSTRAP_ADDRESSES_MAX = 100;
 const BYTES_PER_GIB = 2 ** 30;
 const SLOTS_DEFAULT_MIN = 4;
+/** What ends processes on other machines waits for 30 s by itself: enough is left of that to hand the rest back. */
+const DRAIN_TIMEOUT_DEFAULT_MS = 20_000;
 const HISTORY_DAYS_MAX = 36_500;
 const HISTORY_ROOTS_MAX = 10_000_000;
 const TUNING_MS_MIN = 10;
@@ -219,6 +222,14 @@ const common = {
     .array(peerIdSchema)
     .default([])
     .describe('Peers that will never come back: a feed that waits for their word after a restart goes on without it'),
+  drain_timeout_ms: z
+    .int('must be a whole number of milliseconds')
+    .min(0, 'must be at least 0')
+    .max(DURATION_MS_MAX, `must be at most ${DURATION_MS_MAX}`)
+    .default(DRAIN_TIMEOUT_DEFAULT_MS)
+    .describe(
+      'How many milliseconds the tasks that run here may take to end when the peer is told to stop (SIGTERM, node drain); then they are handed back; 0 hands them back at once',
+    ),
   takeover_ms: durationSchema
     .default(TAKEOVER_MS)
     .describe(
@@ -317,6 +328,7 @@ export const OPTIONS: readonly Option[] = [
   option('http_action.allow', '--allow-http <host...>', 'list', 'Work', 'FLOWMESH_ALLOW_HTTP'),
   option('http_action.private', '--http-private', 'boolean', 'Work', 'FLOWMESH_HTTP_PRIVATE'),
   option('functions', '--functions <file...>', 'list', 'Work'),
+  option('drain_timeout_ms', '--drain-timeout-ms <ms>', 'number', 'Work'),
   option('runtime', '--runtime <runtime>', 'string', 'Runtime'),
   option('log_level', '--log-level <level>', 'string', 'Runtime'),
   option('takeover_ms', '--takeover-ms <ms>', 'number', 'Tuning'),

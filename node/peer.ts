@@ -16,7 +16,7 @@ import { noteCrash } from './runtimes/crash-file.ts';
 import { linkInline } from './runtimes/inline-mesh.ts';
 import { CLOSE_DEADLINE_MS, MESH_STOP_DEADLINE_MS } from './runtimes/limits.ts';
 import type { Mesh, MeshSeams } from './runtimes/mesh.ts';
-import type { MeshLink } from './runtimes/mesh-link.ts';
+import type { Drained, MeshLink } from './runtimes/mesh-link.ts';
 import { MeshSupervisor } from './runtimes/mesh-supervisor.ts';
 import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
 import { WorkedOnLeases } from './runtimes/worked-on.ts';
@@ -40,6 +40,10 @@ export interface RunningPeer {
   readonly mesh: Mesh | null;
   /** Resolves with the reason when the peer cannot go on; it is still to be stopped. */
   readonly failed: Promise<Error>;
+  /** Resolves when somebody asks over HTTP that it drains; it is still to be drained, and stopped. */
+  readonly drainAsked: Promise<{ waitMs: number | undefined }>;
+  /** Takes no more tasks, and waits until those that run have ended, at most `waitMs`. */
+  drain(waitMs: number): Promise<Drained>;
   /**
    * Ends within MESH_STOP_DEADLINE_MS and a little. Calling it again waits for the same end.
    *
@@ -62,10 +66,12 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     const { link, reader, mesh } = await openMesh(config, log, seams, opened);
     const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
     let httpUrl: string | null = null;
+    const drainAsked = Promise.withResolvers<{ waitMs: number | undefined }>();
     if (config.http !== null && listenerModule !== null) {
       const { startListener } = await listenerModule;
       const info = { peer_id: link.info.peer_id, name: config.name, version: packageVersion() };
-      const listener = await startListener({ ...config.http, router, info, log });
+      const onDrain = (waitMs: number | undefined) => drainAsked.resolve({ waitMs });
+      const listener = await startListener({ ...config.http, router, info, log, onDrain });
       opened.push({ part: 'listener', close: () => listener.close() });
       httpUrl = listener.url;
     }
@@ -80,6 +86,11 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
       router,
       mesh,
       failed: link.failed,
+      drainAsked: drainAsked.promise,
+      drain(waitMs) {
+        router.draining = true;
+        return link.drain(waitMs);
+      },
       stop() {
         stopped ??= closeAll(opened.toReversed(), log);
         return stopped;

@@ -355,6 +355,17 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.beats.start();
   }
 
+  /**
+   * Gets ready to stop: takes no more leases, and lets what runs here end by itself, for at most `waitMs`. Everybody who
+   * is connected hears of it at once. What this peer owns goes on at others. `stop` hands the rest back.
+   */
+  async drain(waitMs: number): Promise<{ ended: number; left: number }> {
+    const finished = this.pool.finish(waitMs);
+    this.capabilitiesChanged();
+    for (const { peer_id } of this.directory.connected()) this.beats.beat(peer_id);
+    return await finished;
+  }
+
   /** Hands back what runs, writes what waits, and stops. What was accepted is on disk already. */
   async stop(): Promise<void> {
     if (this.stopping) return;

@@ -463,6 +463,21 @@ export class WorkerPool {
   }
 
   /**
+   * The process is going to stop: nothing new is taken, and what runs may end by itself, for at most `waitMs`.
+   * @returns how much of it has, and how much has not
+   */
+  async finish(waitMs: number): Promise<{ ended: number; left: number }> {
+    this.leaving = true;
+    const running = [...this.attempts.values()];
+    const { promise: tooLate, resolve } = Promise.withResolvers<void>();
+    const cancelWait = this.clock.after(waitMs, resolve);
+    await Promise.race([Promise.all(running.map(({ gone }) => gone.promise)), tooLate]);
+    cancelWait();
+    const left = this.attempts.size;
+    return { ended: running.length - left, left };
+  }
+
+  /**
    * The process stops: nothing new is taken, what runs is ended and handed back, and what has ended is brought to its
    * owners. Resolves when they all have answered, or after `waitMs`.
    */

@@ -72,6 +72,19 @@ export class PeerClient {
     return output;
   }
 
+  /** Lets the peer drain and stop; it has begun when this resolves. @returns whom */
+  async drain(timeoutMs: number | undefined): Promise<JsonObject> {
+    const response = await this.#fetch('/drain', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...(timeoutMs !== undefined && { timeout_ms: timeoutMs }) }),
+    });
+    const output = (await this.#json(response)) as JsonObject & { error?: ErrorShape };
+    if (output['success'] === false && output.error !== undefined) throw new RemoteError(output.error);
+    if (!response.ok) throw this.#refused(response.status, JSON.stringify(output));
+    return output;
+  }
+
   /** What the peer says of its own state; also when it is not ready. */
   async status(): Promise<JsonObject> {
     return (await this.#json(await this.#fetch('/ready', { method: 'GET' }))) as JsonObject;

@@ -18,7 +18,7 @@ const NOUNS: Record<string, string> = {
   worker: 'Pools of slots that run tasks',
   peer: 'The peers of the mesh',
   bootstrap: 'Join the mesh again',
-  node: 'Start a peer on this machine, or look at it',
+  node: 'Start a peer on this machine, look at it, drain it',
 };
 
 const EXAMPLES = `
@@ -74,15 +74,14 @@ async function createProgram(args: string[], finish: (code: number) => void): Pr
 }
 
 async function addNodeCommands(group: Command, finish: (code: number) => void): Promise<void> {
-  const [{ addStartCommand, startNode }, { addStatusCommand, showStatus }] = await Promise.all([
-    import('./start.ts'),
-    import('./node-status.ts'),
-  ]);
+  const [{ addStartCommand, startNode }, { addStatusCommand, showStatus }, { addDrainCommand, drainPeer }] =
+    await Promise.all([import('./start.ts'), import('./node-status.ts'), import('./node-drain.ts')]);
   addStartCommand(group, async (sources) => {
     // libp2p lets go of its sockets slowly; nothing is left to be done for it.
     process.exit(await startNode(sources));
   });
   addStatusCommand(group, async (choice, json) => finish(await showStatus(choice, json)));
+  addDrainCommand(group, async (choice, options) => finish(await drainPeer(choice, options)));
 }
 
 async function addToolCommands(

@@ -68,8 +68,13 @@ export async function startNode(sources: Sources): Promise<number> {
 
   // From here on a signal ends the peer in order, also one that is still starting.
   const stopped = Promise.withResolvers<string>();
+  const hurried = Promise.withResolvers<string>();
+  // While it drains, one more signal ends the drain and not the process.
+  let mayHurry = false;
   const restore = onStopSignal((signal, earlier) => {
-    if (earlier > 0) process.exit(EXIT.failed);
+    if (earlier > 0 && !mayHurry) process.exit(EXIT.failed);
+    if (earlier > 0) hurried.resolve(signal);
+    mayHurry &&= earlier === 0;
     stopped.resolve(signal);
   });
   const starting = Promise.withResolvers<RunningPeer>();
@@ -99,9 +104,14 @@ export async function startNode(sources: Sources): Promise<number> {
     await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });
     if (LOG_IS_READABLE) process.stderr.write(banner(peer, place));
     else log.info(factsOf(peer, place), 'ready');
-    const failure = await Promise.race([peer.failed, stopped.promise]);
+    const end = await Promise.race([peer.failed, stopped.promise, peer.drainAsked]);
+    const waitMs = drainMsOf(end, config.drain_timeout_ms);
+    mayHurry = waitMs > 0;
+    const hurry = typeof end === 'string' ? hurried.promise : Promise.race([hurried.promise, stopped.promise]);
+    const failure = waitMs > 0 ? await drained(peer, waitMs, hurry, log) : end;
+    mayHurry = false;
     if (failure instanceof Error) log.error({ err: failure }, 'the peer cannot go on');
-    else log.info({ why: failure }, 'stopping');
+    else log.info({ why: typeof end === 'string' ? end : 'drain' }, 'stopping');
     const code = await stopWithin(peer, STOP_WAIT_MS);
     return failure instanceof Error ? EXIT.failed : code;
   } catch (error) {
@@ -127,6 +137,31 @@ async function serveEarly(
   ]);
   const ready = starting.then(({ router }) => router);
   return await serveStdio({ router: new LateRouter(ready), ready, info, log });
+}
+
+/** How long what runs may take to end, by why the peer stops: SIGTERM and `node drain` ask for that. */
+function drainMsOf(end: Error | string | { waitMs: number | undefined }, defaultMs: number): number {
+  if (end instanceof Error) return 0;
+  if (typeof end === 'string') return end === 'SIGTERM' ? defaultMs : 0;
+  return end.waitMs ?? defaultMs;
+}
+
+/** @returns why the peer cannot go on, if that ended the drain */
+async function drained(
+  peer: RunningPeer,
+  waitMs: number,
+  hurry: Promise<string>,
+  log: Log,
+): Promise<Error | undefined> {
+  log.info({ timeout_ms: waitMs }, 'draining: no more tasks are taken; another signal hands back at once what runs');
+  const drain = peer.drain(waitMs).catch((error: unknown) => {
+    log.warn({ err: error }, 'it is not known what still runs: the peer stops');
+    return undefined;
+  });
+  const outcome = await Promise.race([drain, hurry, peer.failed]);
+  if (outcome instanceof Error) return outcome;
+  if (typeof outcome === 'object') log.info({ ...outcome }, 'drained');
+  return undefined;
 }
 
 async function stopWithin(peer: RunningPeer, waitMs: number): Promise<number> {

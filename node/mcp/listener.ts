@@ -53,6 +53,8 @@ export interface ListenerOptions extends SessionLimits {
   port: number;
   info: PeerInfo;
   log: Log;
+  /** Drains the peer, and stops it. Default: nobody does. */
+  onDrain?: (waitMs: number | undefined) => void;
   /** Names, beside the loopback ones and `host`, that Host and Origin headers may have. Default: none. */
   allowed_hosts?: readonly string[];
   /** Says who makes a request, or throws an HttpRefusal. Default: everyone is the same anonymous principal. */
@@ -85,7 +87,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
     if (allowOrigin(request, response)) return;
     if (path === '/mcp') await serveMcp(sessions, await identify(request), request, response);
-    else await servePeerRoute({ router, info }, path, request, response);
+    else await servePeerRoute({ router, info, onDrain: options.onDrain }, path, request, response);
   };
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const path = request.url!.split('?', 1)[0]!;

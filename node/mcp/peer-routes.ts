@@ -1,21 +1,24 @@
 /**
- * The plain HTTP routes of a peer: `/health` (the process answers), `/ready` (it can take work), and the answer of a
- * person to a task that waits for one.
+ * The plain HTTP routes of a peer: `/health` (the process answers), `/ready` (it can take work), the answer of a person
+ * to a task that waits for one, and `/drain` (it is to stop when what runs there has ended).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { z } from 'zod';
 import { type ErrorShape, errorShape, type JsonValue } from '../../dag/errors.ts';
+import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { cut } from '../../dag/quoted.ts';
 import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
 import { ANSWER_BYTES_MAX, READY_DEADLINE_MS } from './limits.ts';
 import type { PeerInfo } from './session.ts';
 
-const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer';
+const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer, POST /drain';
 
 export interface PeerRouteComponents {
   router: Pick<ToolRouter, 'status' | 'answerTask'>;
   info: PeerInfo;
+  /** Begins to drain the peer and then stops it. Absent where nobody would stop it. */
+  onDrain?: ((waitMs: number | undefined) => void) | undefined;
 }
 
 /** @throws HttpRefusal 404 and 405 for what is no route. */
@@ -31,6 +34,9 @@ export async function servePeerRoute(
   } else if (path === '/ready') {
     allow(request, 'GET');
     await serveReady(components, request, response);
+  } else if (path === '/drain' && components.onDrain !== undefined) {
+    allow(request, 'POST');
+    await serveDrain(components, request, response);
   } else {
     const answer = /^\/tasks\/([^/]+)\/answer$/.exec(path);
     if (answer === null) throw new HttpRefusal(404, 'NOT_FOUND', `No such route: ${cut(path)}. There are: ${ROUTES}`);
@@ -62,6 +68,24 @@ async function readinessOf(router: Pick<ToolRouter, 'status'>): Promise<Readines
   } finally {
     clearTimeout(timer);
   }
+}
+
+const drainSchema = z.strictObject({
+  timeout_ms: z.int('must be a whole number').min(0).max(DURATION_MS_MAX).optional(),
+});
+
+/** Answered when it has begun: the peer is gone when it is done. */
+async function serveDrain(
+  { info, onDrain }: PeerRouteComponents,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const parsed = drainSchema.safeParse(await readJson(request, response, ANSWER_BYTES_MAX));
+  if (!parsed.success) {
+    throw new HttpRefusal(400, 'INVALID_INPUT', `May have timeout_ms: ${z.prettifyError(parsed.error)}`);
+  }
+  sendJson(request, response, 202, { status: 'draining', ...info });
+  onDrain!(parsed.data.timeout_ms);
 }
 
 const answerSchema = z.strictObject({

@@ -2,12 +2,13 @@
 import type { Mesh } from './mesh.ts';
 import type { MeshLink } from './mesh-link.ts';
 
-export function linkInline(mesh: Pick<Mesh, 'info' | 'call' | 'state' | 'stop'>): MeshLink {
+export function linkInline(mesh: Pick<Mesh, 'info' | 'call' | 'state' | 'drain' | 'stop'>): MeshLink {
   return {
     info: mesh.info,
     restarts: 0,
     call: (tool, input, options) => mesh.call(tool, input, options),
     state: async () => mesh.state(),
+    drain: (waitMs) => mesh.drain(waitMs),
     stop: () => mesh.stop(),
     failed: new Promise(() => {}),
   };

@@ -47,6 +47,12 @@ export interface CallOptions {
   checked?: boolean;
 }
 
+/** What became of the tasks that ran at a peer that drains. */
+export interface Drained {
+  ended: number;
+  left: number;
+}
+
 export interface MeshLink {
   readonly info: MeshInfo;
   /** How often the loop was started again after a crash. */
@@ -55,6 +61,8 @@ export interface MeshLink {
   call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
   /** Rejects when the loop does not answer within STATE_DEADLINE_MS. */
   state(): Promise<MeshState>;
+  /** Takes no more tasks, and waits until those that run have ended, at most `waitMs`. */
+  drain(waitMs: number): Promise<Drained>;
   stop(): Promise<void>;
   /** Resolves with the reason when the mesh side is gone for good without having been asked to stop. */
   readonly failed: Promise<Error>;

@@ -8,7 +8,7 @@ import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import type { LeaseWatch } from '../../scheduler/ports.ts';
 import { BatchPort } from './batch-port.ts';
 import { UnclonableError } from './errors.ts';
-import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
+import type { CallOptions, Drained, MeshInfo, MeshState } from './mesh-link.ts';
 import type { FromMesh, ToMesh } from './port-messages.ts';
 
 /** What of the mesh side is served; `startMesh` makes one. */
@@ -16,6 +16,7 @@ export interface ServedMesh {
   readonly info: MeshInfo;
   call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
   state(): MeshState;
+  drain(waitMs: number): Promise<Drained>;
   stop(): Promise<void>;
 }
 
@@ -36,6 +37,7 @@ export async function serveMeshPort(
       if (message.kind === 'abort') aborts.get(message.id)?.abort(new RemoteError(message.error));
       else if (message.kind === 'stop') void stop();
       else if (message.kind === 'call') void call(message);
+      else if (message.kind === 'drain') void drain(message);
       else batches.post({ kind: 'state', id: message.id, state: mesh!.state() });
     },
     onUnclonable(message, error) {
@@ -68,6 +70,14 @@ export async function serveMeshPort(
     const value = turns.then(() => turn()).then(() => JSON.parse(input.text) as unknown);
     turns = value.then(() => turn());
     return await turns.then(() => value);
+  };
+
+  const drain = async ({ id, wait_ms }: ToMesh & { kind: 'drain' }) => {
+    try {
+      batches.post({ kind: 'output', id, output: { ...(await mesh!.drain(wait_ms)) } });
+    } catch (error) {
+      batches.post({ kind: 'error', id, error: errorShape(error) });
+    }
   };
 
   const stop = async () => {

@@ -29,7 +29,7 @@ import {
   STATE_DEADLINE_MS,
   THREAD_EXIT_GRACE_MS,
 } from './limits.ts';
-import type { CallOptions, MeshInfo, MeshLink, MeshState } from './mesh-link.ts';
+import type { CallOptions, Drained, MeshInfo, MeshLink, MeshState } from './mesh-link.ts';
 import type { FromMesh, MeshThreadData, ToMesh } from './port-messages.ts';
 import { WorkedOnLeases } from './worked-on.ts';
 
@@ -130,6 +130,14 @@ export class MeshSupervisor implements MeshLink {
     const answer = this.expect<MeshState>(thread, id, 'state');
     thread.port.post({ kind: 'state', id });
     return answer;
+  }
+
+  async drain(waitMs: number): Promise<Drained> {
+    const thread = await this.up;
+    const id = this.nextId++;
+    const answer = this.expect<JsonObject>(thread, id, 'drain');
+    thread.port.post({ kind: 'drain', id, wait_ms: waitMs });
+    return (await answer) as unknown as Drained;
   }
 
   /** @throws CLOSE_FAILED when the mesh side did not close cleanly; its thread is ended all the same */

@@ -27,7 +27,7 @@ import { CRASH_AT_VARIABLE, crashAt } from './crash-at.ts';
 import { CrashFile } from './crash-file.ts';
 import { mainFeedWriter, newMainFeedMemory } from './main-feed.ts';
 import { MeshCalls } from './mesh-calls.ts';
-import type { CallOptions, MeshInfo, MeshState } from './mesh-link.ts';
+import type { CallOptions, Drained, MeshInfo, MeshState } from './mesh-link.ts';
 
 const STORE_FILE = 'flowmesh.db';
 
@@ -47,6 +47,8 @@ export interface Mesh {
   readonly store: Store;
   call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
   state(): MeshState;
+  /** Takes no more tasks, and waits until those that run have ended, at most `waitMs`. */
+  drain(waitMs: number): Promise<Drained>;
   /**
    * Hands over and closes everything. Calling it again waits for the same end.
    *
@@ -104,6 +106,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
         inbound: calls.inboundFigures(),
         utilization: performance.eventLoopUtilization().utilization,
       }),
+      drain: (waitMs) => scheduler.drain(waitMs),
       stop(options = { handOver: true }) {
         const parts = options.handOver ? opened : opened.filter((each) => each !== schedulerPart);
         stopped ??= closeAll(parts.toReversed(), log);

@@ -23,6 +23,8 @@ export type ToMesh =
   /** The caller of call `id` went away; the mesh answers it all the same, once. */
   | { kind: 'abort'; id: number; error: ErrorShape }
   | { kind: 'state'; id: number }
+  /** Answered with an `output`: `Drained`. */
+  | { kind: 'drain'; id: number; wait_ms: number }
   | { kind: 'stop' };
 
 export type FromMesh =

@@ -97,6 +97,8 @@ export class LoopRouter implements ToolRouter {
   /** Calls whose caller still waits, by tool. */
   private readonly awaited = new Map<BoundedSignal, string>();
   private closed = false;
+  /** The peer takes no more tasks: it is not ready for work, and answers all the same. */
+  draining = false;
   private onNoneAwaited: (() => void) | null = null;
 
   /** @param options.calls_in_flight_max default CALLS_IN_FLIGHT_MAX */
@@ -157,6 +159,8 @@ export class LoopRouter implements ToolRouter {
     });
     const reasons: string[] = [];
     if (this.closed) reasons.push('the peer is stopping');
+    else if (this.draining)
+      reasons.push('the peer is draining: it takes no more tasks and stops when those that run have ended');
     else if (state === undefined) reasons.push('the mesh loop does not answer');
     return {
       ready: reasons.length === 0,

@@ -102,6 +102,8 @@ export class ProcessMesh implements AsyncDisposable {
       ...(topology === 'full' ? [] : ['--no-auto-connect']),
       ...neighbours.flatMap((other) => other.record?.addresses ?? []).flatMap((address) => ['--join', address]),
       ...['--log-level', process.env['FLOWMESH_TEST_LOG'] ?? 'info'],
+      // What a test leaves running is not waited for.
+      ...['--drain-timeout-ms', '0'],
       ...(typeof args === 'function' ? args(index) : args),
       ...extraArgs,
     ]);

@@ -382,6 +382,35 @@ describe('handing back', () => {
   });
 });
 
+describe('draining before the process stops', () => {
+  test('takes nothing more, says so, and waits for what runs', async () => {
+    const { pools, pool, owner } = await scene();
+    pool.accept('owner', [lease('a')]);
+    const drained = pool.finish(5_000);
+    expect(pool.states()).toMatchObject([{ status: 'draining', running: 1 }]);
+    expect(pool.accept('owner', [lease('b')])).toMatchObject([{ uid: 'b', reason: 'busy' }]);
+    pools.gate('a').open();
+    expect(await pools.run(drained)).toEqual({ ended: 1, left: 0 });
+    await pools.pass(SOON_MS);
+    expect(owner.results).toMatchObject([{ uid: 'a', status: 'completed' }]);
+  });
+
+  test('waits no longer than it may; what is left is handed back when it leaves', async () => {
+    const { pools, pool, owner } = await scene();
+    pool.accept('owner', [lease('a'), lease('b')]);
+    pools.gate('a').open();
+    expect(await pools.run(pool.finish(500))).toEqual({ ended: 1, left: 1 });
+    await pools.run(pool.leave(CANCEL_GRACE_MS + SOON_MS));
+    const refused = owner.heard.filter(({ method }) => method === 'refuse').map(({ params }) => params);
+    expect(refused).toMatchObject([{ items: [{ uid: 'b', reason: 'handed_back' }] }]);
+  });
+
+  test('is over at once where nothing runs', async () => {
+    const { pools, pool } = await scene();
+    expect(await pools.run(pool.finish(60_000))).toEqual({ ended: 0, left: 0 });
+  });
+});
+
 describe('leaving', () => {
   test('brings what has ended and hands back what runs', async () => {
     const { pools, pool, owner } = await scene();
