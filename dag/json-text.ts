@@ -72,7 +72,7 @@ function withBigint(root: unknown, path: readonly (string | number)[], value: bi
 const EXACT_DIGITS = 15;
 
 /** An integer that does not come out as it went in. What has an exponent or a point is a measure, and no name. */
-function isInexact(source: string): boolean {
+export function isInexact(source: string): boolean {
   if (source.length <= EXACT_DIGITS || !/^-?\d+$/.test(source)) return false;
   const value = Number(source);
   // What is beyond all numbers is refused as such.

@@ -6,7 +6,20 @@
  *       |     ^
  */
 import { readFile, stat } from 'node:fs/promises';
-import { isMap, isPair, isSeq, LineCounter, type Node, type ParsedNode, parseDocument } from 'yaml';
+import {
+  type Document,
+  isMap,
+  isPair,
+  isSeq,
+  LineCounter,
+  type Node,
+  type ParsedNode,
+  parseDocument,
+  type Scalar,
+  visit,
+} from 'yaml';
+import { faultOf, faultText } from '../../dag/json.ts';
+import { isInexact } from '../../dag/json-text.ts';
 import { SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
 import { UsageError } from './exit.ts';
 import { mistakeIn } from './yaml-mistakes.ts';
@@ -34,7 +47,7 @@ export async function readDocument(path: string, stdin: NodeJS.ReadStream = proc
   const name = path === STDIN ? 'stdin' : path;
   const text = path === STDIN ? await readStream(stdin, name) : await readText(path);
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  const document = parse(name, text, lines);
   const show = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return { place: `${name}:${line}:${col}`, excerpt: excerptOf(text, line, col) };
@@ -44,20 +57,49 @@ export async function readDocument(path: string, stdin: NodeJS.ReadStream = proc
     const { place, excerpt } = show(mistake.offset);
     throw new UsageError(`${place}: ${mistake.message}\n${excerpt}`);
   }
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: ALIASES_MAX });
-  } catch (cause) {
-    throw new UsageError(`${name}: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
-  return {
-    name,
-    value,
-    locate(place) {
-      const offset = offsetOf(document.contents, keysOf(place));
-      return offset === undefined ? undefined : show(offset);
-    },
+  const locate = (place: string) => {
+    const offset = offsetOf(document.contents, keysOf(place));
+    return offset === undefined ? undefined : show(offset);
   };
+  const value = valueIn(name, document);
+  const fault = faultOf(value);
+  if (fault === undefined) return { name, value, locate };
+  const found = locate(fault.path);
+  throw new UsageError(
+    `${found?.place ?? name}: ${faultText(fault)}${found === undefined ? '' : `\n${found.excerpt}`}`,
+  );
+}
+
+function parse(name: string, text: string, lineCounter: LineCounter): Document.Parsed {
+  try {
+    return parseDocument(text, { lineCounter, prettyErrors: false, uniqueKeys: true });
+  } catch (cause) {
+    throw unreadable(name, cause);
+  }
+}
+
+function valueIn(name: string, document: Document.Parsed): unknown {
+  try {
+    visit(document, { Scalar: (_, scalar) => void keepExact(scalar) });
+    return document.toJS({ maxAliasCount: ALIASES_MAX });
+  } catch (cause) {
+    throw unreadable(name, cause);
+  }
+}
+
+/** The parser recurses: what is too deep for it is too deep for a workflow by far. */
+function unreadable(name: string, cause: unknown): UsageError {
+  if (cause instanceof RangeError) return new UsageError(`${name} is nested too deep; flatten it`, { cause });
+  return new UsageError(`${name}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+}
+
+/** An integer that a number would change becomes a bigint, which is refused with its place. */
+function keepExact(scalar: Scalar): void {
+  const { value, source } = scalar;
+  if (typeof value !== 'number' || source === undefined || Number.isSafeInteger(value)) return;
+  const digits = source.replace(/^\+/, '');
+  const isHex = /^0(x[0-9a-f]+|o[0-7]+)$/i.test(digits);
+  if (isHex ? BigInt(digits) !== BigInt(value) : isInexact(digits)) scalar.value = BigInt(digits);
 }
 
 async function readText(path: string): Promise<string> {

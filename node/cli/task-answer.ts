@@ -1,6 +1,8 @@
 /** `flowmesh task answer`: a person's yes or no to an `approve` step. A route of the peer, not a tool. */
 import type { Command } from 'commander';
 import type { JsonValue } from '../../dag/errors.ts';
+import { faultText } from '../../dag/json.ts';
+import { parseJson } from '../../dag/json-text.ts';
 import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { EXIT, UsageError } from './exit.ts';
@@ -51,9 +53,12 @@ export async function answerTask({ task_id, approve, data, json, peer }: Answer)
 }
 
 function parseData(text: string): JsonValue {
+  let read: ReturnType<typeof parseJson>;
   try {
-    return JSON.parse(text) as JsonValue;
+    read = parseJson(text);
   } catch (cause) {
     throw new UsageError(`--data must be JSON: ${(cause as Error).message}`, { cause });
   }
+  if ('value' in read) return read.value;
+  throw new UsageError(`--data: ${faultText(read.fault)}`);
 }

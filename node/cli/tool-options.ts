@@ -6,6 +6,8 @@ import { readFileSync } from 'node:fs';
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { faultText } from '../../dag/json.ts';
+import { parseJson } from '../../dag/json-text.ts';
 import { describeProblems } from '../../dag/schema.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools } from '../../tools/registry.ts';
@@ -174,11 +176,14 @@ function numberOf(text: string): number {
 
 function jsonOf(text: string): JsonValue {
   const source = text.startsWith('@') ? fileText(text.slice(1)) : text;
+  let read: ReturnType<typeof parseJson>;
   try {
-    return JSON.parse(source) as JsonValue;
+    read = parseJson(source);
   } catch (error) {
     throw new InvalidArgumentError(`It must be JSON: ${(error as Error).message}`);
   }
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`${faultText(read.fault)}.`);
 }
 
 function fileText(path: string): string {

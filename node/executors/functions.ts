@@ -26,6 +26,7 @@ import type { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
 import { type FromFunctionProcess, readFromFunctionProcess } from './function-messages.ts';
 import { IsolatedProcess, type ProcessEnd, siblingModule } from './isolated-process.ts';
+import { parseJsonOutput } from './json-output.ts';
 import {
   FUNCTION_BEGIN_MS,
   FUNCTION_MEMORY_MB,
@@ -209,7 +210,7 @@ class FunctionProcess {
         else for (const line of message.lines) this.#log.info(line, 'a module of --functions printed');
         break;
       case 'completed':
-        run?.resolve(JSON.parse(message.json) as JsonValue);
+        if (run !== null) complete(run, message.json);
         break;
       case 'failed':
         run?.reject(new RemoteError(message.error as ErrorShape));
@@ -228,6 +229,20 @@ class FunctionProcess {
     if (run === null) this.#log.debug({ how: end.how }, 'an idle process for functions ended');
     else run.reject(run.begun ? new FunctionExitedError(run.name, end) : new NotBegunError(run.name, end));
     this.#gone.resolve();
+  }
+}
+
+/** The code of a handler can write to the peer too: what it says is JSON like that of any program. */
+function complete(
+  run: { name: string; resolve(output: JsonValue): void; reject(error: Error): void },
+  json: string,
+): void {
+  try {
+    run.resolve(parseJsonOutput(json, `the output of fn:${run.name}`));
+  } catch (error) {
+    // No JSON at all did not come from the code that speaks for handlers: the process is ended for it.
+    if (!(error instanceof FlowmeshError)) throw error;
+    run.reject(error);
   }
 }
 

@@ -87,7 +87,19 @@ describe('handlers', () => {
   });
 
   it.each([
-    ['notJson', { code: 'INVALID_OUTPUT', retryable: false, message: expect.stringMatching(/"f" is a function/) }],
+    [
+      'notJson',
+      { code: 'INVALID_OUTPUT', retryable: false, message: expect.stringMatching(/at inner\.f is a function/) },
+    ],
+    [
+      'infinite',
+      { code: 'INVALID_OUTPUT', retryable: false, message: expect.stringMatching(/at a\[1\]\.b is Infinity/) },
+    ],
+    ['deep', { code: 'INVALID_OUTPUT', retryable: false, message: expect.stringMatching(/JSON_DEPTH_MAX/) }],
+    [
+      'oddName',
+      { code: 'INVALID_OUTPUT', retryable: false, message: expect.stringMatching(/at a\.__proto__ has a name/) },
+    ],
     ['large', { code: 'OUTPUT_TOO_LARGE', retryable: false }],
     ['exits', { code: 'FUNCTION_EXITED', retryable: true, message: expect.stringMatching(/exit code 7/) }],
     ['crashes', { code: 'FUNCTION_EXITED', retryable: true, message: expect.stringMatching(/nobody caught this/) }],

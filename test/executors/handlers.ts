@@ -66,6 +66,9 @@ export function allocatesAtOnce() {
 }
 
 export const large = () => 'x'.repeat(5 * 1024 * 1024);
+export const infinite = () => ({ a: [1, { b: Number.POSITIVE_INFINITY }] });
+export const deep = () => JSON.parse(`${'['.repeat(1_000)}${']'.repeat(1_000)}`);
+export const oddName = () => JSON.parse('{"a":{"__proto__":1}}');
 export const notJson = () => ({ inner: { f: () => 1 } });
 export const nothing = () => undefined;
 
