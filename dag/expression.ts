@@ -5,10 +5,10 @@
 import type { JsonValue } from './errors.ts';
 import type { WorkflowGraph } from './graph.ts';
 import { didYouMean } from './nearest.ts';
-import { boundedProblems, type Problem, placeOf } from './problems.ts';
+import { PROBLEMS_MAX, type Problem, placeOf } from './problems.ts';
 import { quoted } from './quoted.ts';
 import { mentionsItem, referencedSteps } from './references.ts';
-import { InvalidWorkflowError, type Step, type Workflow } from './schema.ts';
+import type { Step } from './schema.ts';
 import { compileTemplate, InvalidExpressionError, isOneExpression, type Template } from './template.ts';
 
 export { resolvePath } from './path.ts';
@@ -74,37 +74,42 @@ export function holds(value: JsonValue): boolean {
 }
 
 /**
- * Checks all expressions of a workflow as far as that is possible without JSONata: each ends, and mentions only
- * steps that its own step waits for. `output` is evaluated at the end and may mention any step.
+ * What is wrong with the steps that the expressions of a step mention: each has to be one that it waits for.
  *
- * @param place where the workflow stands in one that it is nested in
- * @throws InvalidExpressionError
- * @throws InvalidWorkflowError naming each place and what to add
+ * @param path the place of the step
+ * @throws InvalidExpressionError for an expression that does not end
  */
-export function checkReferences(
-  workflow: Workflow,
+export function referenceProblems(step: Step, path: readonly (string | number)[], graph: WorkflowGraph): Problem[] {
+  const { when, foreach, inputs } = templatesOf(step, path);
+  return [
+    ...mistakesIn(when, step.step_id, graph),
+    ...mistakesIn(foreach, step.step_id, graph),
+    ...mistakesIn(inputs, step.step_id, graph, (at) => innerAdvice(step, path, at)),
+  ];
+}
+
+/** The same of the workflow's output, which is evaluated at the end and may mention any step. */
+export function outputReferenceProblems(output: Template, graph: WorkflowGraph): Problem[] {
+  return mistakesIn(output, null, graph);
+}
+
+function mistakesIn(
+  template: Template | undefined,
+  step_id: string | null,
   graph: WorkflowGraph,
-  place: readonly (string | number)[] = [],
-): void {
+  advice = (_at: string) => '',
+): Problem[] {
   const problems: Problem[] = [];
-  const check = (template: Template | undefined, step_id: string | null, advice = (_at: string) => ''): void => {
-    for (const [expression, path] of template?.places ?? []) {
-      const mentioned = referencedSteps(expression);
-      if (mentioned === 'all') continue;
-      for (const id of mentioned) {
-        const message = mistake(id, step_id, graph);
-        if (message !== null) problems.push({ path, message: message + advice(path) });
-      }
+  for (const [expression, path] of template?.places ?? []) {
+    const mentioned = referencedSteps(expression);
+    if (mentioned === 'all') continue;
+    for (const id of mentioned) {
+      if (problems.length > PROBLEMS_MAX) return problems;
+      const message = mistake(id, step_id, graph);
+      if (message !== null) problems.push({ path, message: message + advice(path) });
     }
-  };
-  for (const [index, step] of workflow.steps.entries()) {
-    const templates = templatesOf(step, [...place, 'steps', index]);
-    check(templates.when, step.step_id);
-    check(templates.foreach, step.step_id);
-    check(templates.inputs, step.step_id, (at) => innerAdvice(step, [...place, 'steps', index], at));
   }
-  if (workflow.output !== undefined) check(compileTemplate(workflow.output, [...place, 'output']), null);
-  if (problems.length > 0) throw new InvalidWorkflowError(boundedProblems(problems));
+  return problems;
 }
 
 /** The end of an error about an expression in the `workflow` of a nested one, which may have been meant for that one. */

@@ -33,6 +33,8 @@ export const RETRIES_MAX = 100;
 export const BACKOFF_FACTOR_MAX = 100;
 /** The longest timeout, delay or backoff: 30 days. */
 export const DURATION_MS_MAX = 30 * 24 * 3_600_000;
+/** Different expressions in the inputs, the `foreach` or the `when` of one step, or in an `output`. */
+export const EXPRESSIONS_MAX = 10_000;
 /** One `${ … }` expression. */
 export const EXPRESSION_CHARS_MAX = 16_384;
 export const ID_CHARS_MAX = 128;

@@ -31,16 +31,13 @@ export function describeProblems(error: z.ZodError, schema: z.ZodType, value: un
     rest += Math.max(0, count - shown);
     if (shown > 0) problems.push(...describeIssue(issue, schema, value, shown));
   }
-  return withRest(problems, rest);
-}
-
-/** The first PROBLEMS_MAX of them, and how many more there are. */
-export function boundedProblems(problems: Problem[]): Problem[] {
-  return withRest(problems.slice(0, PROBLEMS_MAX), problems.length - PROBLEMS_MAX);
-}
-
-function withRest(problems: Problem[], rest: number): Problem[] {
   return rest <= 0 ? problems : [...problems, { path: '', message: `and ${rest} more problems` }];
+}
+
+/** The first PROBLEMS_MAX of them. Who looks for problems may end after one more, so that there are more is all it says. */
+export function boundedProblems(problems: Problem[]): Problem[] {
+  if (problems.length <= PROBLEMS_MAX) return problems;
+  return [...problems.slice(0, PROBLEMS_MAX), { path: '', message: 'and more of them' }];
 }
 
 /** `['steps', 2, 'inputs', 'a b']` as `steps[2].inputs["a b"]`. */

@@ -181,7 +181,7 @@ export class InvalidWorkflowError extends FlowmeshError {
 
 /**
  * Checks the shape of a workflow and fills in the defaults. The graph and the expressions are checked by
- * `WorkflowGraph` and `checkReferences`.
+ * `WorkflowGraph` and `referenceProblems`.
  *
  * @throws InvalidWorkflowError naming each place, and the nearest known name for an unknown one
  * @throws LimitError for a workflow that is larger than flowmesh carries

@@ -8,7 +8,7 @@
  */
 import { FlowmeshError, type JsonValue } from './errors.ts';
 import { tokenize } from './jsonata-tokens.ts';
-import { EXPRESSION_CHARS_MAX, LimitError } from './limits.ts';
+import { EXPRESSION_CHARS_MAX, EXPRESSIONS_MAX, LimitError } from './limits.ts';
 import { placeOf } from './problems.ts';
 
 /** A `${ … }` that is empty, does not end, or stands where one expression is asked for. `details.place` says where. */
@@ -44,11 +44,11 @@ export interface Template {
  * @param value JSON; keys of objects are never templates
  * @param path the place of `value` for error messages, e.g. `['steps', 2, 'inputs']`
  * @throws InvalidExpressionError for a `${` that is empty or does not end
- * @throws LimitError for an expression longer than EXPRESSION_CHARS_MAX
+ * @throws LimitError for an expression longer than EXPRESSION_CHARS_MAX, or more than EXPRESSIONS_MAX of them
  */
 export function compileTemplate(value: JsonValue, path: readonly (string | number)[] = []): Template {
   const places = new Map<string, string>();
-  const root = compileNode(value, path, places);
+  const root = compileNode(value, [...path], places);
   return { expressions: [...places.keys()], places, root };
 }
 
@@ -57,27 +57,39 @@ export function isOneExpression(template: Template): boolean {
   return template.root.kind === 'expression';
 }
 
-/** The texts of a value with their places: what stands beside its expressions, or would be one elsewhere. */
-export function* textsOf(template: Template, path: readonly Key[]): Iterable<{ text: string; path: readonly Key[] }> {
-  const open: { node: Node; path: readonly Key[] }[] = [{ node: template.root, path }];
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    const { node, path: at } = next;
-    if (node.kind === 'list') open.push(...node.items.map((item, index) => ({ node: item, path: [...at, index] })));
-    else if (node.kind === 'object')
-      open.push(...node.entries.map(([key, item]) => ({ node: item, path: [...at, key] })));
-    else if (node.kind === 'literal') yield* textsIn(node.value, at);
-    else if (node.kind === 'text') {
-      for (const part of node.parts) if (typeof part === 'string') yield { text: part, path: at };
-    }
-  }
+/**
+ * Visits the texts of a value with their places: what stands beside its expressions.
+ *
+ * @param visit `path` changes after the call: copy it
+ */
+export function visitTexts(template: Template, path: readonly Key[], visit: VisitText): void {
+  visitNodeTexts(template.root, [...path], visit);
 }
 
-/** The texts of a JSON value with their places. */
-export function* textsIn(value: JsonValue, path: readonly Key[]): Iterable<{ text: string; path: readonly Key[] }> {
-  if (typeof value === 'string') yield { text: value, path };
-  if (value === null || typeof value !== 'object') return;
-  for (const [key, item] of Object.entries(value)) {
-    yield* textsIn(item, [...path, Array.isArray(value) ? Number(key) : key]);
+/** The same of a JSON value, which has no expressions. */
+export function visitValueTexts(value: JsonValue, path: readonly Key[], visit: VisitText): void {
+  visitNodeTexts({ kind: 'literal', value }, [...path], visit);
+}
+
+type VisitText = (text: string, path: readonly Key[]) => void;
+
+function visitNodeTexts(node: Node, path: Key[], visit: VisitText): void {
+  const inside = (key: Key, child: Node) => {
+    path.push(key);
+    visitNodeTexts(child, path, visit);
+    path.pop();
+  };
+  if (node.kind === 'list') for (const [index, item] of node.items.entries()) inside(index, item);
+  else if (node.kind === 'object') for (const [key, item] of node.entries) inside(key, item);
+  else if (node.kind === 'text') {
+    for (const part of node.parts) if (typeof part === 'string') visit(part, path);
+  } else if (node.kind === 'literal') {
+    const { value } = node;
+    if (typeof value === 'string') visit(value, path);
+    else if (value !== null && typeof value === 'object') {
+      const keyOf = (key: string): Key => (Array.isArray(value) ? Number(key) : key);
+      for (const [key, item] of Object.entries(value)) inside(keyOf(key), { kind: 'literal', value: item });
+    }
   }
 }
 
@@ -108,19 +120,23 @@ export function fillTemplate(template: Template, values: ReadonlyMap<string, Jso
   return fillNode(template.root, values);
 }
 
-function compileNode(value: JsonValue, path: readonly (string | number)[], places: Map<string, string>): Node {
+/** @param path of the value; it is the same list for all values, so that a place costs nothing until it is needed */
+function compileNode(value: JsonValue, path: Key[], places: Map<string, string>): Node {
+  const inside = (key: Key, child: JsonValue): Node => {
+    path.push(key);
+    const node = compileNode(child, path, places);
+    path.pop();
+    return node;
+  };
   if (typeof value === 'string') return compileString(value, path, places);
   if (value === null || typeof value !== 'object') return { kind: 'literal', value };
   if (Array.isArray(value)) {
-    const items = value.map((item, index) => compileNode(item, [...path, index], places));
+    const items = value.map((item, index) => inside(index, item));
     return items.every(isLiteral) && items.every((item, index) => item.value === value[index])
       ? { kind: 'literal', value }
       : { kind: 'list', items };
   }
-  const entries = Object.entries(value).map(([key, item]): [string, Node] => [
-    key,
-    compileNode(item, [...path, key], places),
-  ]);
+  const entries = Object.entries(value).map(([key, item]): [string, Node] => [key, inside(key, item)]);
   return entries.every(([key, node]) => isLiteral(node) && node.value === value[key])
     ? { kind: 'literal', value }
     : { kind: 'object', entries };
@@ -143,7 +159,7 @@ function compileString(text: string, path: readonly (string | number)[], places:
       position = dollar + 3;
     } else if (text.startsWith('${', dollar)) {
       const { expression, end } = readExpression(text, dollar, placeOf(path));
-      if (!places.has(expression)) places.set(expression, placeOf(path));
+      if (!places.has(expression)) addExpression(places, expression, path);
       if (literal !== '') parts.push(literal);
       literal = '';
       parts.push({ expression });
@@ -158,6 +174,15 @@ function compileString(text: string, path: readonly (string | number)[], places:
   if (literal !== '') parts.push(literal);
   const only = parts.length === 1 ? parts[0] : undefined;
   return typeof only === 'object' ? { kind: 'expression', expression: only.expression } : { kind: 'text', parts };
+}
+
+function addExpression(places: Map<string, string>, expression: string, path: readonly Key[]): void {
+  const count = places.size + 1;
+  if (count > EXPRESSIONS_MAX) {
+    const what = `${placeOf(path.slice(0, 2))}: too many different expressions in one place`;
+    throw new LimitError('EXPRESSIONS_MAX', count, EXPRESSIONS_MAX, what, 'Make the list with one expression.');
+  }
+  places.set(expression, placeOf(path));
 }
 
 const SHOWN_CHARS_MAX = 40;

@@ -6,41 +6,49 @@
 import { InvalidInputsError, inputProblems, literalProblems } from '../dag/action-inputs.ts';
 import { cutText, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import {
-  checkReferences,
   compileTemplate,
   fillTemplate,
   innerAdvice,
   isLiteralAt,
+  outputReferenceProblems,
+  referenceProblems,
   templatesOf,
 } from '../dag/expression.ts';
 import { foreignOperator, mustache } from '../dag/foreign-syntax.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
 import { checkBytes, INPUT_BYTES_MAX, LimitError, NESTING_LEVELS_MAX } from '../dag/limits.ts';
-import { boundedProblems, joinPlaces, type Problem, placeOf } from '../dag/problems.ts';
+import { boundedProblems, joinPlaces, PROBLEMS_MAX, type Problem, placeOf } from '../dag/problems.ts';
 import { InvalidWorkflowError, type Retry, type Step, type Workflow } from '../dag/schema.ts';
 import { type ExpressionPlace, nameProblem, namesOfPath, nameWarning, type ScopeName } from '../dag/scope.ts';
-import { type Template, textsIn, textsOf } from '../dag/template.ts';
+import { type Template, visitTexts, visitValueTexts } from '../dag/template.ts';
 import { checkAction } from './actions.ts';
 import type { TaskSubmission, Warning } from './api.ts';
-import { WARNINGS_MAX } from './limits.ts';
+import { CHECKED_EXPRESSIONS_PER_TURN, CHECKED_STEPS_PER_TURN, WARNINGS_MAX } from './limits.ts';
 import { nestedWorkflow } from './nested-workflow.ts';
-import type { CheckedExpression, Evaluator } from './ports.ts';
+import type { CheckedExpression, Clock, Evaluator } from './ports.ts';
 
 type Path = readonly (string | number)[];
+/** A check that pauses where others may have their turn (P7). */
+type Check<T> = Generator<undefined, T>;
+
+interface World {
+  evaluator: Evaluator;
+  clock: Pick<Clock, 'defer'>;
+}
 
 /** @throws FlowmeshError INVALID_WORKFLOW, INVALID_EXPRESSION, CYCLE, UNKNOWN_ACTION, LIMIT_EXCEEDED, INVALID_PAYLOAD */
 export async function checkWorkflow(
   workflow: Workflow,
-  evaluator: Evaluator,
+  world: World,
 ): Promise<{ graph: WorkflowGraph; warnings: Warning[] }> {
   const parts = new CheckedParts();
-  const graph = parts.add(workflow, [], 0);
-  await parts.checkExpressions(evaluator);
+  const graph = await inTurns(parts.add(workflow, [], 0), world.clock);
+  await parts.checkExpressions(world);
   return { graph, warnings: parts.warnings };
 }
 
 /** @throws FlowmeshError as `checkWorkflow` */
-export async function checkTask(submission: TaskSubmission, evaluator: Evaluator): Promise<Warning[]> {
+export async function checkTask(submission: TaskSubmission, world: World): Promise<Warning[]> {
   const { task_type, payload } = submission;
   checkAction(task_type, 'task_type');
   checkRetries(submission.at_most_once, submission.retry, 'retry_policy.max_retries');
@@ -49,8 +57,8 @@ export async function checkTask(submission: TaskSubmission, evaluator: Evaluator
   if (problems.length > 0) throw new InvalidInputsError(task_type, problems, 'payload');
   const parts = new CheckedParts();
   if (task_type === 'workflow') {
-    parts.addNested(payload, ['payload', 'workflow'], 1);
-    await parts.checkExpressions(evaluator);
+    await inTurns(parts.addNested(payload, ['payload', 'workflow'], 1), world.clock);
+    await parts.checkExpressions(world);
   } else {
     parts.addPayload(payload);
   }
@@ -64,9 +72,24 @@ export async function checkTask(submission: TaskSubmission, evaluator: Evaluator
  */
 export function checkParts(workflow: Workflow, depth: number): WorkflowGraph {
   const parts = new CheckedParts();
-  const graph = parts.add(workflow, [], depth);
-  parts.checkPaths();
+  const graph = atOnce(parts.add(workflow, [], depth));
+  atOnce(parts.checkPaths());
   return graph;
+}
+
+function atOnce<T>(check: Check<T>): T {
+  for (;;) {
+    const step = check.next();
+    if (step.done) return step.value;
+  }
+}
+
+async function inTurns<T>(check: Check<T>, clock: Pick<Clock, 'defer'>): Promise<T> {
+  for (;;) {
+    const step = check.next();
+    if (step.done) return step.value;
+    await new Promise<void>((resolve) => clock.defer(resolve));
+  }
 }
 
 /** @throws FlowmeshError INVALID_INPUT when what may start only once is to be tried again */
@@ -106,26 +129,30 @@ class CheckedParts {
   readonly warnings: Warning[] = [];
   private readonly uses: Use[] = [];
 
-  add(workflow: Workflow, path: Path, depth: number): WorkflowGraph {
+  *add(workflow: Workflow, path: Path, depth: number): Check<WorkflowGraph> {
     checkDepth(depth);
     const graph = within(path, () => new WorkflowGraph(workflow.steps));
-    checkReferences(workflow, graph, path);
     const inputs = Object.keys(workflow.input);
     const problems: Problem[] = [];
     for (const [position, step] of workflow.steps.entries()) {
       const at = [...path, 'steps', position];
       checkAction(step.action, placeOf([...at, 'action']));
+      problems.push(...referenceProblems(step, at, graph));
       this.addExpressions(step, at, { stepIds: graph, inputs });
-      problems.push(...this.inputProblems(step, [...at, 'inputs'], depth));
+      problems.push(...(yield* this.inputProblems(step, [...at, 'inputs'], depth)));
       const retries = retriesProblem(step.at_most_once, step.retry);
       if (retries !== null) problems.push({ path: placeOf([...at, 'retry', 'max_retries']), message: retries });
+      // More would not be shown.
+      if (problems.length > PROBLEMS_MAX) break;
+      if (position % CHECKED_STEPS_PER_TURN === CHECKED_STEPS_PER_TURN - 1) yield;
+    }
+    if (workflow.output !== undefined) {
+      const output = compileTemplate(workflow.output, [...path, 'output']);
+      problems.push(...outputReferenceProblems(output, graph));
+      const itemAdvice = 'it is of one step with foreach, whose output is a list';
+      this.note(output, [...path, 'output'], { item: false, itemAdvice, stepIds: graph, inputs });
     }
     if (problems.length > 0) throw new InvalidWorkflowError(boundedProblems(problems));
-    if (workflow.output !== undefined) {
-      const itemAdvice = 'it is of one step with foreach, whose output is a list';
-      const place = { item: false, itemAdvice, stepIds: graph, inputs };
-      this.note(compileTemplate(workflow.output, [...path, 'output']), [...path, 'output'], place);
-    }
     return graph;
   }
 
@@ -140,19 +167,19 @@ class CheckedParts {
     this.note(foreach, [...at, 'foreach'], { ...known, item: false, itemAdvice: 'it comes from the list made here' });
   }
 
-  private inputProblems(step: Step, at: Path, depth: number): Problem[] {
+  private *inputProblems(step: Step, at: Path, depth: number): Check<Problem[]> {
     const { inputs } = templatesOf(step, at);
     const problems = literalProblems(step.action, inputs);
     if (step.action === 'workflow' && problems.length === 0 && isLiteralAt(inputs, ['workflow'])) {
-      this.addNested(fillTemplate(inputs, new Map()), [...at, 'workflow'], depth + 1);
+      yield* this.addNested(fillTemplate(inputs, new Map()), [...at, 'workflow'], depth + 1);
     }
     return problems.map((problem) => ({ ...problem, path: joinPlaces(placeOf(at), problem.path) }));
   }
 
   /** @param inputs of an action `workflow`, found to be right */
-  addNested(inputs: JsonValue, path: Path, depth: number): void {
+  *addNested(inputs: JsonValue, path: Path, depth: number): Check<void> {
     const { workflow } = inputs as { workflow: JsonObject };
-    this.add(
+    yield* this.add(
       within(path, () => nestedWorkflow({ workflow })),
       path,
       depth,
@@ -161,11 +188,11 @@ class CheckedParts {
 
   /** What a task is handed has no expressions: what looks like one stays as it is. */
   addPayload(payload: JsonObject): void {
-    for (const { text, path } of textsIn(payload, ['payload'])) {
+    visitValueTexts(payload, ['payload'], (text, path) => {
       const found = mustache(text) ?? /\$\{\s*(?:input|steps|item|index|workflow)\b[^}]*\}/.exec(text)?.[0];
-      if (found === undefined) continue;
+      if (found === undefined) return;
       this.warn(placeOf(path), `"${shown(found)}" is handed on as it stands: only workflows have expressions`);
-    }
+    });
   }
 
   private note(
@@ -175,11 +202,12 @@ class CheckedParts {
     advice: (at: string) => string = () => '',
   ): void {
     for (const [text, at] of template.places) this.uses.push({ text, at, place, advice: advice(at) });
-    for (const { text, path: at } of textsOf(template, path)) {
+    visitTexts(template, path, (text, at) => {
       const found = mustache(text);
-      if (found === null) continue;
-      this.warn(placeOf(at), `"${shown(found)}" stays as it stands: expressions are written \${ … }`);
-    }
+      if (found !== null) {
+        this.warn(placeOf(at), `"${shown(found)}" stays as it stands: expressions are written \${ … }`);
+      }
+    });
   }
 
   private warn(at: string, message: string): void {
@@ -188,35 +216,39 @@ class CheckedParts {
   }
 
   /** @throws InvalidWorkflowError for names in plain paths that are not in scope */
-  checkPaths(): void {
-    const checked = new Map<string, CheckedExpression>();
-    for (const { text } of this.uses) {
-      const names = namesOfPath(text);
-      if (names !== undefined) checked.set(text, { names });
-    }
-    this.judge(checked);
+  *checkPaths(): Check<void> {
+    yield* this.judge((yield* this.plainPaths()).checked);
   }
 
-  /** @throws InvalidWorkflowError for expressions that cannot be read, and names that are not in scope */
-  async checkExpressions(evaluator: Evaluator): Promise<void> {
+  private *plainPaths(): Check<{ checked: Map<string, CheckedExpression>; unread: Set<string> }> {
     const checked = new Map<string, CheckedExpression>();
     const unread = new Set<string>();
-    for (const { text } of this.uses) {
+    for (const [position, { text }] of this.uses.entries()) {
       const names = namesOfPath(text);
       if (names === undefined) unread.add(text);
       else checked.set(text, { names });
+      if (position % CHECKED_EXPRESSIONS_PER_TURN === CHECKED_EXPRESSIONS_PER_TURN - 1) yield;
     }
+    return { checked, unread };
+  }
+
+  /** @throws InvalidWorkflowError for expressions that cannot be read, and names that are not in scope */
+  async checkExpressions({ evaluator, clock }: World): Promise<void> {
+    const { checked, unread } = await inTurns(this.plainPaths(), clock);
     if (unread.size > 0) {
       const answers = await evaluator.check([...unread]);
       for (const [position, text] of [...unread].entries()) checked.set(text, answers[position]!);
     }
-    this.judge(checked);
+    await inTurns(this.judge(checked), clock);
   }
 
-  private judge(checked: ReadonlyMap<string, CheckedExpression>): void {
+  private *judge(checked: ReadonlyMap<string, CheckedExpression>): Check<void> {
     const unreadable: Problem[] = [];
     const unknown: Problem[] = [];
-    for (const use of this.uses) {
+    for (const [position, use] of this.uses.entries()) {
+      if (position % CHECKED_EXPRESSIONS_PER_TURN === CHECKED_EXPRESSIONS_PER_TURN - 1) yield;
+      // More would not be shown.
+      if (unreadable.length > PROBLEMS_MAX || unknown.length > PROBLEMS_MAX) break;
       const answer = checked.get(use.text);
       if (answer === undefined) continue;
       if ('problem' in answer) unreadable.push({ path: use.at, message: unreadableMessage(use.text, answer.problem) });

@@ -74,7 +74,7 @@ export class Intake {
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const { parts } = this;
     parts.mustBeReady();
-    const { graph, warnings } = await checkWorkflow(workflow, parts.evaluator);
+    const { graph, warnings } = await checkWorkflow(workflow, parts);
     const wanted = copies ?? parts.copies;
     const content_hash = await this.hashOf({ ...workflow, workflow_id: null } as unknown as JsonValue);
     const feed = await parts.feeds.whenMain();
@@ -176,7 +176,7 @@ export class Intake {
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const { parts } = this;
     parts.mustBeReady();
-    const warnings = await checkTask(submission, parts.evaluator);
+    const warnings = await checkTask(submission, parts);
     const { task_id: given, ...content } = submission;
     const content_hash = await this.hashOf(content as unknown as JsonValue);
     const feed = await parts.feeds.whenMain();

@@ -198,5 +198,9 @@ export const TOMBSTONES_KEPT_MS_MAX = 24 * 3_600_000;
 /** Unregistered workers that a peer remembers. */
 export const OFFLINE_WORKERS_MAX = 256;
 
+/** Steps of a submitted workflow that are checked before others have their turn. */
+export const CHECKED_STEPS_PER_TURN = 100;
+/** Expressions of it whose names are. */
+export const CHECKED_EXPRESSIONS_PER_TURN = 2_000;
 /** Warnings in the answer to one submit. */
 export const WARNINGS_MAX = 20;

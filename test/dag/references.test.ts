@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import jsonata from 'jsonata';
 import { describe, expect, it } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { checkReferences, itemsOf, referencedSteps, templatesOf } from '../../dag/expression.ts';
-import { WorkflowGraph } from '../../dag/graph.ts';
+import { itemsOf, referencedSteps, templatesOf } from '../../dag/expression.ts';
 import { mentionsItem } from '../../dag/references.ts';
 import { parseWorkflow } from '../../dag/schema.ts';
+import { checkParts } from '../../scheduler/check-submission.ts';
 
 describe('itemsOf', () => {
   it.each([
@@ -146,11 +146,10 @@ async function ask(expression: string, scope: JsonObject): Promise<JsonValue> {
 }
 
 function check(value: object): void {
-  const workflow = parseWorkflow(value);
-  checkReferences(workflow, new WorkflowGraph(workflow.steps));
+  checkParts(parseWorkflow(value), 0);
 }
 
-describe('checkReferences', () => {
+describe('the steps that an expression mentions', () => {
   const fetch = { step_id: 'fetch', action: 'echo' };
   const parse = { step_id: 'parse-it', action: 'echo', depends_on: ['fetch'] };
 

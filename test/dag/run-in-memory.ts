@@ -4,7 +4,6 @@ import { promisify } from 'node:util';
 import jsonata from 'jsonata';
 import { errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import {
-  checkReferences,
   compileTemplate,
   decidesPerItem,
   fillTemplate,
@@ -15,9 +14,9 @@ import {
   type Template,
   templatesOf,
 } from '../../dag/expression.ts';
-import { WorkflowGraph } from '../../dag/graph.ts';
 import { Run, type StepView } from '../../dag/run.ts';
 import { parseWorkflow, type Step, type Workflow } from '../../dag/schema.ts';
+import { checkParts } from '../../scheduler/check-submission.ts';
 
 export interface World {
   functions: Record<string, unknown>;
@@ -33,8 +32,7 @@ export interface Outcome {
 
 export async function runInMemory(value: unknown, world: World): Promise<Outcome> {
   const workflow = parseWorkflow(value);
-  const graph = new WorkflowGraph(workflow.steps);
-  checkReferences(workflow, graph);
+  const graph = checkParts(workflow, 0);
   const run = new Run(workflow, graph);
   const ready = [...run.start().ready];
   for (let id = ready.shift(); id !== undefined; id = ready.shift())

@@ -1,12 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
+import { EXPRESSIONS_MAX } from '../../dag/limits.ts';
+import { PROBLEMS_MAX } from '../../dag/problems.ts';
 import { InvalidWorkflowError, parseWorkflow, retrySchema } from '../../dag/schema.ts';
 import { checkParts, checkTask, checkWorkflow } from '../../scheduler/check-submission.ts';
+import { CHECKED_STEPS_PER_TURN } from '../../scheduler/limits.ts';
 import { MemoryEvaluator } from '../simulation/memory-evaluator.ts';
 import { task } from './scene.ts';
 
-const evaluator = new MemoryEvaluator();
-const check = (value: object) => checkWorkflow(parseWorkflow(value), evaluator);
+const world = {
+  evaluator: new MemoryEvaluator(),
+  clock: { defer: (callback: () => void) => queueMicrotask(callback) },
+};
+const check = (value: object) => checkWorkflow(parseWorkflow(value), world);
 const first = { step_id: 's', action: 'echo', inputs: { v: 1 } };
 const second = (over: JsonObject) => ({ step_id: 't', action: 'echo', depends_on: ['s'], ...over });
 const workflow = (over: JsonObject, rest: JsonObject = {}) => ({
@@ -76,6 +82,37 @@ describe('a name that is not in scope is refused with its place and what is mean
   });
 });
 
+describe('a large workflow', () => {
+  test('is checked in turns, and of many mistakes the first ones are told', async () => {
+    let turns = 0;
+    const clock = {
+      defer(callback: () => void) {
+        turns += 1;
+        queueMicrotask(callback);
+      },
+    };
+    const steps = (inputs: JsonObject) =>
+      Array.from({ length: 3 * CHECKED_STEPS_PER_TURN }, (_, n) => ({ step_id: `s${n}`, action: 'echo', inputs }));
+    await checkWorkflow(parseWorkflow({ name: 'w', steps: steps({ v: '${ input.a }' }) }), { ...world, clock });
+    expect(turns).toBeGreaterThanOrEqual(3);
+    for (const text of ['${ steps.nowhere.output }', '${ inputs.a }', '${ 1 + }']) {
+      const problems = await problemsOf({ name: 'w', steps: steps({ v: text }) });
+      expect(problems).toHaveLength(PROBLEMS_MAX + 1);
+      expect(problems.at(-1)).toBe(': and more of them');
+    }
+  });
+
+  test('has a bound on the expressions of one step', async () => {
+    const v = Array.from({ length: EXPRESSIONS_MAX + 1 }, (_, n) => `\${ input.a${n} }`);
+    await expect(check(workflow({ inputs: { v } }))).rejects.toMatchObject({
+      code: 'LIMIT_EXCEEDED',
+      message: expect.stringContaining('steps[1]: too many different expressions'),
+    });
+    const texts = Array.from({ length: 200_000 }, (_, n) => `text ${n}`);
+    await check(workflow({ inputs: { v: ['${ input.a }', ...texts] } }));
+  });
+});
+
 describe('at_most_once with retries', () => {
   test('is refused, in a workflow and in a task', async () => {
     const over = { at_most_once: true, retry: { max_retries: 2 } };
@@ -84,7 +121,7 @@ describe('at_most_once with retries', () => {
     ]);
     await check(workflow({ at_most_once: true, retry: { max_retries: 0 } }));
     const retry = retrySchema.parse({ max_retries: 1 });
-    await expect(checkTask(task({ at_most_once: true, retry }), evaluator)).rejects.toMatchObject({
+    await expect(checkTask(task({ at_most_once: true, retry }), world)).rejects.toMatchObject({
       code: 'INVALID_INPUT',
       message: expect.stringContaining('retry_policy.max_retries'),
     });
@@ -137,8 +174,7 @@ describe('what is allowed and probably not meant is a warning', () => {
   });
 
   test('an expression in a task, which has none; its nested workflow has', async () => {
-    const warnings = (payload: object, task_type = 'echo') =>
-      checkTask(task({ task_type, payload } as never), evaluator);
+    const warnings = (payload: object, task_type = 'echo') => checkTask(task({ task_type, payload } as never), world);
     expect(await warnings({ a: { b: '${ input.x }' }, c: '{{ x }}' })).toMatchObject([
       { at: 'payload.a.b', message: expect.stringContaining('only workflows have expressions') },
       { at: 'payload.c' },

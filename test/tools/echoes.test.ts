@@ -1,10 +1,9 @@
 /** Names and expressions of whoever made a mistake are repeated to them: enough to be found, and never all of a megabyte. */
 import { describe, expect, it } from 'vitest';
-import { checkReferences } from '../../dag/expression.ts';
-import { WorkflowGraph } from '../../dag/graph.ts';
 import { parseWorkflow } from '../../dag/schema.ts';
 import { nameProblem, type ScopeName } from '../../dag/scope.ts';
 import { UnknownToolError } from '../../node/runtimes/errors.ts';
+import { checkParts } from '../../scheduler/check-submission.ts';
 import { InvalidInputError, PeerNotFoundError } from '../../tools/errors.ts';
 import { tools } from '../../tools/registry.ts';
 import { parseInput } from '../../tools/run.ts';
@@ -14,8 +13,7 @@ const SENTENCE_CHARS_MAX = 1_000;
 const step = (fields: object) => ({ name: 'w', steps: [{ step_id: 'a', action: 'echo', ...fields }] });
 
 function submit(value: unknown): void {
-  const workflow = parseWorkflow(value);
-  checkReferences(workflow, new WorkflowGraph(workflow.steps));
+  checkParts(parseWorkflow(value), 0);
 }
 
 /** As the check of a submitted workflow does for each name in an expression. */
