@@ -12,7 +12,8 @@ import {
   type RequestId,
 } from '@modelcontextprotocol/sdk/types.js';
 import type { z } from 'zod';
-import { quoted } from '../../dag/quoted.ts';
+import { faultOf, faultText, type JsonFault } from '../../dag/json.ts';
+import { cut, quoted } from '../../dag/quoted.ts';
 import { describeProblems } from '../../dag/schema.ts';
 import { parseMessage } from './message-text.ts';
 
@@ -51,10 +52,12 @@ const REQUESTS: Record<string, z.ZodType> = {
 
 /**
  * @param value what the message's text said
- * @throws RpcError InvalidRequest (-32600) for what is no JSON-RPC 2.0 message, InvalidParams (-32602) for a request with
- *   params that it does not take
+ * @throws RpcError InvalidRequest (-32600) for what is no JSON-RPC 2.0 message or holds a value over a limit,
+ *   InvalidParams (-32602) for a request with params that it does not take
  */
 export function readMessage(value: unknown): JSONRPCMessage {
+  const fault = faultOf(isObject(value) ? withoutArguments(value) : value);
+  if (fault !== undefined) throw refusalOf(value, fault);
   const message = isObject(value) ? tidied(value) : value;
   const id = idOf(message);
   if (isObject(message) && typeof message['method'] === 'string' && id !== null) {
@@ -83,6 +86,24 @@ function problemOf(method: string, message: Record<string, unknown>): string | u
   const problems = describeProblems(parsed.error, REQUESTS[method]!, message);
   const shown = problems.slice(0, PROBLEMS_IN_SENTENCE).map(({ path, message: text }) => `${path} ${text}`);
   return `Invalid params of ${method}: ${shown.join('; ')}`;
+}
+
+/** Of a request, where its params are what is wrong, else of the message. */
+function refusalOf(message: unknown, fault: JsonFault): RpcError {
+  const id = idOf(message);
+  const method = isObject(message) ? message['method'] : undefined;
+  const ofParams = id !== null && typeof method === 'string' && /^params\b/.test(fault.path);
+  return ofParams
+    ? new RpcError(ErrorCode.InvalidParams, `Invalid params of ${cut(method)}: ${faultText(fault)}`, id)
+    : new RpcError(ErrorCode.InvalidRequest, `Invalid Request: ${faultText(fault)}`, id);
+}
+
+/** What is checked here: the arguments of a tool are checked where the tool is known, and refused with their place. */
+function withoutArguments(message: Record<string, unknown>): Record<string, unknown> {
+  const { method, params } = message;
+  return method === 'tools/call' && isObject(params)
+    ? { ...message, params: { ...params, arguments: undefined } }
+    : message;
 }
 
 /**

@@ -62,8 +62,9 @@ export class StdioTransport implements Transport {
         this.inFlight.begin([message]);
         this.onmessage?.(message);
       } catch (error) {
-        if (!(error instanceof RpcError)) throw error;
-        this.refuse(error);
+        // Thrown on, it would end the peer for what one client wrote.
+        if (error instanceof RpcError) this.refuse(error);
+        else this.onerror?.(error as Error);
       }
     }
   };

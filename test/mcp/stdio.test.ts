@@ -79,6 +79,32 @@ it('a line that is no message gets a JSON-RPC error, and the next is served', as
   ]);
 });
 
+it('values that no message may hold are refused with their place, in what a client sends and in what it answers', async () => {
+  const inexact = '3544790567247868102';
+  const deep = '['.repeat(20_000) + ']'.repeat(20_000);
+  const { messages, code } = await talk([
+    JSON.stringify(INITIALIZE),
+    `{"jsonrpc":"2.0","id":2,"result":{"action":"accept","content":{"n":${inexact}}}}`,
+    `{"jsonrpc":"2.0","id":3,"method":"ping","params":{"_meta":{"progressToken":${inexact}}}}`,
+    `{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"echo_text","_meta":{"x":${deep}}}}`,
+    `{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"echo_text","__proto__":{"arguments":{"text":"x"}}}}`,
+    `{"jsonrpc":"2.0","id":6,"method":"ping"}`,
+  ]);
+  const said = messages.map(({ id, error }) => {
+    const { code, message } = (error ?? {}) as { code?: number; message?: string };
+    return [id, code, message] as const;
+  });
+  expect(said.sort(([a], [b]) => Number(a) - Number(b))).toEqual([
+    [1, undefined, undefined],
+    [2, -32_600, expect.stringContaining(`Invalid Request: result.content.n is ${inexact}`)],
+    [3, -32_602, expect.stringContaining(`Invalid params of ping: params._meta.progressToken is ${inexact}`)],
+    [4, -32_602, expect.stringContaining('Invalid params of tools/call: params._meta.x')],
+    [5, -32_602, expect.stringContaining('params.__proto__ is a name that data cannot have')],
+    [6, undefined, undefined],
+  ]);
+  expect(code).toBe(0);
+});
+
 describe('a line over the limit', () => {
   const huge = 'x'.repeat(MESSAGE_BYTES_MAX);
   const last = JSON.stringify({ method: 'ping', params: { huge, id: 1 }, jsonrpc: '2.0', id: 41 });
