@@ -112,7 +112,7 @@ export async function startNode(sources: Sources): Promise<number> {
     mayHurry = false;
     if (failure instanceof Error) log.error({ err: failure }, 'the peer cannot go on');
     else log.info({ why: typeof end === 'string' ? end : 'drain' }, 'stopping');
-    const code = await stopWithin(peer, STOP_WAIT_MS);
+    const code = await stopWithin(peer, STOP_WAIT_MS, log);
     return failure instanceof Error ? EXIT.failed : code;
   } catch (error) {
     starting.reject(error);
@@ -164,13 +164,14 @@ async function drained(
   return undefined;
 }
 
-async function stopWithin(peer: RunningPeer, waitMs: number): Promise<number> {
+/** @returns the exit code */
+export async function stopWithin(peer: Pick<RunningPeer, 'stop'>, waitMs: number, log: Log): Promise<number> {
   const late = Promise.withResolvers<'late'>();
   const timer = setTimeout(() => late.resolve('late'), waitMs);
   const outcome = await Promise.race([peer.stop(), late.promise]);
   clearTimeout(timer);
   if (outcome !== 'late') return EXIT.done;
-  process.stderr.write(`The peer did not stop within ${waitMs / 1_000} s and is ended; what it accepted is on disk.\n`);
+  log.error({}, `the peer did not stop within ${waitMs / 1_000} s and is ended; what it accepted is on disk`);
   return EXIT.failed;
 }
 

@@ -10,6 +10,8 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { stopWithin } from '../../node/cli/start.ts';
+import { createLog } from '../../node/log.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { tools } from '../../tools/registry.ts';
 import { INITIALIZE } from '../mcp/raw-http.ts';
@@ -17,6 +19,7 @@ import { BIN, runCli, startCli } from './run-cli.ts';
 
 const PEERS_MET_ROUNDS_MAX = 60;
 const PINO_WARN = 40;
+const PINO_ERROR = 50;
 
 let home: string;
 let env: Record<string, string>;
@@ -83,6 +86,16 @@ async function inheritableIn(pid: number, folder: string): Promise<string[]> {
 async function environmentOf(pid: number): Promise<string[]> {
   return (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0');
 }
+
+it('a peer that does not stop is told of in the log, and its exit code says so', async () => {
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const log = createLog({ level: 'info', fields: { name: 'ada' }, stream, pretty: false });
+  expect(await stopWithin({ stop: () => new Promise(() => {}) }, 20, log)).toBe(1);
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { level: PINO_ERROR, name: 'ada', msg: expect.stringContaining('did not stop within 0.02 s') },
+  ]);
+});
 
 describe('node start', () => {
   it.each([
