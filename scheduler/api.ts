@@ -196,6 +196,17 @@ export interface SchedulerApi extends FeedsNow {
    * @throws INVALID_STATE when it has ended, OWNER_UNREACHABLE when this peer cannot be its next owner
    */
   keepIntent(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }>;
-  /** Runs a tool at another peer; rejects with that tool's own error. */
-  call(peer_id: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject>;
+  /**
+   * Runs a tool at another peer; rejects with that tool's own error.
+   *
+   * @param deadline_ms default CALL_DEADLINE_MS
+   */
+  call(
+    peer_id: string,
+    addresses: string[],
+    tool: string,
+    input: JsonObject,
+    hops: number,
+    deadline_ms?: number,
+  ): Promise<JsonObject>;
 }

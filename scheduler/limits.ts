@@ -24,6 +24,8 @@ export const WATCHES_PER_BEAT = 4;
 export const REQUEST_DEADLINE_MS = 5_000;
 /** How long a call of a tool on another peer may take. */
 export const CALL_DEADLINE_MS = 30_000;
+/** What a call is to wait for by its own input is added to that, up to this. */
+export const CALL_WAIT_MAX_MS = 30 * 60_000;
 /** Values in its answer, and levels that it has around those of the outputs in it. */
 export const ANSWER_ELEMENTS_MAX = 350_000;
 export const ANSWER_LEVELS = 16;

@@ -431,10 +431,17 @@ export class Locator {
    * @throws PeerUnreachableError when it was not sent: it did not run. After any other error of the way there and back,
    *   such as PEER_SILENT or DEADLINE_EXCEEDED, it may have run.
    */
-  async call(peer: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
+  async call(
+    peer: string,
+    addresses: string[],
+    tool: string,
+    input: JsonObject,
+    hops: number,
+    deadlineMs = CALL_DEADLINE_MS,
+  ): Promise<JsonObject> {
     if (hops > CALL_HOPS_MAX) throw new HopsExceededError(tool);
     const target = await this.reachable(peer, addresses);
-    const request = this.network.request(target, 'call', { tool, input, hops }, CALL_DEADLINE_MS);
+    const request = this.network.request(target, 'call', { tool, input, hops }, deadlineMs);
     const parsed = callAnswerSchema.safeParse(await this.whileThere(target, request));
     if (!parsed.success) {
       throw new FlowmeshError('BAD_ANSWER', `peer ${target} gave an answer to ${tool} that cannot be read`, {

@@ -606,8 +606,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     });
   }
 
-  call(peer: string, addresses: string[], tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
-    return this.locator.call(peer, addresses, tool, input, hops);
+  call(...call: Parameters<SchedulerApi['call']>): Promise<JsonObject> {
+    return this.locator.call(...call);
   }
 
   workers(): WorkerView[] {

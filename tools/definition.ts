@@ -62,6 +62,8 @@ interface ToolBase<I extends z.ZodObject, O extends z.ZodObject> {
   permission: `${'workflow' | 'task' | 'queue' | 'worker' | 'peer'}:${'read' | 'write' | 'admin'}`;
   /** The record that a call is about: the call runs at the peer that owns it. */
   about?: (input: z.output<I>) => Alias;
+  /** What a call waits for by itself, in milliseconds: `callWaitMs` says how far its deadlines allow for that. */
+  waitMs?: (input: z.output<I>) => number;
   /**
    * How the CLI shows it: positional arguments, the columns of the list in the output, and what it asks for where nothing
    * is typed (`whole`): defaults keep an answer small for a model that reads it, a person sees all of it.

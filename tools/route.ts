@@ -13,7 +13,7 @@ import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from './defin
 import { RecordNotFoundError } from './errors.ts';
 import { atRecord, cannotAnswer, didNotRun, KEEP_OPERATION, untilOwned } from './owner.ts';
 import { mayBeShown, mergeReleased, readFrom, readReleased } from './reading.ts';
-import { type Failure, failure, type ParsedInput, parseInput, type Success, success } from './run.ts';
+import { callDeadlineMs, type Failure, failure, type ParsedInput, parseInput, type Success, success } from './run.ts';
 
 /**
  * Answers from this peer's committed records alone: the whole call when it is read on the serve loop.
@@ -48,14 +48,14 @@ export async function callParsed(
   context: MeshContext,
   hops: number,
 ): Promise<JsonObject> {
-  const handOn = ({ peer_id, addresses }: Located, operation: string, its: JsonObject): Promise<JsonObject> => {
+  const handOn: HandOn = ({ peer_id, addresses }, operation, its, deadlineMs) => {
     if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(operation);
-    return context.scheduler.call(peer_id, addresses, operation, its, hops + 1);
+    return context.scheduler.call(peer_id, addresses, operation, its, hops + 1, deadlineMs);
   };
   const call: Call = {
     ...{ input, context },
     places: hops < CALL_HOPS_MAX ? PLACES_TRIED_MAX : 1,
-    forward: (at) => handOn(at, tool.name, input as JsonObject),
+    forward: (at) => handOn(at, tool.name, input as JsonObject, callDeadlineMs(tool, input)),
   };
   if (tool.runtime === 'serve') return await read(tool, call);
   const attempt = () => runOnce(tool, call);
@@ -69,6 +69,8 @@ export async function callParsed(
     return kept;
   }
 }
+
+type HandOn = (at: Located, operation: string, input: JsonObject, deadlineMs?: number) => Promise<JsonObject>;
 
 interface Call {
   input: ParsedInput;
@@ -121,7 +123,7 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
 async function keepForNextOwner(
   tool: MeshTool,
   { input, context }: Call,
-  handOn: (at: Located, operation: string, input: JsonObject) => Promise<JsonObject>,
+  handOn: HandOn,
 ): Promise<JsonObject | undefined> {
   const alias = tool.about?.(input);
   if (tool.whenKept === undefined || alias === undefined) return undefined;

@@ -7,6 +7,7 @@ import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '..
 import { faultOf, limitErrorOf } from '../dag/json.ts';
 import { checkBytes, SUBMISSION_BYTES_MAX } from '../dag/limits.ts';
 import { describeProblems } from '../dag/schema.ts';
+import { CALL_DEADLINE_MS, CALL_WAIT_MAX_MS } from '../scheduler/limits.ts';
 import type { Tool } from './definition.ts';
 import { InvalidInputError } from './errors.ts';
 import { forgiving } from './forgiving.ts';
@@ -36,6 +37,16 @@ export function parseInput(tool: Tool, rawInput: unknown): ParsedInput {
   const parsed = tool.input.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new InvalidInputError(tool.name, describeProblems(parsed.error, tool.input, value));
+}
+
+/** What a call waits for as its input says, beside the time that any call takes; bounded (P7). */
+export function callWaitMs(tool: Tool, input: ParsedInput): number {
+  return Math.min(tool.waitMs?.(input) ?? 0, CALL_WAIT_MAX_MS);
+}
+
+/** How long a call may take at another peer. */
+export function callDeadlineMs(tool: Tool, input: ParsedInput): number {
+  return CALL_DEADLINE_MS + callWaitMs(tool, input);
 }
 
 /** A tool's output as it is answered. Fields that are undefined are left out. */

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools } from '../../tools/registry.ts';
+import { callWaitMs } from '../../tools/run.ts';
 import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { readDocument, type SourceDocument } from './document.ts';
@@ -87,11 +88,7 @@ export async function runTool(invocation: Invocation): Promise<number> {
   const found = await findPeer(invocation.peer, process.env, process.cwd());
   const client = new PeerClient(found.url);
   try {
-    const output = await client.call(
-      tool.name,
-      input,
-      Number(input['timeout_ms'] ?? defaultOf(tool, 'timeout_ms') ?? 0),
-    );
+    const output = await client.call(tool.name, input, waitOf(tool, input));
     if (!json) for (const line of warningLines(output, document)) process.stderr.write(`${line}\n`);
     if (watch) {
       const { watchWorkflow } = await import('./watch.ts');
@@ -146,7 +143,8 @@ function withoutWarnings(output: JsonObject): JsonObject {
   return rest;
 }
 
-function defaultOf(tool: Tool, field: string): unknown {
-  const schema = tool.input.shape[field];
-  return schema === undefined ? undefined : schema.safeParse(undefined).data;
+/** What the call itself waits for. Of a file it is not known here whether the peer takes it. */
+function waitOf(tool: Tool, input: JsonObject): number {
+  const parsed = tool.input.safeParse(input);
+  return parsed.success ? callWaitMs(tool, parsed.data) : 0;
 }

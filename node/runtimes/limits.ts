@@ -4,7 +4,7 @@
 export const CALLS_IN_FLIGHT_MAX = 1_024;
 /** Calls of other peers that run on the mesh loop at once. */
 export const INBOUND_CALLS_MAX = 1_024;
-/** A call without a deadline of its own ends after this: longer than the longest wait a tool's input can ask for by default. */
+/** A call without a deadline of its own ends after this, or when it has waited as long as its input says and had time to answer. */
 export const CALL_DEADLINE_DEFAULT_MS = 600_000;
 /** The mesh loop counts as not ready when it has not said how it is within this. */
 export const STATE_DEADLINE_MS = 2_000;

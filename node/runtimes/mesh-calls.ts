@@ -4,18 +4,17 @@
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import type { SchedulerApi } from '../../scheduler/api.ts';
-import { CALL_DEADLINE_MS } from '../../scheduler/limits.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import type { MeshContext, Tool } from '../../tools/definition.ts';
 import { keepOperation } from '../../tools/keep.ts';
 import type { PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
 import { callParsed, callTool } from '../../tools/route.ts';
-import type { ParsedInput } from '../../tools/run.ts';
+import { callDeadlineMs, type ParsedInput, parseInput } from '../../tools/run.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { waitingOperation } from '../../tools/task/waiting.ts';
 import { CallLatencies } from './call-figures.ts';
-import { boundedSignal, orAborted } from './deadline.ts';
+import { type BoundedSignal, boundedSignal, orAborted } from './deadline.ts';
 import { TooBusyError, UnknownToolError } from './errors.ts';
 import { createEverywhere } from './everywhere.ts';
 import { INBOUND_CALLS_MAX } from './limits.ts';
@@ -66,7 +65,7 @@ export class MeshCalls {
   }
 
   /**
-   * Runs a call of another peer, for at most CALL_DEADLINE_MS.
+   * Runs a call of another peer, for at most `callDeadlineMs`.
    *
    * @param hops how often it was handed on
    * @throws as `run`, and TOO_BUSY
@@ -74,21 +73,23 @@ export class MeshCalls {
   async runInbound(tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
     const definition = operationNamed(tool);
     if (this.inboundRunning >= INBOUND_CALLS_MAX) throw new TooBusyError('INBOUND_CALLS_MAX', this.inboundRunning);
-    const bound = boundedSignal(tool, CALL_DEADLINE_MS, undefined);
     const started = performance.now();
-    const work = callTool(definition, input, this.context(bound.signal), hops);
+    let bound: BoundedSignal | undefined;
     let ok = false;
-    this.inboundRunning += 1;
-    const ended = () => {
-      this.inboundRunning -= 1;
-    };
-    work.then(ended, ended);
     try {
+      const parsed = parseInput(definition, input);
+      bound = boundedSignal(tool, callDeadlineMs(definition, parsed), undefined);
+      const work = callParsed(definition, parsed, this.context(bound.signal), hops);
+      this.inboundRunning += 1;
+      const ended = () => {
+        this.inboundRunning -= 1;
+      };
+      work.then(ended, ended);
       const output = await orAborted(bound.signal, work);
       ok = true;
       return output;
     } finally {
-      bound.done();
+      bound?.done();
       this.inboundLatencies.record(tool, started, ok);
     }
   }

@@ -14,7 +14,7 @@ import { StoppedError } from '../../scheduler/errors.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import type { Why } from '../../scheduler/waiting.ts';
 import { readLocally } from '../../tools/route.ts';
-import { parseInput } from '../../tools/run.ts';
+import { callDeadlineMs, parseInput } from '../../tools/run.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { waitingOperation } from '../../tools/task/waiting.ts';
 import { packageVersion } from '../cli/package-file.ts';
@@ -36,7 +36,10 @@ import type { CallFigures, MeshLink, MeshState } from './mesh-link.ts';
 export interface RouterCallOptions {
   /** The caller went away. */
   signal?: AbortSignal;
-  /** From now, at most CALL_DEADLINE_MAX_MS. Default: CALL_DEADLINE_DEFAULT_MS. */
+  /**
+   * From now, at most CALL_DEADLINE_MAX_MS. Default: CALL_DEADLINE_DEFAULT_MS, or longer for a call that is to wait longer
+   * (`waitMs` of its tool).
+   */
   deadline_ms?: number;
 }
 
@@ -111,40 +114,47 @@ export class LoopRouter implements ToolRouter {
     const definition = operationNamed(tool);
     if (this.closed) throw new StoppedError();
     if (this.inFlight >= this.inFlightMax) throw new TooBusyError('CALLS_IN_FLIGHT_MAX', this.inFlight);
-    const deadlineMs = Math.min(options.deadline_ms ?? CALL_DEADLINE_DEFAULT_MS, CALL_DEADLINE_MAX_MS);
-    const bound = boundedSignal(tool, deadlineMs, options.signal);
     const started = performance.now();
     const release = this.occupy();
-    this.awaited.set(bound, tool);
+    let bound: BoundedSignal | undefined;
     let latencies = definition.runtime === 'serve' ? this.onServe : this.onMesh;
     let ok = false;
     try {
-      bound.signal.throwIfAborted();
       // Also for the mesh loop, which takes it as checked: what is large is gone through here.
       const parsed = parseInput(definition, input);
+      const standard = Math.max(CALL_DEADLINE_DEFAULT_MS, callDeadlineMs(definition, parsed));
+      const deadlineMs = Math.min(options.deadline_ms ?? standard, CALL_DEADLINE_MAX_MS);
+      bound = boundedSignal(tool, deadlineMs, options.signal);
+      const { signal } = bound;
+      this.awaited.set(bound, tool);
+      signal.throwIfAborted();
       if (definition.runtime === 'serve') {
         const { reader, clock, link } = this.components;
-        const whyWaiting = (uids: string[]) => this.whyWaiting(uids, bound.signal);
+        const whyWaiting = (uids: string[]) => this.whyWaiting(uids, signal);
         const context = { reader, clock, self: link.info.peer_id, feeds: this.feeds(), whyWaiting };
-        const read = await orAborted(bound.signal, readLocally(definition, parsed, context));
+        const read = await orAborted(signal, readLocally(definition, parsed, context));
         if (read !== undefined) {
           ok = true;
           return read;
         }
         latencies = this.onMesh;
       }
-      const work = this.components.link.call(tool, parsed, { signal: bound.signal, deadlineMs, checked: true });
+      const work = this.components.link.call(tool, parsed, { signal, deadlineMs, checked: true });
       release.after(work);
-      const output = await orAborted(bound.signal, work);
+      const output = await orAborted(signal, work);
       ok = true;
       return output;
     } finally {
-      bound.done();
-      this.awaited.delete(bound);
-      if (this.awaited.size === 0) this.onNoneAwaited?.();
+      if (bound !== undefined) this.settled(bound);
       release.now();
       latencies.record(tool, started, ok);
     }
+  }
+
+  private settled(bound: BoundedSignal): void {
+    bound.done();
+    this.awaited.delete(bound);
+    if (this.awaited.size === 0) this.onNoneAwaited?.();
   }
 
   answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }): Promise<JsonObject> {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
+import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { renderOutput, renderTable, shortPeerId } from '../../node/cli/render.ts';
 import { claimDataFolder } from '../../node/data-folder.ts';
 import { tools } from '../../tools/registry.ts';
@@ -94,6 +95,25 @@ describe('output', () => {
         const { exitCode } = await runCli(['peer', 'list'], { FLOWMESH_URL: `${url}/mcp` });
         expect(exitCode).toBe(0);
         expect(calls).toEqual([{ tool: 'peer_list', input: {} }]);
+      },
+    ));
+
+  it('how long a task may take is not for the command to wait, and may be a month', () =>
+    withEndpoint(
+      () => ({ success: true, task_id: 't' }),
+      async ({ url, calls }) => {
+        const typed = ['task', 'submit', 'echo', '--timeout-ms', String(DURATION_MS_MAX), '--url', url];
+        expect(await runCli(typed)).toMatchObject({ exitCode: 0, stderr: '' });
+        expect(calls).toEqual([{ tool: 'task_submit', input: { task_type: 'echo', timeout_ms: DURATION_MS_MAX } }]);
+      },
+    ));
+
+  it('a wait that no timer holds is waited for as long as calls may take', () =>
+    withEndpoint(
+      () => ({ success: true, worker_id: 'w' }),
+      async ({ url }) => {
+        const typed = ['worker', 'unregister', 'w', '--timeout-ms', String(DURATION_MS_MAX), '--url', url];
+        expect(await runCli(typed)).toMatchObject({ exitCode: 0, stderr: '' });
       },
     ));
 

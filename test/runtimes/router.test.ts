@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { createClock } from '../../node/clock.ts';
 import { type Config, configSchema } from '../../node/config.ts';
 import { MeshSupervisor } from '../../node/runtimes/mesh-supervisor.ts';
@@ -120,6 +121,18 @@ describe('calls', () => {
     const { deadline_ms } = await scripted(routed, { do: 'report' }, { deadline_ms: 5_000 });
     expect(deadline_ms).toBeGreaterThan(4_000);
     expect(deadline_ms).toBeLessThanOrEqual(5_000);
+  });
+
+  it('that are to wait for longer than others have the time for it', async () => {
+    const { router } = await start({ entry: SCRIPTED });
+    const minutesFor = async (timeout_ms: number) => {
+      const { deadline_ms } = await router.call('worker_unregister', { worker_id: 'w', timeout_ms });
+      // What was spent on the way there is gone from it.
+      return Math.ceil(Number(deadline_ms) / 30_000) / 2;
+    };
+    expect(await minutesFor(25_000)).toBe(10);
+    expect(await minutesFor(20 * 60_000)).toBe(20.5);
+    expect(await minutesFor(DURATION_MS_MAX)).toBe(30.5);
   });
 
   it('that fail were executed once, and are counted as failed where they ran', async () => {

@@ -26,6 +26,8 @@ export interface PeerDouble {
   peers: Partial<PeerDirectory>;
   /** Calls that other peers handed on to this one. */
   calls: { tool: string; input: JsonObject; hops: number }[];
+  /** How long each of them may take. */
+  deadlines: (number | undefined)[];
   put(...records: FlowRecord[]): void;
 }
 
@@ -52,6 +54,7 @@ export class MeshOfDoubles {
       scheduler,
       peers,
       calls: [],
+      deadlines: [],
       put(...records) {
         seq += 1;
         for (const record of records) {
@@ -103,7 +106,10 @@ export class MeshOfDoubles {
       whenReleased: async () => {},
       durabilityOf: (_feedId, _seq, wanted) => ({ copies: wanted, wanted }),
       staleMs: () => null,
-      call: (peer, _addresses, tool, input, hops) => this.#call(peer, tool, input, hops),
+      call: (peer, _addresses, tool, input, hops, deadline_ms) => {
+        this.all.get(peer)?.deadlines.push(deadline_ms);
+        return this.#call(peer, tool, input, hops);
+      },
     };
   }
 

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { CALL_HOPS_MAX } from '../../scheduler/limits.ts';
+import { DURATION_MS_MAX } from '../../dag/limits.ts';
+import { CALL_DEADLINE_MS, CALL_HOPS_MAX, CALL_WAIT_MAX_MS } from '../../scheduler/limits.ts';
 import type { Alias } from '../../scheduler/messages.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool, readLocally } from '../../tools/route.ts';
 import { parseInput } from '../../tools/run.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
-import { task, workflow } from '../store/sample-rows.ts';
+import { task, worker, workflow } from '../store/sample-rows.ts';
 import { MeshOfDoubles, workerView } from './mesh-of-doubles.ts';
 
 const tool = (name: string) => tools.get(name)!;
@@ -138,6 +139,25 @@ describe('a call about a record that cannot be reached', () => {
       code: 'NOT_FOUND',
       message: expect.stringMatching(new RegExp(`"nothing".*${how}`)),
     });
+  });
+
+  it('that is to wait for something has the time for that at the other peer too, within a bound', async () => {
+    const mesh = new MeshOfDoubles();
+    const [a, b] = [mesh.peer('a'), mesh.peer('b')];
+    b.put(task('t'), worker('w'));
+    b.scheduler.unregisterWorker = async () => ({ completed_tasks: 0, abandoned_tasks: 0 });
+    const unregister = (input: object) =>
+      callTool(tool('worker_unregister'), { worker_id: 'w-id', ...input }, a.context, 0);
+    await callTool(tool('task_status'), { task_id: 't-id' }, a.context, 0);
+    await unregister({ timeout_ms: 120_000 });
+    await unregister({ timeout_ms: 120_000, graceful: false });
+    await unregister({ timeout_ms: DURATION_MS_MAX });
+    expect(b.deadlines).toEqual([
+      CALL_DEADLINE_MS,
+      CALL_DEADLINE_MS + 120_000,
+      CALL_DEADLINE_MS,
+      CALL_DEADLINE_MS + CALL_WAIT_MAX_MS,
+    ]);
   });
 
   it('is HOPS_EXCEEDED when it was handed on too often', async () => {

@@ -52,6 +52,7 @@ export const bootstrapNetwork = defineMeshTool({
   }),
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: true },
   permission: 'peer:write',
+  waitMs: ({ timeout_ms }) => timeout_ms,
   cli: { list: { field: 'failures', columns: ['address', 'message'] } },
   async handler({ bootstrap_nodes, timeout_ms, min_connections, max_connections }, { peers, clock, signal }) {
     const started = clock.now();

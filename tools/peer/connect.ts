@@ -45,6 +45,7 @@ export const peerConnect = defineMeshTool({
   }),
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: true },
   permission: 'peer:write',
+  waitMs: ({ timeout_ms }) => timeout_ms,
   cli: { positional: ['multiaddr'] },
   async handler(target, context) {
     const { multiaddr, timeout_ms, retry_count, persist } = target;

@@ -43,6 +43,7 @@ export const peerDiscover = defineMeshTool({
   }),
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: true },
   permission: 'peer:read',
+  waitMs: ({ timeout_ms }) => timeout_ms,
   cli: {
     list: {
       field: 'peers',

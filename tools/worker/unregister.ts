@@ -5,7 +5,7 @@ import { isoTime } from '../../scheduler/ids.ts';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, workerIdField } from '../fields.ts';
 
-/** Below what clients wait for an answer, and below what a call at another peer may take. */
+/** Below what clients wait for an answer. */
 const DRAIN_MS_DEFAULT = 25_000;
 
 export const workerUnregister = defineMeshTool({
@@ -34,6 +34,7 @@ export const workerUnregister = defineMeshTool({
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
   permission: 'worker:write',
   about: ({ worker_id }) => ({ kind: 'worker', id: worker_id }),
+  waitMs: ({ graceful, timeout_ms }) => (graceful ? timeout_ms : 0),
   cli: { positional: ['worker_id'] },
   async handler({ worker_id, graceful, timeout_ms }, { scheduler, clock }) {
     const ended = await scheduler.unregisterWorker(worker_id, { graceful, timeout_ms });

@@ -1,0 +1,45 @@
+/** Calls of other peers on the mesh loop, and how long they may take. */
+import { afterEach, expect, it, vi } from 'vitest';
+import { MeshCalls } from '../../node/runtimes/mesh-calls.ts';
+import type { SchedulerApi } from '../../scheduler/api.ts';
+import { CALL_DEADLINE_MS } from '../../scheduler/limits.ts';
+import { testLog } from '../harness/log.ts';
+import { worker } from '../store/sample-rows.ts';
+import { MeshOfDoubles } from '../tools/mesh-of-doubles.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+it('a call that is to wait ends after that, and one that hangs when its time is over', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  const peer = new MeshOfDoubles().peer('a');
+  const drained = Promise.withResolvers<{ completed_tasks: number; abandoned_tasks: number }>();
+  peer.put(worker('w'));
+  peer.scheduler.unregisterWorker = () => drained.promise;
+  const { reader, peers, clock } = peer.context;
+  const calls = new MeshCalls({
+    scheduler: peer.scheduler as SchedulerApi,
+    ...{ peers, reader, clock, log: testLog('inbound') },
+  });
+  const unregister = (timeout_ms: number) =>
+    calls.runInbound('worker_unregister', { worker_id: 'w-id', timeout_ms }, 1).catch(({ code }) => code);
+  const [short, long] = [unregister(5_000), unregister(60_000)];
+  await vi.advanceTimersByTimeAsync(CALL_DEADLINE_MS + 5_000);
+  expect(await short).toBe('DEADLINE_EXCEEDED');
+  await vi.advanceTimersByTimeAsync(50_000);
+  drained.resolve({ completed_tasks: 1, abandoned_tasks: 0 });
+  expect(await long).toMatchObject({ success: true, completed_tasks: 1 });
+  expect(calls.inboundFigures()['worker_unregister']).toMatchObject({ count: 2, errors: 1 });
+});
+
+it('a call that is refused for its input is counted as one that failed', async () => {
+  const { context, scheduler } = new MeshOfDoubles().peer('a');
+  const { reader, peers, clock } = context;
+  const calls = new MeshCalls({
+    scheduler: scheduler as SchedulerApi,
+    ...{ peers, reader, clock, log: testLog('inbound') },
+  });
+  await expect(calls.runInbound('task_status', { task: 1 }, 1)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+  expect(calls.inboundFigures()['task_status']).toMatchObject({ count: 1, errors: 1 });
+});
