@@ -73,7 +73,12 @@ function describeIssue(issue: Issue, schema: z.ZodType, value: unknown, shown: n
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String);
     const choice = values.map((each) => `"${each}"`).join(', ');
-    return [{ path, message: `must be one of ${choice}, not ${show(found)}${didYouMean(String(found), values)}` }];
+    return [
+      {
+        path,
+        message: `must be one of ${choice}, not ${show(found)}${typeof found === 'string' ? didYouMean(found, values) : ''}`,
+      },
+    ];
   }
   // A schema that has words of its own for it knows better.
   if (issue.code === 'invalid_type' && issue.message.startsWith('Invalid input')) {

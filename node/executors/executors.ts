@@ -59,7 +59,7 @@ class LocalExecutors implements ClosableExecutors {
   constructor(config: ExecutorConfig, functions: Functions, environment: WorkEnvironment) {
     this.#functions = functions;
     this.#allowed = allowancesOf(config);
-    this.#actions.set('echo', async (request) => structuredClone(request.payload));
+    this.#actions.set('echo', async (request) => JSON.parse(JSON.stringify(request.payload)) as JsonValue);
     // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
     this.#actions.set('http', async (request, io) => {
       this.#http ??= import('./http.ts').then(({ HttpAction }) => new HttpAction(config.http_action));

@@ -112,6 +112,11 @@ describe('parseWorkflow', () => {
       ['steps[0].step_id: must be 1 to 128 characters of A-Z a-z 0-9 . _ -'],
     ],
     [
+      'a choice that is an object with an odd name',
+      { name: 'w', steps: [{ ...echo, on_failure: { toString: 1 } }] },
+      ['steps[0].on_failure: must be one of "fail", "skip", "continue", not an object'],
+    ],
+    [
       'several problems',
       { steps: [{ action: 'echo', prority: 1 }] },
       [

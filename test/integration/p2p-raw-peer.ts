@@ -32,6 +32,10 @@ export class RawStream {
     this.#stream.send(bytes);
   }
 
+  abort(): void {
+    this.#stream.abort(new Error('nobody needs it any more'));
+  }
+
   send(...messages: Message[]): void {
     const outbox = new Outbox();
     for (const message of messages) outbox.push(packMessage(message));
