@@ -157,7 +157,7 @@ describe('bad bytes', () => {
     stream.bytes(Buffer.from([0, 0, 0, 2, 0x92, 0x01]));
     const goodbye = await stream.goodbye();
     expect(goodbye.code).toBe('MALFORMED_FRAME');
-    expect(goodbye.message).toContain('not msgpack');
+    expect(goodbye.message).toContain('cannot be read');
     await until(() => events.log.includes('disconnected'));
     expect(peers.log.lines.some(({ level, message }) => level === 'warn' && message.includes('malformed frame'))).toBe(
       true,
