@@ -10,6 +10,7 @@
  *   await peer.close();
  */
 import { type ErrorShape, FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import { eventsOf } from './event-stream.ts';
 import { PeerUnreachableError } from './exit.ts';
 import { packageVersion } from './package-file.ts';
 
@@ -165,23 +166,10 @@ export class PeerClient {
 
   /** Server-sent events up to the answer; other messages (progress) are passed over. */
   async #fromStream(response: Response, id: number): Promise<RpcAnswer> {
-    let text = '';
-    const decoder = new TextDecoder();
     try {
-      for await (const chunk of response.body!) {
-        text += decoder.decode(chunk, { stream: true });
-        const events = text.split(/\r?\n\r?\n/);
-        text = events.pop()!;
-        for (const event of events) {
-          const data = event.split(/\r?\n/).filter((line) => line.startsWith('data:'));
-          if (data.length === 0) continue;
-          const body = data
-            .map((line) => line.slice('data:'.length))
-            .join('\n')
-            .trim();
-          const message = body === '' ? {} : (JSON.parse(body) as RpcAnswer);
-          if (message.id === id) return message;
-        }
+      for await (const body of eventsOf(response.body!)) {
+        const message = body === '' ? {} : (JSON.parse(body) as RpcAnswer);
+        if (message.id === id) return message;
       }
     } catch (error) {
       throw this.#unreachable(error);
