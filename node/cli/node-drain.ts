@@ -1,4 +1,5 @@
 /** `flowmesh node drain`: a peer that takes no more tasks, and stops when those that run there have ended. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { printable, printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
@@ -34,8 +35,17 @@ export function addDrainCommand(
 }
 
 function msOf(text: string | undefined): number | undefined {
-  if (text === undefined || /^\d{1,10}$/.test(text)) return text === undefined ? undefined : Number(text);
+  if (text === undefined) return undefined;
+  if (/^\d{1,10}$/.test(text)) return Number(text);
   throw new UsageError(`--timeout-ms: "${text}" is not a number of milliseconds`);
+}
+
+/** It answers as long as it runs, and is not ready; one that is ready was started anew in its place. */
+async function stillStops(peer: PeerClient): Promise<boolean> {
+  return await peer.status().then(
+    ({ ready }) => ready !== true,
+    () => false,
+  );
 }
 
 /** @returns the exit code, when the peer has stopped */
@@ -44,14 +54,7 @@ export async function drainPeer(choice: PeerChoice, { json, timeoutMs }: DrainOp
   const peer = new PeerClient(url);
   const { name, peer_id } = await peer.drain(timeoutMs);
   if (!json) process.stderr.write(`Peer ${printable(String(name))} drains …\n`);
-  // It answers as long as it runs.
-  while (
-    await peer.status().then(
-      () => true,
-      () => false,
-    )
-  )
-    await new Promise((next) => setTimeout(next, LOOK_AGAIN_MS));
+  while (await stillStops(peer)) await delay(LOOK_AGAIN_MS);
   const output = { success: true, name: name!, peer_id: peer_id!, status: 'stopped' };
   process.stdout.write(json ? `${printableJson(output, 2)}\n` : `Peer ${printable(String(name))} has stopped.\n`);
   return EXIT.done;

@@ -1,5 +1,7 @@
 /** A peer that is told to stop lets what it runs end first: by a signal, and by the command. */
 import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
@@ -123,3 +125,20 @@ it('flowmesh node drain does the same, within the time it names, and returns whe
 });
 
 const JSON_TYPE = { 'content-type': 'application/json' };
+
+it('the command does not wait for a peer that was started again where the one was that drained', async () => {
+  const states = [{ ready: false, reasons: ['the peer is draining'] }, { ready: true }];
+  const server = createServer((request, response) => {
+    const answer = request.url === '/drain' ? { status: 'draining', name: 'ada', peer_id: 'a' } : states.shift();
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer ?? { ready: true }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const { port } = server.address() as AddressInfo;
+    const drained = await runCli(['node', 'drain', '--url', `http://127.0.0.1:${port}`]);
+    expect(drained).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('Peer ada has stopped') });
+    expect(states).toEqual([]);
+  } finally {
+    server.close();
+  }
+});
