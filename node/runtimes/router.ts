@@ -211,8 +211,11 @@ export class LoopRouter implements ToolRouter {
   /** A mesh loop that is too busy to say it does not hold up the rest of the answer. */
   private async whyWaiting(uids: string[], signal: AbortSignal): Promise<Record<string, Why>> {
     const { link, log } = this.components;
+    // A loop that hangs must not collect the questions of everyone who asks how things are (P7).
+    if (this.inFlight >= this.inFlightMax) return {};
     const bound = AbortSignal.any([signal, AbortSignal.timeout(WHY_WAITING_DEADLINE_MS)]);
     const asked = link.call(waitingOperation.name, { uids }, { signal: bound, deadlineMs: WHY_WAITING_DEADLINE_MS });
+    this.occupy().after(asked);
     try {
       const { why } = await orAborted(bound, asked);
       return why as unknown as Record<string, Why>;

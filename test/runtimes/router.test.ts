@@ -57,6 +57,20 @@ it('a status that is read on this loop says why a task waits as the mesh loop kn
   expect(await status()).toMatchObject({ waiting: { for: 'worker', reason } });
 });
 
+it('what a mesh loop that hangs was asked counts as in flight, and it is asked no more than that', async () => {
+  const { router, mesh } = await start({ calls_in_flight_max: 2 });
+  const { task_id } = await router.call('task_submit', { task_type: 'fn:nope' });
+  const status = () => router.call('task_status', { task_id: task_id! });
+  let asked = 0;
+  mesh.call = () => {
+    asked += 1;
+    return new Promise(() => {});
+  };
+  for (let count = 0; count < 3; count += 1) expect(await status()).toMatchObject({ status: 'queued' });
+  expect((await router.status()).in_flight).toBe(1);
+  expect(asked).toBe(1);
+});
+
 describe('calls', () => {
   const scripted = ({ router }: Routed, script: Script, options?: RouterCallOptions) =>
     router.call('task_submit', { task_type: 'echo', payload: { ...script } }, options);
