@@ -190,12 +190,18 @@ export function parseWorkflow(value: unknown): Workflow {
   checkSize(value);
   const parsed = workflowSchema.safeParse(value);
   if (!parsed.success) throw new InvalidWorkflowError(describeProblems(parsed.error, workflowSchema, value));
-  const edges = parsed.data.steps.reduce((sum, step) => sum + step.depends_on.length, 0);
+  checkLimits(parsed.data);
+  return parsed.data;
+}
+
+/** What the schema of a workflow does not express. @throws LimitError for a workflow that is larger than flowmesh carries */
+export function checkLimits({ steps }: Workflow): void {
+  checkSteps(steps);
+  const edges = steps.reduce((sum, step) => sum + step.depends_on.length, 0);
   if (edges > EDGES_MAX) {
     throw new LimitError('EDGES_MAX', edges, EDGES_MAX, 'Too many dependencies between steps', 'Join steps first.');
   }
-  for (const step of parsed.data.steps) checkStep(step);
-  return parsed.data;
+  for (const step of steps) checkStep(step);
 }
 
 /** The JSON Schema (2020-12) of a workflow file, for editors: defaults may be left out. */
@@ -210,15 +216,7 @@ function checkSize(value: unknown): void {
   if (fault !== undefined) throw new InvalidWorkflowError([fault]);
   if (value === null || typeof value !== 'object') return;
   const steps = (value as { steps?: unknown }).steps;
-  if (Array.isArray(steps) && steps.length > STEPS_MAX) {
-    throw new LimitError(
-      'STEPS_MAX',
-      steps.length,
-      STEPS_MAX,
-      'Too many steps in the workflow',
-      'Use foreach, or split it into workflows that depend on each other.',
-    );
-  }
+  if (Array.isArray(steps)) checkSteps(steps);
   const bytes = jsonBytes(value as JsonValue);
   if (bytes > SUBMISSION_BYTES_MAX) {
     throw new LimitError(
@@ -229,6 +227,12 @@ function checkSize(value: unknown): void {
       'Pass references to large data, not the data.',
     );
   }
+}
+
+function checkSteps({ length }: readonly unknown[]): void {
+  if (length <= STEPS_MAX) return;
+  const advice = 'Use foreach, or split it into workflows that depend on each other.';
+  throw new LimitError('STEPS_MAX', length, STEPS_MAX, 'Too many steps in the workflow', advice);
 }
 
 function checkStep(step: Step): void {

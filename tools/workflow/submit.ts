@@ -1,6 +1,6 @@
 /** `workflow_submit`: the way work gets into the mesh. */
 import { z } from 'zod';
-import { parseWorkflow, workflowSchema } from '../../dag/schema.ts';
+import { checkLimits, workflowSchema } from '../../dag/schema.ts';
 import { COPIES_MAX } from '../../scheduler/limits.ts';
 import { workflowStatusSchema } from '../../scheduler/records.ts';
 import { defineMeshTool } from '../definition.ts';
@@ -46,9 +46,8 @@ export const workflowSubmit = defineMeshTool({
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
   permission: 'workflow:write',
   cli: {},
-  async handler({ copies, require_copies, ...fields }, context) {
-    // The limits that a schema does not express: steps, edges, lengths of expressions.
-    const workflow = parseWorkflow(fields);
+  async handler({ copies, require_copies, ...workflow }, context) {
+    checkLimits(workflow);
     const { record, duplicate, durability, estimated_start_time, warnings } = await context.scheduler.submitWorkflow({
       workflow,
       copies,
