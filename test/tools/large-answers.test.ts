@@ -6,6 +6,7 @@ import type { LogRecord } from '../../scheduler/records.ts';
 import { ANSWER_BYTES_MAX } from '../../tools/cut.ts';
 import { tools } from '../../tools/registry.ts';
 import { callTool } from '../../tools/route.ts';
+import { LOG_LINES_ANSWER_MAX } from '../../tools/task/logs.ts';
 import { log, step, task, workflow } from '../store/sample-rows.ts';
 import { MeshOfDoubles, type PeerDouble } from './mesh-of-doubles.ts';
 
@@ -175,6 +176,21 @@ describe('a step of 500 items', () => {
     });
     expect(tokensOf(await ask(peer(withItems), 'workflow_status'))).toBeLessThan(TOKENS_MAX);
   });
+});
+
+it.each([
+  [0, false],
+  [1, true],
+])('as many lines as an answer may hold and %i more: truncated %s', async (more, truncated) => {
+  const a = peer((each) => {
+    withItems(each);
+    const lines = Array.from({ length: LOG_LINES_ANSWER_MAX / 10 }, (_, n) => `line ${n}`);
+    for (let n = 0; n < 10; n += 1) each.put(logOf(`w/s/${n}`, lines));
+    each.put(logOf('w/s/10', Array(more).fill('one more')));
+  });
+  const output = await ask(a, 'workflow_result', { include_logs: true, max_bytes: ANSWER_BYTES_MAX });
+  expect(output).toMatchObject({ truncated, logs_dropped: more });
+  expect(output['logs']).toHaveLength(LOG_LINES_ANSWER_MAX);
 });
 
 describe('a task', () => {

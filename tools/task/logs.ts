@@ -53,10 +53,10 @@ export async function keptLogs(
     for (const line of kept.logs) {
       const shown = { ...line, task_id, step_id, index };
       left -= left < 0 ? 0 : bytesUpTo(shown, left) + 1;
-      if (left >= 0 && logs.length < LOG_LINES_ANSWER_MAX) logs.push(shown);
-      else dropped += 1;
+      truncated ||= left < 0 || logs.length === LOG_LINES_ANSWER_MAX;
+      if (truncated) dropped += 1;
+      else logs.push(shown);
     }
-    truncated = left < 0 || logs.length >= LOG_LINES_ANSWER_MAX;
   }
   return { logs, logs_dropped: dropped, truncated };
 }
