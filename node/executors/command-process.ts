@@ -7,8 +7,14 @@ import type { Readable, Writable } from 'node:stream';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { coveredDescriptors } from './descriptors.ts';
 import { KeptEnd } from './kept-output.ts';
-import { LEFTOVER_GRACE_MS, STDERR_KEPT_BYTES } from './limits.ts';
+import {
+  LEFTOVER_GRACE_MS,
+  PRINTED_BYTES_PER_INTERVAL,
+  PRINTED_LINES_PER_INTERVAL,
+  STDERR_KEPT_BYTES,
+} from './limits.ts';
 import { LineSplitter } from './lines.ts';
+import { readPaced } from './paced-reading.ts';
 import { ProcessTree } from './process-tree.ts';
 
 export interface Command {
@@ -32,6 +38,8 @@ export class CommandProcess {
   readonly #tree: ProcessTree | undefined;
   readonly #failed = Promise.withResolvers<never>();
   readonly #lines: LineSplitter[] = [];
+  /** End the pace at which each stream is read. */
+  readonly #readers: (() => void)[] = [];
   readonly #stdout: Buffer[] = [];
   #stdoutBytes = 0;
   #ending: Promise<number[]> | undefined;
@@ -83,10 +91,12 @@ export class CommandProcess {
     let end: CommandEnd = { code: null, signal: null };
     this.#child.once('exit', (code, signal) => {
       end = { code, signal };
+      for (const readOn of this.#readers) readOn();
       // Children that hold the pipes open keep the task from ending: they may finish, but not stay.
       leftovers.push(
         setTimeout(() => this.end(0), LEFTOVER_GRACE_MS),
-        setTimeout(() => this.#closePipes(), 2 * LEFTOVER_GRACE_MS),
+        // After a stop of this peer, timers come before what waits to be read.
+        setTimeout(() => setImmediate(() => this.#closePipes()), 2 * LEFTOVER_GRACE_MS),
       );
     });
     const closed = new Promise<void>((resolve) => this.#child.once('close', () => resolve()));
@@ -117,9 +127,11 @@ export class CommandProcess {
   #collect(stream: Readable, log: (line: string) => void, take: (chunk: Buffer) => boolean): void {
     const lines = new LineSplitter(log);
     this.#lines.push(lines);
-    stream.on('data', (chunk: Buffer) => {
-      if (take(chunk)) lines.push(chunk);
-    });
+    const read = (chunk: Buffer) => {
+      const count = take(chunk) ? lines.push(chunk) : 0;
+      return Math.max(chunk.length / PRINTED_BYTES_PER_INTERVAL, count / PRINTED_LINES_PER_INTERVAL);
+    };
+    this.#readers.push(readPaced(stream, read));
   }
 
   /** Whoever still holds them is not to be found. */

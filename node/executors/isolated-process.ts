@@ -20,13 +20,13 @@ import { coveredDescriptors } from './descriptors.ts';
 import type { StartEnvironment } from './environment.ts';
 import {
   CHILD_BYTES_PER_INTERVAL,
-  CHILD_INTERVAL_MS,
   CHILD_MESSAGE_BYTES_MAX,
   CHILD_MESSAGES_PER_INTERVAL,
   CHILD_STDERR_CHARS_MAX,
   LEFTOVER_GRACE_MS,
   PRINTED_BYTES_PER_INTERVAL,
 } from './limits.ts';
+import { readPaced } from './paced-reading.ts';
 import { ProcessTree } from './process-tree.ts';
 
 /** The last two are FROM_PEER_FD and TO_PEER_FD. */
@@ -166,26 +166,6 @@ export class IsolatedProcess {
     const outOfMemory = crashed && /out of memory|allocation failed|invalid (table|array|string) size/i.test(stderr);
     this.#options.onEnd({ how: this.#fault ?? how, outOfMemory, stdout, stderr });
   }
-}
-
-/**
- * Whoever writes more than is read in an interval waits: reading it all would leave the loop no time.
- *
- * @param onChunk returns how much of an interval this was: 1 is all of it
- */
-function readPaced(stream: Readable | null | undefined, onChunk: (chunk: Buffer) => number): void {
-  let used = 0;
-  stream?.on('data', (chunk: Buffer) => {
-    if (used === 0) {
-      const begin = () => {
-        used = 0;
-        stream.resume();
-      };
-      setTimeout(begin, CHILD_INTERVAL_MS).unref();
-    }
-    used += onChunk(chunk);
-    if (used > 1) stream.pause();
-  });
 }
 
 /** The module beside `importer` of the same kind: `.ts` in a checkout, `.js` in the built package. */

@@ -55,8 +55,10 @@ export const CHILD_MESSAGE_BYTES_MAX = 32 * 1024 * 1024;
 /** What is read of its messages in an interval: by their number and by their bytes. */
 export const CHILD_MESSAGES_PER_INTERVAL = 1_000;
 export const CHILD_BYTES_PER_INTERVAL = 8 * 1024 * 1024;
-/** What is read of all that a child process writes to stdout, and to stderr, in an interval. */
+/** What is read of all that a child process or a command writes to stdout, and to stderr, in an interval. */
 export const PRINTED_BYTES_PER_INTERVAL = 1024 * 1024;
+/** The same of a command's lines, which become its log. */
+export const PRINTED_LINES_PER_INTERVAL = 50_000;
 export const CHILD_INTERVAL_MS = 50;
 /** The end of a child process's stderr that is kept for its error, in characters. */
 export const CHILD_STDERR_CHARS_MAX = 4_000;

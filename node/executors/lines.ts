@@ -20,9 +20,10 @@ export class LineSplitter {
     this.#emit = emit;
   }
 
-  push(chunk: Buffer | string): void {
+  /** @returns how many lines ended */
+  push(chunk: Buffer | string): number {
     this.#take(typeof chunk === 'string' ? this.#decoder.end() + chunk : this.#decoder.write(chunk));
-    this.#emitComplete();
+    return this.#emitComplete();
   }
 
   /** What has no newline yet is a line. */
@@ -62,11 +63,13 @@ export class LineSplitter {
     if (this.#complete.length > 2 * LOG_LINES_MAX) this.#leftOut += this.#complete.splice(0, LOG_LINES_MAX).length;
   }
 
-  #emitComplete(): void {
+  #emitComplete(): number {
+    const count = this.#leftOut + this.#complete.length;
     const excess = this.#complete.length - LOG_LINES_MAX;
     if (excess > 0) this.#emit(`… (${this.#leftOut + excess + 1} lines left out)`);
     for (const line of excess > 0 ? this.#complete.slice(excess + 1) : this.#complete) this.#emit(line);
     this.#complete = [];
     this.#leftOut = 0;
+    return count;
   }
 }

@@ -7,7 +7,7 @@
  * 1. The task ends with everything that the command started (`process-tree.ts`): what is left of it is killed, after
  *    an abort and after a normal end.
  * 2. Abort sends SIGTERM to all of it, then SIGKILL after CANCEL_GRACE_MS; with `force` SIGKILL at once.
- * 3. stdout and stderr go line by line to the log. More than OUTPUT_BYTES_MAX on stdout ends the command. Of stderr
+ * 3. stdout and stderr go line by line to the log, and are read no faster than the limits per interval allow. More than OUTPUT_BYTES_MAX on stdout ends the command. Of stderr
  *    the last STDERR_KEPT_BYTES are kept, however much it is; `stderr_dropped_bytes` says how much came before them.
  * 4. An exit code other than 0, or a signal, is `EXIT_CODE` (retryable) with the end of stderr.
  * 5. It inherits nothing that is open in this peer, and of its environment what `environment.ts` says.

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { WorkEnvironment } from '../../node/executors/environment.ts';
-import { STDERR_KEPT_BYTES } from '../../node/executors/limits.ts';
+import { CHILD_INTERVAL_MS, PRINTED_LINES_PER_INTERVAL, STDERR_KEPT_BYTES } from '../../node/executors/limits.ts';
 import { runShell } from '../../node/executors/shell.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import { isRunning, waitUntilGone } from './processes.ts';
@@ -260,6 +260,16 @@ describe('the output', () => {
       retryable: true,
       details: { exit_code: 3, stderr: expect.stringMatching(/broken$/) },
     });
+  });
+
+  it('is read at a walk: a command that floods stderr waits, and leaves the loop its time', async () => {
+    const begun = performance.now();
+    const output = (await run(script('yes >&2 & sleep 1; kill $!'))) as JsonObject;
+    const intervals = (performance.now() - begun) / CHILD_INTERVAL_MS + 2;
+    const linesRead = (Number(output['stderr_dropped_bytes']) + STDERR_KEPT_BYTES) / 'y\n'.length;
+    expect(linesRead).toBeGreaterThan(PRINTED_LINES_PER_INTERVAL);
+    // What is over the measure of an interval has come in one piece.
+    expect(linesRead / intervals).toBeLessThan(2 * PRINTED_LINES_PER_INTERVAL);
   });
 
   it('keeps less of stderr beside a large stdout, so that both fit', async () => {
