@@ -9,7 +9,8 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { describeOption, flagName, OPTIONS, type Option, OTHER_VARIABLES, settingsSchema } from '../node/config.ts';
+import { settingsSchema } from '../node/config.ts';
+import { describeOption, flagName, OPTIONS, type Option, OTHER_VARIABLES } from '../node/config-options.ts';
 
 export const CONFIGURATION_PAGE = fileURLToPath(new URL('configuration.md', import.meta.url));
 

@@ -1,20 +1,14 @@
 /**
- * What one peer is told about itself, resolved once: flag > environment `FLOWMESH_…` > file > default.
- *
- * `settingsSchema` is the shape of a mesh file (`bootstrap.json`): every field may be missing. What only the host can
- * answer (a free data folder, a free port) stays undefined in `Settings` and is filled in when the peer takes its
- * place (`node/cli/place.ts`); `configSchema` is the result, with nothing left open.
- *
- *   const settings = resolveSettings({ flags: { 'http.port': '7700' }, env: process.env, file: undefined });
+ * What one peer is told about itself. `settingsSchema` is the shape of a mesh file (`bootstrap.json`): every field may be
+ * missing. What only the host can answer (a free data folder, a free port) stays undefined in `Settings` and is filled in
+ * when the peer takes its place (`node/cli/place.ts`); `configSchema` is the result, with nothing left open.
  */
 import { isIPv6 } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
-import { FlowmeshError } from '../dag/errors.ts';
 import { DURATION_MS_MAX } from '../dag/limits.ts';
-import { describeProblems } from '../dag/schema.ts';
 import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,
@@ -25,7 +19,6 @@ import {
   TAKEOVER_MS,
   WORKER_SLOTS_MAX,
 } from '../scheduler/limits.ts';
-import { unknownField } from './config-names.ts';
 import { LOG_LEVELS } from './log.ts';
 
 export const DEFAULT_HTTP_PORT = 7601;
@@ -41,26 +34,6 @@ const HISTORY_DAYS_MAX = 36_500;
 const HISTORY_ROOTS_MAX = 10_000_000;
 const TUNING_MS_MIN = 10;
 const TUNING_MS_MAX = 600_000;
-
-/** A setting is wrong; the message names where it was given, what is allowed, and the nearest allowed value. */
-export class InvalidConfigError extends FlowmeshError {
-  constructor(problems: ConfigProblem[]) {
-    const lines = problems.map((problem) => `${problem.source}: ${problem.message}`);
-    super(
-      'INVALID_CONFIG',
-      lines.length === 1 ? lines[0]! : `${lines.length} settings are wrong:\n${lines.join('\n')}`,
-      {
-        details: { problems: problems.map((problem) => ({ ...problem })) },
-      },
-    );
-  }
-}
-
-export interface ConfigProblem {
-  /** `--http-port 70000`, `FLOWMESH_HTTP_PORT=70000` or `bootstrap.json, http.port`. */
-  source: string;
-  message: string;
-}
 
 const portSchema = z
   .int('must be a whole number from 0 to 65535')
@@ -283,149 +256,6 @@ export const configSchema = z.strictObject({
 });
 export type Config = z.output<typeof configSchema>;
 
-/** One setting that can be given as a flag or in the environment; described by its field in `settingsSchema`. */
-export interface Option {
-  /** Its field in the settings, e.g. `http.port`. */
-  path: string;
-  /** As commander writes it: `--http-port <port>`, `--no-gossip`, `--label <label...>`. */
-  flag: string;
-  env: string;
-  kind: 'string' | 'number' | 'boolean' | 'list';
-  /** Where help shows it. */
-  group: 'Mesh' | 'Place' | 'Work' | 'Runtime' | 'Tuning';
-}
-
-function option(path: string, flag: string, kind: Option['kind'], group: Option['group'], env?: string): Option {
-  return { path, flag, kind, group, env: env ?? `FLOWMESH_${path.replaceAll('.', '_').toUpperCase()}` };
-}
-
-export const OPTIONS: readonly Option[] = [
-  option('mesh', '--mesh <name>', 'string', 'Mesh'),
-  option('bootstrap', '--join <multiaddr...>', 'list', 'Mesh'),
-  option('mdns', '--mdns', 'boolean', 'Mesh'),
-  option('gossip', '--no-gossip', 'boolean', 'Mesh'),
-  option('auto_connect', '--no-auto-connect', 'boolean', 'Mesh'),
-  option('target_connections', '--target-connections <count>', 'number', 'Mesh'),
-  option('copies', '--copies <count>', 'number', 'Mesh'),
-  option('history_days', '--history-days <days>', 'number', 'Mesh'),
-  option('history_max', '--history-max <count>', 'number', 'Mesh'),
-  option('gone', '--gone <peer-id...>', 'list', 'Mesh'),
-  option('data_dir', '--data-dir <folder>', 'string', 'Place'),
-  option('name', '--name <name>', 'string', 'Place'),
-  option('listen', '--listen <multiaddr...>', 'list', 'Place'),
-  option('http.port', '--http-port <port>', 'number', 'Place'),
-  option('http.host', '--http-host <host>', 'string', 'Place'),
-  option('http', '--no-http', 'boolean', 'Place'),
-  option('stdio', '--stdio', 'boolean', 'Place'),
-  option('worker.slots', '--slots <count>', 'number', 'Work', 'FLOWMESH_SLOTS'),
-  option('worker.labels', '--label <label...>', 'list', 'Work', 'FLOWMESH_LABELS'),
-  option('worker.worker_id', '--worker-id <id>', 'string', 'Work', 'FLOWMESH_WORKER_ID'),
-  option('worker.cpu_cores', '--cpu-cores <number>', 'number', 'Work', 'FLOWMESH_CPU_CORES'),
-  option('worker.memory_gb', '--memory-gb <number>', 'number', 'Work', 'FLOWMESH_MEMORY_GB'),
-  option('shell.allow', '--allow-shell [command...]', 'list', 'Work', 'FLOWMESH_ALLOW_SHELL'),
-  option('shell.step_env', '--step-env <name...>', 'list', 'Work', 'FLOWMESH_STEP_ENV'),
-  option('pass_env', '--pass-env <name...>', 'list', 'Work'),
-  option('http_action.allow', '--allow-http <host...>', 'list', 'Work', 'FLOWMESH_ALLOW_HTTP'),
-  option('http_action.private', '--http-private', 'boolean', 'Work', 'FLOWMESH_HTTP_PRIVATE'),
-  option('functions', '--functions <file...>', 'list', 'Work'),
-  option('drain_timeout_ms', '--drain-timeout-ms <ms>', 'number', 'Work'),
-  option('runtime', '--runtime <runtime>', 'string', 'Runtime'),
-  option('log_level', '--log-level <level>', 'string', 'Runtime'),
-  option('takeover_ms', '--takeover-ms <ms>', 'number', 'Tuning'),
-  option('beat_interval_ms', '--beat-interval-ms <ms>', 'number', 'Tuning'),
-  option('offer_interval_ms', '--offer-interval-ms <ms>', 'number', 'Tuning'),
-];
-
-/** Only `--allow-shell` may stand alone, so that this and not the parser answers. */
-const NAMES_NOTHING =
-  "names no command; write --allow-shell git wc for these two, or --allow-shell '*' (in quotes) for every one";
-
-/** Variables with our prefix that are not settings of a peer. */
-export const OTHER_VARIABLES: Record<string, string> = {
-  FLOWMESH_HOME:
-    'Folder in which peers without a data_dir have theirs, and in which commands look for peers (default: ~/.flowmesh)',
-  FLOWMESH_URL: 'The peer that commands talk to, e.g. http://127.0.0.1:7601',
-};
-/** Of the tests alone. */
-const TEST_VARIABLES = ['FLOWMESH_CRASH_AT'];
-
-/** Every variable of the environment that the program reads. */
-export function knownVariables(): Set<string> {
-  return new Set([...OPTIONS.map((each) => each.env), ...Object.keys(OTHER_VARIABLES), ...TEST_VARIABLES]);
-}
-
-export interface Sources {
-  /** By option path; text as typed, a list of texts, or a boolean. Undefined: not given. */
-  flags: Record<string, string | string[] | boolean | undefined>;
-  env: Record<string, string | undefined>;
-  /** The parsed mesh file and where it was read. */
-  file: { path: string; value: unknown } | undefined;
-  /** Relative paths of flags and environment are relative to this folder; those of a file to the file's own. */
-  cwd?: string;
-}
-
-/**
- * Merges the sources and checks each on its own, so that a problem names the one it came from.
- *
- * @throws InvalidConfigError naming every wrong setting with its source
- */
-export function resolveSettings(sources: Sources): Settings {
-  const cwd = sources.cwd ?? process.cwd();
-  const problems: ConfigProblem[] = [];
-  const merged: Record<string, unknown> = {};
-
-  if (sources.file !== undefined) {
-    const { path } = sources.file;
-    const value = normalized(sources.file.value);
-    const checked = settingsSchema.safeParse(value);
-    if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, dirname(path)));
-    else {
-      for (const problem of describeProblems(checked.error, settingsSchema, value)) {
-        const message = unknownField(problem.path, problem.message, OPTIONS);
-        problems.push({ source: problem.path === '' ? path : `${path}, ${problem.path}`, message });
-      }
-    }
-  }
-  const given = [
-    ...OPTIONS.map((each) => ({ each, raw: fromEnvironment(sources.env[each.env]), label: each.env, joint: '=' })),
-    ...OPTIONS.map((each) => ({ each, raw: sources.flags[each.path], label: flagName(each), joint: ' ' })),
-  ];
-  for (const { each, raw, label, joint } of given) {
-    if (raw === undefined) continue;
-    if (raw === true && each.kind === 'list') {
-      problems.push({ source: label, message: NAMES_NOTHING });
-      continue;
-    }
-    const typed = typedValue(each, raw);
-    const value = normalized(nest(each.path, typed));
-    const checked = settingsSchema.safeParse(value);
-    if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, cwd));
-    else {
-      const shown =
-        typeof raw === 'boolean' ? label : `${label}${joint}${[raw].flat().join(joint === '=' ? ',' : ' ')}`;
-      for (const problem of describeProblems(checked.error, settingsSchema, value)) {
-        const item = /\[(\d+)\]$/.exec(problem.path)?.[1];
-        const which = item !== undefined && Array.isArray(typed) && typed.length > 1 ? `${typed[Number(item)]} ` : '';
-        problems.push({ source: shown, message: which + problem.message });
-      }
-    }
-  }
-  if (problems.length > 0) throw new InvalidConfigError(problems);
-  return settingsSchema.parse(merged);
-}
-
-/** The option's flag without its argument: `--http-port`. */
-export function flagName(each: Option): string {
-  return each.flag.split(' ')[0]!;
-}
-
-/** What `.describe()` says about a field of the settings. */
-export function describeOption(path: string): string {
-  let schema: z.core.$ZodType = settingsSchema;
-  for (const key of path.split('.')) schema = shapeOf(schema)[key]!;
-  return (schema as z.ZodType).description ?? '';
-}
-
 /** The address and port of a TCP multiaddr; undefined for other transports. `host` is an IP or a DNS name. */
 export function tcpOf(address: string): { family: 'ip4' | 'ip6' | 'dns'; host: string; port: number } | undefined {
   const [, protocol, host, transport, port] = address.split('/');
@@ -448,63 +278,4 @@ function multiaddrProblem(value: string): string | null {
     return `is not a multiaddr such as /ip4/127.0.0.1/tcp/7600 (${why})`;
   }
   return tcpOf(value) === undefined ? 'must be a TCP multiaddr such as /ip4/127.0.0.1/tcp/7600' : null;
-}
-
-/** An empty variable counts as not set: that is how one is unset in a compose file or a unit. */
-function fromEnvironment(value: string | undefined): string | undefined {
-  return value === undefined || value.trim() === '' ? undefined : value.trim();
-}
-
-/** Text as the option's kind; what does not fit stays text, so that the schema names the problem. */
-function typedValue(each: Option, raw: string | string[] | boolean): unknown {
-  if (each.kind === 'list') {
-    return typeof raw === 'boolean'
-      ? raw
-      : [raw].flat().flatMap((words) => words.split(',').map((word) => word.trim()));
-  }
-  if (typeof raw !== 'string') return raw;
-  if (each.kind === 'number') return /^[+-]?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
-  if (each.kind === 'boolean') {
-    if (/^(true|1|yes|on)$/i.test(raw)) return true;
-    if (/^(false|0|no|off)$/i.test(raw)) return false;
-  }
-  return raw;
-}
-
-/** `http: false` and `http: true` say the same as `null` and `{}`. */
-function normalized(value: unknown): unknown {
-  if (!isObject(value) || typeof value['http'] !== 'boolean') return structuredClone(value);
-  return structuredClone({ ...value, http: value['http'] ? {} : null });
-}
-
-function nest(path: string, value: unknown): Record<string, unknown> {
-  return path
-    .split('.')
-    .reverse()
-    .reduce<unknown>((inner, key) => ({ [key]: inner }), value) as Record<string, unknown>;
-}
-
-/** Objects field by field, everything else (lists too) replaced by the stronger source. */
-function mergeInto(target: Record<string, unknown>, stronger: Record<string, unknown>): void {
-  for (const [key, value] of Object.entries(stronger)) {
-    const below = target[key];
-    if (isObject(value) && isObject(below)) mergeInto(below, value);
-    else target[key] = value;
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function absolutePaths(settings: SettingsInput, base: string): Record<string, unknown> {
-  if (settings.data_dir !== undefined) settings.data_dir = resolve(base, settings.data_dir);
-  if (settings.functions !== undefined) settings.functions = settings.functions.map((file) => resolve(base, file));
-  return settings;
-}
-
-function shapeOf(schema: z.core.$ZodType): Record<string, z.core.$ZodType> {
-  let definition = schema._zod.def as { shape?: Record<string, z.core.$ZodType>; innerType?: z.core.$ZodType };
-  while (definition.innerType !== undefined) definition = definition.innerType._zod.def as typeof definition;
-  return definition.shape!;
 }

@@ -13,12 +13,11 @@ import {
   configSchema,
   DEFAULT_HTTP_PORT,
   DEFAULT_LISTEN,
-  flagName,
   isLoopback,
-  OPTIONS,
   type Settings,
   tcpOf,
 } from '../config.ts';
+import { flagName, OPTIONS } from '../config-options.ts';
 import { claimDataFolder, claimPort, type DataFolder, defaultPeerName } from '../data-folder.ts';
 
 /** Ports tried from DEFAULT_HTTP_PORT on; then any free one is taken. */
