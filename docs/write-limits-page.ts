@@ -50,7 +50,7 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
   {
     what: 'result of a workflow',
     limits: ['RESULT_BYTES_MAX'],
-    beyond: 'the result is left out, with the error `RESULT_TOO_LARGE`; outputs of tasks can still be read',
+    beyond: 'the run fails: `RESULT_TOO_LARGE`; outputs of tasks can still be read',
   },
   {
     what: 'log of a task',

@@ -11,8 +11,7 @@ import { parseInputs } from '../dag/action-inputs.ts';
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { compileTemplate, fillTemplate } from '../dag/expression.ts';
 import { WorkflowGraph } from '../dag/graph.ts';
-import { faultOf, faultText } from '../dag/json.ts';
-import { EXPAND_CHUNK_ITEMS, JSON_DEPTH_MAX, jsonBytes, NESTING_LEVELS_MAX } from '../dag/limits.ts';
+import { EXPAND_CHUNK_ITEMS, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import type { Workflow } from '../dag/schema.ts';
 import { checkDepth, checkParts } from './check-submission.ts';
@@ -21,12 +20,13 @@ import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_WORKFLOWS_MAX, RECORD_BYTES_MAX, RESULT_BYTES_MAX, RESULT_LEVELS } from './limits.ts';
+import { ACTIVE_WORKFLOWS_MAX } from './limits.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import { nestedWorkflow } from './nested-workflow.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from './ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from './records.ts';
+import { resultProblem } from './sizes.ts';
 import { StepTasks } from './step-tasks.ts';
 import { timeoutError } from './task-changes.ts';
 import type { Tasks } from './tasks.ts';
@@ -330,8 +330,12 @@ export class Runs {
     live.settling = true;
     const { run, workflow } = live;
     const status = run.status as 'completed' | 'failed' | 'cancelled';
-    if (status !== 'completed' || workflow.output === undefined) {
-      this.end(turn, live, status, status === 'completed' ? run.result() : null, run.error);
+    if (status !== 'completed') {
+      this.end(turn, live, status, null, run.error);
+      return;
+    }
+    if (workflow.output === undefined) {
+      this.complete(turn, live, run.result());
       return;
     }
     const template = compileTemplate(workflow.output);
@@ -340,8 +344,15 @@ export class Runs {
       // A cancel may have come while the output was evaluated.
       if (run.status !== 'completed') this.end(later, live, run.status as 'failed' | 'cancelled', null, run.error);
       else if (values instanceof FlowmeshError) this.end(later, live, 'failed', null, values.toShape());
-      else this.end(later, live, 'completed', fillTemplate(template, values!), null);
+      else this.complete(later, live, fillTemplate(template, values!));
     });
+  }
+
+  /** Whoever waits for the result must not go on with none: one that cannot be kept is a failure. */
+  private complete(turn: Turn, live: LiveRun, result: JsonValue): void {
+    const problem = resultProblem(result, live.record);
+    if (problem === null) this.end(turn, live, 'completed', result, null);
+    else this.end(turn, live, 'failed', null, problem);
   }
 
   private end(
@@ -351,13 +362,12 @@ export class Runs {
     result: JsonValue,
     error: ErrorShape | null,
   ): void {
-    const tooLarge = resultProblem(result, live.record);
     const ended_at = this.now();
     const { started_at } = live.record;
     this.change(turn, live, {
       status,
-      result: tooLarge === null ? result : null,
-      error: tooLarge ?? error,
+      result,
+      error,
       ended_at,
       current_step: null,
       progress: live.run.progress,
@@ -505,22 +515,4 @@ function begunAmong({ tasks }: LiveRun, { live }: Tasks): string | null {
 
 function isEnded(status: string): boolean {
   return status === 'completed' || status === 'failed' || status === 'skipped' || status === 'cancelled';
-}
-
-/** Outputs that were fine by themselves may be too much together. The result stands around them: some levels more. */
-function resultProblem(result: JsonValue, record: WorkflowRecord): ErrorShape | null {
-  const chars = { limit: 'RESULT_BYTES_MAX', maximum: RESULT_BYTES_MAX };
-  const fault = faultOf(result, { depth: JSON_DEPTH_MAX + RESULT_LEVELS, chars });
-  const bytes = fault === undefined ? jsonBytes(result) : 0;
-  const all = bytes + jsonBytes(record as unknown as JsonValue);
-  if (fault === undefined && bytes <= RESULT_BYTES_MAX && all <= RECORD_BYTES_MAX) return null;
-  let why = `has ${bytes} bytes (RESULT_BYTES_MAX is ${RESULT_BYTES_MAX})`;
-  if (fault !== undefined) why = `is not kept: ${faultText(fault)}`;
-  else if (bytes <= RESULT_BYTES_MAX)
-    why = `and its metadata have ${all} bytes (RECORD_BYTES_MAX is ${RECORD_BYTES_MAX})`;
-  return {
-    code: 'RESULT_TOO_LARGE',
-    message: `every step completed, but the result ${why}: give the workflow an \`output\` that is smaller, and read the outputs of single tasks with task_result`,
-    retryable: false,
-  };
 }

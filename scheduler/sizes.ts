@@ -2,11 +2,11 @@
  * How large records may be. A row travels in one message, so no row may be made that none carries (P7): its parts are
  * bounded where they come in, what is put together of them here, and the journal refuses what is too large all the same.
  */
-import { boundedError, FlowmeshError, type JsonValue } from '../dag/errors.ts';
-import { faultOf } from '../dag/json.ts';
-import { jsonBytes } from '../dag/limits.ts';
-import { RECORD_BYTES_MAX, ROW_BYTES_MAX } from './limits.ts';
-import type { FlowRecord, Row } from './records.ts';
+import { boundedError, type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
+import { faultOf, faultText } from '../dag/json.ts';
+import { JSON_DEPTH_MAX, jsonBytes } from '../dag/limits.ts';
+import { RECORD_BYTES_MAX, RESULT_BYTES_MAX, RESULT_LEVELS, ROW_BYTES_MAX } from './limits.ts';
+import type { FlowRecord, Row, WorkflowRecord } from './records.ts';
 
 /** Of the shortest values, with the comma between two of them. */
 const BYTES_PER_ELEMENT_MIN = 2;
@@ -32,6 +32,27 @@ export function bytesWithin(value: JsonValue, maximum: number): number | null {
 export function recordText(record: FlowRecord): string | null {
   const text = JSON.stringify(record);
   return isWithin(text, RECORD_BYTES_MAX) ? text : null;
+}
+
+/**
+ * Why a workflow cannot keep its result, or null. Outputs that were fine by themselves may be too much together; the
+ * result stands around them, so it may have some levels more.
+ */
+export function resultProblem(result: JsonValue, record: WorkflowRecord): ErrorShape | null {
+  const chars = { limit: 'RESULT_BYTES_MAX', maximum: RESULT_BYTES_MAX };
+  const fault = faultOf(result, { depth: JSON_DEPTH_MAX + RESULT_LEVELS, chars });
+  const bytes = fault === undefined ? jsonBytes(result) : 0;
+  const all = bytes + jsonBytes(record as unknown as JsonValue);
+  if (fault === undefined && bytes <= RESULT_BYTES_MAX && all <= RECORD_BYTES_MAX) return null;
+  let why = `has ${bytes} bytes (RESULT_BYTES_MAX is ${RESULT_BYTES_MAX})`;
+  if (fault !== undefined) why = `is not kept: ${faultText(fault)}`;
+  else if (bytes <= RESULT_BYTES_MAX)
+    why = `and its metadata have ${all} bytes (RECORD_BYTES_MAX is ${RECORD_BYTES_MAX})`;
+  return {
+    code: 'RESULT_TOO_LARGE',
+    message: `every step completed, but the result ${why}: give the workflow an \`output\` that is smaller, and read the outputs of single tasks with task_result`,
+    retryable: false,
+  };
 }
 
 /**

@@ -79,12 +79,12 @@ describe('a submit is refused', () => {
   });
 });
 
-test('a result of a workflow over RESULT_BYTES_MAX is left out, and the workflow says so', async () => {
+test('a result of a workflow over RESULT_BYTES_MAX is left out, and the workflow fails', async () => {
   const scene = await Scene.of(['a'], { actions: { 'fn:large': async () => 'x'.repeat(3.9 * MIB) } });
   const steps = ['a', 'b', 'c'].map((step_id) => ({ step_id, action: 'fn:large' }));
   const { uid } = await scene.submitWorkflow('a', { name: 'w', steps });
   expect(await scene.endedWorkflow('a', uid)).toMatchObject({
-    status: 'completed',
+    status: 'failed',
     result: null,
     error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RESULT_BYTES_MAX') },
   });
@@ -95,7 +95,7 @@ test('a result in which one output stands many times is left out, however much i
   const output = Array(1_000).fill('${ steps.a.output }');
   const { uid } = await scene.submitWorkflow('a', { name: 'w', steps: [{ step_id: 'a', action: 'fn:large' }], output });
   expect(await scene.endedWorkflow('a', uid)).toMatchObject({
-    status: 'completed',
+    status: 'failed',
     result: null,
     error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RESULT_BYTES_MAX') },
   });

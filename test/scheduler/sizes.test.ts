@@ -88,16 +88,28 @@ describe('a row', () => {
 });
 
 describe('a workflow', () => {
-  test('whose result would be larger than any message ends, and says so', async () => {
+  test('whose result would be larger than any message fails, and says so', async () => {
     const scene = await Scene.of(['a', 'b'], { actions: FOUR_MIB });
     const steps = ['one', 'two', 'three'].map(large);
     const { uid } = await scene.submitWorkflow('a', { name: 'w', steps });
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({
-      status: 'completed',
+      status: 'failed',
+      progress: 100,
       result: null,
       error: { code: 'RESULT_TOO_LARGE', retryable: false },
     });
     await expectCopied(scene);
+  });
+
+  test('fails, too, when it is nested: the step around it does not go on without its result', async () => {
+    const scene = await Scene.of(['a'], { actions: FOUR_MIB });
+    const inner = { name: 'inner', steps: ['one', 'two', 'three'].map(large) };
+    const steps = [{ step_id: 'n', action: 'workflow', inputs: { workflow: inner }, retry: { max_retries: 3 } }];
+    const { uid } = await scene.submitWorkflow('a', { name: 'outer', steps });
+    const error = { code: 'NESTED_FAILED', retryable: false, message: expect.stringContaining('RESULT_BYTES_MAX') };
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error });
+    const [task] = await scene.peer('a').store.reader.children('task', uid);
+    expect(task).toMatchObject({ status: 'failed', output: null, failures: 1 });
   });
 
   test('ends all the same when its result would take more than there is memory for', async () => {
@@ -105,6 +117,7 @@ describe('a workflow', () => {
     const output = Array.from({ length: 1_000 }, () => '${ steps.one.output }');
     const { uid } = await scene.submitWorkflow('a', { name: 'w', steps: [large('one')], output });
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'failed',
       result: null,
       error: { code: 'RESULT_TOO_LARGE' },
     });
@@ -120,6 +133,7 @@ describe('a workflow', () => {
     const steps = [large('one'), { ...large('two'), action: 'fn:less' }];
     const { uid } = await scene.submitWorkflow('a', { name: 'w', metadata, steps, output: both });
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'failed',
       result: null,
       error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RECORD_BYTES_MAX') },
     });
