@@ -247,7 +247,8 @@ export class StepTasks {
     }
     live.tasks.add(record.uid);
     const task = this.tasks.create(turn, record, bytes);
-    if (hit === undefined) return;
+    // It may have ended at once, where nothing may be started that could have been before (P4): that stands (P5).
+    if (hit === undefined || this.tasks.live.get(record.uid) !== task) return;
     const placement = { considered: 0, chosen: null, reason: `cached: the output of ${hit.task_uid}`, found_by: null };
     this.tasks.finish(turn, task, { status: 'completed', output: hit.output, placement });
   }

@@ -139,6 +139,33 @@ describe('the cache of a step', () => {
     await scene.endedWorkflow('a', other.uid);
     expect(scene.mesh.ledger).toHaveLength(2);
   });
+
+  test('does not change how a task ended that may not be started any more (P5)', async () => {
+    const scene = await Scene.of(['a', 'b', 'c', 'd']);
+    const once = { action: 'fn:work', cache: true, at_most_once: true };
+    const { uid } = await scene.submitWorkflow('a', {
+      name: 'w',
+      steps: [
+        { step_id: 'first', ...once },
+        { step_id: 'wait', action: 'sleep', inputs: { duration_ms: 60_000 }, depends_on: ['first'] },
+        { step_id: 'again', ...once, depends_on: ['wait'] },
+      ],
+    });
+    await scene.until('it waits, with a copy', async () => {
+      const tasks = await scene.peer('a').store.reader.children('task', uid);
+      return scene.feed('a').replicas.copies === 2 && tasks.length === 2;
+    });
+    const { feed_id } = scene.feed('a');
+    const owner = () => ['b', 'c', 'd'].find((name) => scene.scheduler(name).feeds.owned.has(feed_id));
+    scene.mesh.kill('a');
+    await scene.until('it is taken over', () => owner() !== undefined);
+    expect(await scene.endedWorkflow(owner()!, uid)).toMatchObject({ status: 'failed', error: { code: 'OWNER_LOST' } });
+    expect(await scene.task(owner()!, `${uid}/again/0`)).toMatchObject({
+      status: 'failed',
+      output: null,
+      error: { code: 'OWNER_LOST' },
+    });
+  });
 });
 
 describe('foreach', () => {
@@ -195,6 +222,23 @@ describe('foreach', () => {
     const broken = await run(each([1, 2], { when: '${ item = 2 ? $error("no") : true }' }));
     expect(broken.record).toMatchObject({ status: 'failed', error: { details: { index: 1, step_id: 'a' } } });
     expect(await tasksOf(broken.scene, broken.uid)).toEqual({});
+  });
+
+  test('that leaves items out goes on over a restart, and a cancel ends only what there is', async () => {
+    const scene = await Scene.of(['a']);
+    const inputs = { n: '${ item }', ms: 5_000 };
+    const over = { action: 'fn:work', max_parallel: 1, when: '${ item % 2 = 1 }', inputs };
+    const { uid } = await scene.submitWorkflow('a', each([0, 1, 2, 3, 4, 5], over));
+    const runs = (task: string) => async () => (await scene.task('a', `${uid}/a/${task}`))?.status === 'running';
+    await scene.until('the second one runs', runs('3'));
+    await scene.restart('a');
+    await scene.until('the last one runs', runs('5'));
+    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.restart('a');
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'cancelled' });
+    expect(await tasksOf(scene, uid)).toEqual({ a1: 'completed', a3: 'completed', a5: 'cancelled' });
+    const { record } = await run(each([0, 1, 2], { ...over, inputs: { n: '${ item }' } }));
+    expect(record).toMatchObject({ status: 'completed', progress: 100, result: { a: [null, { n: 1 }, null] } });
   });
 
   test('of more items than are decided in a turn', async () => {
