@@ -7,8 +7,8 @@
  *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because what it answers
  *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects learn how many there are.
  * 4. One commit is on its way to the disk at a time; what comes meanwhile is the next one.
- * 5. When a commit fails, or has a row that no message carries, memory is ahead of the disk: every turn not yet released is rejected, and the owner of this
- *    journal throws its memory away and reads the store again.
+ * 5. When a commit fails, or has a row that no message carries, memory is ahead of the disk: every turn not yet released
+ *    is rejected, and the owner of this journal throws its memory away and reads the store again.
  */
 import type { Probe } from './crash-points.ts';
 import { COPY_WAIT_MS } from './limits.ts';

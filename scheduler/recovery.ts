@@ -45,11 +45,7 @@ export async function readActive(reader: Reader, feedId: string, lookUp: LookUp)
   for (const record of await reader.active('task', feedId)) {
     // A task that was never started has no log.
     const log = record.attempt === 0 ? null : ((await reader.get('log', `${record.uid}/log`)) ?? null);
-    remembered.tasks.push({
-      record: withBoundedErrors(record),
-      log,
-      blockers: await blockersOf('task', record, lookUp),
-    });
+    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
   }
   for (const record of await reader.active('workflow', feedId)) {
     const definition = await reader.get('definition', `${record.uid}:definition`);
@@ -58,14 +54,7 @@ export async function readActive(reader: Reader, feedId: string, lookUp: LookUp)
     const steps = await reader.children('step', record.uid);
     const tasks = await reader.children('task', record.uid);
     const blockers = await blockersOf('workflow', record, lookUp);
-    const { workflow } = definition;
-    remembered.workflows.push({
-      record: withBoundedErrors(record),
-      workflow,
-      steps: steps.map(withBoundedErrors),
-      tasks,
-      blockers,
-    });
+    remembered.workflows.push({ record, workflow: definition.workflow, steps, tasks, blockers });
   }
   return remembered;
 }
@@ -106,7 +95,7 @@ async function blockersOf(
   );
 }
 
-/** Puts what was read into memory, and goes on with it. */
+/** Puts what was read into memory, with errors that can be written again, and goes on with it. */
 export function restore(
   turn: Turn,
   remembered: Remembered,
@@ -125,10 +114,16 @@ export function restore(
     return open;
   };
   for (const { record, log, blockers } of remembered.tasks) {
-    tasks.restore(record, carriedBytes(record.payload), waitsFor(record.uid, blockers), log);
+    tasks.restore(withBoundedErrors(record), carriedBytes(record.payload), waitsFor(record.uid, blockers), log);
   }
   for (const { record, workflow, steps, tasks: ofWorkflow, blockers } of remembered.workflows) {
-    runs.restore(turn, record, workflow, steps, ofWorkflow, waitsFor(record.uid, blockers));
+    // The error of a task that has ended may become that of its step.
+    const [bounded, ofSteps, ofTasks] = [
+      withBoundedErrors(record),
+      steps.map(withBoundedErrors),
+      ofWorkflow.map(withBoundedErrors),
+    ];
+    runs.restore(turn, bounded, workflow, ofSteps, ofTasks, waitsFor(record.uid, blockers));
   }
   tasks.resume(turn);
   runs.restoreDepths();

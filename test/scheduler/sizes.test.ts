@@ -1,6 +1,6 @@
 /** No row is made that no message carries; what is too large fails what made it, and nothing else. */
 import { describe, expect, test } from 'vitest';
-import { ERROR_MESSAGE_CHARS_MAX, type JsonValue } from '../../dag/errors.ts';
+import { ERROR_MESSAGE_CHARS_MAX, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { JSON_DEPTH_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { MESSAGE_BYTES_MAX, packMessage } from '../../node/p2p/frames.ts';
 import {
@@ -18,7 +18,7 @@ import { bytesWithin, rowText, shipped } from '../../scheduler/sizes.ts';
 import { withLines } from '../../scheduler/task-log.ts';
 import { HandPeer } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
-import { Scene, task } from './scene.ts';
+import { gate, Scene, task } from './scene.ts';
 
 const MIB = 1024 * 1024;
 const NAME = 'n'.repeat(512);
@@ -138,6 +138,27 @@ describe('a workflow', () => {
       error: { code: 'RESULT_TOO_LARGE', message: expect.stringContaining('RECORD_BYTES_MAX') },
     });
     await expectCopied(scene);
+  });
+
+  test('of an earlier version ends, whatever the errors of its ended tasks are', async () => {
+    const { opened, open } = gate();
+    const hand = async ({ payload }: { payload: JsonObject }) => {
+      if (payload['n'] === 0) throw new Error('no');
+      await opened;
+      return null;
+    };
+    const scene = await Scene.of(['a'], { actions: { 'fn:hand': hand } });
+    const step = { action: 'fn:hand', foreach: [0, 1], inputs: { n: '${ item }' }, on_failure: 'continue' };
+    const { uid } = await scene.submitWorkflow('a', { name: 'w', steps: [{ step_id: 's', ...step }] });
+    const failed = await scene.ended('a', `${uid}/s/0`);
+    const disk = scene.mesh.kill('a');
+    const row = (await disk.reader.row(failed.uid))!;
+    const record = { ...failed, error: { ...failed.error!, message: text(20 * MIB) } };
+    const seq = disk.feeds.get(row.feed_id)!.seq + 1;
+    await disk.commit([{ ...row, seq, record, text: JSON.stringify(record) }]);
+    await scene.run(scene.mesh.restart('a', disk));
+    open();
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'completed', result: { s: [null, null] } });
   });
 
   test.each([
