@@ -11,7 +11,7 @@
 import type { Feeds } from './feeds.ts';
 import { feedHintOf, isoTime } from './ids.ts';
 import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, TAKEN_UP_TOGETHER_MS } from './limits.ts';
-import type { LocalRecord } from './locator.ts';
+import { type LocalRecord, localRecord } from './local-record.ts';
 import type { Alias, Held, Located, Question } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
@@ -203,13 +203,13 @@ export class Duplicates {
     return roots.flatMap((root, position): [Root, Held][] => {
       const other = found[position];
       if (other?.uid === undefined || other.copy_of !== undefined || other.uid === root.uid) return [];
-      const { peer_id, uid, status, content_hash } = other;
-      return [[root, { peer_id, uid, status, content_hash }]];
+      const { peer_id, uid, status, content_hash, refused } = other;
+      return [[root, { peer_id, uid, status, content_hash, refused }]];
     });
   }
 
-  private heldOf({ uid, status, content_hash }: Root): Held {
-    return { peer_id: this.parts.self, uid, status, content_hash };
+  private heldOf(root: Root): Held {
+    return { peer_id: this.parts.self, ...localRecord(root) };
   }
 
   private quietly(work: Promise<void>): void {
@@ -240,9 +240,14 @@ function isChosen(id: string): boolean {
   return !id.includes('~') && feedHintOf(id) === null;
 }
 
-/** P5: one that has ended stays; else the one that was accepted later, whose answer the client has. */
-function givesWay(mine: Root, rival: { uid: string; status: string }): boolean {
+/**
+ * P5: one that has ended stays, but for one that was refused, which its client tried again elsewhere; else the one that was
+ * accepted later, whose answer the client has.
+ */
+function givesWay(mine: Root, rival: LocalRecord): boolean {
   if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same one, in another history of its feed
+  const [refused, otherRefused] = [localRecord(mine).refused === true, rival.refused === true];
+  if (refused !== otherRefused) return refused;
   const [ended, otherEnded] = [isTerminal(mine.status), isTerminal(rival.status)];
   return ended === otherEnded ? rival.uid > mine.uid : otherEnded; // uids begin with the time
 }

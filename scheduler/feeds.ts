@@ -17,7 +17,7 @@ import { DivergedError, NotOwnerError, NotReadyError, ReadOnlyError } from './er
 import type { Journal } from './journal.ts';
 import { INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
 import { compareLines, currentLine, isHeir, newFeed, withLine } from './lineage.ts';
-import type { LocalRecord } from './locator.ts';
+import type { LocalRecord } from './local-record.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';

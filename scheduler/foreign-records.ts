@@ -2,7 +2,7 @@
 import type { Copies } from './copies.ts';
 import type { Feeds } from './feeds.ts';
 import { currentLine } from './lineage.ts';
-import type { CopiedRecord } from './locator.ts';
+import { type CopiedRecord, localRecord } from './local-record.ts';
 import type { Alias } from './messages.ts';
 import type { Reader } from './ports.ts';
 import type { FeedRecord, Row } from './records.ts';
@@ -35,8 +35,7 @@ export class ForeignRecords {
     if (row === undefined || (row.record.kind !== 'task' && row.record.kind !== 'workflow')) return undefined;
     const feed = this.wholeCopy(row.feed_id);
     if (feed === null) return undefined;
-    const { uid, status, content_hash } = row.record;
-    return { uid, status, content_hash, feed_id: row.feed_id, owner: currentLine(feed).owner };
+    return { ...localRecord(row.record), feed_id: row.feed_id, owner: currentLine(feed).owner };
   }
 
   /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes itself. */

@@ -29,7 +29,7 @@ import {
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
 import { currentLine } from './lineage.ts';
-import type { LocalRecord } from './locator.ts';
+import type { LocalRecord } from './local-record.ts';
 import { type Alias, carriedRecord, type handoverRequestSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Reader } from './ports.ts';

@@ -18,7 +18,6 @@ import {
   InvalidStateError,
   OwnerUnreachableError,
   QueueFullError,
-  TOO_FEW_COPIES,
   TooFewCopiesError,
   UnknownDependencyError,
 } from './errors.ts';
@@ -29,7 +28,8 @@ import type { Turn } from './journal.ts';
 import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX, LARGE_ELEMENTS } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
-import type { CopiedRecord, LocalRecord, Locator } from './locator.ts';
+import type { CopiedRecord, LocalRecord } from './local-record.ts';
+import type { Locator } from './locator.ts';
 import type { Alias, Located } from './messages.ts';
 import { newTask, retriedTask } from './new-task.ts';
 import type { OwnedFeed } from './owned-feed.ts';
@@ -83,9 +83,8 @@ export class Intake {
     const alias: Alias = { kind: 'workflow', id: workflow_id };
     return await this.oneAtATime(alias, async () => {
       const known = workflow.workflow_id === undefined ? undefined : await this.known(alias, content_hash);
-      const earlier = known === undefined ? undefined : await this.workflowOf(known.uid);
-      const refused = earlier !== undefined && hadTooFewCopies(earlier);
-      if (earlier !== undefined && !refused) {
+      if (known !== undefined && !known.refused) {
+        const earlier = await this.workflowOf(known.uid);
         const durability = durabilityNow(await this.copiesOf(earlier.uid), earlier.copies, this.mesh);
         const estimated_start_time = this.estimateOf(feed, earlier);
         return { record: earlier, duplicate: true, durability, estimated_start_time, warnings };
@@ -94,7 +93,10 @@ export class Intake {
       runs.checkRoom();
       const waits = await this.dependenciesOf('workflow', workflow.dependencies);
       const resolved = withPeerIds(workflow, parts.namedPeers);
-      if (refused) await this.forgetRefused(earlier.uid);
+      if (known !== undefined) {
+        parts.locator.replaces(alias, known);
+        await this.forgetRefused(known.uid);
+      }
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
         runs.checkRoom(); // others were accepted meanwhile
         const live = runs.create(
@@ -409,11 +411,6 @@ export class Intake {
       else runs.unblock(turn, uid, alias.id, status);
     }
   }
-}
-
-/** It required more copies than there were, and so never began. */
-function hadTooFewCopies({ status, started_at, error }: WorkflowRecord): boolean {
-  return status === 'cancelled' && started_at === null && error?.code === TOO_FEW_COPIES;
 }
 
 interface Wait {

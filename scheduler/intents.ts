@@ -10,7 +10,7 @@ import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from '.
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { INTENTS_MAX } from './limits.ts';
-import type { CopiedRecord } from './locator.ts';
+import type { CopiedRecord } from './local-record.ts';
 import type { Alias } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
 import { type IntentRecord, isTerminal, LOCAL_FEED } from './records.ts';

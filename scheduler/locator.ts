@@ -21,6 +21,7 @@ import {
   RESERVATION_MS,
   RESERVATIONS_MAX,
 } from './limits.ts';
+import type { CopiedRecord, LocalRecord } from './local-record.ts';
 import {
   type Alias,
   callAnswerSchema,
@@ -32,20 +33,6 @@ import {
 } from './messages.ts';
 import type { Clock, Log, Network } from './ports.ts';
 import { rendezvous } from './rendezvous.ts';
-import type { WorkerPool } from './worker.ts';
-
-/** A record of this peer. */
-export interface LocalRecord {
-  uid: string;
-  status: string;
-  content_hash: string;
-}
-
-/** A record of another peer, of which a whole copy is here. */
-export interface CopiedRecord extends LocalRecord {
-  feed_id: string;
-  owner: string;
-}
 
 /** What this peer has itself. */
 interface Here {
@@ -65,6 +52,8 @@ interface Claim {
   heard: Held | null;
   /** Others may have had answers that this peer did not get, or got too early. */
   isDoubtful: boolean;
+  /** What has the id until the record is there. */
+  replaced?: LocalRecord;
 }
 
 export class Locator {
@@ -116,8 +105,9 @@ export class Locator {
     return this.network.self;
   }
 
-  private asLocated({ uid, status, content_hash }: LocalRecord): Located {
-    return { peer_id: this.network.self, addresses: this.network.addresses(), uid, status, content_hash };
+  private asLocated({ uid, status, content_hash, refused }: LocalRecord): Located {
+    const place = { peer_id: this.network.self, addresses: this.network.addresses() };
+    return { ...place, uid, status, content_hash, ...(refused && { refused }) };
   }
 
   /** Connected, and heard of lately. */
@@ -286,10 +276,12 @@ export class Locator {
   async answerLocate(from: string, items: Question[], hops: number, asked: readonly string[]): Promise<JsonObject> {
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
+        const claim = this.claims.get(keyOf(alias));
         const local = await this.here.lookUp(alias);
         if (alias.held !== undefined) this.heardOf(alias, local, alias.held);
         // P1: others may give way to what they are told of.
         if (local !== undefined && !this.here.isBeingMade(local.uid)) return this.asLocated(local);
+        if (claim?.replaced !== undefined) return this.asLocated(claim.replaced);
         const copy = await this.here.lookUpCopy(alias);
         return copy === undefined ? null : { ...this.asLocated(copy), copy_of: copy.owner };
       }),
@@ -334,6 +326,12 @@ export class Locator {
       if (claim.heard !== null) void this.heardBefore(alias, claim.heard);
       if (claim.isDoubtful) this.here.onDoubt(alias);
     }
+  }
+
+  /** The record that is just being made takes the place of a refused one, which is here for others until it is there. */
+  replaces(alias: Alias, refused: LocalRecord): void {
+    const claim = this.claims.get(keyOf(alias));
+    if (claim !== undefined) claim.replaced = refused;
   }
 
   /** Never rejects: the record is made. */
@@ -485,9 +483,3 @@ function keyOf({ kind, id }: Alias): string {
 }
 
 type RemoteErrorShape = ConstructorParameters<typeof RemoteError>[0];
-
-/** What `lookUp` says of a worker of this peer. */
-export function localWorker(pool: WorkerPool, id: string): LocalRecord | undefined {
-  const state = pool.states().find(({ worker_id }) => worker_id === id);
-  return state === undefined ? undefined : { uid: id, status: state.status, content_hash: '' };
-}

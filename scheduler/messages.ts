@@ -161,7 +161,14 @@ export const reserveRequestSchema = z.object({
 export const reserveAnswerSchema = z.object({ holders: z.array(z.object({ peer_id: id, content_hash: z.string() })) });
 
 /** What a peer has of an id. */
-const heldSchema = z.object({ peer_id: id, uid: id, status: z.string(), content_hash: z.string() });
+const heldSchema = z.object({
+  peer_id: id,
+  uid: id,
+  status: z.string(),
+  content_hash: z.string(),
+  /** It was not accepted, and never began. */
+  refused: z.literal(true).optional(),
+});
 /** An id that is asked for; `held` is what the asker has of it, where it has some: one of two records gives way (P5). */
 const questionSchema = aliasSchema.extend({ held: heldSchema.optional() });
 export type Question = z.infer<typeof questionSchema>;
@@ -184,6 +191,7 @@ export const locateAnswerSchema = z.object({
         uid: id.optional(),
         status: z.string(),
         content_hash: z.string(),
+        refused: z.literal(true).optional(),
         /** Only of a peer that has a copy: the owner as far as it knows. */
         copy_of: id.optional(),
       })

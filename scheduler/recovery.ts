@@ -6,7 +6,7 @@ import { carriedBytes } from '../dag/json.ts';
 import type { Workflow } from '../dag/schema.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Turn } from './journal.ts';
-import type { LocalRecord } from './locator.ts';
+import type { LocalRecord } from './local-record.ts';
 import type { Alias } from './messages.ts';
 import type { Reader } from './ports.ts';
 import {

@@ -52,7 +52,8 @@ import {
   OFFER_INTERVAL_MS,
   TAKEOVER_MS,
 } from './limits.ts';
-import { type LocalRecord, Locator, localWorker } from './locator.ts';
+import { type LocalRecord, localRecord, localWorker } from './local-record.ts';
+import { Locator } from './locator.ts';
 import type { Alias, PeerState } from './messages.ts';
 import { OwnedFeed } from './owned-feed.ts';
 import { capabilityNames } from './placement.ts';
@@ -549,9 +550,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const { kind, id } = alias;
     if (kind === 'worker') return localWorker(this.pool, id) ?? (await this.storedWorker(id));
     const record = this.feeds.byAlias(kind, id) ?? (await this.store.reader.byAlias(kind, id));
-    return record === undefined
-      ? undefined
-      : { uid: record.uid, status: record.status, content_hash: record.content_hash };
+    return record && localRecord(record);
   }
 
   private async storedWorker(id: string): Promise<LocalRecord | undefined> {

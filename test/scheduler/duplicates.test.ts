@@ -86,6 +86,25 @@ class Accepted {
   }
 }
 
+test('a refused workflow has no end: one that its client had accepted at the other side of a partition goes on', async () => {
+  const scene = await Scene.of(['a', 'b', 'c']);
+  for (const other of ['b', 'c']) scene.mesh.board.cut('a', other);
+  await scene.until('a is alone', () => scene.scheduler('a').feeds.isAlone());
+  const steps = [{ step_id: 's', action: 'approve' }];
+  const submission = { ...workflow({ workflow_id: ID, name: 'w', steps }), copies: 2, require_copies: true };
+  const submitTo = (name: string) => scene.run(scene.scheduler(name).submitWorkflow(submission));
+  await expect(submitTo('a')).rejects.toMatchObject({ code: 'TOO_FEW_COPIES' });
+  const { record } = await submitTo('b');
+  for (const other of ['b', 'c']) scene.mesh.board.heal('a', other);
+  await scene.until('the refused one has given way', async () => {
+    const { records } = await scene.peer('a').store.reader.list({ kind: 'workflow', limit: 1, offset: 0 });
+    return (records as WorkflowRecord[]).some(({ uid, workflow_id }) => workflow_id === `${ID}~${uid}`);
+  });
+  await scene.pass(2 * BEAT_MS);
+  expect(await scene.workflow('b', record.uid)).toMatchObject({ workflow_id: ID, status: 'input_required' });
+  await expect(submitTo('a')).rejects.toMatchObject({ code: 'ELSEWHERE' });
+});
+
 test('a feed with more such records than fit in one question is told apart too', async () => {
   const accepted = await Accepted.by('c');
   const more = Array.from({ length: LOCATE_ITEMS_MAX }, (_, index) => taskRecord(`${index}`.padStart(20, '0')));

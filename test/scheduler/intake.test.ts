@@ -137,6 +137,27 @@ describe('what is refused changes nothing', () => {
     expect(records.map(({ uid }) => uid)).toEqual([record.uid]);
   });
 
+  test('a workflow that had too few copies: its next try and a first one at another peer are one record', async () => {
+    for (let betweenMs = 0; betweenMs <= 30; betweenMs += 3) {
+      const scene = await Scene.of(['a']);
+      const submission = {
+        ...workflow({ workflow_id: 'again', name: 'w', steps: ECHO }),
+        copies: 2,
+        require_copies: true,
+      };
+      const submitTo = (name: string) => scene.scheduler(name).submitWorkflow(submission);
+      await expect(scene.run(submitTo('a'))).rejects.toMatchObject({ code: 'TOO_FEW_COPIES' });
+      for (const name of ['b', 'c']) await scene.mesh.start(name);
+      await scene.until('their feeds are copied', () =>
+        ['a', 'b'].every((name) => scene.feed(name).replicas.copies === 2),
+      );
+      const again = submitTo('a');
+      await scene.pass(betweenMs);
+      await expect(scene.run(submitTo('b'))).rejects.toMatchObject({ code: 'ELSEWHERE' });
+      expect(await scene.run(again)).toMatchObject({ duplicate: false, durability: { copies: 2 } });
+    }
+  });
+
   test('a duplicate is told of the durability that its record has, whatever it asks for itself', async () => {
     const scene = await Scene.of(['a']);
     const submit = (copies?: number) => {

@@ -4,7 +4,7 @@ import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { Intents } from '../../scheduler/intents.ts';
 import { Journal } from '../../scheduler/journal.ts';
 import { INTENTS_MAX } from '../../scheduler/limits.ts';
-import type { CopiedRecord } from '../../scheduler/locator.ts';
+import type { CopiedRecord } from '../../scheduler/local-record.ts';
 import { LOCAL_FEED } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
 import { quiet, SimulatedClock, World } from '../simulation/world.ts';
