@@ -33,8 +33,8 @@ interface KeptResult {
 
 type Entry = [key: string, kept: KeptResult];
 
-/** An owner refused a frame for its content or size: the same frame is refused again. */
 const NOTHING_REQUIRED = requiresSchema.parse({});
+/** An owner refused a frame for its content or size: the same frame is refused again. */
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
 
 export class KeptResults {

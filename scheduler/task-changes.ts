@@ -1,5 +1,5 @@
 /** What happens to a task, as changes of its record. Pure: `now` is the wall clock, as in records. */
-import type { ErrorShape, JsonValue } from '../dag/errors.ts';
+import { cutText, type ErrorShape, type JsonValue } from '../dag/errors.ts';
 import { wallMs } from './ids.ts';
 import { ATTEMPT_HISTORY_MAX, RECORD_BYTES_MAX } from './limits.ts';
 import type { GivenLease, LiveTask } from './live-task.ts';
@@ -80,12 +80,13 @@ export function ownerLost({ task_id }: TaskRecord): ErrorShape {
   return { code: 'OWNER_LOST', message: `the owner of task ${task_id} was lost; ${LOOK_FIRST}`, retryable: false };
 }
 
-export function deadlineError(record: TaskRecord): ErrorShape {
-  return {
-    code: 'DEADLINE_EXCEEDED',
-    message: `it had not started at its deadline ${record.deadline_at}; submit it again with a later one`,
-    retryable: false,
-  };
+export function deadlineError({ deadline_at, attempts }: TaskRecord): ErrorShape {
+  const last = attempts.at(-1);
+  const message =
+    last === undefined
+      ? `it had not started at its deadline ${deadline_at}; submit it again with a later one`
+      : `its next attempt had not started at its deadline ${deadline_at}; the last one failed: ${cutText(last.error.message)}`;
+  return { code: 'DEADLINE_EXCEEDED', message, retryable: false };
 }
 
 /**

@@ -345,7 +345,9 @@ describe('failed attempts', () => {
     const error = { ...broken(true), details: { retry_after_ms: 30_000 } };
     await peers[0]!.result('a', await peers[0]!.leased(1), { ...FAILED, error });
     await scene.pass(2_500);
-    expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', error: { code: 'DEADLINE_EXCEEDED' } });
+    const ended = await scene.task('a', uid);
+    expect(ended).toMatchObject({ status: 'failed', failures: 1, error: { code: 'DEADLINE_EXCEEDED' } });
+    expect(ended.error!.message).toContain(`the last one failed: ${error.message}`);
   });
 
   test('that another attempt cannot help end the task', async () => {
