@@ -3,7 +3,7 @@
  * are created, in bounded chunks (EXPAND_CHUNK_ITEMS), the rest as the first ones end (P7).
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
-import { decidesPerItem, fillTemplate, holds, itemsOf, templatesOf } from '../dag/expression.ts';
+import { decidesPerItem, fillTemplate, holds, itemsOf, type StepTemplates, templatesOf } from '../dag/expression.ts';
 import { faultText, limitErrorOf, walkJson } from '../dag/json.ts';
 import { EXPAND_CHUNK_ITEMS, INPUT_BYTES_MAX, JSON_ELEMENT_BYTES, jsonBytes, LimitError } from '../dag/limits.ts';
 import type { RunEvent } from '../dag/run.ts';
@@ -57,18 +57,23 @@ export class StepTasks {
     this.hooks = hooks;
   }
 
-  /** Evaluates `when` and `foreach` of a ready step, and starts or skips it. */
+  /** Evaluates `when` of a ready step, then `foreach`, which may rely on it, and starts or skips it. */
   prepare(turn: Turn, live: LiveRun, stepId: string): void {
     const templates = templatesOf(live.steps.get(stepId)!);
-    const { foreach } = templates;
     const when = decidesPerItem(templates) ? undefined : templates.when;
-    const expressions = [...(when?.expressions ?? []), ...(foreach?.expressions ?? [])];
-    this.evaluateReady(turn, live, stepId, expressions, [{}], (later, [values]) => {
-      if (when !== undefined && !holds(fillTemplate(when, values!))) {
-        const reason = 'its condition `when` did not hold';
-        this.hooks.apply(later, live, { type: 'step_skipped', step_id: stepId, reason });
+    this.evaluateReady(turn, live, stepId, when?.expressions ?? [], [{}], (later, [values]) => {
+      if (when === undefined || holds(fillTemplate(when, values!))) {
+        this.makeItems(later, live, stepId, templates);
         return;
       }
+      const reason = 'its condition `when` did not hold';
+      this.hooks.apply(later, live, { type: 'step_skipped', step_id: stepId, reason });
+    });
+  }
+
+  private makeItems(turn: Turn, live: LiveRun, stepId: string, templates: StepTemplates): void {
+    const { foreach } = templates;
+    this.evaluateReady(turn, live, stepId, foreach?.expressions ?? [], [{}], (later, [values]) => {
       const items = foreach === undefined ? null : itemsOf(fillTemplate(foreach, values!));
       const error = itemsError(live, stepId, items);
       if (error !== null) {

@@ -224,6 +224,13 @@ describe('foreach', () => {
     expect(await tasksOf(broken.scene, broken.uid)).toEqual({});
   });
 
+  test('is not evaluated where its `when` does not hold: it may be what the list depends on', async () => {
+    const guarded = each('${ $split(input.none, ",") }', { when: '${ input.none != null }' });
+    const { scene, uid, record } = await run(guarded);
+    expect(record).toMatchObject({ status: 'completed', result: { a: null } });
+    expect(await scene.peer('a').store.reader.children('step', uid)).toMatchObject([{ status: 'skipped' }]);
+  });
+
   test('that leaves items out goes on over a restart, and a cancel ends only what there is', async () => {
     const scene = await Scene.of(['a']);
     const inputs = { n: '${ item }', ms: 5_000 };
