@@ -297,6 +297,7 @@ export class Functions {
     for (let starts = 1; ; starts += 1) {
       const process = await this.#acquire(io.signal);
       try {
+        if (io.signal.aborted) throw new ActionAbortedError(request.action);
         const output = await process.run(name, request, io);
         if (io.signal.aborted) throw new ActionAbortedError(request.action);
         return output;

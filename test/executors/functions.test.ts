@@ -125,6 +125,15 @@ describe('handlers', () => {
     expect(await run('reports')).toMatchObject({ attempt: 3 });
   });
 
+  it('are not called when the abort comes while a process is chosen', async () => {
+    await run('reports');
+    const io = new RecordedIO();
+    const ended = failureOf('waits', io);
+    io.abort(false);
+    expect(await ended).toMatchObject({ code: 'ABORTED' });
+    expect(io.lines).toEqual([]);
+  });
+
   it('that end while their process is killed leave no dying process to the next run', async () => {
     const io = new RecordedIO();
     const ended = failureOf('hurries', io);
