@@ -4,10 +4,13 @@
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import { referencedSteps, resolvePath } from '../dag/expression.ts';
+import { cut } from '../dag/quoted.ts';
 import type { Run } from '../dag/run.ts';
 import type { Turn } from './journal.ts';
 import type { Evaluator } from './ports.ts';
 import type { WorkflowRecord } from './records.ts';
+
+const SHOWN_CHARS_MAX = 200;
 
 /** Values by expression. */
 export type Values = Map<string, JsonValue>;
@@ -66,7 +69,10 @@ export class Expressions {
         }
         finish(outcomes);
       },
-      (error: unknown) => finish(results.map(() => expressionError(expressions.join(', '), errorShape(error)))),
+      (error: unknown) => {
+        const failed = expressionError(expressions.join(', '), errorShape(error));
+        finish(results.map(() => failed));
+      },
     );
   }
 
@@ -87,7 +93,7 @@ export class Expressions {
 }
 
 function expressionError(expression: string, error: ErrorShape): FlowmeshError {
-  const text = expression.length > 200 ? `${expression.slice(0, 200)}…` : expression;
+  const text = cut(expression, SHOWN_CHARS_MAX);
   return new FlowmeshError(error.code, `in \${ ${text} }: ${error.message}`, {
     retryable: error.retryable,
     details: { ...error.details, expression: text },
