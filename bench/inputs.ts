@@ -75,8 +75,8 @@ const INPUTS: [name: string, send: (mesh: Mesh) => Promise<string>][] = [
     submit({ steps: echo(10_000, (index) => ({ depends_on: index === 0 ? [] : [`s${index - 1}`] })) }),
   ],
   [
-    '200,000 dependencies',
-    submit({ steps: echo(630, (index) => ({ depends_on: echo(index).map(({ step_id }) => step_id!) })) }),
+    '100,000 dependencies',
+    submit({ steps: echo(447, (index) => ({ depends_on: echo(index).map(({ step_id }) => step_id!) })) }),
   ],
   [
     '10,000 expressions',

@@ -14,6 +14,7 @@ import {
   JSON_ELEMENTS_MAX,
   JSON_NAMES_MAX,
   jsonBytes,
+  LARGE_ELEMENTS,
   LimitError,
 } from './limits.ts';
 import { placeOf } from './problems.ts';
@@ -63,6 +64,11 @@ export function faultOf(value: unknown, limits: JsonLimits = {}): JsonFault | un
 export function walkJson(value: unknown, limits: JsonLimits = {}): { fault: JsonFault | undefined; elements: number } {
   const walk = new Walk(limits);
   return { fault: walk.run(value), elements: walk.elements };
+}
+
+/** True of a value that is too large for several things to be done with it in one turn of a loop. Looks no further. */
+export function isLarge(value: unknown): boolean {
+  return faultOf(value, { elements: LARGE_ELEMENTS })?.kind === 'limit';
 }
 
 /**

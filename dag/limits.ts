@@ -4,7 +4,7 @@ import { FlowmeshError, type JsonValue } from './errors.ts';
 /** Steps of one workflow. */
 export const STEPS_MAX = 10_000;
 /** Entries of all `depends_on` lists of one workflow together. */
-export const EDGES_MAX = 200_000;
+export const EDGES_MAX = 100_000;
 /** Tasks of one run: one per step, or one per item of a `foreach` step. */
 export const TASK_INSTANCES_MAX = 100_000;
 /** A submitted workflow or task, as JSON. */
@@ -20,7 +20,9 @@ export const HTTP_TIMEOUT_MS = 30_000;
 /** Levels of lists and objects in a submission, an input, an output or a message. */
 export const JSON_DEPTH_MAX = 128;
 /** Values in one of them, each list, object, string, number, boolean and null: what checking and copying it costs. */
-export const JSON_ELEMENTS_MAX = 250_000;
+export const JSON_ELEMENTS_MAX = 150_000;
+/** What has more values has turns of a loop of its own for each thing that is done with it: others come in between. */
+export const LARGE_ELEMENTS = 10_000;
 /** What each of them counts at least where several inputs or outputs share a message. */
 export const JSON_ELEMENT_BYTES = 24;
 /** Different names of fields in an input or output: one that comes for the first time costs what many values do. */

@@ -68,7 +68,7 @@ export function visitTexts(template: Template, path: readonly Key[], visit: Visi
 
 /** The same of a JSON value, which has no expressions. */
 export function visitValueTexts(value: JsonValue, path: readonly Key[], visit: VisitText): void {
-  visitNodeTexts({ kind: 'literal', value }, [...path], visit);
+  visitLiteralTexts(value, [...path], visit);
 }
 
 type VisitText = (text: string, path: readonly Key[]) => void;
@@ -83,14 +83,20 @@ function visitNodeTexts(node: Node, path: Key[], visit: VisitText): void {
   else if (node.kind === 'object') for (const [key, item] of node.entries) inside(key, item);
   else if (node.kind === 'text') {
     for (const part of node.parts) if (typeof part === 'string') visit(part, path);
-  } else if (node.kind === 'literal') {
-    const { value } = node;
-    if (typeof value === 'string') visit(value, path);
-    else if (value !== null && typeof value === 'object') {
-      const keyOf = (key: string): Key => (Array.isArray(value) ? Number(key) : key);
-      for (const [key, item] of Object.entries(value)) inside(keyOf(key), { kind: 'literal', value: item });
-    }
-  }
+  } else if (node.kind === 'literal') visitLiteralTexts(node.value, path, visit);
+}
+
+/** Makes nothing on its way: a literal may have as many values as an input may. */
+function visitLiteralTexts(value: JsonValue | undefined, path: Key[], visit: VisitText): void {
+  if (typeof value === 'string') visit(value, path);
+  if (value === null || typeof value !== 'object') return;
+  const inside = (key: Key, child: JsonValue | undefined) => {
+    path.push(key);
+    visitLiteralTexts(child, path, visit);
+    path.pop();
+  };
+  if (Array.isArray(value)) for (let index = 0; index < value.length; index++) inside(index, value[index]);
+  else for (const key of Object.keys(value)) inside(key, value[key]);
 }
 
 /** True when nothing of the value at `path` comes from an expression. A place that is not there is literal, too. */

@@ -7,7 +7,7 @@
  *    too few copies never began: the same submit is another try, in its place.
  */
 import type { JsonValue } from '../dag/errors.ts';
-import { carriedBytes, walkJson } from '../dag/json.ts';
+import { carriedBytes, isLarge } from '../dag/json.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import { checkRetries, checkTask, checkWorkflow } from './check-submission.ts';
 import type { Dependencies } from './dependencies.ts';
@@ -25,7 +25,7 @@ import type { Feeds } from './feeds.ts';
 import { contentHash, isoTime, makeId, makeUid } from './ids.ts';
 import { InOrder } from './in-order.ts';
 import type { Turn } from './journal.ts';
-import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX, LARGE_ELEMENTS } from './limits.ts';
+import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
 import type { CopiedRecord, LocalRecord } from './local-record.ts';
@@ -126,10 +126,10 @@ export class Intake {
   private async hashOf(content: JsonValue): Promise<string> {
     const { clock } = this.parts;
     const turn = () => new Promise<void>((resolve) => clock.defer(resolve));
-    const isLarge = walkJson(content).elements > LARGE_ELEMENTS;
-    if (isLarge) await turn();
+    const large = isLarge(content);
+    if (large) await turn();
     const hash = contentHash(content);
-    if (isLarge) await turn();
+    if (large) await turn();
     return hash;
   }
 

@@ -107,8 +107,6 @@ export const LOG_BYTES_MAX = 1024 * 1024;
 export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
 /** Levels that it may have around the outputs in it. */
 export const RESULT_LEVELS = 8;
-/** A submission of more values is checked, hashed and written in turns of the loop of their own. */
-export const LARGE_ELEMENTS = 10_000;
 /** A question where a record is goes this many peers further than the connected ones. */
 export const LOCATE_HOPS_MAX = 2;
 /** Records that one such question is about. */

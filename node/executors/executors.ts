@@ -7,7 +7,9 @@
  *
  * Each run settles with JSON or with a FlowmeshError, whose `retryable` (see `errors.ts`) decides whether the step is tried again. `sleep`, `approve` and `workflow` are states of a record and not here.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { FlowmeshError, type JsonObject, type JsonValue, thrownText } from '../../dag/errors.ts';
+import { isLarge } from '../../dag/json.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
 import type { HttpPolicy } from './address-policy.ts';
 import { allowancesOf, needsOf } from './allowances.ts';
@@ -59,7 +61,7 @@ class LocalExecutors implements ClosableExecutors {
   constructor(config: ExecutorConfig, functions: Functions, environment: WorkEnvironment) {
     this.#functions = functions;
     this.#allowed = allowancesOf(config);
-    this.#actions.set('echo', async (request) => JSON.parse(JSON.stringify(request.payload)) as JsonValue);
+    this.#actions.set('echo', echo);
     // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
     this.#actions.set('http', async (request, io) => {
       this.#http ??= import('./http.ts').then(({ HttpAction }) => new HttpAction(config.http_action));
@@ -131,4 +133,13 @@ class LocalExecutors implements ClosableExecutors {
       });
     }
   }
+}
+
+/** Gives its inputs back, as a copy. On this loop: what is large is copied in a turn of its own. */
+async function echo({ payload }: ExecutionRequest): Promise<JsonValue> {
+  const large = isLarge(payload);
+  if (large) await turn();
+  const copy = JSON.parse(JSON.stringify(payload)) as JsonValue;
+  if (large) await turn();
+  return copy;
 }

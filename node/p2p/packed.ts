@@ -8,7 +8,7 @@ import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX, JSON_NAMES_MAX } from '../../dag/lim
 /** Levels of lists and maps in a message: those of the largest value, and those that the message puts around it. */
 export const FRAME_DEPTH_MAX = JSON_DEPTH_MAX + 32;
 /** Values in a frame: those of the largest value, and what the message is made of. */
-export const FRAME_ELEMENTS_MAX = JSON_ELEMENTS_MAX + 150_000;
+export const FRAME_ELEMENTS_MAX = JSON_ELEMENTS_MAX + 250_000;
 
 /** Different names of fields in a frame: those of the largest value, and those of the message. */
 export const FRAME_NAMES_MAX = JSON_NAMES_MAX + 1_000;

@@ -2,7 +2,9 @@
  * Tool calls on the mesh loop: those of this peer's own clients, which come through the router, and those of other
  * peers, which come over the network on behalf of theirs. Both run the same definitions.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
+import { isLarge } from '../../dag/json.ts';
 import type { SchedulerApi } from '../../scheduler/api.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import type { MeshContext, Tool } from '../../tools/definition.ts';
@@ -77,7 +79,11 @@ export class MeshCalls {
     let bound: BoundedSignal | undefined;
     let ok = false;
     try {
+      // To be decoded was one turn, to be checked is the next, and what the tool does with it comes after.
+      const large = isLarge(input);
+      if (large) await turn();
       const parsed = parseInput(definition, input);
+      if (large) await turn();
       bound = boundedSignal(tool, callDeadlineMs(definition, parsed), undefined);
       const work = callParsed(definition, parsed, this.context(bound.signal), hops);
       this.inboundRunning += 1;
@@ -87,6 +93,8 @@ export class MeshCalls {
       work.then(ended, ended);
       const output = await orAborted(bound.signal, work);
       ok = true;
+      // It has been read, and is to be packed.
+      if (isLarge(output)) await turn();
       return output;
     } finally {
       bound?.done();

@@ -5,6 +5,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import { isLarge } from '../../dag/json.ts';
 import type { LeaseWatch } from '../../scheduler/ports.ts';
 import { BatchPort } from './batch-port.ts';
 import { UnclonableError } from './errors.ts';
@@ -55,7 +56,10 @@ export async function serveMeshPort(
         deadlineMs: deadline_ms,
         checked,
       });
-      batches.post({ kind: 'output', id, output });
+      const large = isLarge(output);
+      // It was decoded or read in this turn.
+      if (large) await turn();
+      batches.post({ kind: 'output', id, output: large ? { text: JSON.stringify(output) } : { value: output } });
     } catch (error) {
       batches.post({ kind: 'error', id, error: errorShape(error) });
     } finally {
@@ -74,7 +78,7 @@ export async function serveMeshPort(
 
   const drain = async ({ id, wait_ms }: ToMesh & { kind: 'drain' }) => {
     try {
-      batches.post({ kind: 'output', id, output: { ...(await mesh!.drain(wait_ms)) } });
+      batches.post({ kind: 'output', id, output: { value: { ...(await mesh!.drain(wait_ms)) } } });
     } catch (error) {
       batches.post({ kind: 'error', id, error: errorShape(error) });
     }

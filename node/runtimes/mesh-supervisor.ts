@@ -30,7 +30,7 @@ import {
   THREAD_EXIT_GRACE_MS,
 } from './limits.ts';
 import type { CallOptions, Drained, MeshInfo, MeshLink, MeshState } from './mesh-link.ts';
-import type { FromMesh, MeshThreadData, ToMesh } from './port-messages.ts';
+import type { Carried, FromMesh, MeshThreadData, ToMesh } from './port-messages.ts';
 import { WorkedOnLeases } from './worked-on.ts';
 
 /** Named in the line of a crash. */
@@ -289,10 +289,14 @@ function settle(waiting: Map<number, Waiting>, message: Answer): void {
   const id = message.kind === 'stopped' ? STOP_ID : message.id;
   const each = waiting.get(id);
   waiting.delete(id);
-  if (message.kind === 'output') each?.resolve(message.output);
+  if (message.kind === 'output') each?.resolve(carriedValue(message.output));
   else if (message.kind === 'state') each?.resolve(message.state);
   else if (message.kind === 'error') each?.reject(new RemoteError(message.error));
   else settleStop(each, message.error);
+}
+
+function carriedValue(output: Carried<JsonObject>): JsonObject {
+  return 'text' in output ? (JSON.parse(output.text) as JsonObject) : output.value;
 }
 
 function settleStop(each: Waiting | undefined, error: ErrorShape | null): void {

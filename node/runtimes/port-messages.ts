@@ -10,13 +10,15 @@ export interface MeshThreadData {
   config: Config;
 }
 
+/** `text` is its JSON where it is large: writing and reading that costs the loops less than a copy of the value. */
+export type Carried<T> = { value: T } | { text: string };
+
 export type ToMesh =
-  /** `text` is the input's JSON where it is large: reading that costs the other loop less than a copy of the value. */
   | {
       kind: 'call';
       id: number;
       tool: string;
-      input: { value: unknown } | { text: string };
+      input: Carried<unknown>;
       deadline_ms: number;
       checked: boolean;
     }
@@ -31,7 +33,7 @@ export type FromMesh =
   | { kind: 'started'; info: MeshInfo }
   /** Could not start; the thread ends. */
   | { kind: 'start_failed'; error: ErrorShape }
-  | { kind: 'output'; id: number; output: JsonObject }
+  | { kind: 'output'; id: number; output: Carried<JsonObject> }
   | { kind: 'error'; id: number; error: ErrorShape }
   | { kind: 'state'; id: number; state: MeshState }
   | { kind: 'stopped'; error: ErrorShape | null }

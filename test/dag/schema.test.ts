@@ -150,7 +150,7 @@ describe('parseWorkflow', () => {
       code: 'LIMIT_EXCEEDED',
       details: { limit: 'JSON_DEPTH_MAX', maximum: JSON_DEPTH_MAX },
     });
-    const wide = Array.from({ length: 640 }, (_, index) => ({
+    const wide = Array.from({ length: 450 }, (_, index) => ({
       step_id: `s${index}`,
       action: 'echo',
       depends_on: Array.from({ length: index }, (_, other) => `s${other}`),

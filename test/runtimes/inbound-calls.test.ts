@@ -1,5 +1,7 @@
 /** Calls of other peers on the mesh loop, and how long they may take. */
 import { afterEach, expect, it, vi } from 'vitest';
+import { FlowmeshError } from '../../dag/errors.ts';
+import { LARGE_ELEMENTS } from '../../dag/limits.ts';
 import { MeshCalls } from '../../node/runtimes/mesh-calls.ts';
 import type { SchedulerApi } from '../../scheduler/api.ts';
 import { CALL_DEADLINE_MS } from '../../scheduler/limits.ts';
@@ -31,6 +33,33 @@ it('a call that is to wait ends after that, and one that hangs when its time is 
   drained.resolve({ completed_tasks: 1, abandoned_tasks: 0 });
   expect(await long).toMatchObject({ success: true, completed_tasks: 1 });
   expect(calls.inboundFigures()['worker_unregister']).toMatchObject({ count: 2, errors: 1 });
+});
+
+it('a large call is checked in a turn of the loop of its own, and done in the next', async () => {
+  const peer = new MeshOfDoubles().peer('a');
+  const { reader, peers, clock } = peer.context;
+  const turns: number[] = [];
+  let turn = 0;
+  const count = () => {
+    turn++;
+    if (turns.length === 0) setImmediate(count);
+  };
+  setImmediate(count);
+  peer.scheduler.submitTask = async () => {
+    turns.push(turn);
+    throw new FlowmeshError('ENOUGH', 'it got this far');
+  };
+  const calls = new MeshCalls({
+    scheduler: peer.scheduler as SchedulerApi,
+    reader,
+    peers,
+    clock,
+    log: testLog('inbound'),
+  });
+  const submit = (values: number) =>
+    calls.runInbound('task_submit', { task_type: 'echo', payload: { x: Array(values).fill(0) } }, 1);
+  await expect(submit(LARGE_ELEMENTS)).rejects.toMatchObject({ code: 'ENOUGH' });
+  expect(turns[0]).toBeGreaterThanOrEqual(2);
 });
 
 it('a call that is refused for its input is counted as one that failed', async () => {
