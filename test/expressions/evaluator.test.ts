@@ -10,8 +10,8 @@ const STOPPED_MS = 5_000;
 /** Backtracks for longer than a life; JSONata itself cannot stop it. */
 const ENDLESS_REGEX = '$match("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", /(a+)+$/)';
 const ENDLESS_RECURSION = '($f := function() { $f() }; $f())';
-/** One allocation that is larger than the heap. */
-const HUGE = '$string([1..10000000])';
+/** A few allocations that do not fit in the heap together, each nearly as large as it. */
+const HUGE = '$map([1..4], function($n) { $string([1..10000000]) })';
 const GROWING = '($f := function($x) { $f($append($x, $x)) }; $f([1..1000]))';
 
 const evaluator = createEvaluator({ timeout_ms: TIMEOUT_MS });
