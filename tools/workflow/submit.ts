@@ -64,7 +64,7 @@ export const workflowSubmit = defineMeshTool({
       ...(warnings.length > 0 && { warnings }),
       message: duplicate
         ? `${workflow_id} was submitted before with the same content and is ${status}`
-        : `${workflow_id} is accepted with ${record.steps_total} steps; workflow_status shows its progress`,
+        : `${workflow_id} is accepted with ${record.steps_total} ${record.steps_total === 1 ? 'step' : 'steps'}; workflow_status shows its progress`,
     };
   },
 });
