@@ -6,6 +6,8 @@ export const ACTIVE_TASKS_MAX = 200_000;
 export const ACTIVE_WORKFLOWS_MAX = 20_000;
 /** Leases sent to one peer in one frame. */
 export const LEASE_BATCH_MAX = 256;
+/** Leases of one owner that a beat names: those that run at the beating peer, and those whose results it keeps. */
+export const LEASE_TOKENS_MAX = 65_536;
 /** How often connected peers exchange beats. */
 export const BEAT_INTERVAL_MS = 1_000;
 /** Beats without an answer after which a peer is `suspect`. */

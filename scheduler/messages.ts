@@ -7,7 +7,7 @@ import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { anyJson, jsonObject, walkJson } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { requiresSchema } from '../dag/schema.ts';
-import { LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX, LOG_LINE_CHARS_MAX } from './limits.ts';
+import { LEASE_TOKENS_MAX, LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX, LOG_LINE_CHARS_MAX } from './limits.ts';
 import {
   errorSchema,
   type FlowRecord,
@@ -20,7 +20,9 @@ import {
   recordSchema,
 } from './records.ts';
 
-const id = z.string().max(512);
+/** An id in a message: a uid has the ids of what it belongs to in it. */
+const ID_CHARS_ON_WIRE_MAX = 512;
+const id = z.string().max(ID_CHARS_ON_WIRE_MAX);
 const count = z.number().int().nonnegative();
 /** What another peer says of a task becomes part of its record: its texts are cut here, as they are at a worker. */
 const reportedError = errorSchema.transform((error) => boundedError(error as ErrorShape) as typeof error);
@@ -29,6 +31,29 @@ const reportedLine = logLineSchema.transform((line) => ({ ...line, line: line.li
 /** The token of a lease: `(feed_id, epoch, attempt)` of the task `uid`. */
 export const leaseTokenSchema = z.object({ uid: id, feed_id: id, epoch: count, attempt: count });
 export type LeaseToken = z.infer<typeof leaseTokenSchema>;
+
+/**
+ * Many tokens, of which each is one of `leaseTokenSchema`: checked by one loop, because the schema's own costs the mesh
+ * loop a tenth of a second for as many as there may be.
+ */
+export const leaseTokensSchema = z.custom<LeaseToken[]>(
+  (value) => Array.isArray(value) && value.length <= LEASE_TOKENS_MAX && value.every(isLeaseToken),
+  `must be a list of at most ${LEASE_TOKENS_MAX} lease tokens`,
+);
+
+function isLeaseToken(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { uid, feed_id, epoch, attempt } = value as Record<keyof LeaseToken, unknown>;
+  return isId(uid) && isId(feed_id) && isCount(epoch) && isCount(attempt);
+}
+
+function isId(value: unknown): boolean {
+  return typeof value === 'string' && value.length <= ID_CHARS_ON_WIRE_MAX;
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
 
 export const workerStateSchema = z.object({
   worker_id: id,
@@ -77,7 +102,7 @@ export type PeerState = z.infer<typeof peerStateSchema>;
 /** A beat: the sender's state, and which leases of the receiver it holds (running, or ended and not acknowledged). */
 export const beatSchema = z.object({
   state: peerStateSchema,
-  holding: z.array(leaseTokenSchema).max(65_536),
+  holding: leaseTokensSchema,
   /** Other peers the sender is connected to: how a small mesh becomes a full one. */
   knows: z.array(z.object({ peer_id: id, addresses: z.array(z.string().max(512)).max(16) })).max(64),
 });
@@ -259,7 +284,7 @@ export type PullAnswer = z.infer<typeof pullAnswerSchema>;
 
 /** The sender owns a feed now. Answered with the leases of that feed that run here or ended unacknowledged. */
 export const takeoverRequestSchema = z.object({ feed_id: id, line: lineSchema });
-export const takeoverAnswerSchema = z.object({ holding: z.array(leaseTokenSchema).max(65_536) });
+export const takeoverAnswerSchema = z.object({ holding: leaseTokensSchema });
 
 /** A record as a message carries it. */
 export function carriedRecord(record: FlowRecord): FlowRecord | string {
