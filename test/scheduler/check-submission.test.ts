@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
-import { EXPRESSIONS_MAX } from '../../dag/limits.ts';
+import { EXPRESSIONS_MAX, JSON_ELEMENTS_MAX } from '../../dag/limits.ts';
 import { PROBLEMS_MAX } from '../../dag/problems.ts';
 import { InvalidWorkflowError, parseWorkflow, retrySchema } from '../../dag/schema.ts';
 import { checkParts, checkTask, checkWorkflow } from '../../scheduler/check-submission.ts';
@@ -108,7 +108,7 @@ describe('a large workflow', () => {
       code: 'LIMIT_EXCEEDED',
       message: expect.stringContaining('steps[1]: too many different expressions'),
     });
-    const texts = Array.from({ length: 200_000 }, (_, n) => `text ${n}`);
+    const texts = Array.from({ length: JSON_ELEMENTS_MAX - 1_000 }, (_, n) => `text ${n}`);
     await check(workflow({ inputs: { v: ['${ input.a }', ...texts] } }));
   });
 });
