@@ -246,9 +246,10 @@ class EvaluatorProcess {
     this.#events.onFree();
   }
 
-  #putBack(unfinished: QueuedJob[]): void {
+  /** @param ran whose turn was used */
+  #putBack(unfinished: QueuedJob[], ran = this.#batch.filter((each) => !unfinished.includes(each))): void {
     const error = this.#events.closedError();
-    if (error === null) this.#queue?.putBack(unfinished, this.#batch);
+    if (error === null) this.#queue?.putBack(unfinished, ran);
     else for (const each of unfinished) each.settle({ error });
     this.#queue = null;
     this.#batch = [];
@@ -271,10 +272,15 @@ class EvaluatorProcess {
     const unfinished = this.#batch.slice(this.#done);
     const late = end.stdout === '' ? undefined : this.#batch[Number(end.stdout)];
     if (late !== undefined && unfinished.includes(late)) {
-      unfinished.splice(unfinished.indexOf(late), 1);
+      const lost = unfinished.indexOf(late);
+      unfinished.splice(lost, 1);
       late.settle({ error: timeoutError(expressionOf(late.job), this.#options.timeout_ms) });
-    } else if (!this.#closing) this.#suspect(unfinished, end);
-    this.#putBack(unfinished);
+      this.#queue?.repeat(lost);
+      this.#putBack(unfinished, [late]);
+    } else {
+      if (!this.#closing) this.#suspect(unfinished, end);
+      this.#putBack(unfinished);
+    }
     this.#gone.resolve();
     this.#events.onEnd();
   }

@@ -67,9 +67,20 @@ export class JobQueue {
     this.#batchJobs = Math.min(Math.max(2 * next, 1), JOBS_PER_MESSAGE_MAX);
   }
 
-  /** What of a batch has not run, in its order. */
-  putBack(unfinished: readonly QueuedJob[], batch: readonly QueuedJob[]): void {
-    const ran = new Set(batch.filter((each) => !unfinished.includes(each)).map(({ group }) => group));
+  /**
+   * Before the job that ended a process, `jobs` others had run whose results had not left yet. They are the next batch,
+   * without more: another such job behind them would take their results along again.
+   */
+  repeat(jobs: number): void {
+    if (jobs > 0) this.#batchJobs = jobs;
+  }
+
+  /**
+   * @param unfinished what of a batch has no result, in its order
+   * @param used whose turn it was
+   */
+  putBack(unfinished: readonly QueuedJob[], used: readonly QueuedJob[]): void {
+    const ran = new Set(used.map(({ group }) => group));
     for (const [group, jobs] of Map.groupBy([...unfinished].reverse(), (each) => each.group)) {
       const waiting = this.#waiting.get(group);
       if (waiting === undefined) this.#waiting.set(group, jobs.reverse());

@@ -106,7 +106,8 @@ it.for(CRASH_POINTS)('a peer ends at %s', async (point, { annotate }) => {
   expect(first!.exitCode).toBeNull(); // It was killed.
 });
 
-it('nothing of all that is lost', async ({ annotate }) => {
+it('nothing of all that is lost', async ({ annotate, onTestFailed }) => {
+  onTestFailed(() => console.error(mesh.peers.map((peer) => peer.report).join('\n')));
   await Promise.all(mesh.peers.map((peer) => peer.kill('SIGKILL')));
   await Promise.all(mesh.peers.map((peer) => peer.start()));
   await Promise.all(submits);

@@ -35,7 +35,7 @@ it('what has not run is first of its own, and who had nothing of the batch is ne
   queue.add([...jobs('a', 3), ...jobs('b', 2)]);
   const batch = queue.take();
   queue.add([job('c', 0), job('a', 3)]);
-  queue.putBack(batch.slice(1), batch);
+  queue.putBack(batch.slice(1), batch.slice(0, 1));
   expect(names(queue.take())).toEqual(['b0', 'b1', 'c0', 'a1', 'a2', 'a3']);
 });
 
@@ -44,15 +44,29 @@ it('costly jobs go in small batches, until they are quick again', () => {
   queue.add(jobs('a', 2 * JOBS_PER_MESSAGE_MAX));
   const batch = queue.take();
   queue.learn(batch, 1);
-  queue.putBack(batch.slice(1), batch);
+  queue.putBack(batch.slice(1), batch.slice(0, 1));
   const small = queue.take();
   expect(names(small)).toEqual(['a1', 'a2']);
   for (let ran = small.length; ran < JOBS_PER_MESSAGE_MAX; ran *= 2) {
     queue.learn(jobs('a', ran), ran);
     const next = queue.take();
     expect(next).toHaveLength(Math.min(2 * ran, JOBS_PER_MESSAGE_MAX));
-    queue.putBack(next, next);
+    queue.putBack(next, []);
   }
+});
+
+it('those whose results were lost with their process are the next batch, without more', () => {
+  const queue = new JobQueue();
+  queue.add([...jobs('a', 1), ...jobs('b', 4), ...jobs('c', 3)]);
+  // The results of a0 and b0 have left; c0 has ended the process.
+  const [, , ...unfinished] = queue.take();
+  const late = unfinished.splice(3, 1);
+  expect(names(late)).toEqual(['c0']);
+  queue.repeat(3);
+  queue.putBack(unfinished, late);
+  expect(names(queue.take())).toEqual(['b1', 'b2', 'b3']);
+  queue.learn(jobs('b', 3), 3);
+  expect(names(queue.take())).toEqual(['c1', 'c2']);
 });
 
 it('one that needs a message to itself gets it', () => {
@@ -75,7 +89,7 @@ it('gives every job out once, however batches are cut', () => {
     const count = Math.min(1 + ((turn * 7) % 40), batch.length);
     ran.push(...batch.slice(0, count));
     queue.learn(batch, count);
-    queue.putBack(batch.slice(count), batch);
+    queue.putBack(batch.slice(count), batch.slice(0, count));
   }
   expect(ran).toHaveLength(all.length);
   for (const group of ['a', 'b', 'c', 'd']) {

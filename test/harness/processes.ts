@@ -30,6 +30,7 @@ const READY_ANSWER_MS = 30_000;
 const STOP_MS = 60_000;
 /** Kept of what a peer wrote, for the message of a failed start. */
 const OUTPUT_CHARS_MAX = 100_000;
+const REPORT_CHARS = 10_000;
 
 export interface ProcessesOptions {
   /** Default: full. In another one peers dial only their neighbours of lower index (`--no-auto-connect`). */
@@ -168,6 +169,11 @@ export class PeerProcess {
   /** Resolves when it has ended, by itself or not. */
   get ended(): Promise<void> {
     return this.exited.then(() => undefined);
+  }
+  /** Whether it runs, and the end of what it wrote: for the message of a test that failed. */
+  get report(): string {
+    const ended = `ended with ${this.child?.exitCode ?? this.child?.signalCode}`;
+    return `peer ${this.index} ${this.isRunning ? 'runs' : ended}; ${this.stderr.slice(-REPORT_CHARS)}`;
   }
   get pid(): number {
     return this.mustHave(this.child?.pid);
