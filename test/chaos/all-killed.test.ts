@@ -23,7 +23,7 @@ it('nothing is lost when both peers are killed at the same moment in the middle 
   const ledger = new RunLedger(mesh.home);
   const all = makeJobs({ workflows: 40, tasks: 40 }, random, ledger.path).map(toldNothing);
   const deadline = performance.now() + HANG_MS;
-  await inParallel(all, SUBMITS_AT_ONCE, (told) => submit(client, told, deadline));
+  await inParallel(all, SUBMITS_AT_ONCE, (told) => submit(client, told, () => deadline));
   await eventually('the work is in full swing', async () => (await ledger.byKey()).size >= STARTED_BEFORE);
   await Promise.all(mesh.peers.map((peer) => peer.kill('SIGKILL')));
   const started = (await ledger.byKey()).size;

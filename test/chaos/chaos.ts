@@ -91,7 +91,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const deadline = performance.now() + durationMs + SETTLED_WITHIN_MS;
   const clients = all.map(async (told, place) => {
     await delay((place / all.length) * durationMs);
-    if (await submit(client, told, deadline)) await awaitOutcome(client, told, deadline);
+    if (await submit(client, told, () => deadline)) await awaitOutcome(client, told, deadline);
   });
   await disturber.run(everyMs, disturbancesIn(durationMs, everyMs));
   const healed = performance.now();

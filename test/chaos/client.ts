@@ -55,14 +55,18 @@ export class RoamingClient implements AsyncDisposable {
   }
 
   /** Calls one random peer after the other until one answers. @throws when none did in time, or the call is wrong */
-  async anywhere(tool: string, input: JsonObject, deadline: number): Promise<Answered> {
+  async anywhere(tool: string, input: JsonObject, deadline: () => number): Promise<Answered> {
+    const refusals = new Map<string, number>();
     for (let tries = 1; ; tries++) {
       const by = this.#random.pick(this.#peers);
       try {
         return { answer: await this.call(by, tool, input), by, tries };
       } catch (error) {
         const isOwnFault = error instanceof RemoteError && CLIENT_ERRORS.has(error.code);
-        if (isOwnFault || performance.now() > deadline) throw error;
+        if (isOwnFault) throw error;
+        const refusal = `peer ${by.index}: ${(error as Error).message}`;
+        refusals.set(refusal, (refusals.get(refusal) ?? 0) + 1);
+        if (performance.now() > deadline()) throw new Error(`no peer answered: ${listed(refusals)}`, { cause: error });
         await delay(RETRY_MS);
       }
     }
@@ -77,7 +81,7 @@ export class RoamingClient implements AsyncDisposable {
   ): Promise<T> {
     for (let waitMs = ASK_AGAIN_INITIAL_MS; ; waitMs = Math.min(2 * waitMs, ASK_AGAIN_MAX_MS)) {
       await delay(waitMs);
-      const { answer } = await this.anywhere(tool, input, deadline);
+      const { answer } = await this.anywhere(tool, input, () => deadline);
       const found = until(answer);
       if (found !== undefined) return found;
       if (performance.now() > deadline) throw new Error(`${tool} still says: ${JSON.stringify(answer).slice(0, 200)}`);
@@ -87,6 +91,10 @@ export class RoamingClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#sessions.values()].map(close));
   }
+}
+
+function listed(counts: ReadonlyMap<string, number>): string {
+  return [...counts].map(([what, times]) => `${times} times ${what}`).join('; ');
 }
 
 async function open(url: string): Promise<Client> {

@@ -89,7 +89,7 @@ async function keepBusy(client: RoamingClient, { rate, durationMs }: { rate: num
     await delay(random.below(SECOND_MS));
     const told = toldNothing(job);
     const deadline = performance.now() + ENDED_WITHIN_MS;
-    if (await submit(client, told, deadline)) await awaitOutcome(client, told, deadline);
+    if (await submit(client, told, () => deadline)) await awaitOutcome(client, told, deadline);
     const fault = told.failure ?? faultOf(job, told.outcome!);
     if (fault !== undefined) broken.push(`${job.id} ${fault}`);
   };

@@ -43,7 +43,7 @@ export function toldNothing(job: Job): Told {
  * @param deadline by `performance.now()`
  * @returns whether it was accepted
  */
-export async function submit(client: RoamingClient, told: Told, deadline: number): Promise<boolean> {
+export async function submit(client: RoamingClient, told: Told, deadline: () => number): Promise<boolean> {
   try {
     const { by, tries } = await client.anywhere(...submitOf(told.job), deadline);
     told.accepted_by = by.index;
@@ -144,9 +144,11 @@ async function answerTo(
   waitMs: number,
 ): Promise<JsonObject> {
   try {
-    return (await client.anywhere(tool, input, performance.now() + waitMs)).answer;
+    const deadline = performance.now() + waitMs;
+    return (await client.anywhere(tool, input, () => deadline)).answer;
   } catch (error) {
-    if (error instanceof RemoteError && error.code === 'NOT_FOUND') return {};
+    const { cause } = error as Error;
+    if (cause instanceof RemoteError && cause.code === 'NOT_FOUND') return {};
     throw error;
   }
 }
