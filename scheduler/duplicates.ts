@@ -8,28 +8,28 @@
  * had no clear answer whether its id is free. Whoever asks says what it has itself, so that both sides know of each other,
  * and both decide alike.
  */
+import {
+  aliasOf,
+  chosenOf,
+  type Duplicate,
+  givesWay,
+  givingWay,
+  idOf,
+  isChosen,
+  isSetAside,
+  type LocalRecord,
+  localRecord,
+  type Root,
+} from './aliases.ts';
 import type { Feeds } from './feeds.ts';
-import { feedHintOf, isoTime } from './ids.ts';
+import { isoTime } from './ids.ts';
 import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, TAKEN_UP_TOGETHER_MS } from './limits.ts';
-import { type LocalRecord, localRecord } from './local-record.ts';
 import type { Alias, Held, Located, Question } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
-import { isTerminal, type TaskRecord, type WorkflowRecord } from './records.ts';
 import type { Remembered } from './recovery.ts';
 
 /** A record ends once while it is decided about it. */
 const DECISIONS_MAX = 3;
-
-export type Root = TaskRecord | WorkflowRecord;
-
-export interface Duplicate {
-  /** As it was when it was decided that it gives way. */
-  root: Root;
-  /** The peer that has the one that keeps the id. */
-  peer_id: string;
-  /** It has the same content. */
-  same: boolean;
-}
 
 type Locate = (items: Question[]) => Promise<(Located | null)[]>;
 
@@ -228,64 +228,4 @@ export class Duplicates {
 /** The roots among what a feed has open, the newest first. */
 function rootsOf({ tasks, workflows }: Remembered): Root[] {
   return [...tasks, ...workflows].map(({ record }) => record).sort((a, b) => (a.uid < b.uid ? 1 : -1));
-}
-
-/** Those whose id a client chose. */
-function chosenOf(roots: readonly Root[]): Root[] {
-  return roots.filter((root) => !isPart(root) && isChosen(idOf(root)));
-}
-
-/** An id that was made by a peer is nobody else's, nor is that of a record that was set aside. */
-function isChosen(id: string): boolean {
-  return !id.includes('~') && feedHintOf(id) === null;
-}
-
-/**
- * P5: one that has ended stays, but for one that was refused, which its client tried again elsewhere; else the one that was
- * accepted later, whose answer the client has.
- */
-function givesWay(mine: Root, rival: LocalRecord): boolean {
-  if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same one, in another history of its feed
-  const [refused, otherRefused] = [localRecord(mine).refused === true, rival.refused === true];
-  if (refused !== otherRefused) return refused;
-  const [ended, otherEnded] = [isTerminal(mine.status), isTerminal(rival.status)];
-  return ended === otherEnded ? rival.uid > mine.uid : otherEnded; // uids begin with the time
-}
-
-function givingWay(root: Root, { peer_id, content_hash }: Held): Duplicate {
-  return { root, peer_id, same: content_hash === root.content_hash };
-}
-
-function idOf(root: Root): string {
-  return root.kind === 'task' ? root.task_id : root.workflow_id;
-}
-
-export function aliasOf(root: Root): Alias {
-  return { kind: root.kind, id: idOf(root) };
-}
-
-export function isSetAside(root: Root): boolean {
-  return idOf(root).endsWith(`~${root.uid}`);
-}
-
-/** It ended because another record with its id does the same: it has no end of its own. */
-export function gaveUp({ error }: Root): boolean {
-  return error?.code === 'SUPERSEDED';
-}
-
-/** Under which id a record can be seen that has given way. */
-export function setAside<R extends Root>(root: R): R {
-  const id = `${idOf(root)}~${root.uid}`;
-  return root.kind === 'task' ? { ...root, task_id: id } : { ...root, workflow_id: id };
-}
-
-/** Under the id with which it was accepted. */
-export function withOwnId<R extends Root>(root: R): R {
-  if (!isSetAside(root)) return root;
-  const id = idOf(root).slice(0, -`~${root.uid}`.length);
-  return root.kind === 'task' ? { ...root, task_id: id } : { ...root, workflow_id: id };
-}
-
-function isPart(root: Root): boolean {
-  return (root.kind === 'task' ? root.workflow_uid : root.parent_task_uid) !== null;
 }

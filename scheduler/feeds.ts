@@ -9,15 +9,14 @@
  * 4. An owner that hears of a line that comes before its own (P2) stops, hands over what it wrote beyond the fork (P5),
  *    and gives new work a new feed.
  */
+import type { Duplicate, LocalRecord } from './aliases.ts';
 import type { Copies, Copy } from './copies.ts';
 import type { Probe } from './crash-points.ts';
 import type { Directory } from './directory.ts';
-import type { Duplicate } from './duplicates.ts';
 import { DivergedError, NotOwnerError, NotReadyError, ReadOnlyError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import { INQUIRY_DEADLINE_MS, START_WAIT_MS } from './limits.ts';
 import { compareLines, currentLine, isHeir, newFeed, withLine } from './lineage.ts';
-import type { LocalRecord } from './local-record.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';

@@ -1,11 +1,12 @@
 /** Records that are on this peer's disk and that it may not change now: copies, and its own while it asks whose they are. */
+import { type CopiedRecord, type LocalRecord, localRecord } from './aliases.ts';
 import type { Copies } from './copies.ts';
 import type { Feeds } from './feeds.ts';
 import { currentLine } from './lineage.ts';
-import { type CopiedRecord, localRecord } from './local-record.ts';
 import type { Alias } from './messages.ts';
 import type { Reader } from './ports.ts';
 import type { FeedRecord, Row } from './records.ts';
+import type { WorkerPool } from './worker.ts';
 
 export class ForeignRecords {
   private readonly parts: { self: string; reader: Reader; feeds: Feeds; copies: Copies };
@@ -48,4 +49,9 @@ export class ForeignRecords {
     const copy = this.parts.copies.find(feedId);
     return copy !== undefined && this.parts.copies.isComplete(copy) ? copy.feed : null;
   }
+}
+
+export function localWorker(pool: WorkerPool, id: string): LocalRecord | undefined {
+  const state = pool.states().find(({ worker_id }) => worker_id === id);
+  return state === undefined ? undefined : { uid: id, status: state.status, content_hash: '' };
 }

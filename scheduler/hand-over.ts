@@ -10,12 +10,13 @@
  *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
  * 5. Where it gave its id away on one side and ended on the other, it has it, and it is looked for others that do.
  */
+
 import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { carriedBytes } from '../dag/json.ts';
 import { jsonBytes } from '../dag/limits.ts';
+import { aliasOf, gaveUp, isSetAside, type LocalRecord, type Root, withOwnId } from './aliases.ts';
 import { mustBelong, mustBePartsOf } from './belonging.ts';
-import { aliasOf, gaveUp, isSetAside, type Root, withOwnId } from './duplicates.ts';
 import { HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { InOrder } from './in-order.ts';
@@ -29,7 +30,6 @@ import {
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
 import { currentLine } from './lineage.ts';
-import type { LocalRecord } from './local-record.ts';
 import { type Alias, carriedRecord, type handoverRequestSchema } from './messages.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 import type { Clock, Log, Network, Reader } from './ports.ts';

@@ -6,8 +6,10 @@
  * 3. The same content under the same id is the same record; other content is a conflict. A workflow that was refused for
  *    too few copies never began: the same submit is another try, in its place.
  */
+
 import type { JsonValue } from '../dag/errors.ts';
 import { carriedBytes, isLarge } from '../dag/json.ts';
+import type { CopiedRecord, LocalRecord } from './aliases.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from './api.ts';
 import { checkRetries, checkTask, checkWorkflow } from './check-submission.ts';
 import type { Dependencies } from './dependencies.ts';
@@ -28,7 +30,6 @@ import type { Turn } from './journal.ts';
 import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from './limits.ts';
 import type { LiveRun } from './live-run.ts';
 import type { LiveTask } from './live-task.ts';
-import type { CopiedRecord, LocalRecord } from './local-record.ts';
 import type { Locator } from './locator.ts';
 import type { Alias, Located } from './messages.ts';
 import { newTask, retriedTask } from './new-task.ts';

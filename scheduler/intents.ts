@@ -5,12 +5,13 @@
  * 2. Done as soon as the feed has an owner, here or elsewhere, and forgotten when that one says what became of it. Doing
  *    one again is harmless: a record that has ended refuses, and stays as it is (P5).
  */
+
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
+import type { CopiedRecord } from './aliases.ts';
 import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import type { Turn } from './journal.ts';
 import { INTENTS_MAX } from './limits.ts';
-import type { CopiedRecord } from './local-record.ts';
 import type { Alias } from './messages.ts';
 import type { Clock, Log, Reader } from './ports.ts';
 import { type IntentRecord, isTerminal, LOCAL_FEED } from './records.ts';

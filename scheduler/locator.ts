@@ -3,7 +3,9 @@
  * them theirs); while the owner cannot be reached, a copy. And reserving an id that a user chose, so that two submits of
  * it meet.
  */
+
 import { FlowmeshError, type JsonObject, RemoteError } from '../dag/errors.ts';
+import type { CopiedRecord, LocalRecord } from './aliases.ts';
 import type { Place } from './api.ts';
 import type { Directory } from './directory.ts';
 import { HopsExceededError, OwnerUnreachableError, PeerSilentError, PeerUnreachableError } from './errors.ts';
@@ -21,7 +23,6 @@ import {
   RESERVATION_MS,
   RESERVATIONS_MAX,
 } from './limits.ts';
-import type { CopiedRecord, LocalRecord } from './local-record.ts';
 import {
   type Alias,
   callAnswerSchema,

@@ -2,11 +2,11 @@
  * A feed that this peer owns: its journal, its tasks and workflows, who runs them, and the copies on other disks. A
  * peer has one for new work and one for each feed that it took over.
  */
+import { type Duplicate, setAside } from './aliases.ts';
 import type { Probe } from './crash-points.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Directory } from './directory.ts';
 import { Dispatcher } from './dispatcher.ts';
-import { type Duplicate, setAside } from './duplicates.ts';
 import { NotOwnerError } from './errors.ts';
 import { Journal, type Turn } from './journal.ts';
 import { currentLine } from './lineage.ts';

@@ -2,11 +2,12 @@
  * Taking up what the store holds: at the start of a peer, and after a commit that failed. The folds and queues are
  * built from rows alone, by the same code that built them from messages.
  */
+
 import { carriedBytes } from '../dag/json.ts';
 import type { Workflow } from '../dag/schema.ts';
+import type { LocalRecord } from './aliases.ts';
 import type { Dependencies } from './dependencies.ts';
 import type { Turn } from './journal.ts';
-import type { LocalRecord } from './local-record.ts';
 import type { Alias } from './messages.ts';
 import type { Reader } from './ports.ts';
 import {

@@ -7,6 +7,7 @@
  *    only that they are evaluated again: a step has no row before its expressions have values.
  * 3. A step or item becomes tasks in bounded chunks (EXPAND_CHUNK_ITEMS), the rest in later turns (P7).
  */
+
 import { parseInputs } from '../dag/action-inputs.ts';
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { compileTemplate, fillTemplate } from '../dag/expression.ts';
@@ -14,8 +15,8 @@ import { WorkflowGraph } from '../dag/graph.ts';
 import { EXPAND_CHUNK_ITEMS, NESTING_LEVELS_MAX } from '../dag/limits.ts';
 import type { RunChange, RunEvent } from '../dag/run.ts';
 import type { Workflow } from '../dag/schema.ts';
+import { setAside } from './aliases.ts';
 import { checkDepth, checkParts } from './check-submission.ts';
-import { setAside } from './duplicates.ts';
 import { ConflictError, QueueFullError, TooFewCopiesError } from './errors.ts';
 import { Expressions } from './expressions.ts';
 import { isoTime, makeId, makeUid, wallMs } from './ids.ts';

@@ -11,7 +11,9 @@
  *   locator       where a record is
  *   beats         what peers tell each other every second
  */
+
 import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
+import { type LocalRecord, localRecord } from './aliases.ts';
 import type {
   Durability,
   MainFeedState,
@@ -36,7 +38,7 @@ import { durabilityNow } from './durability.ts';
 import { Encounters } from './encounters.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
 import { Feeds } from './feeds.ts';
-import { ForeignRecords } from './foreign-records.ts';
+import { ForeignRecords, localWorker } from './foreign-records.ts';
 import { HandOver } from './hand-over.ts';
 import { isoTime } from './ids.ts';
 import { Intake } from './intake.ts';
@@ -52,7 +54,6 @@ import {
   OFFER_INTERVAL_MS,
   TAKEOVER_MS,
 } from './limits.ts';
-import { type LocalRecord, localRecord, localWorker } from './local-record.ts';
 import { Locator } from './locator.ts';
 import type { Alias, PeerState } from './messages.ts';
 import { OwnedFeed } from './owned-feed.ts';

@@ -7,11 +7,12 @@
  * 3. A lost attempt of an ordinary task is repeated; of an `at_most_once` task it is the end: WORKER_LOST (P4).
  * 4. In a feed that has had another owner no `at_most_once` task is started: that one may have done it (P4).
  */
+
 import { type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { askedDelayMs, retryDelayMs } from '../dag/retry.ts';
+import { setAside } from './aliases.ts';
 import type { Directory, LeaseEnd } from './directory.ts';
 import { DueTimes } from './due.ts';
-import { setAside } from './duplicates.ts';
 import { InvalidStateError } from './errors.ts';
 import { contentHash, isoTime, wallMs } from './ids.ts';
 import type { Turn } from './journal.ts';

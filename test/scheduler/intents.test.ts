@@ -1,10 +1,11 @@
 /** Calls that wait for an owner: who may keep them, how many, and what becomes of them. */
+
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import type { CopiedRecord } from '../../scheduler/aliases.ts';
 import { Intents } from '../../scheduler/intents.ts';
 import { Journal } from '../../scheduler/journal.ts';
 import { INTENTS_MAX } from '../../scheduler/limits.ts';
-import type { CopiedRecord } from '../../scheduler/local-record.ts';
 import { LOCAL_FEED } from '../../scheduler/records.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
 import { quiet, SimulatedClock, World } from '../simulation/world.ts';
