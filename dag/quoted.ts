@@ -13,3 +13,12 @@ export function cut(text: string, charsMax: number = QUOTED_CHARS_MAX): string {
   if (text.length <= charsMax) return text;
   return `${text.slice(0, charsMax).replace(/[\uD800-\uDBFF]$/, '')}…`;
 }
+
+/** Of them stand in one sentence. */
+const NAMED_MAX = 5;
+
+/** Names in a sentence, the first ones of many. */
+export function listed(names: readonly string[]): string {
+  const more = names.length - NAMED_MAX;
+  return more > 0 ? `${names.slice(0, NAMED_MAX).join(', ')} and ${more} more` : names.join(', ');
+}

@@ -4,6 +4,7 @@
  * and probably not what was meant is a warning.
  */
 import { InvalidInputsError, inputProblems, literalProblems } from '../dag/action-inputs.ts';
+import { checkAction } from '../dag/actions.ts';
 import { cutText, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import {
   compileTemplate,
@@ -21,7 +22,6 @@ import { boundedProblems, joinPlaces, PROBLEMS_MAX, type Problem, placeOf } from
 import { InvalidWorkflowError, type Retry, type Step, type Workflow } from '../dag/schema.ts';
 import { type ExpressionPlace, nameProblem, namesOfPath, nameWarning, type ScopeName } from '../dag/scope.ts';
 import { type Template, visitTexts, visitValueTexts } from '../dag/template.ts';
-import { checkAction } from './actions.ts';
 import type { TaskSubmission, Warning } from './api.ts';
 import { CHECKED_EXPRESSIONS_PER_TURN, CHECKED_STEPS_PER_TURN, WARNINGS_MAX } from './limits.ts';
 import { nestedWorkflow } from './nested-workflow.ts';

@@ -2,15 +2,12 @@
  * What this peer knows of the others: their last beat, round trip, and the leases it gave them. Bounded to connected
  * peers and the last PEERS_REMEMBERED_MAX that were (section 5: everyone else is found when needed).
  */
-
 import type { PeerView, WorkerView } from './api.ts';
+import { canRun, type SeenWorker, type Wanted, withIds } from './capabilities.ts';
 import { LOST_SHARE, UNABLE_MEMORY_MS } from './limits.ts';
 import { compareLines } from './lineage.ts';
 import type { PeerState, WorkerState } from './messages.ts';
-import type { Candidate, Wanted } from './placement.ts';
-import { canRun } from './placement.ts';
-import type { Line } from './records.ts';
-import { type SeenWorker, withIds } from './why-nobody.ts';
+import type { Line, Placement } from './records.ts';
 
 const PEERS_REMEMBERED_MAX = 256;
 /** Refusals remembered of one peer: the oldest is forgotten first. */
@@ -20,6 +17,23 @@ const RTT_GAIN = 1 / 8;
 const RTT_GAIN_SHORTER = 1 / 2;
 /** Assumed until the first beat was answered. */
 const RTT_UNKNOWN_MS = 5;
+
+export interface Candidate {
+  peer_id: string;
+  worker_id: string;
+  local: boolean;
+  slots: number;
+  /** Slots believed free now. */
+  free: number;
+  /** Tasks waiting at that peer for its own workers. */
+  queued: number;
+  rtt_ms: number;
+  /** Leases this owner lost there, of all it gave there: 0–1. */
+  loss_rate: number;
+  found_by: NonNullable<Placement['found_by']>;
+  /** How many of the labels that the task prefers it has. */
+  wishes: number;
+}
 
 export interface PeerEntry {
   peer_id: string;

@@ -8,9 +8,11 @@
  * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
  */
 import { InvalidInputsError, parseInputs } from '../dag/action-inputs.ts';
+import { RECORD_ACTIONS } from '../dag/actions.ts';
 import { carriedBytes } from '../dag/json.ts';
+import { capabilitiesToLookUp } from './capabilities.ts';
 import type { Probe } from './crash-points.ts';
-import type { Directory } from './directory.ts';
+import type { Candidate, Directory } from './directory.ts';
 import type { Turn } from './journal.ts';
 import {
   BEAT_INTERVAL_MS,
@@ -23,7 +25,7 @@ import {
 } from './limits.ts';
 import type { LiveTask } from './live-task.ts';
 import { type Lease, refuseRequestSchema } from './messages.ts';
-import { type Candidate, capabilitiesToLookUp, choose, RECORD_ACTIONS, whyFull } from './placement.ts';
+import { choose, whyFull } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { ProviderLookUps } from './provider-look-ups.ts';
 import { type ClassHead, compareQueueKeys, type Nobody, type QueueKey, type TaskClass } from './queue.ts';

@@ -1,8 +1,8 @@
 /** One class per cause. Codes are stable; messages say what to do next. */
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
+import { listed } from '../dag/quoted.ts';
 import type { Alias, Located } from './messages.ts';
 import type { FeedRecord } from './records.ts';
-import { listed } from './why-nobody.ts';
 
 export class ConflictError extends FlowmeshError {
   constructor(kind: string, id: string, where: string) {
@@ -25,17 +25,6 @@ export class ElsewhereError extends FlowmeshError {
 export class InvalidStateError extends FlowmeshError {
   constructor(message: string, details: JsonObject = {}) {
     super('INVALID_STATE', message, { details });
-  }
-}
-
-export class UnknownActionError extends FlowmeshError {
-  constructor(action: string, place: string, known: string[], nearest: string | undefined) {
-    const hint = nearest === undefined ? '' : `; did you mean "${nearest}"?`;
-    super(
-      'UNKNOWN_ACTION',
-      `${place}: the action "${action}" is not one that a peer can offer (${known.join(', ')} or fn:<name>)${hint}`,
-      { details: { action, place } },
-    );
   }
 }
 

@@ -2,6 +2,7 @@
  * A feed that this peer owns: its journal, its tasks and workflows, who runs them, and the copies on other disks. A
  * peer has one for new work and one for each feed that it took over.
  */
+import { listed } from '../dag/quoted.ts';
 import { type Duplicate, setAside } from './aliases.ts';
 import type { Probe } from './crash-points.ts';
 import type { Dependencies } from './dependencies.ts';
@@ -24,7 +25,6 @@ import { Replicas } from './replicas.ts';
 import { Runs } from './runs.ts';
 import { Tasks } from './tasks.ts';
 import { type Why, whyByRow } from './waiting.ts';
-import { listed } from './why-nobody.ts';
 import type { WorkerPool } from './worker.ts';
 
 export interface OwnedFeedComponents {

@@ -5,8 +5,8 @@
  * worker can run never makes the dispatcher look at the thousands behind it.
  */
 import sortedBTree from 'sorted-btree';
+import type { Wanted } from './capabilities.ts';
 import type { OfferClass } from './messages.ts';
-import type { Wanted } from './placement.ts';
 import { Ranking } from './ranking.ts';
 import type { TaskRecord } from './records.ts';
 

@@ -11,7 +11,6 @@
  *   locator       where a record is
  *   beats         what peers tell each other every second
  */
-
 import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import { type LocalRecord, localRecord } from './aliases.ts';
 import type {
@@ -28,6 +27,7 @@ import type {
   WorkflowSubmission,
 } from './api.ts';
 import { Beats } from './beats.ts';
+import { capabilityNames } from './capabilities.ts';
 import { Changes, type PriorityChange } from './changes.ts';
 import { Copies } from './copies.ts';
 import type { Probe } from './crash-points.ts';
@@ -57,7 +57,6 @@ import {
 import { Locator } from './locator.ts';
 import type { Alias, PeerState } from './messages.ts';
 import { OwnedFeed } from './owned-feed.ts';
-import { capabilityNames } from './placement.ts';
 import type {
   Clock,
   Crashes,

@@ -1,9 +1,9 @@
 /** What happens to a task, as changes of its record. Pure: `now` is the wall clock, as in records. */
+import { RECORD_ACTIONS } from '../dag/actions.ts';
 import { cutText, type ErrorShape, type JsonValue } from '../dag/errors.ts';
 import { wallMs } from './ids.ts';
 import { ATTEMPT_HISTORY_MAX, RECORD_BYTES_MAX } from './limits.ts';
 import type { GivenLease, LiveTask } from './live-task.ts';
-import { RECORD_ACTIONS } from './placement.ts';
 import type { TaskRecord } from './records.ts';
 
 export type TaskEnd = Partial<TaskRecord> & { status: 'completed' | 'failed' | 'cancelled'; output?: JsonValue };

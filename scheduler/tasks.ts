@@ -7,7 +7,7 @@
  * 3. A lost attempt of an ordinary task is repeated; of an `at_most_once` task it is the end: WORKER_LOST (P4).
  * 4. In a feed that has had another owner no `at_most_once` task is started: that one may have done it (P4).
  */
-
+import { RECORD_ACTIONS } from '../dag/actions.ts';
 import { type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { askedDelayMs, retryDelayMs } from '../dag/retry.ts';
 import { setAside } from './aliases.ts';
@@ -26,7 +26,6 @@ import {
 } from './limits.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import type { AttemptResult, LeaseToken } from './messages.ts';
-import { RECORD_ACTIONS } from './placement.ts';
 import type { Clock, Log, Network, Random } from './ports.ts';
 import { Queue } from './queue.ts';
 import type { LogLine, LogRecord, Placement, TaskRecord } from './records.ts';

@@ -3,10 +3,10 @@
  * every peer that could is what forbids it, after NOT_ALLOWED_WAIT_MS. Everything else is waited for.
  */
 import type { ErrorShape } from '../dag/errors.ts';
+import type { Wanted } from './capabilities.ts';
 import { NobodyMayError, NoWorkerError } from './errors.ts';
 import { NOT_ALLOWED_WAIT_MS } from './limits.ts';
 import type { LiveTask } from './live-task.ts';
-import type { Wanted } from './placement.ts';
 import type { Nobody } from './queue.ts';
 import { howToAllow, nameOfNeed } from './why-nobody.ts';
 

@@ -2,20 +2,8 @@
  * Why no connected worker can run a class of tasks, in one sentence for people: what of its requirements is missing,
  * and at whom. Pure: what is known of the workers in, the sentence out.
  */
-import type { WorkerState } from './messages.ts';
-import { allows, canRun, splitNeed, type Wanted } from './placement.ts';
-
-export interface SeenWorker {
-  peer_id: string;
-  name: string;
-  worker: WorkerState;
-  /** Its peer is connected, and its beats come. */
-  there: boolean;
-  /** Its peer refused the very task by its policy. */
-  refused: boolean;
-  /** It refused tasks of this class a moment ago. */
-  unable: boolean;
-}
+import { listed } from '../dag/quoted.ts';
+import { allows, canRun, type SeenWorker, splitNeed, type Wanted, withIds } from './capabilities.ts';
 
 export interface WhyNobody {
   reason: string;
@@ -23,8 +11,6 @@ export interface WhyNobody {
   refused_by: string[];
 }
 
-/** Peers named in one sentence. */
-const NAMED_MAX = 5;
 const REASON_CHARS_MAX = 500;
 
 /**
@@ -134,29 +120,12 @@ function mayRun(each: SeenWorker, task: Wanted): boolean {
   return !each.refused && fits(each, task) && isAllowed(each, task);
 }
 
-/** With the ids of the peers that it requires; a name that several have is nobody's. */
-export function withIds(wanted: Wanted, named: (text: string) => readonly string[]): Wanted {
-  const { peers } = wanted.requires;
-  if (peers.length === 0) return wanted;
-  const ids = peers.map((text) => {
-    const found = named(text);
-    return found.length === 1 ? found[0]! : text;
-  });
-  return { ...wanted, requires: { ...wanted.requires, peers: ids } };
-}
-
 function namesOf(workers: readonly SeenWorker[]): string[] {
   return [...new Map(workers.map(({ peer_id, name }) => [peer_id, name])).values()];
 }
 
 function peersOf(workers: readonly SeenWorker[]): string {
   return listed(namesOf(workers));
-}
-
-/** Names in a sentence, the first ones of many. */
-export function listed(names: readonly string[]): string {
-  const more = names.length - NAMED_MAX;
-  return more > 0 ? `${names.slice(0, NAMED_MAX).join(', ')} and ${more} more` : names.join(', ');
 }
 
 function howMany(workers: readonly SeenWorker[]): string {

@@ -8,6 +8,7 @@
  */
 import type { JsonValue } from '../dag/errors.ts';
 import { type ActionEnd, type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
+import { canRun } from './capabilities.ts';
 import type { Probe } from './crash-points.ts';
 import { isoTime } from './ids.ts';
 import { KeptResults } from './kept-results.ts';
@@ -21,7 +22,6 @@ import {
   REQUEST_DEADLINE_MS,
 } from './limits.ts';
 import type { Lease, LeaseToken, OfferClass, WorkerState } from './messages.ts';
-import { canRun } from './placement.ts';
 import type { Clock, Crashes, ExecutionIO, Executors, LeaseWatch, Log, Network, WorkedOn } from './ports.ts';
 import type { WorkerRecord } from './records.ts';
 import { newestLines } from './task-log.ts';

@@ -6,7 +6,7 @@
 import ipaddr from 'ipaddr.js';
 import type { JsonObject } from '../../dag/errors.ts';
 import { hostNamed, isPublicAddress } from './address-policy.ts';
-import type { ExecutorConfig } from './executors.ts';
+import type { ExecutorConfig } from './executor-config.ts';
 
 const PRIVATE = 'http-private';
 /** A longer address is left to where it is used. */

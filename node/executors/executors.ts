@@ -11,24 +11,12 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { FlowmeshError, type JsonObject, type JsonValue, thrownText } from '../../dag/errors.ts';
 import { isLarge } from '../../dag/json.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
-import type { HttpPolicy } from './address-policy.ts';
 import { allowancesOf, needsOf } from './allowances.ts';
 import { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
+import type { ExecutorConfig } from './executor-config.ts';
 import { Functions } from './functions.ts';
 import type { HttpAction } from './http.ts';
-import type { ShellPolicy } from './shell-command.ts';
-
-/** The part of the peer's config that says what may run here: see `node/config.ts`. */
-export interface ExecutorConfig {
-  data_dir: string;
-  /** Variables of this peer that `shell` and `fn` processes get beside the ordinary ones. */
-  pass_env: string[];
-  shell: ShellPolicy;
-  http_action: HttpPolicy;
-  /** Module files for `fn:`, absolute or relative to the working folder. */
-  functions: string[];
-}
 
 export type ClosableExecutors = Executors & {
   /** Ends what runs, at once, and waits until it is gone. */

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Store } from '../../scheduler/ports.ts';
 import { type FlowRecord, LOCAL_FEED, type Row } from '../../scheduler/records.ts';
 import { at, FEED, log, row, step, task, tombstone, unwritable, worker, workflow } from '../store/sample-rows.ts';
-import type { StoreUnderTest } from './store.ts';
+import type { StoreUnderTest } from './store-under-test.ts';
 
 /** A feed that the store under test does not own at first; FEED it owns. */
 const COPY = 'copycopycopycopycopy';

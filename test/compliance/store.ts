@@ -4,13 +4,7 @@ import type { Store } from '../../scheduler/ports.ts';
 import type { FlowRecord, TaskRecord } from '../../scheduler/records.ts';
 import { at, FEED, log, row, step, task, unwritable, worker, workflow } from '../store/sample-rows.ts';
 import { feedsCompliance } from './store-feeds.ts';
-
-export interface StoreUnderTest {
-  store: Store;
-  /** Closes the store and opens what it kept. */
-  restart(): Promise<Store>;
-  cleanup(): Promise<void>;
-}
+import type { StoreUnderTest } from './store-under-test.ts';
 
 export function storeCompliance(name: string, setup: () => Promise<StoreUnderTest>): void {
   describe(name, () => {

@@ -1,17 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../dag/schema.ts';
+import { allows, announcedAs, canRun, capabilitiesToLookUp, capabilityNames } from '../../scheduler/capabilities.ts';
+import type { Candidate } from '../../scheduler/directory.ts';
 import type { WorkerState } from '../../scheduler/messages.ts';
-import {
-  allows,
-  announcedAs,
-  type Candidate,
-  canRun,
-  capabilitiesToLookUp,
-  capabilityNames,
-  choose,
-  score,
-} from '../../scheduler/placement.ts';
+import { choose, score } from '../../scheduler/placement.ts';
 import { SeededRandom } from '../simulation/world.ts';
 
 const PEER = { peer_id: 'peer-a', name: 'alpha' };

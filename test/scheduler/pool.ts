@@ -31,7 +31,7 @@ export interface Owner {
 
 export class PoolScene {
   readonly world = new World(1);
-  readonly board = new Switchboard(this.world);
+  readonly board = new Switchboard<SimulatedNetwork>(this.world);
   readonly clock = new SimulatedClock(this.world, 1);
   readonly network = new SimulatedNetwork('worker-peer', this.board);
   readonly pool: WorkerPool;

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../dag/schema.ts';
+import type { SeenWorker, Wanted } from '../../scheduler/capabilities.ts';
 import type { WorkerState } from '../../scheduler/messages.ts';
-import type { Wanted } from '../../scheduler/placement.ts';
-import { type SeenWorker, whyNobody } from '../../scheduler/why-nobody.ts';
+import { whyNobody } from '../../scheduler/why-nobody.ts';
 
 function seen(name: string, over: Partial<WorkerState> = {}, how: Partial<SeenWorker> = {}): SeenWorker {
   const worker: WorkerState = {

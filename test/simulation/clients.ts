@@ -5,18 +5,9 @@
  */
 import { errorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { WHOLE } from '../../tools/cut.ts';
-import { type LoadOptions, someTask, someWorkflow, type Work } from './load.ts';
+import { type Handle, type LoadOptions, someTask, someWorkflow, type Work } from './load.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { Oracle } from './oracle.ts';
-
-/** A submit that was answered: the client holds this and its id. */
-export interface Handle {
-  work: Work;
-  id: string;
-  /** It was submitted more than once: each time may have been accepted. */
-  repeated: boolean;
-  cancel: 'no' | 'asked' | 'confirmed';
-}
 
 /** How long a client waits for an answer. */
 const PATIENCE_MS = 40_000;

@@ -196,3 +196,12 @@ function once(random: SeededRandom, piece: number, { long }: LoadOptions): Shape
     atMostOnce: true,
   };
 }
+
+/** A submit that was answered: the client holds this and its id. */
+export interface Handle {
+  work: Work;
+  id: string;
+  /** It was submitted more than once: each time may have been accepted. */
+  repeated: boolean;
+  cancel: 'no' | 'asked' | 'confirmed';
+}

@@ -11,6 +11,7 @@ import { MemoryEvaluator } from './memory-evaluator.ts';
 import type { MemoryStore, StoreOperation } from './memory-store.ts';
 import { type LedgerEntry, type SimulatedAction, SimulatedActions } from './simulated-actions.ts';
 import { SimulatedDisk } from './simulated-disk.ts';
+import type { SimulatedNetwork } from './simulated-network.ts';
 import { type Machine, newPeer, type SimulatedPeer } from './simulated-peer.ts';
 import { type NetworkFaults, Switchboard } from './switchboard.ts';
 import { World } from './world.ts';
@@ -49,7 +50,7 @@ const START_LIMIT_MS = 60_000;
 
 export class SimulatedMesh {
   readonly world: World;
-  readonly board: Switchboard;
+  readonly board: Switchboard<SimulatedNetwork>;
   /** Those that run, and those that are down and come back. */
   readonly peers = new Map<string, SimulatedPeer>();
   readonly failures: string[] = [];
@@ -65,7 +66,7 @@ export class SimulatedMesh {
 
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
     this.world = new World(seed, { trace: options.trace ?? false });
-    this.board = new Switchboard(this.world, options.faults);
+    this.board = new Switchboard<SimulatedNetwork>(this.world, options.faults);
     const { actions = {}, allows } = options;
     this.actions = new SimulatedActions(this.world, actions, (message) => this.broken(message), allows);
     this.#evaluator = options.evaluator ?? new MemoryEvaluator();

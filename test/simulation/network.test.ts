@@ -17,7 +17,7 @@ async function openWorld(
 ): Promise<NetworkWorld> {
   const world = new World(SEED);
   // Messages overtake each other unless the network keeps them in order.
-  const board = new Switchboard(world, { loss: 0, delayMs: [0.1, 20] });
+  const board = new Switchboard<SimulatedNetwork>(world, { loss: 0, delayMs: [0.1, 20] });
   const networks = Array.from({ length: count }, (_, index) => {
     const network = new SimulatedNetwork(`peer-${index}`, board);
     network.attach(events(index), () => state(index));

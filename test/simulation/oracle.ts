@@ -2,15 +2,13 @@
  * What the answers of a simulated mesh are worth. It knows what clients were told and what is on every disk, and says
  * which promise (design, section 3) an answer broke.
  */
-
 import { isDeepStrictEqual } from 'node:util';
 import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { isSetAside } from '../../scheduler/aliases.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
-import type { Handle } from './clients.ts';
 import { entry } from './entry.ts';
 import { type End, endIn, endOf, Histories, isRoot, type Root } from './histories.ts';
-import { LOST_CODES, type Work } from './load.ts';
+import { type Handle, LOST_CODES, type Work } from './load.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { MeshWatch, SimulatedMesh } from './mesh.ts';
 

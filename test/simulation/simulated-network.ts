@@ -31,7 +31,7 @@ interface Line {
 
 export class SimulatedNetwork implements Network {
   readonly self: string;
-  readonly #board: Switchboard;
+  readonly #board: Switchboard<SimulatedNetwork>;
   readonly #world: World;
   readonly #lines = new Map<string, Line>();
   readonly capabilities = new Set<string>();
@@ -40,7 +40,7 @@ export class SimulatedNetwork implements Network {
   #describe: (() => PeerState) | null = null;
   #alive = true;
 
-  constructor(self: string, board: Switchboard) {
+  constructor(self: string, board: Switchboard<SimulatedNetwork>) {
     this.self = self;
     this.#board = board;
     this.#world = board.world;

@@ -38,7 +38,7 @@ export interface Machine {
 
 export interface PeerWorld {
   world: World;
-  board: Switchboard;
+  board: Switchboard<SimulatedNetwork>;
   actions: SimulatedActions;
   evaluator: Evaluator;
   servesTools: boolean;

@@ -1,5 +1,4 @@
 /** All links of a simulated mesh, and what is wrong with them. */
-import type { SimulatedNetwork } from './simulated-network.ts';
 import type { World } from './world.ts';
 
 export interface NetworkFaults {
@@ -13,10 +12,17 @@ export interface NetworkFaults {
   reordering?: number;
 }
 
-export class Switchboard {
+/** The end of links at one peer. */
+export interface LinkEnd {
+  /** Loses the connection to a peer. */
+  drop(peer: string): void;
+}
+
+/** `End` is what the networks of this mesh are. */
+export class Switchboard<End extends LinkEnd = LinkEnd> {
   readonly world: World;
   faults: NetworkFaults;
-  readonly networks = new Map<string, SimulatedNetwork>();
+  readonly networks = new Map<string, End>();
   readonly #cut = new Set<string>();
   /** One direction each: connections stay open, and what is sent vanishes. */
   readonly #muted = new Set<string>();

@@ -1,6 +1,6 @@
 /** `peer_discover`: asks the network who is there. */
 import { z } from 'zod';
-import { announcedAs } from '../../scheduler/placement.ts';
+import { announcedAs } from '../../scheduler/capabilities.ts';
 import { defineMeshTool, type MeshContext } from '../definition.ts';
 import { capabilityFilterField, countOut, msOut, rounded, timeOut, waitField } from '../fields.ts';
 import type { ConnectionInfo } from '../peers.ts';

@@ -1,8 +1,8 @@
 /** What is known of a peer, put together from its connection and from what it says about itself. */
 import { z } from 'zod';
 import type { PeerView } from '../../scheduler/api.ts';
+import { allows, splitNeed } from '../../scheduler/capabilities.ts';
 import type { WorkerState } from '../../scheduler/messages.ts';
-import { allows, splitNeed } from '../../scheduler/placement.ts';
 import type { MeshContext } from '../definition.ts';
 
 export function viewsById({ scheduler }: MeshContext): Map<string, PeerView> {

@@ -1,0 +1,112 @@
+/** What a task needs of a worker, what a worker can do, and whether the one fits the other. Pure. */
+import type { Requires } from '../dag/schema.ts';
+import type { WorkerState } from './messages.ts';
+
+/** What a task needs of the worker that gets it, and what it wishes for. */
+export interface Wanted {
+  action: string;
+  requires: Requires;
+  /** What the worker's peer has to allow, as the executors name it: `shell:wc`, `http:example.org`. */
+  needs: readonly string[];
+  /** Labels of a worker that is chosen before others while it has a free slot. */
+  prefer: readonly string[];
+  /** Peers that have refused this very task by their policy (`Directory.markOf`). */
+  barred: readonly string[];
+}
+
+/** True when a worker can run tasks with this action and these requirements at all, now or when it has a slot. */
+export function canRun(
+  worker: WorkerState,
+  peer: { peer_id: string; name: string },
+  { action, requires, needs }: Pick<Wanted, 'action' | 'requires' | 'needs'>,
+): boolean {
+  if (worker.status !== 'active') return false;
+  if (!worker.actions.includes(action)) return false;
+  if (requires.peers.length > 0 && !requires.peers.some((wanted) => wanted === peer.peer_id || wanted === peer.name)) {
+    return false;
+  }
+  if (!requires.labels.every((label) => worker.labels.includes(label))) return false;
+  if (requires.cpu_cores !== undefined && (worker.cpu_cores ?? 0) < requires.cpu_cores) return false;
+  if (requires.memory_gb !== undefined && (worker.memory_gb ?? 0) < requires.memory_gb) return false;
+  return needs.every((need) => allows(worker, need));
+}
+
+/**
+ * True when the policy of a worker's peer allows what a task needs: by its name, by `<action>:*`, or by `*.` before the
+ * end of it. A peer of a version that does not say may allow it.
+ */
+export function allows({ allows: allowed }: Pick<WorkerState, 'allows'>, need: string): boolean {
+  if (allowed === undefined || allowed.includes(need)) return true;
+  const [action, what] = splitNeed(need);
+  if (what === null) return false;
+  return allowed.some((entry) => {
+    const [of, pattern] = splitNeed(entry);
+    if (of !== action || pattern === null) return false;
+    return pattern === '*' || (pattern.startsWith('*.') && what.endsWith(pattern.slice(1)));
+  });
+}
+
+/** `shell:wc` as `shell` and `wc`; null after what stands alone. */
+export function splitNeed(need: string): [action: string, what: string | null] {
+  const colon = need.indexOf(':');
+  return colon === -1 ? [need, null] : [need.slice(0, colon), need.slice(colon + 1)];
+}
+
+/**
+ * The strings under which a worker's peer announces itself in the DHT: its actions and labels, then what it allows of
+ * the actions.
+ */
+export function capabilityNames(workers: readonly WorkerState[]): string[] {
+  const names = new Set<string>();
+  const allowed = new Set<string>();
+  for (const worker of workers) {
+    if (worker.status !== 'active') continue;
+    for (const action of worker.actions) names.add(`action:${action}`);
+    for (const label of worker.labels) names.add(`label:${label}`);
+    for (const each of worker.allows ?? []) allowed.add(`action:${each}`);
+  }
+  return [...[...names].sort(), ...[...allowed].sort()];
+}
+
+/**
+ * What a capability that a person names may be announced as: that it is an action or a label, only its peer knows. What
+ * is allowed of an action (`shell:wc`) may be one of all that are (`shell:*`).
+ */
+export function announcedAs(capability: string): string[] {
+  const [action, what] = splitNeed(capability);
+  const names = [`action:${capability}`, `label:${capability}`];
+  return what === null || what === '*' || action === 'fn' ? names : [...names, `action:${action}:*`];
+}
+
+/** The rarest thing a task needs, to ask the DHT for: a label when it has one, else what it needs, else its action. */
+export function capabilitiesToLookUp({ action, requires, needs }: Wanted): string[] {
+  const label = requires.labels[0];
+  if (label !== undefined) return [`label:${label}`];
+  const [need] = needs;
+  if (need === undefined) return [`action:${action}`];
+  const [of, what] = splitNeed(need);
+  return what === null ? [`action:${need}`] : [`action:${need}`, `action:${of}:*`];
+}
+
+export interface SeenWorker {
+  peer_id: string;
+  name: string;
+  worker: WorkerState;
+  /** Its peer is connected, and its beats come. */
+  there: boolean;
+  /** Its peer refused the very task by its policy. */
+  refused: boolean;
+  /** It refused tasks of this class a moment ago. */
+  unable: boolean;
+}
+
+/** With the ids of the peers that it requires; a name that several have is nobody's. */
+export function withIds(wanted: Wanted, named: (text: string) => readonly string[]): Wanted {
+  const { peers } = wanted.requires;
+  if (peers.length === 0) return wanted;
+  const ids = peers.map((text) => {
+    const found = named(text);
+    return found.length === 1 ? found[0]! : text;
+  });
+  return { ...wanted, requires: { ...wanted.requires, peers: ids } };
+}
