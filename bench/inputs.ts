@@ -14,7 +14,7 @@ import { BroadcastChannel } from 'node:worker_threads';
 import { multiaddr } from '@multiformats/multiaddr';
 import { errorShape, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import { JSON_ELEMENTS_MAX, JSON_NAMES_MAX } from '../dag/limits.ts';
-import { configSchema } from '../node/config.ts';
+import { configSchema } from '../node/config/settings.ts';
 import { createLog } from '../node/log.ts';
 import { packMessage } from '../node/p2p/frames.ts';
 import { helloOf, PEER_PROTOCOL } from '../node/p2p/greeting.ts';

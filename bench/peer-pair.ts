@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import type { JsonObject } from '../dag/errors.ts';
-import type { configSchema } from '../node/config.ts';
+import type { configSchema } from '../node/config/settings.ts';
 import type { AnswerMessage, CommandMessage, PeerCommands } from './peer-process.ts';
 import type { Probe, Samples } from './probes.ts';
 import type { LoadFigures } from './serve-load.ts';

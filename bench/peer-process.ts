@@ -3,7 +3,7 @@
  * argument is the peer's config as JSON.
  */
 import { errorShape, type JsonObject } from '../dag/errors.ts';
-import { configSchema } from '../node/config.ts';
+import { configSchema } from '../node/config/settings.ts';
 import { createLog } from '../node/log.ts';
 import { type RunningPeer, startPeer } from '../node/peer.ts';
 import { yieldToMesh } from '../node/runtimes/priority.ts';

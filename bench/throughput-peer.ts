@@ -2,7 +2,7 @@
 import { BroadcastChannel } from 'node:worker_threads';
 import type { z } from 'zod';
 import type { JsonObject } from '../dag/errors.ts';
-import { type Config, configSchema } from '../node/config.ts';
+import { type Config, configSchema } from '../node/config/settings.ts';
 import { createLog } from '../node/log.ts';
 import { type RunningPeer, startPeer } from '../node/peer.ts';
 import { yieldToMesh } from '../node/runtimes/priority.ts';

@@ -9,8 +9,8 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { settingsSchema } from '../node/config.ts';
-import { describeOption, flagName, OPTIONS, type Option, OTHER_VARIABLES } from '../node/config-options.ts';
+import { describeOption, flagName, OPTIONS, type Option, OTHER_VARIABLES } from '../node/config/options.ts';
+import { settingsSchema } from '../node/config/settings.ts';
 
 export const CONFIGURATION_PAGE = fileURLToPath(new URL('configuration.md', import.meta.url));
 
@@ -62,7 +62,7 @@ Paths in a file are relative to its folder, others to the working folder. In a v
 and an empty variable counts as not set. Commands find a peer of this machine by themselves; \`--url\`, \`--data-dir\`
 and \`--mesh\`, or the variables \`FLOWMESH_URL\`, \`FLOWMESH_DATA_DIR\` and \`FLOWMESH_MESH\`, say which one.
 
-This page is written from the schema in \`node/config.ts\` by \`node docs/write-configuration-page.ts\`.
+This page is written from the schema in \`node/config/settings.ts\` by \`node docs/write-configuration-page.ts\`.
 `;
 
 function rowOf(option: Option, schema: Property): string[] {

@@ -23,6 +23,7 @@ const SOURCES = [
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },
   { title: 'Actions', files: ['node/executors/limits.ts'] },
+  { title: 'Processes of actions and expressions', files: ['node/processes/limits.ts'] },
   { title: 'Expressions', files: ['node/expressions/limits.ts'] },
 ];
 

@@ -8,9 +8,9 @@
  * MCP over stdio is the caller's: `serveStdio({ router: peer.router, … })`.
  */
 import type { Log, Reader } from '../scheduler/ports.ts';
-import { packageVersion } from './cli/package-file.ts';
 import { createClock } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config } from './config/settings.ts';
+import { packageVersion } from './package-file.ts';
 import { type Closing, closeAll } from './runtimes/closing.ts';
 import { noteCrash } from './runtimes/crash-file.ts';
 import { linkInline } from './runtimes/inline-mesh.ts';

@@ -12,7 +12,6 @@
  *   beats         what peers tell each other every second
  */
 import { FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
-import { type LocalRecord, localRecord } from './aliases.ts';
 import type {
   Durability,
   MainFeedState,
@@ -26,24 +25,19 @@ import type {
   WorkflowReceipt,
   WorkflowSubmission,
 } from './api.ts';
-import { Beats } from './beats.ts';
 import { capabilityNames } from './capabilities.ts';
-import { Changes, type PriorityChange } from './changes.ts';
-import { Copies } from './copies.ts';
+import { Changes, type PriorityChange } from './client/change.ts';
+import { Intents } from './client/deferred-calls.ts';
+import { QueueState } from './client/queue-state.ts';
+import { Intake } from './client/submit.ts';
+import { WorkerRegistry } from './client/worker-registry.ts';
 import type { Probe } from './crash-points.ts';
-import { Dependencies } from './dependencies.ts';
-import { Directory } from './directory.ts';
-import { Duplicates } from './duplicates.ts';
-import { durabilityNow } from './durability.ts';
-import { Encounters } from './encounters.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
-import { Feeds } from './feeds.ts';
-import { ForeignRecords, localWorker } from './foreign-records.ts';
-import { HandOver } from './hand-over.ts';
+import { Dependencies } from './feed/dependencies.ts';
+import { OwnedFeed } from './feed/owned-feed.ts';
+import { Retention } from './feed/retention.ts';
 import { isoTime } from './ids.ts';
-import { Intake } from './intake.ts';
-import { Intents } from './intents.ts';
-import { Journal, type Turn } from './journal.ts';
+import { receive } from './inbound.ts';
 import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,
@@ -54,9 +48,15 @@ import {
   OFFER_INTERVAL_MS,
   TAKEOVER_MS,
 } from './limits.ts';
-import { Locator } from './locator.ts';
+import { Locator } from './lookup/locator.ts';
+import { Beats } from './membership/heartbeat.ts';
+import { Directory } from './membership/peer-table.ts';
 import type { Alias, PeerState } from './messages.ts';
-import { OwnedFeed } from './owned-feed.ts';
+import { Feeds } from './ownership/ownership.ts';
+import { ForeignRecords, localWorker } from './ownership/stored-records.ts';
+import { Encounters } from './partition/anti-entropy.ts';
+import { Duplicates } from './partition/id-conflicts.ts';
+import { HandOver } from './partition/reconcile.ts';
 import type {
   Clock,
   Crashes,
@@ -69,15 +69,15 @@ import type {
   Random,
   Store,
 } from './ports.ts';
-import { QueueState } from './queue-state.ts';
-import { receive } from './receive.ts';
 import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
-import { Retention } from './retention.ts';
-import { StoreRecovery } from './store-recovery.ts';
+import { Copies } from './replication/follower.ts';
+import { type LocalRecord, localRecord } from './storage/aliases.ts';
+import { durabilityNow } from './storage/durability.ts';
+import { Journal, type Turn } from './storage/journal.ts';
+import { StoreRecovery } from './storage/store-recovery.ts';
+import { watchedStore } from './storage/watched-store.ts';
 import type { Why } from './waiting.ts';
-import { watchedStore } from './watched-store.ts';
-import { WorkerPool } from './worker.ts';
-import { WorkerRegistry } from './worker-registry.ts';
+import { WorkerPool } from './worker/worker-pool.ts';
 
 export interface SchedulerComponents {
   clock: Clock;

@@ -10,9 +10,9 @@
  *   await peer.close();
  */
 import { type ErrorShape, FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import { packageVersion } from '../package-file.ts';
 import { eventsOf } from './event-stream.ts';
 import { PeerUnreachableError } from './exit.ts';
-import { packageVersion } from './package-file.ts';
 
 const PROTOCOL_VERSION = '2025-11-25';
 const ANSWER_WAIT_MS = 60_000;

@@ -5,11 +5,11 @@
 import { Command, CommanderError } from 'commander';
 import { errorShape, FlowmeshError, RemoteError } from '../../dag/errors.ts';
 import type { Tool } from '../../tools/definition.ts';
+import { packageVersion } from '../package-file.ts';
 import { printable, printableJson } from '../printable.ts';
 import { paint } from './cells.ts';
 import { addCompletionCommands, COMPLETE } from './completion.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
-import { packageVersion } from './package-file.ts';
 
 const NOUNS: Record<string, string> = {
   workflow: 'Submit workflows and follow them',

@@ -1,9 +1,9 @@
 /** The file that says which mesh to join: `bootstrap.json`, with any other setting beside the addresses. */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { packageFile } from '../package-file.ts';
 import { readDocument } from './document.ts';
 import { UsageError } from './exit.ts';
-import { packageFile } from './package-file.ts';
 
 const MESH_FILE = 'bootstrap.json';
 

@@ -8,6 +8,7 @@
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { FlowmeshError } from '../../dag/errors.ts';
+import { flagName, OPTIONS } from '../config/options.ts';
 import {
   type Config,
   configSchema,
@@ -16,8 +17,7 @@ import {
   isLoopback,
   type Settings,
   tcpOf,
-} from '../config.ts';
-import { flagName, OPTIONS } from '../config-options.ts';
+} from '../config/settings.ts';
 import { claimDataFolder, claimPort, type DataFolder, defaultPeerName } from '../data-folder.ts';
 
 /** Ports tried from DEFAULT_HTTP_PORT on; then any free one is taken. */

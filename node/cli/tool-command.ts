@@ -1,9 +1,9 @@
 /** One command per tool, made from its definition: `workflow_status` is `flowmesh workflow status <workflow_id>`. */
 import type { Command } from 'commander';
 import type { JsonObject } from '../../dag/errors.ts';
+import { callWaitMs } from '../../tools/call/envelope.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools } from '../../tools/registry.ts';
-import { callWaitMs } from '../../tools/run.ts';
 import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { readDocument, type SourceDocument } from './document.ts';

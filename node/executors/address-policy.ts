@@ -10,7 +10,7 @@ import { buildConnector } from 'undici';
 import { ActionNotAllowedError } from './errors.ts';
 import { HTTP_CONNECT_TIMEOUT_MS } from './limits.ts';
 
-/** The peer's `http_action`: see `node/config.ts`. */
+/** The peer's `http_action`: see `node/config/settings.ts`. */
 export interface HttpPolicy {
   private: boolean;
   /** Host names or addresses; `*.example.org` is every name below it; empty: every public host. */

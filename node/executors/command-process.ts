@@ -5,17 +5,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
-import { coveredDescriptors } from './descriptors.ts';
+import { coveredDescriptors } from '../processes/descriptors.ts';
+import { LEFTOVER_GRACE_MS, PRINTED_BYTES_PER_INTERVAL } from '../processes/limits.ts';
+import { readPaced } from '../processes/paced-reading.ts';
+import { ProcessTree } from '../processes/process-tree.ts';
 import { KeptEnd } from './kept-output.ts';
-import {
-  LEFTOVER_GRACE_MS,
-  PRINTED_BYTES_PER_INTERVAL,
-  PRINTED_LINES_PER_INTERVAL,
-  STDERR_KEPT_BYTES,
-} from './limits.ts';
+import { PRINTED_LINES_PER_INTERVAL, STDERR_KEPT_BYTES } from './limits.ts';
 import { LineSplitter } from './lines.ts';
-import { readPaced } from './paced-reading.ts';
-import { ProcessTree } from './process-tree.ts';
 
 export interface Command {
   file: string;

@@ -9,14 +9,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { cutText, ERROR_MESSAGE_CHARS_MAX, type ErrorShape } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
-import { encodeJson, NotJsonError } from '../expressions/json-result.ts';
+import { encodeJson, NotJsonError } from '../processes/json-result.ts';
+import { listenToPeer, sendToPeer } from '../processes/parent-channel.ts';
+import { watchParent } from '../processes/parent-watch.ts';
 import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
 import { type Handlers, loadHandlers } from './function-handlers.ts';
 import type { FromFunctionProcess, ToFunctionProcess } from './function-messages.ts';
 import { Reports } from './function-reports.ts';
 import type { FunctionContext } from './functions.ts';
-import { listenToPeer, sendToPeer } from './parent-channel.ts';
-import { watchParent } from './parent-watch.ts';
 import { describeThrown } from './thrown.ts';
 
 interface Run {

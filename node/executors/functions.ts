@@ -22,10 +22,10 @@ import { availableParallelism } from 'node:os';
 import { type ErrorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
-import type { WorkEnvironment } from './environment.ts';
+import type { WorkEnvironment } from '../processes/environment.ts';
+import { IsolatedProcess, type ProcessEnd, siblingModule } from '../processes/isolated-process.ts';
 import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
 import { type FromFunctionProcess, readFromFunctionProcess } from './function-messages.ts';
-import { IsolatedProcess, type ProcessEnd, siblingModule } from './isolated-process.ts';
 import { parseJsonOutput } from './json-output.ts';
 import {
   FUNCTION_BEGIN_MS,

@@ -10,10 +10,10 @@ import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { FlowmeshError } from '../../dag/errors.ts';
-import { isNamed } from './environment.ts';
+import { isNamed } from '../processes/environment.ts';
 import { ActionNotAllowedError } from './errors.ts';
 
-/** The peer's `shell`: see `node/config.ts`. */
+/** The peer's `shell`: see `node/config/settings.ts`. */
 export interface ShellPolicy {
   /** Commands, by name or absolute path; `*` is any; empty: none. */
   allow: string[];

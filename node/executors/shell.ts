@@ -21,13 +21,13 @@ import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { jsonBytes, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
+import type { WorkEnvironment } from '../processes/environment.ts';
+import { MARK_VARIABLE } from '../processes/process-tree.ts';
 import { type CommandEnd, CommandProcess } from './command-process.ts';
-import type { WorkEnvironment } from './environment.ts';
 import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
 import { parseJsonOutput } from './json-output.ts';
 import type { KeptEnd } from './kept-output.ts';
 import { SHOWN_CHARS_MAX, STDERR_KEPT_BYTES, STDERR_TAIL_CHARS_MAX, STDERR_TAIL_LINES } from './limits.ts';
-import { MARK_VARIABLE } from './process-tree.ts';
 import { CommandNotFoundError, resolveCommand, type ShellPolicy } from './shell-command.ts';
 
 /** What the output holds beside stdout and stderr, as JSON. */

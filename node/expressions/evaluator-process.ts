@@ -3,8 +3,8 @@
  * running time of one job in ms. JSONata stops most expressions that run too long itself; the watching thread ends
  * the process for the others (a regular expression, one long call into native code).
  */
-import { listenToPeer, sendToPeer } from '../executors/parent-channel.ts';
-import { JobMark, watchParent, workedMs } from '../executors/parent-watch.ts';
+import { listenToPeer, sendToPeer } from '../processes/parent-channel.ts';
+import { JobMark, watchParent, workedMs } from '../processes/parent-watch.ts';
 import type { Batch, Job, JobResult, Results } from './evaluator-messages.ts';
 import { Expressions } from './jsonata.ts';
 import { FLUSH_CHARS, FLUSH_INTERVAL_MS, PATIENCE, SLICE_MS } from './limits.ts';

@@ -15,7 +15,7 @@
  */
 import { type ErrorShape, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { CheckedExpression, EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
-import { IsolatedProcess, type ProcessEnd, siblingModule } from '../executors/isolated-process.ts';
+import { IsolatedProcess, type ProcessEnd, siblingModule } from '../processes/isolated-process.ts';
 import type { Job, JobResult, Results } from './evaluator-messages.ts';
 import { JobQueue, type QueuedJob } from './job-queue.ts';
 import {

@@ -14,7 +14,7 @@
 import jsonata from 'jsonata';
 import { cutText, type ErrorShape, type JsonObject } from '../../dag/errors.ts';
 import type { CheckedExpression, EvaluationJob } from '../../scheduler/ports.ts';
-import { encodeJson, NotJsonError } from './json-result.ts';
+import { encodeJson, NotJsonError } from '../processes/json-result.ts';
 import { COMPILED_CHARS_MAX, COMPILED_MAX, EXPRESSION_DEPTH_MAX, RESULT_BYTES_MAX } from './limits.ts';
 import { type ExpressionProblem, failure, timeoutError } from './problems.ts';
 import { namesIn } from './scope-names.ts';

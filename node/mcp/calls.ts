@@ -7,7 +7,7 @@ import type { JsonObject } from '../../dag/errors.ts';
 import { didYouMean } from '../../dag/nearest.ts';
 import { cut } from '../../dag/quoted.ts';
 import type { Log } from '../../scheduler/ports.ts';
-import { type Failure, failure } from '../../tools/run.ts';
+import { type Failure, failure } from '../../tools/call/envelope.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import type { Catalogue } from './catalogue.ts';
 import { RpcError } from './messages.ts';

@@ -5,7 +5,7 @@
  *   FLOWMESH_CRASH_AT=commit:after:3   the third time
  */
 import { CRASH_POINTS, type Probe } from '../../scheduler/crash-points.ts';
-import { InvalidConfigError } from '../config-sources.ts';
+import { InvalidConfigError } from '../config/sources.ts';
 
 export const CRASH_AT_VARIABLE = 'FLOWMESH_CRASH_AT';
 

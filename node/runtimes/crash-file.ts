@@ -8,9 +8,9 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { keyOf } from '../../scheduler/attempt-result.ts';
 import { type LeaseToken, leaseTokenSchema } from '../../scheduler/messages.ts';
 import type { CrashedLease, Crashes, Log, WorkedOn } from '../../scheduler/ports.ts';
+import { keyOf } from '../../scheduler/worker/attempt-result.ts';
 import { CRASHED_LEASES_MAX } from './limits.ts';
 
 const FILE = 'crashes.json';

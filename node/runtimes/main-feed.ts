@@ -6,9 +6,9 @@
  * and within one feed `released` only grows.
  */
 import type { Durability, FeedsNow, MainFeedState } from '../../scheduler/api.ts';
-import { durabilityNow } from '../../scheduler/durability.ts';
 import { COPIES_MAX } from '../../scheduler/limits.ts';
 import { LOCAL_FEED } from '../../scheduler/records.ts';
+import { durabilityNow } from '../../scheduler/storage/durability.ts';
 
 /** Followers whose disks are told of: more than one record can want to be on. */
 const FOLLOWERS_TOLD_MAX = COPIES_MAX;

@@ -13,7 +13,7 @@ import { Worker } from 'node:worker_threads';
 import { type ErrorShape, errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/settings.ts';
 import { BatchPort } from './batch-port.ts';
 import { noteCrash } from './crash-file.ts';
 import { orAborted } from './deadline.ts';

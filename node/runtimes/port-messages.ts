@@ -2,7 +2,7 @@
 import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
 import type { LeaseToken } from '../../scheduler/messages.ts';
 import type { WorkedOn } from '../../scheduler/ports.ts';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/settings.ts';
 import type { MeshInfo, MeshState } from './mesh-link.ts';
 
 /** `workerData` of the mesh thread. */

@@ -2,9 +2,9 @@
  * Which leases a mesh loop works on, as whoever watches it knows: after a crash these are the ones that may have caused
  * it. The loop itself only tells (`LeaseWatch`).
  */
-import { keyOf } from '../../scheduler/attempt-result.ts';
 import type { LeaseToken } from '../../scheduler/messages.ts';
 import type { LeaseWatch, WorkedOn } from '../../scheduler/ports.ts';
+import { keyOf } from '../../scheduler/worker/attempt-result.ts';
 
 /** Crashes in a short while, from which on everything that was worked on is blamed. */
 const BLAME_ALL_FROM = 3;

@@ -8,7 +8,7 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import { FlowmeshError } from '../../dag/errors.ts';
-import { InOrder } from '../../scheduler/in-order.ts';
+import { InOrder } from '../../scheduler/keyed-mutex.ts';
 import type { ListQuery, Reader, RowWatcher, TaskCounts } from '../../scheduler/ports.ts';
 import type { FlowRecord, RecordKind, Row, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { DataFolderCorruptError, StoreFailedError, storeError } from './errors.ts';

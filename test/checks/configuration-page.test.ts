@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { CONFIGURATION_PAGE, configurationPage } from '../../docs/write-configuration-page.ts';
-import { settingsSchema } from '../../node/config.ts';
-import { knownVariables, OPTIONS } from '../../node/config-options.ts';
+import { knownVariables, OPTIONS } from '../../node/config/options.ts';
+import { settingsSchema } from '../../node/config/settings.ts';
 
 const page = readFileSync(CONFIGURATION_PAGE, 'utf8');
 

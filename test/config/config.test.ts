@@ -2,9 +2,9 @@
 import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { configSchema, type Settings } from '../../node/config.ts';
-import { describeOption, OPTIONS } from '../../node/config-options.ts';
-import { InvalidConfigError, resolveSettings, type Sources } from '../../node/config-sources.ts';
+import { describeOption, OPTIONS } from '../../node/config/options.ts';
+import { configSchema, type Settings } from '../../node/config/settings.ts';
+import { InvalidConfigError, resolveSettings, type Sources } from '../../node/config/sources.ts';
 import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,

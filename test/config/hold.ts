@@ -3,7 +3,7 @@
  * until its stdin ends. Settings as JSON in the first argument, the home folder in the second.
  */
 import { takePlace } from '../../node/cli/place.ts';
-import { resolveSettings } from '../../node/config-sources.ts';
+import { resolveSettings } from '../../node/config/sources.ts';
 
 const [value, home] = process.argv.slice(2) as [string, string];
 const settings = resolveSettings({

@@ -5,7 +5,7 @@ import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { itemsOf, referencedSteps, templatesOf } from '../../dag/expression.ts';
 import { mentionsItem } from '../../dag/references.ts';
 import { parseWorkflow } from '../../dag/schema.ts';
-import { checkParts } from '../../scheduler/check-submission.ts';
+import { checkParts } from '../../scheduler/workflow/check-submission.ts';
 
 describe('itemsOf', () => {
   it.each([

@@ -16,7 +16,7 @@ import {
 } from '../../dag/expression.ts';
 import { Run, type StepView } from '../../dag/run.ts';
 import { parseWorkflow, type Step, type Workflow } from '../../dag/schema.ts';
-import { checkParts } from '../../scheduler/check-submission.ts';
+import { checkParts } from '../../scheduler/workflow/check-submission.ts';
 
 export interface World {
   functions: Record<string, unknown>;

@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ERROR_MESSAGE_CHARS_MAX, type FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { type ClosableExecutors, createExecutors } from '../../node/executors/executors.ts';
+import { REPORT_INTERVAL_MS } from '../../node/executors/limits.ts';
 import {
   CHILD_INTERVAL_MS,
   CHILD_MESSAGES_PER_INTERVAL,
   PRINTED_BYTES_PER_INTERVAL,
-  REPORT_INTERVAL_MS,
-} from '../../node/executors/limits.ts';
+} from '../../node/processes/limits.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX } from '../../scheduler/limits.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import * as harmful from './harmful-handlers.ts';

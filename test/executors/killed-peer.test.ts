@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { WorkEnvironment } from '../../node/executors/environment.ts';
+import { WorkEnvironment } from '../../node/processes/environment.ts';
 import { childPids, isRunning, waitUntilGone } from './processes.ts';
 import { quietLog } from './recorded-io.ts';
 

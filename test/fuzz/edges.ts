@@ -11,14 +11,14 @@ import { parseWorkflow } from '../../dag/schema.ts';
 import { readDocument } from '../../node/cli/document.ts';
 import { readFromFunctionProcess } from '../../node/executors/function-messages.ts';
 import { parseJsonOutput } from '../../node/executors/json-output.ts';
-import { encodeJson, NotJsonError } from '../../node/expressions/json-result.ts';
 import { parseMessage } from '../../node/mcp/message-text.ts';
 import { RpcError, readMessage } from '../../node/mcp/messages.ts';
 import { FrameReader, MalformedFrameError } from '../../node/p2p/frames.ts';
-import { resultOf } from '../../scheduler/attempt-result.ts';
-import { checkParts } from '../../scheduler/check-submission.ts';
+import { encodeJson, NotJsonError } from '../../node/processes/json-result.ts';
+import { resultOf } from '../../scheduler/worker/attempt-result.ts';
+import { checkParts } from '../../scheduler/workflow/check-submission.ts';
+import { parseInput } from '../../tools/call/envelope.ts';
 import { tools } from '../../tools/registry.ts';
-import { parseInput } from '../../tools/run.ts';
 import { anything, childMessage, fileText, frameBody, jsonText, toolCall } from './inputs.ts';
 
 /** A refusal is as long as a page of text at most, whatever it is about. */

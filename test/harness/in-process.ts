@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import type { z } from 'zod';
 import type { JsonObject } from '../../dag/errors.ts';
-import { configSchema } from '../../node/config.ts';
+import { configSchema } from '../../node/config/settings.ts';
 import { loadIdentity } from '../../node/p2p/identity.ts';
 import { type RunningPeer, startPeer } from '../../node/peer.ts';
 import type { Mesh } from '../../node/runtimes/mesh.ts';

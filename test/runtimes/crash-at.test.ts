@@ -5,7 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { configSchema, RUNTIMES } from '../../node/config.ts';
+import { configSchema, RUNTIMES } from '../../node/config/settings.ts';
 import { crashAt } from '../../node/runtimes/crash-at.ts';
 import { CRASH_POINTS } from '../../scheduler/crash-points.ts';
 

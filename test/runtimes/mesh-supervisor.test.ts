@@ -1,6 +1,6 @@
 import { afterEach, expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
-import { configSchema } from '../../node/config.ts';
+import { configSchema } from '../../node/config/settings.ts';
 import { silentLog } from '../../node/log.ts';
 import { MESH_RESTARTS_MAX } from '../../node/runtimes/limits.ts';
 import { MeshSupervisor } from '../../node/runtimes/mesh-supervisor.ts';

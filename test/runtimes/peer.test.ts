@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { configSchema, RUNTIMES } from '../../node/config.ts';
+import { configSchema, RUNTIMES } from '../../node/config/settings.ts';
 import { silentLog } from '../../node/log.ts';
 import { startPeer } from '../../node/peer.ts';
 import { closeAll } from '../../node/runtimes/closing.ts';

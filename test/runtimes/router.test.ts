@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { createClock } from '../../node/clock.ts';
-import { type Config, configSchema } from '../../node/config.ts';
+import { type Config, configSchema } from '../../node/config/settings.ts';
 import { MeshSupervisor } from '../../node/runtimes/mesh-supervisor.ts';
 import { LoopRouter, type RouterCallOptions } from '../../node/runtimes/router.ts';
 import { openSqliteReader } from '../../node/store/reader.ts';

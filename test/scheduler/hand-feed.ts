@@ -1,8 +1,8 @@
 /** A feed that a peer by hand owns: it brings commits and answers pulls as the test wants. */
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { currentLine, newFeed, withLine } from '../../scheduler/lineage.ts';
 import { rowMessages } from '../../scheduler/messages.ts';
 import type { FeedRecord, FlowRecord, Row } from '../../scheduler/records.ts';
+import { currentLine, newFeed, withLine } from '../../scheduler/storage/feed-lines.ts';
 import type { HandPeer } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
 

@@ -1,9 +1,7 @@
 /** P7: what has no room is refused with a sentence that names the limit, or held back; nothing grows. */
-
 import { describe, expect, test } from 'vitest';
 import type { JsonValue } from '../../dag/errors.ts';
 import { JSON_DEPTH_MAX } from '../../dag/limits.ts';
-import { KeptResults } from '../../scheduler/kept-results.ts';
 import {
   ACTIVE_WORKFLOWS_MAX,
   ARRIVING_BYTES_MAX,
@@ -15,8 +13,9 @@ import {
   PUSHES_IN_FLIGHT_MAX,
   REQUEST_DEADLINE_MS,
 } from '../../scheduler/limits.ts';
-import { currentLine } from '../../scheduler/lineage.ts';
 import type { Lease } from '../../scheduler/messages.ts';
+import { currentLine } from '../../scheduler/storage/feed-lines.ts';
+import { KeptResults } from '../../scheduler/worker/result-outbox.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
 import { quiet } from '../simulation/world.ts';
 import { HandFeed } from './hand-feed.ts';

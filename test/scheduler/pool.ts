@@ -4,7 +4,7 @@ import { requiresSchema } from '../../dag/schema.ts';
 import type { AttemptResult, Lease } from '../../scheduler/messages.ts';
 import type { Executors } from '../../scheduler/ports.ts';
 import type { WorkerRecord } from '../../scheduler/records.ts';
-import { WorkerPool } from '../../scheduler/worker.ts';
+import { WorkerPool } from '../../scheduler/worker/worker-pool.ts';
 import { type Behaviour, MemoryExecutors } from '../simulation/memory-executors.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
 import { Switchboard } from '../simulation/switchboard.ts';

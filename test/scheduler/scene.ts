@@ -8,7 +8,7 @@
 import type { JsonValue } from '../../dag/errors.ts';
 import { parseWorkflow, requiresSchema, retrySchema } from '../../dag/schema.ts';
 import type { TaskSubmission, WorkflowSubmission } from '../../scheduler/api.ts';
-import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
+import type { OwnedFeed } from '../../scheduler/feed/owned-feed.ts';
 import type { TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { isTerminal } from '../../scheduler/records.ts';
 import type { Scheduler } from '../../scheduler/scheduler.ts';

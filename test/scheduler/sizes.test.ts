@@ -15,7 +15,7 @@ import {
 } from '../../scheduler/limits.ts';
 import type { FlowRecord, LogLine } from '../../scheduler/records.ts';
 import { bytesWithin, rowText, shipped } from '../../scheduler/sizes.ts';
-import { withLines } from '../../scheduler/task-log.ts';
+import { withLines } from '../../scheduler/worker/task-log.ts';
 import { HandPeer } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
 import { gate, Scene, task } from './scene.ts';

@@ -1,6 +1,6 @@
 /** What goes wrong in a simulated mesh. */
-import { currentLine } from '../../scheduler/lineage.ts';
 import type { FeedRecord } from '../../scheduler/records.ts';
+import { currentLine } from '../../scheduler/storage/feed-lines.ts';
 import { FAVOUR, type FaultKind, type FaultPlan } from './fault-plan.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { Oracle } from './oracle.ts';

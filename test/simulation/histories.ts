@@ -2,12 +2,9 @@
  * The histories of the feeds on the disks of a simulated mesh: whether each line has one writer and one content (P2),
  * whether what has ended stays as it ended (P4, P5), and which disks count as copies.
  */
-
 import { isDeepStrictEqual } from 'node:util';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { gaveUp } from '../../scheduler/aliases.ts';
 import { COPIES_DEFAULT } from '../../scheduler/limits.ts';
-import { compareLines, currentLine, feedUid } from '../../scheduler/lineage.ts';
 import {
   type FeedRecord,
   type FlowRecord,
@@ -18,6 +15,8 @@ import {
   type TaskRecord,
   type WorkflowRecord,
 } from '../../scheduler/records.ts';
+import { gaveUp } from '../../scheduler/storage/aliases.ts';
+import { compareLines, currentLine, feedUid } from '../../scheduler/storage/feed-lines.ts';
 import { Awakenings } from './awakenings.ts';
 import { entry } from './entry.ts';
 import type { StoreOperation } from './memory-store.ts';

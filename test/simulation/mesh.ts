@@ -6,7 +6,7 @@ import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
 import type { CrashedLease, Evaluator } from '../../scheduler/ports.ts';
 import { isTerminal, type Row, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
-import { callTool } from '../../tools/route.ts';
+import { callTool } from '../../tools/call/route.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
 import type { MemoryStore, StoreOperation } from './memory-store.ts';
 import { type LedgerEntry, type SimulatedAction, SimulatedActions } from './simulated-actions.ts';

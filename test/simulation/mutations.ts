@@ -21,7 +21,7 @@ export interface Mutation {
 export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'fsync before effects',
-    file: 'scheduler/journal.ts',
+    file: 'scheduler/storage/journal.ts',
     find: 'this.store.commit(rows).then(',
     replace: 'this.store.commit(rows).catch(() => {});\n    Promise.resolve().then(',
     promise: 'P1',
@@ -29,7 +29,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "a follower's fsync before it acknowledges",
-    file: 'scheduler/copies.ts',
+    file: 'scheduler/replication/follower.ts',
     find: 'await durable;\n    this.claimed(push.feed_id, push.line);',
     replace: 'durable.catch(() => {});\n    this.claimed(push.feed_id, push.line);',
     promise: 'P1',
@@ -37,7 +37,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a follower takes a commit only after those before it',
-    file: 'scheduler/copies.ts',
+    file: 'scheduler/replication/follower.ts',
     find: 'if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {',
     replace: 'if (order === 0 && rows.length > 0) {',
     promise: 'P1',
@@ -45,7 +45,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a page never splits a commit',
-    file: 'scheduler/copies.ts',
+    file: 'scheduler/replication/follower.ts',
     find: 'const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);',
     replace: 'const cut = rows.length;',
     promise: 'P1',
@@ -53,7 +53,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a copy counts only when it may be used',
-    file: 'scheduler/replicas.ts',
+    file: 'scheduler/replication/replica-set.ts',
     find: 'return syncedAt !== null && acked >= Math.max(seq, syncedAt);',
     replace: 'return acked >= seq;',
     promise: 'P1',
@@ -61,7 +61,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a taker asks the others how far they are',
-    file: 'scheduler/takeover.ts',
+    file: 'scheduler/ownership/takeover.ts',
     find: 'for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {',
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
@@ -69,7 +69,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'an owner that comes before is refused',
-    file: 'scheduler/copies.ts',
+    file: 'scheduler/replication/follower.ts',
     find: 'const order = known === null ? 1 : compareLines(line, known);',
     replace: 'const order = known === null ? 1 : Math.max(compareLines(line, known), 0);',
     promise: 'P2',
@@ -77,7 +77,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'an owner that starts asks its replica set',
-    file: 'scheduler/feeds.ts',
+    file: 'scheduler/ownership/ownership.ts',
     find: 'if (copy.feed.followers.length === 0 && copies.isComplete(copy)) alone.push(copy);',
     replace: 'alone.push(copy);',
     promise: 'P2',
@@ -85,7 +85,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'lease token check',
-    file: 'scheduler/tasks.ts',
+    file: 'scheduler/task/tasks.ts',
     find: 'if (!this.leases.isFrom(peer, task, result)) return false;',
     replace: 'if (task.lease === null) return false;',
     promise: 'P3',
@@ -93,7 +93,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'late failure refused',
-    file: 'scheduler/tasks.ts',
+    file: 'scheduler/task/tasks.ts',
     find: "if (!current && (result.status !== 'completed' || !this.isUsable(task, result))) return;",
     replace: 'if (!current && !this.isUsable(task, result)) return;',
     promise: 'P3',
@@ -101,7 +101,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'worker keeps its result until acknowledged',
-    file: 'scheduler/kept-results.ts',
+    file: 'scheduler/worker/result-outbox.ts',
     find: 'for (const [, kept] of entries) if (kept.owner === owner) kept.sending = null;',
     replace: 'for (const [key] of entries) this.delete(key);',
     promise: 'P3',
@@ -109,7 +109,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'at_most_once guard',
-    file: 'scheduler/tasks.ts',
+    file: 'scheduler/task/tasks.ts',
     find: 'if (task.record.at_most_once || task.lost_attempts > LOST_ATTEMPTS_MAX) {',
     replace: 'if (task.lost_attempts > LOST_ATTEMPTS_MAX) {',
     promise: 'P4',
@@ -117,7 +117,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'at_most_once in a feed that was passed on',
-    file: 'scheduler/tasks.ts',
+    file: 'scheduler/task/tasks.ts',
     find: 'if (record.at_most_once && this.feed.passed_on) {',
     replace: "if (record.at_most_once && this.feed.feed_id === '') {",
     promise: 'P4',
@@ -125,7 +125,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'copies hear of what was removed',
-    file: 'scheduler/copies.ts',
+    file: 'scheduler/replication/follower.ts',
     find: 'const rows = await reader.changes(feed_id, after, PAGE_BYTES);',
     replace:
       "const rows = (await reader.changes(feed_id, after, PAGE_BYTES)).filter(({ record }) => record.kind !== 'tombstone');",
@@ -134,7 +134,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'nothing is written after a sleep before the others were heard',
-    file: 'scheduler/feeds.ts',
+    file: 'scheduler/ownership/ownership.ts',
     find: 'feed.journal.freeze();',
     replace: '',
     promise: 'P11',
@@ -142,7 +142,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'what has ended beats what has not',
-    file: 'scheduler/hand-over.ts',
+    file: 'scheduler/partition/reconcile.ts',
     find: 'if (isOpen(root) && (isOpen(other) || gaveUp(other))) {',
     replace: 'if (isOpen(root)) {',
     promise: 'P5',

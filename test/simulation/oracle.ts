@@ -4,8 +4,8 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
-import { isSetAside } from '../../scheduler/aliases.ts';
 import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
+import { isSetAside } from '../../scheduler/storage/aliases.ts';
 import { entry } from './entry.ts';
 import { type End, endIn, endOf, Histories, isRoot, type Root } from './histories.ts';
 import { type Handle, LOST_CODES, type Work } from './load.ts';

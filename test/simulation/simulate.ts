@@ -5,9 +5,9 @@
  *   npm run simulate -- --seeds 1000
  *   npm run simulate -- --seed 17        replays one run and prints its trace
  */
-import { compareLines, currentLine } from '../../scheduler/lineage.ts';
-import type { OwnedFeed } from '../../scheduler/owned-feed.ts';
+import type { OwnedFeed } from '../../scheduler/feed/owned-feed.ts';
 import type { FeedRecord } from '../../scheduler/records.ts';
+import { compareLines, currentLine } from '../../scheduler/storage/feed-lines.ts';
 import { WHOLE } from '../../tools/cut.ts';
 import { Clients } from './clients.ts';
 import { areAnswersPrompt, type FaultKind, losesPeers, planFaults } from './fault-plan.ts';

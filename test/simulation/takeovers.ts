@@ -2,8 +2,8 @@
  * Whoever takes a feed over goes on from the furthest copy within its reach: else what the others have after it would
  * have to be merged, and what was done there might be done again (P2).
  */
-import { compareLines, currentLine } from '../../scheduler/lineage.ts';
 import type { FeedRecord } from '../../scheduler/records.ts';
+import { compareLines, currentLine } from '../../scheduler/storage/feed-lines.ts';
 import { entry } from './entry.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { SimulatedMesh } from './mesh.ts';

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { parseWorkflow } from '../../dag/schema.ts';
 import type { Warning } from '../../scheduler/api.ts';
+import { callTool } from '../../tools/call/route.ts';
 import { tools } from '../../tools/registry.ts';
-import { callTool } from '../../tools/route.ts';
 import { log, step, task, workflow } from '../store/sample-rows.ts';
 import { connection, MeshOfDoubles, NOW_MS, type PeerDouble, peerView, workerView } from './mesh-of-doubles.ts';
 

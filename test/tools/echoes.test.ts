@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { parseWorkflow } from '../../dag/schema.ts';
 import { nameProblem, type ScopeName } from '../../dag/scope.ts';
 import { UnknownToolError } from '../../node/runtimes/errors.ts';
-import { checkParts } from '../../scheduler/check-submission.ts';
+import { checkParts } from '../../scheduler/workflow/check-submission.ts';
+import { parseInput } from '../../tools/call/envelope.ts';
 import { InvalidInputError, PeerNotFoundError } from '../../tools/errors.ts';
 import { tools } from '../../tools/registry.ts';
-import { parseInput } from '../../tools/run.ts';
 
 const LONG = 'x'.repeat(15_000);
 const SENTENCE_CHARS_MAX = 1_000;

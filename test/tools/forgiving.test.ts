@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';
+import { parseInput } from '../../tools/call/envelope.ts';
 import { tools } from '../../tools/registry.ts';
-import { parseInput } from '../../tools/run.ts';
 
 const parse = (tool: string, input: unknown) => parseInput(tools.get(tool)!, input);
 const steps = [{ step_id: 'a', action: 'echo' }];

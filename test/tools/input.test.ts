@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { JSON_DEPTH_MAX, SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
+import { failure, parseInput } from '../../tools/call/envelope.ts';
+import { callTool, runTool } from '../../tools/call/route.ts';
 import { InvalidInputError } from '../../tools/errors.ts';
 import { tools } from '../../tools/registry.ts';
-import { callTool, runTool } from '../../tools/route.ts';
-import { failure, parseInput } from '../../tools/run.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { MeshOfDoubles } from './mesh-of-doubles.ts';
 

@@ -5,10 +5,10 @@
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { PeerView, SchedulerApi, WorkerView } from '../../scheduler/api.ts';
 import { type FlowRecord, indexOf, LOCAL_FEED } from '../../scheduler/records.ts';
+import { callTool } from '../../tools/call/route.ts';
 import type { MeshContext } from '../../tools/definition.ts';
 import type { ConnectionInfo, PeerDirectory } from '../../tools/peers.ts';
 import { tools } from '../../tools/registry.ts';
-import { callTool } from '../../tools/route.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { keptRow, MemoryReader } from '../simulation/memory-reader.ts';
 

@@ -4,9 +4,9 @@ import type { JsonObject } from '../../dag/errors.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
 import { OWNER_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import type { TaskRecord } from '../../scheduler/records.ts';
+import { callTool } from '../../tools/call/route.ts';
 import type { MeshContext } from '../../tools/definition.ts';
 import type { PeerDirectory } from '../../tools/peers.ts';
-import { callTool } from '../../tools/route.ts';
 import { HandPeer } from '../scheduler/hand-peer.ts';
 import { Scene, task, workflow } from '../scheduler/scene.ts';
 

@@ -1,9 +1,9 @@
 /** A peer is meant by its id, its name or the short id of a table, and never guessed. */
 import { describe, expect, it } from 'vitest';
 import { shortPeerId } from '../../node/cli/render.ts';
+import { callTool } from '../../tools/call/route.ts';
 import { peerIdOf } from '../../tools/peer/reference.ts';
 import { tools } from '../../tools/registry.ts';
-import { callTool } from '../../tools/route.ts';
 import { connection, MeshOfDoubles } from './mesh-of-doubles.ts';
 
 const ADA = '12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo';

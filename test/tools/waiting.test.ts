@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { requiresSchema, retrySchema } from '../../dag/schema.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
-import { callTool } from '../../tools/route.ts';
+import { callTool } from '../../tools/call/route.ts';
 import { HandPeer, tokenOf } from '../scheduler/hand-peer.ts';
 import { Scene, task } from '../scheduler/scene.ts';
 

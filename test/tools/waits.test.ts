@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
+import { parseInput } from '../../tools/call/envelope.ts';
 import { tools } from '../../tools/registry.ts';
-import { parseInput } from '../../tools/run.ts';
 
 /** What clients wait for an answer when nobody tells them otherwise. */
 const CLIENT_WAIT_MS = 60_000;

@@ -3,7 +3,7 @@
  * three dots do as well), or by the end of its id alone. Only a whole id is taken whatever else matches, so that no peer
  * can take calls for another by the name that it gives itself.
  */
-import { PEER_ID } from '../../scheduler/directory.ts';
+import { PEER_ID } from '../../scheduler/membership/peer-table.ts';
 import type { MeshContext } from '../definition.ts';
 import { AmbiguousPeerError, PeerNotFoundError } from '../errors.ts';
 import { viewsById } from './view.ts';

@@ -1,9 +1,9 @@
 /** `queue_pause`: no new starts. */
 import { z } from 'zod';
 import { isoTime } from '../../scheduler/ids.ts';
+import { askPeers } from '../call/merge.ts';
 import { defineMeshTool } from '../definition.ts';
 import { changeScopeField, countOut, missingOut, reasonField } from '../fields.ts';
-import { askPeers } from '../merge.ts';
 import { queueCounts } from './state.ts';
 
 const output = z.object({

@@ -1,9 +1,9 @@
 /** `queue_stats`: how the queue does. */
 import { z } from 'zod';
 import { isoTime } from '../../scheduler/ids.ts';
+import { askPeers, weightedMean } from '../call/merge.ts';
 import { defineReadTool, type MeshContext, type ReadContext } from '../definition.ts';
 import { countOut, missingOut, msOut, rounded, scopeField } from '../fields.ts';
-import { askPeers, weightedMean } from '../merge.ts';
 import { shownStatus, workerStatusSchema } from '../worker/view.ts';
 import { queueRecord } from './state.ts';
 

@@ -5,9 +5,9 @@
 import { z } from 'zod';
 import { anyJson } from '../../dag/json.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
+import { uidHere } from '../call/route.ts';
 import { defineMeshTool } from '../definition.ts';
 import { pendingOut, taskIdField } from '../fields.ts';
-import { uidHere } from '../route.ts';
 
 export const answerOperation = defineMeshTool({
   name: 'task_answer',

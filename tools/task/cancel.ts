@@ -2,9 +2,9 @@
 import { z } from 'zod';
 import { isoTime } from '../../scheduler/ids.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
+import { uidHere } from '../call/route.ts';
 import { defineMeshTool } from '../definition.ts';
 import { forceField, pendingOut, reasonField, taskIdField, timeOut } from '../fields.ts';
-import { uidHere } from '../route.ts';
 
 export const taskCancel = defineMeshTool({
   name: 'task_cancel',

@@ -3,10 +3,10 @@ import { z } from 'zod';
 import { PRIORITY_MAX } from '../../dag/limits.ts';
 import { idSchema } from '../../dag/schema.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
+import { askPeers, mergeLists, newestFirst, type Page } from '../call/merge.ts';
 import { defineReadTool, type MeshContext, type ReadContext } from '../definition.ts';
 import { RecordNotFoundError } from '../errors.ts';
 import { limitField, offsetField, pageOut, scopeField, tagFilterField, workflowIdField } from '../fields.ts';
-import { askPeers, mergeLists, newestFirst, type Page } from '../merge.ts';
 import { type TaskItem, taskItem, taskItemOut } from './view.ts';
 
 const LIMIT_DEFAULT = 100;

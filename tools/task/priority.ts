@@ -1,9 +1,9 @@
 /** `task_priority`: moves a task in the queue. */
 import { z } from 'zod';
 import { PRIORITY_MAX } from '../../dag/limits.ts';
+import { uidHere } from '../call/route.ts';
 import { defineMeshTool } from '../definition.ts';
 import { taskIdField } from '../fields.ts';
-import { uidHere } from '../route.ts';
 import { queuePositionOut } from './view.ts';
 
 const CHANGES = ['new_priority', 'boost', 'demote'] as const;

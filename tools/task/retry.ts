@@ -1,9 +1,9 @@
 /** `task_retry`: runs a task that ended badly once more. */
 import { z } from 'zod';
 import { DURATION_MS_MAX, RETRIES_MAX } from '../../dag/limits.ts';
+import { uidHere } from '../call/route.ts';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, taskIdField } from '../fields.ts';
-import { uidHere } from '../route.ts';
 import { queuePositionOut } from './view.ts';
 
 export const taskRetry = defineMeshTool({

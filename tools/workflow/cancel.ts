@@ -1,9 +1,9 @@
 /** `workflow_cancel`: ends a run early. */
 import { z } from 'zod';
 import { workflowStatusSchema } from '../../scheduler/records.ts';
+import { uidHere } from '../call/route.ts';
 import { defineMeshTool } from '../definition.ts';
 import { forceField, pendingOut, reasonField, workflowIdField } from '../fields.ts';
-import { uidHere } from '../route.ts';
 
 export const workflowCancel = defineMeshTool({
   name: 'workflow_cancel',

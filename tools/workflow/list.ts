@@ -1,6 +1,7 @@
 /** `workflow_list`: what was submitted. */
 import { z } from 'zod';
 import { type WorkflowRecord, workflowStatusSchema } from '../../scheduler/records.ts';
+import { askPeers, mergeLists, newestFirst, type Page } from '../call/merge.ts';
 import { defineReadTool, type ReadContext } from '../definition.ts';
 import {
   countOut,
@@ -13,7 +14,6 @@ import {
   tagFilterField,
   timeOut,
 } from '../fields.ts';
-import { askPeers, mergeLists, newestFirst, type Page } from '../merge.ts';
 import { peerIdOf } from '../peer/reference.ts';
 
 const LIMIT_DEFAULT = 50;

@@ -1,0 +1,148 @@
+/**
+ * The settings of one peer from where they are given, resolved once: flag > environment `FLOWMESH_…` > file > default.
+ *
+ *   const settings = resolveSettings({ flags: { 'http.port': '7700' }, env: process.env, file: undefined });
+ */
+import { dirname, resolve } from 'node:path';
+import { FlowmeshError } from '../../dag/errors.ts';
+import { describeProblems } from '../../dag/schema.ts';
+import { unknownField } from './names.ts';
+import { flagName, OPTIONS, type Option } from './options.ts';
+import { type Settings, type SettingsInput, settingsSchema } from './settings.ts';
+
+/** A setting is wrong; the message names where it was given, what is allowed, and the nearest allowed value. */
+export class InvalidConfigError extends FlowmeshError {
+  constructor(problems: ConfigProblem[]) {
+    const lines = problems.map((problem) => `${problem.source}: ${problem.message}`);
+    super(
+      'INVALID_CONFIG',
+      lines.length === 1 ? lines[0]! : `${lines.length} settings are wrong:\n${lines.join('\n')}`,
+      {
+        details: { problems: problems.map((problem) => ({ ...problem })) },
+      },
+    );
+  }
+}
+
+export interface ConfigProblem {
+  /** `--http-port 70000`, `FLOWMESH_HTTP_PORT=70000` or `bootstrap.json, http.port`. */
+  source: string;
+  message: string;
+}
+
+/** Only `--allow-shell` may stand alone, so that this and not the parser answers. */
+const NAMES_NOTHING =
+  "names no command; write --allow-shell git wc for these two, or --allow-shell '*' (in quotes) for every one";
+
+export interface Sources {
+  /** By option path; text as typed, a list of texts, or a boolean. Undefined: not given. */
+  flags: Record<string, string | string[] | boolean | undefined>;
+  env: Record<string, string | undefined>;
+  /** The parsed mesh file and where it was read. */
+  file: { path: string; value: unknown } | undefined;
+  /** Relative paths of flags and environment are relative to this folder; those of a file to the file's own. */
+  cwd?: string;
+}
+
+/**
+ * Merges the sources and checks each on its own, so that a problem names the one it came from.
+ *
+ * @throws InvalidConfigError naming every wrong setting with its source
+ */
+export function resolveSettings(sources: Sources): Settings {
+  const cwd = sources.cwd ?? process.cwd();
+  const problems: ConfigProblem[] = [];
+  const merged: Record<string, unknown> = {};
+
+  if (sources.file !== undefined) {
+    const { path } = sources.file;
+    const value = normalized(sources.file.value);
+    const checked = settingsSchema.safeParse(value);
+    if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, dirname(path)));
+    else {
+      for (const problem of describeProblems(checked.error, settingsSchema, value)) {
+        const message = unknownField(problem.path, problem.message, OPTIONS);
+        problems.push({ source: problem.path === '' ? path : `${path}, ${problem.path}`, message });
+      }
+    }
+  }
+  const given = [
+    ...OPTIONS.map((each) => ({ each, raw: fromEnvironment(sources.env[each.env]), label: each.env, joint: '=' })),
+    ...OPTIONS.map((each) => ({ each, raw: sources.flags[each.path], label: flagName(each), joint: ' ' })),
+  ];
+  for (const { each, raw, label, joint } of given) {
+    if (raw === undefined) continue;
+    if (raw === true && each.kind === 'list') {
+      problems.push({ source: label, message: NAMES_NOTHING });
+      continue;
+    }
+    const typed = typedValue(each, raw);
+    const value = normalized(nest(each.path, typed));
+    const checked = settingsSchema.safeParse(value);
+    if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, cwd));
+    else {
+      const shown =
+        typeof raw === 'boolean' ? label : `${label}${joint}${[raw].flat().join(joint === '=' ? ',' : ' ')}`;
+      for (const problem of describeProblems(checked.error, settingsSchema, value)) {
+        const item = /\[(\d+)\]$/.exec(problem.path)?.[1];
+        const which = item !== undefined && Array.isArray(typed) && typed.length > 1 ? `${typed[Number(item)]} ` : '';
+        problems.push({ source: shown, message: which + problem.message });
+      }
+    }
+  }
+  if (problems.length > 0) throw new InvalidConfigError(problems);
+  return settingsSchema.parse(merged);
+}
+
+/** An empty variable counts as not set: that is how one is unset in a compose file or a unit. */
+function fromEnvironment(value: string | undefined): string | undefined {
+  return value === undefined || value.trim() === '' ? undefined : value.trim();
+}
+
+/** Text as the option's kind; what does not fit stays text, so that the schema names the problem. */
+function typedValue(each: Option, raw: string | string[] | boolean): unknown {
+  if (each.kind === 'list') {
+    return typeof raw === 'boolean'
+      ? raw
+      : [raw].flat().flatMap((words) => words.split(',').map((word) => word.trim()));
+  }
+  if (typeof raw !== 'string') return raw;
+  if (each.kind === 'number') return /^[+-]?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
+  if (each.kind === 'boolean') {
+    if (/^(true|1|yes|on)$/i.test(raw)) return true;
+    if (/^(false|0|no|off)$/i.test(raw)) return false;
+  }
+  return raw;
+}
+
+/** `http: false` and `http: true` say the same as `null` and `{}`. */
+function normalized(value: unknown): unknown {
+  if (!isObject(value) || typeof value['http'] !== 'boolean') return structuredClone(value);
+  return structuredClone({ ...value, http: value['http'] ? {} : null });
+}
+
+function nest(path: string, value: unknown): Record<string, unknown> {
+  return path
+    .split('.')
+    .reverse()
+    .reduce<unknown>((inner, key) => ({ [key]: inner }), value) as Record<string, unknown>;
+}
+
+/** Objects field by field, everything else (lists too) replaced by the stronger source. */
+function mergeInto(target: Record<string, unknown>, stronger: Record<string, unknown>): void {
+  for (const [key, value] of Object.entries(stronger)) {
+    const below = target[key];
+    if (isObject(value) && isObject(below)) mergeInto(below, value);
+    else target[key] = value;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function absolutePaths(settings: SettingsInput, base: string): Record<string, unknown> {
+  if (settings.data_dir !== undefined) settings.data_dir = resolve(base, settings.data_dir);
+  if (settings.functions !== undefined) settings.functions = settings.functions.map((file) => resolve(base, file));
+  return settings;
+}

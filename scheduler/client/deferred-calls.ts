@@ -1,0 +1,117 @@
+/**
+ * What clients want of records whose feed has no owner now: a cancel, or the answer to a task that waits for a person.
+ *
+ * 1. Kept on this peer's own disk, by peers that have a copy of the feed: one of them is its next owner.
+ * 2. Done as soon as the feed has an owner, here or elsewhere, and forgotten when that one says what became of it. Doing
+ *    one again is harmless: a record that has ended refuses, and stays as it is (P5).
+ */
+import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from '../errors.ts';
+import { isoTime } from '../ids.ts';
+import { INTENTS_MAX } from '../limits.ts';
+import type { Alias } from '../messages.ts';
+import type { Clock, Log, Reader } from '../ports.ts';
+import { type IntentRecord, isTerminal, LOCAL_FEED } from '../records.ts';
+import type { CopiedRecord } from '../storage/aliases.ts';
+import type { Turn } from '../storage/journal.ts';
+
+interface IntentParts {
+  clock: Clock;
+  reader: Reader;
+  log: Log;
+  /** A change of what this peer remembers of itself, given when it is durable. */
+  commit<T>(work: (turn: Turn) => T): Promise<T>;
+  /** What is here of a record that this peer may own next, and cannot change now. */
+  lookUp(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** Whether somebody can write a feed now: this peer or one that is there. */
+  hasOwner(feedId: string): boolean;
+  /** Runs a tool where its record is. */
+  run(tool: string, input: JsonObject): Promise<JsonObject>;
+}
+
+/** The owner has said what became of it. */
+const SETTLED = new Set(['INVALID_STATE', 'NOT_FOUND', 'INVALID_INPUT']);
+
+export class Intents {
+  private readonly parts: IntentParts;
+  private readonly kept = new Map<string, IntentRecord>();
+  private doing = false;
+
+  constructor(parts: IntentParts) {
+    this.parts = parts;
+  }
+
+  /** Reads what the store has. */
+  async takeUp(): Promise<void> {
+    this.kept.clear();
+    for (const intent of await this.parts.reader.active('intent', LOCAL_FEED)) this.kept.set(intent.uid, intent);
+  }
+
+  /**
+   * Resolves when it is durable, with the status that the record has here.
+   *
+   * @throws InvalidStateError when it has ended, TooManyIntentsError, OwnerUnreachableError when this peer cannot be the
+   *   next owner of it
+   */
+  async keep({ kind, id }: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
+    const { clock, lookUp, commit } = this.parts;
+    const record = await lookUp({ kind, id });
+    if (record === undefined || kind === 'worker')
+      throw new OwnerUnreachableError({ kind, id }, 'that is unknown here');
+    const { uid, status, feed_id } = record;
+    if (isTerminal(status)) throw new InvalidStateError(`${kind} ${id} is ${status} already`, { status });
+    const intent: IntentRecord = {
+      kind: 'intent',
+      uid: `intent/${tool}/${uid}`,
+      target: { kind, uid, id },
+      feed_id,
+      tool,
+      input,
+      created_at: isoTime(clock.wall()),
+    };
+    if (!this.kept.has(intent.uid) && this.kept.size >= INTENTS_MAX) throw new TooManyIntentsError(this.kept.size);
+    this.kept.set(intent.uid, intent);
+    try {
+      await commit((turn) => turn.put(intent));
+    } catch (error) {
+      this.kept.delete(intent.uid);
+      throw error;
+    }
+    return { status };
+  }
+
+  /** Called with every beat: does those whose feed has an owner, one after the other. */
+  tick(): void {
+    const due = [...this.kept.values()].filter(({ feed_id }) => this.parts.hasOwner(feed_id));
+    if (this.doing || due.length === 0) return;
+    this.doing = true;
+    void this.doAll(due).finally(() => {
+      this.doing = false;
+    });
+  }
+
+  private async doAll(due: readonly IntentRecord[]): Promise<void> {
+    const { run, log } = this.parts;
+    for (const intent of due) {
+      const { target, tool, input } = intent;
+      try {
+        await run(tool, input);
+        await this.forget(intent);
+        log.info({ tool, target }, 'what was asked while the owner was away is done');
+      } catch (error) {
+        const settled = error instanceof FlowmeshError && SETTLED.has(error.code);
+        log.info(
+          { tool, target, err: error },
+          settled ? 'what was asked while the owner was away is refused' : 'later',
+        );
+        if (settled) await this.forget(intent).catch(() => {}); // the store failed: it is read and done anew
+      }
+    }
+  }
+
+  private async forget({ uid }: IntentRecord): Promise<void> {
+    const { clock, commit } = this.parts;
+    this.kept.delete(uid);
+    await commit((turn) => turn.put({ kind: 'tombstone', uid, cleared_at: isoTime(clock.wall()) }));
+  }
+}

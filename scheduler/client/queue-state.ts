@@ -1,0 +1,56 @@
+/** Whether the queue of this peer is paused, kept in the store. */
+import { isoTime } from '../ids.ts';
+import type { Clock, Reader } from '../ports.ts';
+import type { QueueRecord } from '../records.ts';
+import type { Turn } from '../storage/journal.ts';
+
+interface QueueStateParts {
+  clock: Clock;
+  reader: Reader;
+  commit<T>(work: (turn: Turn) => T): Promise<T>;
+  /** Puts what waits in the order of the priorities of now; true when that changed it. */
+  reorder(): boolean;
+  dispatchSoon(): void;
+}
+
+export class QueueState {
+  private readonly parts: QueueStateParts;
+  private current: QueueRecord;
+
+  constructor(parts: QueueStateParts) {
+    this.parts = parts;
+    this.current = { kind: 'queue', uid: 'queue', paused: false, reason: null, paused_at: null };
+  }
+
+  get record(): QueueRecord {
+    return this.current;
+  }
+
+  get paused(): boolean {
+    return this.current.paused;
+  }
+
+  async takeUp(): Promise<void> {
+    const none = { ...this.current, paused: false, reason: null, paused_at: null };
+    this.current = (await this.parts.reader.get('queue', this.current.uid)) ?? none;
+  }
+
+  async pause(reason: string | undefined): Promise<QueueRecord> {
+    return await this.parts.commit((turn) => {
+      const paused_at = this.current.paused_at ?? isoTime(this.parts.clock.wall());
+      this.current = { ...this.current, paused: true, reason: reason ?? null, paused_at };
+      turn.put(this.current);
+      return this.current;
+    });
+  }
+
+  async resume({ reorder_by_priority = true }): Promise<{ queue: QueueRecord; reordered: boolean }> {
+    return await this.parts.commit((turn) => {
+      this.current = { ...this.current, paused: false, reason: null, paused_at: null };
+      turn.put(this.current);
+      const reordered = reorder_by_priority && this.parts.reorder();
+      this.parts.dispatchSoon();
+      return { queue: this.current, reordered };
+    });
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * The workers that people register on this peer: kept in the store, so that they are there again after a restart, until
+ * they are given up.
+ */
+import { FlowmeshError } from '../../dag/errors.ts';
+import type { WorkerRegistration } from '../api.ts';
+import { InvalidStateError } from '../errors.ts';
+import { isoTime } from '../ids.ts';
+import { WORKERS_MAX } from '../limits.ts';
+import type { Locator } from '../lookup/locator.ts';
+import type { Clock, Reader } from '../ports.ts';
+import { LOCAL_FEED, type WorkerRecord } from '../records.ts';
+import type { Turn } from '../storage/journal.ts';
+import type { WorkerPool } from '../worker/worker-pool.ts';
+
+interface RegistryParts {
+  clock: Clock;
+  pool: WorkerPool;
+  locator: Locator;
+  reader: Reader;
+  commit<T>(work: (turn: Turn) => T): Promise<T>;
+  /** The workers here offer something else now. */
+  onChange(): void;
+}
+
+export class WorkerRegistry {
+  private readonly parts: RegistryParts;
+  /** Ids on their way to the pool. */
+  private readonly registering = new Set<string>();
+
+  constructor(parts: RegistryParts) {
+    this.parts = parts;
+  }
+
+  /** Takes up the workers that were registered before this process. */
+  async takeUp(): Promise<void> {
+    for (const record of await this.parts.reader.active('worker', LOCAL_FEED)) {
+      if (record.status !== 'offline') this.parts.pool.define(record);
+    }
+  }
+
+  /**
+   * @throws FlowmeshError TOO_MANY_WORKERS; CONFLICT when another peer has a worker of this id, or the same id is just
+   *   being registered
+   */
+  async register(registration: WorkerRegistration): Promise<WorkerRecord> {
+    const { worker_id } = registration;
+    const { pool } = this.parts;
+    if (this.registering.has(worker_id)) {
+      throw new FlowmeshError('CONFLICT', `worker "${worker_id}" is just being registered; try again`, {
+        retryable: true,
+      });
+    }
+    if (pool.count + this.registering.size >= WORKERS_MAX && !pool.has(worker_id)) {
+      throw new FlowmeshError('TOO_MANY_WORKERS', `a peer has at most ${WORKERS_MAX} workers; unregister one first`);
+    }
+    this.registering.add(worker_id);
+    try {
+      return await this.write(registration);
+    } finally {
+      this.registering.delete(worker_id);
+    }
+  }
+
+  private async write(registration: WorkerRegistration): Promise<WorkerRecord> {
+    const { clock, pool, locator, commit, onChange } = this.parts;
+    const { worker_id } = registration;
+    const elsewhere = await locator.resolve({ kind: 'worker', id: worker_id });
+    // An id that was given up is free again.
+    if (elsewhere !== undefined && !elsewhere.here && elsewhere.at.status !== 'offline') {
+      throw new FlowmeshError(
+        'CONFLICT',
+        `worker "${worker_id}" exists on peer ${elsewhere.at.peer_id}; choose another id`,
+      );
+    }
+    const record: WorkerRecord = {
+      kind: 'worker',
+      uid: `worker/${worker_id}`,
+      ...registration,
+      status: 'active',
+      registered_at: isoTime(clock.wall()),
+    };
+    await commit((turn) => turn.put(record));
+    pool.define(record);
+    onChange();
+    return record;
+  }
+
+  /** @throws InvalidStateError when there is no such worker here */
+  async unregister(
+    worker_id: string,
+    options: { graceful: boolean; timeout_ms: number },
+  ): Promise<{ completed_tasks: number; abandoned_tasks: number }> {
+    const { pool, commit, onChange } = this.parts;
+    const record = pool.recordOf(worker_id);
+    if (record === undefined) throw new InvalidStateError(`worker ${worker_id} is not registered here now`);
+    const draining: WorkerRecord = { ...record, status: 'draining' };
+    pool.define(draining);
+    onChange();
+    const { completed, abandoned } = await pool.drain(worker_id, options.graceful ? options.timeout_ms : 0);
+    const ended = { completed_tasks: completed, abandoned_tasks: abandoned };
+    // Registered anew meanwhile, or given up by a later call: it is not this call's any more.
+    if (pool.recordOf(worker_id) !== draining) return ended;
+    pool.remove(worker_id);
+    onChange();
+    if (record.uid !== '') await commit((turn) => turn.put({ ...record, status: 'offline' }));
+    return ended;
+  }
+}

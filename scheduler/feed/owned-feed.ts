@@ -1,0 +1,246 @@
+/**
+ * A feed that this peer owns: its journal, its tasks and workflows, who runs them, and the copies on other disks. A
+ * peer has one for new work and one for each feed that it took over.
+ */
+import { listed } from '../../dag/quoted.ts';
+import type { Probe } from '../crash-points.ts';
+import { NotOwnerError } from '../errors.ts';
+import type { Directory } from '../membership/peer-table.ts';
+import { Dispatcher } from '../placement/dispatcher.ts';
+import type { Clock, Evaluator, Log, Network, Random, Store } from '../ports.ts';
+import {
+  type FeedRecord,
+  type FlowRecord,
+  isTerminal,
+  type QueueRecord,
+  type TaskRecord,
+  type WorkflowRecord,
+} from '../records.ts';
+import { Replicas } from '../replication/replica-set.ts';
+import { type Duplicate, setAside } from '../storage/aliases.ts';
+import { currentLine } from '../storage/feed-lines.ts';
+import { Journal, type Turn } from '../storage/journal.ts';
+import { Tasks } from '../task/tasks.ts';
+import { type Why, whyByRow } from '../waiting.ts';
+import type { WorkerPool } from '../worker/worker-pool.ts';
+import { Runs } from '../workflow/runs.ts';
+import type { Dependencies } from './dependencies.ts';
+import { type Remembered, restore } from './restore.ts';
+
+export interface OwnedFeedComponents {
+  clock: Clock;
+  random: Random;
+  network: Network;
+  store: Store;
+  evaluator: Evaluator;
+  log: Log;
+  probe: Probe;
+  directory: Directory;
+  pool: WorkerPool;
+  dependencies: Dependencies;
+}
+
+export interface OwnedFeedHooks {
+  isPaused(): boolean;
+  /** Some tasks found no free slot. */
+  onStarved(): void;
+  /** Once per event-loop turn that had turns, before they are written. */
+  beforeFlush(): void;
+  /** More of it may be shown than before. */
+  onReleased(): void;
+  /** The disk failed. */
+  onFailure(error: unknown): void;
+  /** A follower knows of an owner that comes before this one. */
+  onStale(peer: string, feedId: string): void;
+}
+
+export class OwnedFeed {
+  readonly feed_id: string;
+  readonly journal: Journal;
+  readonly tasks: Tasks;
+  readonly runs: Runs;
+  readonly dispatcher: Dispatcher;
+  readonly replicas: Replicas;
+  private readonly clock: Clock;
+  private readonly log: Log;
+  readonly dependencies: Dependencies;
+  /** The dispatch in which it gave out something last. */
+  servedAt = 0;
+  private dispatchWanted = false;
+
+  /**
+   * @param feed with the line in which this peer writes it as its last one
+   * @param options.copies disks that the feed is to be on
+   */
+  constructor(
+    components: OwnedFeedComponents,
+    feed: FeedRecord,
+    options: { copies: number; beat_interval_ms: number },
+    hooks: OwnedFeedHooks,
+  ) {
+    const { clock, random, network, store, evaluator, log, probe, directory, pool, dependencies } = components;
+    const { feed_id } = feed;
+    const { epoch } = currentLine(feed);
+    this.feed_id = feed_id;
+    this.clock = clock;
+    this.log = log;
+    this.dependencies = dependencies;
+    this.journal = new Journal(
+      { store, clock, log, probe },
+      { feed_id, epoch, seq: store.feeds.get(feed_id)?.seq ?? 0 },
+      { beforeFlush: hooks.beforeFlush, onReleased: hooks.onReleased, onFailure: hooks.onFailure },
+    );
+    this.replicas = new Replicas({ clock, network, directory, log }, feed, options, {
+      wanted: () => Math.max(options.copies, this.runs.copiesWanted),
+      write: (changed) => this.turn((turn) => turn.put(changed)),
+      head: () => this.journal.head,
+      onCopied: () => this.journal.copied(),
+      onStale: (peer) => hooks.onStale(peer, feed_id),
+    });
+    this.journal.copyBy(this.replicas);
+    const turn = (work: (turn: Turn) => void) => this.turn(work);
+    const dispatchSoon = () => this.dispatchSoon();
+    this.tasks = new Tasks(
+      { clock, random, network, directory, pool, log },
+      { feed_id, epoch, passed_on: feed.passed_on },
+      options,
+      {
+        turn,
+        dispatchSoon,
+        onEnded: (turn, record) => this.taskEnded(turn, record),
+        onBegun: (turn, record) => this.runs.onTaskBegun(turn, record),
+        onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record),
+        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
+        onNestedTimeout: (turn, record) => this.runs.onNestedTimeout(turn, record),
+      },
+    );
+    this.runs = new Runs({ clock, random, evaluator, tasks: this.tasks, reader: store.reader, log }, feed_id, {
+      turn,
+      onEnded: (turn, record) => this.workflowEnded(turn, record),
+    });
+    this.dispatcher = new Dispatcher(
+      { clock, random, network, directory, tasks: this.tasks, runs: this.runs, pool, log, probe },
+      {
+        turn,
+        dispatchSoon,
+        isPaused: hooks.isPaused,
+        heirs: () => this.feed.followers.filter(({ synced }) => synced).map(({ peer_id }) => peer_id),
+        onStarved: hooks.onStarved,
+      },
+      options.beat_interval_ms,
+    );
+  }
+
+  get feed(): FeedRecord {
+    return this.replicas.feed;
+  }
+
+  /** Puts into memory what the store holds of it, and goes on with it. Everything in one commit, the new line with it. */
+  async takeUp(remembered: Remembered, then: (turn: Turn) => void): Promise<void> {
+    const done = this.journal.turn((turn) => {
+      turn.put(this.feed);
+      restore(turn, remembered, this);
+      then(turn);
+    });
+    this.dispatchSoon();
+    await done;
+  }
+
+  /** A turn whose outcome nobody waits for. */
+  turn(work: (turn: Turn) => void): void {
+    this.journal.turn(work).catch((error: unknown) => {
+      // Refused because the store failed, the peer stops or another one took over: the same happens again from the rows.
+      if (error === this.journal.refused) this.log.debug({ err: error }, 'a turn was refused');
+      else this.log.error({ err: error }, 'a turn failed');
+    });
+  }
+
+  dispatchSoon(): void {
+    this.dispatchWanted = true;
+    this.journal.schedule();
+  }
+
+  get wantsDispatch(): boolean {
+    return this.dispatchWanted && !this.journal.isFrozen;
+  }
+
+  /** @returns whether anything was leased or begun */
+  dispatch(): boolean {
+    if (this.journal.isFrozen) return false;
+    this.dispatchWanted = false;
+    return this.dispatcher.dispatch(this.journal);
+  }
+
+  /** Why a task of it waits; null for one that is not queued here. */
+  whyWaiting(uid: string, { paused, reason }: QueueRecord): Why | null {
+    const task = this.tasks.live.get(uid);
+    if (task === undefined || task.record.status !== 'queued') return null;
+    if (task.blockers.size > 0) return { for: 'tasks', reason: `depends on ${listed([...task.blockers])}` };
+    const byRow = whyByRow(task.record, this.clock.wall());
+    if (byRow !== null) return byRow;
+    if (paused) return { for: 'queue', reason: `the queue is paused${reason === null ? '' : `: ${reason}`}` };
+    if (this.journal.isFrozen) return { for: 'queue', reason: 'its owner first asks the others how things are' };
+    return this.dispatcher.whyQueued(uid);
+  }
+
+  /** Another peer owns it from now on, or the disk failed: nothing more is written, and nothing of it is in memory. */
+  abandon(reason: unknown = new NotOwnerError('another')): void {
+    this.journal.refuse(reason);
+    this.replicas.stop();
+    for (const { record } of this.tasks.live.values()) {
+      this.dependencies.forget('task', record.depends_on, record.uid);
+    }
+    for (const { record } of this.runs.live.values()) {
+      this.dependencies.forget('workflow', record.dependencies, record.uid);
+    }
+    this.tasks.clear();
+    this.runs.clear();
+    this.dependencies.doubt();
+  }
+
+  /**
+   * Another record keeps the id of this one.
+   * @returns false when it has ended since, and nothing was done
+   */
+  giveWay(turn: Turn, { root, peer_id, same }: Duplicate): boolean {
+    const { uid } = root;
+    const message = `peer ${peer_id} has accepted the same under the same id, and does it`;
+    const error = { code: 'SUPERSEDED', message, retryable: false };
+    const task = this.tasks.live.get(uid);
+    const run = this.runs.live.get(uid);
+    if (isTerminal(root.status) && (task !== undefined || run !== undefined)) return false;
+    if (task !== undefined) {
+      this.tasks.setAside(turn, task);
+      if (same) this.tasks.giveUp(turn, task, error);
+    } else if (run !== undefined) {
+      this.runs.setAside(turn, run);
+      if (same) this.runs.cancel(turn, run, error);
+    } else if (isTerminal(root.status)) {
+      turn.put(setAside(root));
+    } else {
+      return false;
+    }
+    // What waits for its id waits for the other record from now on.
+    this.dependencies.doubt();
+    return true;
+  }
+
+  /** A record that has ended elsewhere is one of this feed now: whoever waits for it hears of it. */
+  ended(record: FlowRecord): void {
+    if (record.kind !== 'task' && record.kind !== 'workflow') return;
+    if (!isTerminal(record.status) || (record.kind === 'task' && record.workflow_uid !== null)) return;
+    const id = record.kind === 'task' ? record.task_id : record.workflow_id;
+    this.dependencies.ended({ kind: record.kind, id }, record.status);
+  }
+
+  private taskEnded(turn: Turn, record: TaskRecord): void {
+    this.runs.onTaskEnded(turn, record);
+    this.dependencies.forget('task', record.depends_on, record.uid);
+    if (record.workflow_uid === null) this.dependencies.ended({ kind: 'task', id: record.task_id }, record.status);
+  }
+
+  private workflowEnded(_turn: Turn, record: WorkflowRecord): void {
+    this.dependencies.forget('workflow', record.dependencies, record.uid);
+    this.dependencies.ended({ kind: 'workflow', id: record.workflow_id }, record.status);
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * History is bounded (P7). A root (what a client submitted, see `roots.ts`) that has ended is forgotten when it is
+ * older than `history_days`, or when there are more than `history_max` in its feed, the oldest first.
+ *
+ * 1. Only what has ended, and nothing that something open here waits for or is a retry of.
+ * 2. Whole, the parts before the root: after a crash in between the root is still there, and the next look goes on.
+ * 3. In commits of PRUNED_ROWS_MAX tombstones, so that copies forget it too and nobody else waits for long.
+ * 4. A tombstone is forgotten itself when every follower has it: a copy that has come less far (`pruned_to_seq`) is
+ *    made anew, so it cannot bring back what it has not heard was forgotten.
+ */
+import { isoTime } from '../ids.ts';
+import {
+  HISTORY_GRACE_MS,
+  OFFLINE_WORKERS_MAX,
+  PRUNE_PAUSE_MS,
+  PRUNED_ROOTS_PAGE,
+  PRUNED_ROWS_MAX,
+  RETENTION_INTERVAL_MS,
+  TOMBSTONES_KEPT_MS,
+  TOMBSTONES_KEPT_MS_MAX,
+} from '../limits.ts';
+import type { Clock, Log, Reader, Store } from '../ports.ts';
+import { LOCAL_FEED } from '../records.ts';
+import type { Copies } from '../replication/follower.ts';
+import type { Journal } from '../storage/journal.ts';
+import type { OwnedFeed } from './owned-feed.ts';
+
+const DAY_MS = 24 * 3_600_000;
+
+export interface RetentionOptions {
+  /** Days after its end for which a workflow or task is kept. */
+  history_days: number;
+  /** Ended workflows and tasks of clients kept in one feed. */
+  history_max: number;
+}
+
+interface RetentionParts {
+  clock: Clock;
+  store: Store;
+  log: Log;
+  copies: Copies;
+  owned(): Iterable<OwnedFeed>;
+  /** The journal of LOCAL_FEED. */
+  local(): Journal;
+  options: RetentionOptions;
+}
+
+interface Root {
+  kind: 'workflow' | 'task';
+  uid: string;
+  id: string;
+  created_at: string;
+  ended_at: string;
+}
+
+/** A row to be forgotten; with the name of the root, if it is what others would look for. */
+interface Doomed {
+  uid: string;
+  name: string | null;
+}
+
+export class Retention {
+  private readonly parts: RetentionParts;
+  private readonly reader: Reader;
+  private nextAt = Number.NEGATIVE_INFINITY;
+  private looking = false;
+  /** Up to where tombstones are to be swept next, and when (monotonic) they were all there. */
+  private readonly marks = new WeakMap<OwnedFeed, { seq: number; at: number }>();
+  private readonly swept = new WeakMap<Journal, number>();
+
+  constructor(parts: RetentionParts) {
+    this.parts = parts;
+    this.reader = parts.store.reader;
+  }
+
+  /** Called with every beat; looks every RETENTION_INTERVAL_MS, one look at a time. */
+  tick(): void {
+    const { clock } = this.parts;
+    if (this.looking || clock.now() < this.nextAt) return;
+    this.nextAt = clock.now() + RETENTION_INTERVAL_MS;
+    this.looking = true;
+    void this.look().finally(() => {
+      this.looking = false;
+    });
+  }
+
+  /** Never rejects. */
+  private async look(): Promise<void> {
+    const { owned, local } = this.parts;
+    for (const feed of [...owned()]) {
+      await this.tried(feed.journal, async () => {
+        await this.prune(feed);
+        await this.sweep(feed);
+      });
+    }
+    const journal = local();
+    await this.tried(journal, () => this.tidyLocal(journal));
+  }
+
+  private async tried(journal: Journal, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      // Its owner changed, its disk failed or the peer stops: whoever owns it next looks anew.
+      const level = journal.refused === null ? 'warn' : 'debug';
+      this.parts.log[level]({ err: error }, 'history could not be cut back now; tried again');
+    }
+  }
+
+  // --- what has ended ------------------------------------------------------------------------------------------------
+
+  private async prune(feed: OwnedFeed): Promise<void> {
+    const { clock, log, options } = this.parts;
+    const { feed_id } = feed;
+    const now = clock.wall();
+    const graceEnd = isoTime(now - HISTORY_GRACE_MS);
+    const old = isoTime(now - Math.max(options.history_days * DAY_MS, HISTORY_GRACE_MS));
+    const kept = (await this.reader.countRoots('workflow', feed_id)) + (await this.reader.countRoots('task', feed_id));
+    let surplus = kept - options.history_max;
+    let pruned = 0;
+    /** Those that were looked at and stay, by kind: the next page begins behind them. */
+    const stay = { workflow: 0, task: 0 };
+    while (feed.journal.refused === null) {
+      const page = await this.oldest(feed_id, surplus > 0 ? graceEnd : old, stay);
+      if (page.length === 0) break;
+      const needed = this.needed();
+      const doomed: Doomed[] = [];
+      for (const root of page) {
+        if (root.ended_at >= (surplus > 0 ? graceEnd : old) || needed.has(nameOf(root))) {
+          stay[root.kind]++;
+          continue;
+        }
+        for await (const part of this.partsOf(feed_id, root.uid)) {
+          for (const uid of part) doomed.push({ uid, name: null });
+          if (doomed.length >= PRUNED_ROWS_MAX) await this.forget(feed, doomed);
+        }
+        for (const uid of await this.ownRows(root)) doomed.push({ uid, name: nameOf(root) });
+        surplus--;
+        pruned++;
+      }
+      await this.forget(feed, doomed);
+      await this.pause();
+    }
+    if (pruned > 0) log.info({ feed_id, roots: pruned }, 'history was cut back');
+  }
+
+  /** The oldest roots of both kinds that were created before a time, without the first ones, which stay. */
+  private async oldest(feedId: string, before: string, stay: Record<Root['kind'], number>): Promise<Root[]> {
+    const found: Root[] = [];
+    for (const kind of ['workflow', 'task'] as const) {
+      const uids = await this.reader.oldest(kind, feedId, before, stay[kind] + PRUNED_ROOTS_PAGE);
+      for (const uid of uids.slice(stay[kind])) {
+        const record = await this.reader.get(kind, uid);
+        if (record === undefined) continue;
+        const id = record.kind === 'workflow' ? record.workflow_id : record.task_id;
+        found.push({ kind, uid, id, created_at: record.created_at, ended_at: record.ended_at ?? record.created_at });
+      }
+    }
+    return found.sort((a, b) => (a.created_at < b.created_at ? -1 : 1)).slice(0, PRUNED_ROOTS_PAGE);
+  }
+
+  /** What something open here names. */
+  private needed(): Set<string> {
+    const names = new Set<string>();
+    for (const { tasks, runs } of this.parts.owned()) {
+      for (const { record } of tasks.live.values()) {
+        for (const id of record.depends_on) names.add(`task/${id}`);
+        if (record.retry_of !== null) names.add(`task/${record.retry_of}`);
+      }
+      for (const { record } of runs.live.values()) for (const id of record.dependencies) names.add(`workflow/${id}`);
+    }
+    return names;
+  }
+
+  /** Uids of everything that belongs to a workflow or task, without its own; what is nested before what has it. */
+  private async *partsOf(feedId: string, uid: string): AsyncGenerator<string[]> {
+    const definition = await this.reader.get('definition', `${uid}:definition`);
+    const steps = definition?.workflow.steps ?? [];
+    const withMore = new Set(steps.filter(({ action, cache }) => action === 'workflow' || cache).map((s) => s.step_id));
+    for (let after = ''; ; ) {
+      const page = await this.reader.parts(uid, after, PRUNED_ROWS_MAX);
+      const last = page.at(-1);
+      if (last === undefined) return;
+      for (const part of page) {
+        const [step, index, ...rest] = part.slice(uid.length + 1).split('/');
+        if (index !== undefined && rest.length === 0 && withMore.has(step!)) yield* this.besides(feedId, part);
+      }
+      yield page;
+      after = last;
+    }
+  }
+
+  /** What a task has led to elsewhere: its output in the cache, the workflows that are nested in it. */
+  private async *besides(feedId: string, taskUid: string): AsyncGenerator<string[]> {
+    const task = await this.reader.get('task', taskUid);
+    const cached = `cache/${feedId}/${task?.cache_key}`;
+    if ((await this.reader.get('cache', cached))?.task_uid === taskUid) yield [cached];
+    for (const { uid } of await this.reader.children('workflow', taskUid)) {
+      yield* this.partsOf(feedId, uid);
+      yield [`${uid}:definition`, uid];
+    }
+  }
+
+  /** The rows of a root that go last. */
+  private async ownRows({ kind, uid }: Root): Promise<string[]> {
+    const superseded = (await this.reader.children('superseded', uid)).map((record) => record.uid);
+    return kind === 'workflow' ? [...superseded, `${uid}:definition`, uid] : [...superseded, uid];
+  }
+
+  /** Takes the rows off the list and puts tombstones in their place, but for what is needed by now. */
+  private async forget({ journal }: OwnedFeed, doomed: Doomed[]): Promise<void> {
+    while (doomed.length > 0) {
+      const rows = doomed.splice(0, PRUNED_ROWS_MAX);
+      await journal.turn((turn) => {
+        const needed = this.needed();
+        const cleared_at = isoTime(this.parts.clock.wall());
+        for (const { uid, name } of rows) {
+          if (name === null || !needed.has(name)) turn.put({ kind: 'tombstone', uid, cleared_at });
+        }
+      });
+    }
+  }
+
+  /** Others get their turn. */
+  private pause(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.parts.clock.after(PRUNE_PAUSE_MS, resolve);
+    return promise;
+  }
+
+  // --- tombstones ----------------------------------------------------------------------------------------------------
+
+  /** A follower that is away for too long is not waited for: it is made anew when it is back. */
+  private async sweep(feed: OwnedFeed): Promise<void> {
+    const { clock, store } = this.parts;
+    const { journal, replicas, feed_id } = feed;
+    const mark = this.marks.get(feed);
+    if (mark === undefined) {
+      const any = journal.tombstones > feed.feed.pruned_to_seq;
+      if (any) this.marks.set(feed, { seq: journal.head, at: clock.now() });
+      return;
+    }
+    const age = clock.now() - mark.at;
+    if (age < TOMBSTONES_KEPT_MS || (replicas.ackedByAll < mark.seq && age < TOMBSTONES_KEPT_MS_MAX)) return;
+    this.marks.delete(feed);
+    replicas.change({ pruned_to_seq: mark.seq });
+    await journal.turn(() => undefined); // after the commit that says so
+    await store.sweep(feed_id, mark.seq);
+  }
+
+  // --- what the peer remembers of itself -----------------------------------------------------------------------------
+
+  /** Nobody follows it, so its tombstones can go at once. */
+  private async tidyLocal(journal: Journal): Promise<void> {
+    const { clock, store, copies } = this.parts;
+    const workers = await this.reader.active('worker', LOCAL_FEED);
+    const offline = workers.filter(({ status }) => status === 'offline');
+    const gone = offline.slice(0, Math.max(offline.length - OFFLINE_WORKERS_MAX, 0)).map(({ uid }) => uid);
+    for (const { uid, feed_id } of await this.reader.active('copy', LOCAL_FEED)) {
+      if (!store.feeds.has(feed_id) && copies.find(feed_id) === undefined) gone.push(uid);
+    }
+    if (gone.length > 0) {
+      const cleared_at = isoTime(clock.wall());
+      await journal.turn((turn) => {
+        for (const uid of gone.slice(0, PRUNED_ROWS_MAX)) turn.put({ kind: 'tombstone', uid, cleared_at });
+      });
+    }
+    const { tombstones } = journal;
+    if (tombstones === 0 || this.swept.get(journal) === tombstones) return;
+    await journal.turn(() => undefined);
+    await store.sweep(LOCAL_FEED, tombstones);
+    this.swept.set(journal, tombstones);
+  }
+}
+
+function nameOf({ kind, id }: Root): string {
+  return `${kind}/${id}`;
+}

@@ -1,0 +1,386 @@
+/**
+ * What this peer knows of the others: their last beat, round trip, and the leases it gave them. Bounded to connected
+ * peers and the last PEERS_REMEMBERED_MAX that were (section 5: everyone else is found when needed).
+ */
+import type { PeerView, WorkerView } from '../api.ts';
+import { canRun, type SeenWorker, type Wanted, withIds } from '../capabilities.ts';
+import { LOST_SHARE, UNABLE_MEMORY_MS } from '../limits.ts';
+import type { PeerState, WorkerState } from '../messages.ts';
+import type { Line, Placement } from '../records.ts';
+import { compareLines } from '../storage/feed-lines.ts';
+
+const PEERS_REMEMBERED_MAX = 256;
+/** Refusals remembered of one peer: the oldest is forgotten first. */
+const UNABLE_MAX = 1_024;
+/** Weight of a new round trip in the moving average, as in RFC 6298; a shorter one is nearer to the truth. */
+const RTT_GAIN = 1 / 8;
+const RTT_GAIN_SHORTER = 1 / 2;
+/** Assumed until the first beat was answered. */
+const RTT_UNKNOWN_MS = 5;
+
+export interface Candidate {
+  peer_id: string;
+  worker_id: string;
+  local: boolean;
+  slots: number;
+  /** Slots believed free now. */
+  free: number;
+  /** Tasks waiting at that peer for its own workers. */
+  queued: number;
+  rtt_ms: number;
+  /** Leases this owner lost there, of all it gave there: 0–1. */
+  loss_rate: number;
+  found_by: NonNullable<Placement['found_by']>;
+  /** How many of the labels that the task prefers it has. */
+  wishes: number;
+}
+
+export interface PeerEntry {
+  peer_id: string;
+  state: PeerState | null;
+  connected: boolean;
+  /** The connection is about to be closed on purpose: neither side gives the other work on it any more. */
+  leaving: boolean;
+  /** Monotonic: since when it is connected, or is not. */
+  turned_at: number;
+  /** Monotonic time of the last sign of life. */
+  heard_at: number;
+  /** Monotonic: ids that were accepted until then are known to be accepted once; null: of none. */
+  compared_at: number | null;
+  /** Monotonic: when ids were first compared since it was out of reach; null when there is nothing to compare. */
+  met_at: number | null;
+  rtt_ms: number | null;
+  jitter_ms: number | null;
+  leases_kept: number;
+  leases_lost: number;
+  requests_served: number;
+  /** Peers that it heard of lately, by its last beat. */
+  knows: ReadonlySet<string>;
+  /** How it became known as a worker. */
+  found_by: Candidate['found_by'];
+  /** How many leases of ours its last beat named, by worker: they are part of that worker's `running`. */
+  held_at_beat: Map<string, number>;
+  /** Said `busy` since its last beat, by worker id. */
+  busy: Set<string>;
+  /** Worker and class that it refused as `unable`, until when (monotonic). */
+  unable: Map<string, number>;
+}
+
+/** What no name of a peer is taken for. */
+export const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{46,60}$/;
+const NOBODY: ReadonlySet<string> = new Set();
+
+/** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, it says nothing of the worker. */
+export type LeaseEnd = 'kept' | 'lost' | 'given_up';
+
+export class Directory {
+  readonly self: string;
+  private readonly entries = new Map<string, PeerEntry>();
+  /** Uids leased by this owner, by `peer/worker`. */
+  private readonly leased = new Map<string, Set<string>>();
+
+  constructor(self: string) {
+    this.self = self;
+  }
+
+  entry(peerId: string, now: number): PeerEntry {
+    let entry = this.entries.get(peerId);
+    if (entry === undefined) {
+      entry = {
+        peer_id: peerId,
+        state: null,
+        connected: false,
+        leaving: false,
+        turned_at: now,
+        heard_at: now,
+        compared_at: null,
+        met_at: null,
+        rtt_ms: null,
+        jitter_ms: null,
+        leases_kept: 0,
+        leases_lost: 0,
+        requests_served: 0,
+        knows: NOBODY,
+        found_by: peerId === this.self ? 'local' : 'connected',
+        held_at_beat: new Map(),
+        busy: new Set(),
+        unable: new Map(),
+      };
+      this.forgetSurplus();
+      this.entries.set(peerId, entry);
+    }
+    return entry;
+  }
+
+  find(peerId: string): PeerEntry | undefined {
+    return this.entries.get(peerId);
+  }
+
+  *connected(): Iterable<PeerEntry> {
+    for (const entry of this.entries.values()) if (entry.connected && entry.peer_id !== this.self) yield entry;
+  }
+
+  /** A beat, greeting or claim came in: a peer about itself. */
+  heard(peerId: string, state: PeerState, held: readonly { uid: string }[] | null, now: number): PeerEntry {
+    const entry = this.entry(peerId, now);
+    entry.state = state;
+    entry.heard_at = now;
+    if (held !== null) {
+      entry.held_at_beat.clear();
+      for (const { worker_id } of state.workers) {
+        const leased = this.leasedTo(peerId, worker_id);
+        entry.held_at_beat.set(worker_id, held.filter(({ uid }) => leased.has(uid)).length);
+      }
+    }
+    entry.busy.clear();
+    return entry;
+  }
+
+  /** Its connection came, or closed and could not be opened again. */
+  turn(peerId: string, connected: boolean, now: number): PeerEntry {
+    const entry = this.entry(peerId, now);
+    if (entry.connected !== connected) entry.turned_at = now;
+    entry.connected = connected;
+    return entry;
+  }
+
+  /** This peer slept: that it heard nothing says nothing of the others. */
+  restartSilences(now: number): void {
+    for (const entry of this.entries.values()) {
+      if (entry.connected) entry.heard_at = now;
+      else entry.turned_at = now;
+    }
+  }
+
+  roundTrip(peerId: string, ms: number): void {
+    const entry = this.entries.get(peerId);
+    if (entry === undefined) return;
+    if (entry.rtt_ms === null) {
+      entry.rtt_ms = ms;
+      return;
+    }
+    const deviation = Math.abs(ms - entry.rtt_ms);
+    entry.jitter_ms = entry.jitter_ms === null ? deviation : entry.jitter_ms + RTT_GAIN * (deviation - entry.jitter_ms);
+    entry.rtt_ms += (ms < entry.rtt_ms ? RTT_GAIN_SHORTER : RTT_GAIN) * (ms - entry.rtt_ms);
+  }
+
+  leaseGiven(peerId: string, workerId: string, uid: string): void {
+    const key = `${peerId}/${workerId}`;
+    const uids = this.leased.get(key) ?? new Set();
+    this.leased.set(key, uids);
+    uids.add(uid);
+  }
+
+  leaseEnded(peerId: string, workerId: string, uid: string, how: LeaseEnd, now: number): void {
+    const key = `${peerId}/${workerId}`;
+    const uids = this.leased.get(key);
+    if (uids?.delete(uid) !== true) return;
+    if (uids.size === 0) this.leased.delete(key);
+    if (how === 'kept') this.entry(peerId, now).leases_kept++;
+    else if (how === 'lost') this.entry(peerId, now).leases_lost++;
+  }
+
+  leasedTo(peerId: string, workerId: string): ReadonlySet<string> {
+    return this.leased.get(`${peerId}/${workerId}`) ?? new Set();
+  }
+
+  refused(peerId: string, workerId: string, classKey: string, reason: 'busy' | 'unable', now: number): void {
+    const entry = this.entry(peerId, now);
+    if (reason === 'busy') {
+      entry.busy.add(workerId);
+      return;
+    }
+    const key = `${workerId} ${classKey}`;
+    entry.unable.delete(key);
+    entry.unable.set(key, now + UNABLE_MEMORY_MS);
+    if (entry.unable.size > UNABLE_MAX) entry.unable.delete(entry.unable.keys().next().value!);
+  }
+
+  /** Workers here and at connected peers that can run this class of tasks, with their believed free slots. */
+  candidates(wanted: Wanted, classKey: string, now: number, silentMs: number): Candidate[] {
+    const found: Candidate[] = [];
+    const resolved = withIds(wanted, (text) => this.named(text));
+    for (const entry of this.entries.values()) {
+      if (entry.state === null || !this.isHere(entry, now, silentMs)) continue;
+      if (wanted.barred.length > 0 && wanted.barred.includes(this.markOf(entry.peer_id))) continue;
+      const peer = { peer_id: entry.peer_id, name: '' };
+      for (const worker of entry.state.workers) {
+        if (!canRun(worker, peer, resolved)) continue;
+        if ((entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now) continue;
+        found.push(this.candidate(entry, worker, wanted.prefer));
+      }
+    }
+    return found;
+  }
+
+  /** Every worker that is known, and how it stands to a class of tasks. */
+  seen(wanted: Wanted, classKey: string, now: number, silentMs: number): SeenWorker[] {
+    const seen: SeenWorker[] = [];
+    for (const entry of this.entries.values()) {
+      const { peer_id, state } = entry;
+      for (const worker of state?.workers ?? []) {
+        const there = this.isHere(entry, now, silentMs);
+        const refused = wanted.barred.includes(this.markOf(peer_id));
+        const unable = (entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now;
+        seen.push({ peer_id, name: state!.name, worker, there, refused, unable });
+      }
+    }
+    return seen;
+  }
+
+  private isHere(entry: PeerEntry, now: number, silentMs: number): boolean {
+    if (!entry.connected || entry.leaving) return false;
+    return entry.peer_id === this.self || now - entry.heard_at <= silentMs; // else suspect: its beats are missing
+  }
+
+  /** A peer as it is since it was connected last: started anew, it may have another policy. */
+  markOf(peerId: string): string {
+    return `${peerId} ${this.entries.get(peerId)?.turned_at ?? 0}`;
+  }
+
+  /**
+   * The ids of peers that somebody who writes `text` can mean: the one with that id, else those with that name, of
+   * which the connected ones come first: only when there is none of them, the others.
+   */
+  named(text: string): string[] {
+    // Whatever name a peer gives itself, another one's id is not it.
+    if (this.entries.has(text) || PEER_ID.test(text)) return [text];
+    const named = [...this.entries.values()].filter(({ state }) => state?.name === text);
+    const connected = named.filter((entry) => entry.connected);
+    return (connected.length > 0 ? connected : named).map(({ peer_id }) => peer_id);
+  }
+
+  private candidate(entry: PeerEntry, worker: WorkerState, prefer: readonly string[]): Candidate {
+    const outstanding = this.leasedTo(entry.peer_id, worker.worker_id).size;
+    const local = entry.peer_id === this.self;
+    // Others' share of the reported load, plus what this owner gave since: the reported number is a beat old.
+    const others = Math.max(worker.running - (entry.held_at_beat.get(worker.worker_id) ?? 0), 0);
+    const running = others + outstanding;
+    const leases = entry.leases_kept + entry.leases_lost;
+    return {
+      peer_id: entry.peer_id,
+      worker_id: worker.worker_id,
+      local,
+      slots: worker.slots,
+      free: entry.busy.has(worker.worker_id) ? 0 : worker.slots - running,
+      queued: entry.state?.queued ?? 0,
+      rtt_ms: entry.rtt_ms ?? RTT_UNKNOWN_MS,
+      loss_rate: leases === 0 ? 0 : entry.leases_lost / leases,
+      found_by: entry.found_by,
+      wishes: prefer.length === 0 ? 0 : prefer.filter((label) => worker.labels.includes(label)).length,
+    };
+  }
+
+  /** The connected peer that owns a feed; of several that say so the one that P2 prefers. */
+  ownerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+    let owner: PeerEntry | undefined;
+    let best: Line | undefined;
+    for (const entry of this.connected()) {
+      for (const { feed_id, ...claimed } of entry.state?.feeds ?? []) {
+        const line = { ...claimed, owner: entry.peer_id };
+        if (!matches(feed_id) || (best !== undefined && compareLines(line, best) <= 0)) continue;
+        owner = entry;
+        best = line;
+      }
+    }
+    return owner;
+  }
+
+  /** The peer that said so last, whether it is connected or not. */
+  lastOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+    let owner: PeerEntry | undefined;
+    for (const entry of this.entries.values()) {
+      if (entry.peer_id === this.self || entry.heard_at <= (owner?.heard_at ?? Number.NEGATIVE_INFINITY)) continue;
+      if (entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) owner = entry;
+    }
+    return owner;
+  }
+
+  /**
+   * For how long a peer is gone, in ms; 0 or less when it is not. It was silent for `takeoverMs`, or it is lost for
+   * LOST_SHARE of that while others are there: this peer that loses everybody may be the one that is cut off.
+   *
+   * @param silentMs how long nothing was heard of it
+   */
+  goneFor(peerId: string, silentMs: number, takeoverMs: number, now: number): number {
+    const entry = this.entries.get(peerId);
+    const patienceMs = takeoverMs * LOST_SHARE;
+    const isLost = entry?.connected === false && this.hearsSomebody(now - patienceMs);
+    return Math.max(silentMs - takeoverMs, isLost ? now - entry.turned_at - patienceMs : Number.NEGATIVE_INFINITY);
+  }
+
+  /**
+   * Since when nothing is heard of a peer, monotonic: `now` for this one, and for one that is there or unknown.
+   *
+   * @param lateMs one that was heard within this is there
+   */
+  silentSince(peerId: string, lateMs: number, now: number): number {
+    const entry = this.entries.get(peerId);
+    if (entry === undefined || peerId === this.self || this.isThere(peerId, now - lateMs)) return now;
+    return Math.max(entry.heard_at, entry.turned_at);
+  }
+
+  private hearsSomebody(since: number): boolean {
+    for (const { heard_at } of this.connected()) if (heard_at >= since) return true;
+    return false;
+  }
+
+  /** Whether a connected peer says that it owns a feed. */
+  isClaimed(feedId: string, peerId: string): boolean {
+    const entry = this.entries.get(peerId);
+    return entry?.connected === true && entry.state?.feeds.some(({ feed_id }) => feed_id === feedId) === true;
+  }
+
+  /** Connected, and heard of since `since` (monotonic). */
+  isThere(peerId: string, since: number): boolean {
+    const entry = this.entries.get(peerId);
+    return entry?.connected === true && entry.heard_at >= since;
+  }
+
+  /** Whether a peer that is there itself, and was heard since `since`, has heard of another one. */
+  isHeardByOthers(peerId: string, since: number): boolean {
+    for (const entry of this.connected()) if (entry.heard_at >= since && entry.knows.has(peerId)) return true;
+    return false;
+  }
+
+  /** How many peers are there, and how many are not any more that were heard of since `since`. */
+  lostSince(since: number, thereSince: number): { there: number; lost: number } {
+    let there = 0;
+    let lost = 0;
+    for (const { peer_id, heard_at } of this.entries.values()) {
+      if (peer_id === this.self) continue;
+      if (this.isThere(peer_id, thereSince)) there++;
+      else if (heard_at >= since) lost++;
+    }
+    return { there, lost };
+  }
+
+  workers(): WorkerView[] {
+    const views: WorkerView[] = [];
+    for (const entry of this.entries.values()) {
+      if (!entry.connected) continue;
+      for (const worker of entry.state?.workers ?? []) {
+        views.push({ ...worker, peer_id: entry.peer_id, tasks: [...this.leasedTo(entry.peer_id, worker.worker_id)] });
+      }
+    }
+    return views;
+  }
+
+  peers(): PeerView[] {
+    const views: PeerView[] = [];
+    for (const entry of this.entries.values()) {
+      const { peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served } = entry;
+      views.push({ peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served });
+    }
+    return views;
+  }
+
+  private forgetSurplus(): void {
+    if (this.entries.size < PEERS_REMEMBERED_MAX) return;
+    for (const entry of this.entries.values()) {
+      if (entry.connected || entry.peer_id === this.self) continue;
+      this.entries.delete(entry.peer_id);
+      return;
+    }
+  }
+}

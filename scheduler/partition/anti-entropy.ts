@@ -1,0 +1,69 @@
+/**
+ * When the ids that two peers have accepted are compared: while they did not hear each other, both may have accepted one
+ * id. They are compared when the two meet, and once more when submits that were under way then, and could not ask the
+ * other peer, are over.
+ */
+import { COMPARED_BACK_MS, REQUEST_DEADLINE_MS, SUBMITS_SETTLE_MS } from '../limits.ts';
+import type { Directory } from '../membership/peer-table.ts';
+import type { Clock, Log } from '../ports.ts';
+import type { Duplicates } from './id-conflicts.ts';
+
+/** A peer of which this many beats are missing was out of reach for a while. */
+const APART_BEATS = 2;
+
+interface EncounterParts {
+  clock: Clock;
+  directory: Directory;
+  duplicates: Duplicates;
+  log: Log;
+  /** Whether what is on the disk is known. */
+  isReady(): boolean;
+  options: { beat_interval_ms: number };
+}
+
+export class Encounters {
+  private readonly parts: EncounterParts;
+  /** Peers whose ids are just being compared with those of this one. */
+  private readonly comparing = new Set<string>();
+
+  constructor(parts: EncounterParts) {
+    this.parts = parts;
+  }
+
+  /** A beat of a peer came, which may be the first one for a while. */
+  heard(peer: string): void {
+    const { clock, directory, options } = this.parts;
+    const entry = directory.entry(peer, clock.now());
+    const apartMs = clock.now() - (entry.compared_at ?? Number.NEGATIVE_INFINITY);
+    if (apartMs > APART_BEATS * options.beat_interval_ms) this.met(peer);
+    else entry.compared_at = clock.now();
+  }
+
+  /** The two hear each other again. */
+  met(peer: string): void {
+    const { clock, directory, duplicates, log, isReady } = this.parts;
+    const entry = directory.find(peer);
+    if (!isReady() || entry === undefined || this.comparing.has(peer)) return; // its next beat asks for it again
+    const now = clock.now();
+    if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // the beats until then do, too
+    const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
+    const since = clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
+    this.comparing.add(peer);
+    duplicates
+      .compare(peer, since)
+      .then(
+        () => {
+          if (entry.met_at !== null) entry.compared_at = now;
+          entry.met_at = entry.met_at === null ? now : null;
+        },
+        (error: unknown) => log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again soon'),
+      )
+      .finally(() => this.comparing.delete(peer));
+  }
+
+  /** They do not hear each other any more: when they meet, everything since is compared. */
+  parted(peer: string): void {
+    const entry = this.parts.directory.find(peer);
+    if (entry !== undefined) entry.met_at = null;
+  }
+}

@@ -1,0 +1,387 @@
+/**
+ * After a partition: what a peer wrote in a line that lost is brought to the owner of the line that stays, root by root
+ * (a workflow with everything in it, or a task), and merged there (P5).
+ *
+ * 1. A root that is unknown there is taken over as it is.
+ * 2. One that has ended beats one that has not, as a whole; what really ended beats what was cancelled because another
+ *    record with its id does the same (SUPERSEDED).
+ * 3. Of two that have ended, that of the line that stays does; the other one is kept as `superseded`.
+ * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
+ *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
+ * 5. Where it gave its id away on one side and ended on the other, it has it, and it is looked for others that do.
+ */
+import type { z } from 'zod';
+import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { carriedBytes } from '../../dag/json.ts';
+import { jsonBytes } from '../../dag/limits.ts';
+import { HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesError } from '../errors.ts';
+import type { OwnedFeed } from '../feed/owned-feed.ts';
+import { type Remembered, rememberedOf, restore } from '../feed/restore.ts';
+import { isoTime } from '../ids.ts';
+import { InOrder } from '../keyed-mutex.ts';
+import {
+  ARRIVING_BYTES_MAX,
+  ARRIVING_ROOTS_MAX,
+  HAND_OVER_BYTES,
+  HAND_OVERS_AT_ONCE,
+  PAGE_BYTES,
+  REQUEST_DEADLINE_MS,
+} from '../limits.ts';
+import { type Alias, carriedRecord, type handoverRequestSchema } from '../messages.ts';
+import type { Clock, Log, Network, Reader } from '../ports.ts';
+import {
+  type FeedRecord,
+  type FlowRecord,
+  isTerminal,
+  type Line,
+  type SupersededRecord,
+  type TaskRecord,
+  type WorkflowRecord,
+} from '../records.ts';
+import { mustBelong, mustBePartsOf } from '../replication/write-guard.ts';
+import { aliasOf, gaveUp, isSetAside, type LocalRecord, type Root, withOwnId } from '../storage/aliases.ts';
+import { currentLine } from '../storage/feed-lines.ts';
+import type { Turn } from '../storage/journal.ts';
+import { recordsOf, rootOf } from '../storage/record-tree.ts';
+
+interface HandOverParts {
+  clock: Clock;
+  network: Network;
+  reader: Reader;
+  log: Log;
+  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** A root has its id here from now on; `rival` is what this peer had under that before. */
+  onAdopted(root: Root, rival: LocalRecord | undefined): void;
+}
+
+interface Arriving {
+  /** Monotonic, of its last part. */
+  at: number;
+  parts: number;
+  records: FlowRecord[];
+  bytes: number;
+}
+
+/** Of one root: one whose steps end all the time is merged as it was read. */
+const MERGE_TRIES_MAX = 8;
+const NOTHING: ReadonlySet<string> = new Set();
+
+/** What one side has of a root. */
+type Records = ReadonlyMap<string, FlowRecord>;
+
+export class HandOver {
+  private readonly parts: HandOverParts;
+  /** Roots whose last part has not come, by their peer, feed and uid. */
+  private readonly arriving = new Map<string, Arriving>();
+  private readonly merging = new InOrder();
+
+  constructor(parts: HandOverParts) {
+    this.parts = parts;
+  }
+
+  /**
+   * Brings every root that was changed here after `fork` to the owner of `theirs`. Resolves when all are durable there.
+   * @throws why the owner cannot be told
+   */
+  async send(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void> {
+    const { network, reader, log } = this.parts;
+    const { feed_id } = mine;
+    const { owner } = currentLine(theirs);
+    const roots = new Set<string>();
+    for (let after = { seq: fork + 1, uid: '' }; ; ) {
+      const rows = await reader.changes(feed_id, after, PAGE_BYTES);
+      for (const { record } of rows) {
+        const root = await rootOf(reader, record);
+        if (root !== null) roots.add(root);
+      }
+      const last = rows.at(-1);
+      if (last === undefined) break;
+      after = last;
+    }
+    log.info({ feed_id, owner, roots: roots.size, fork }, 'another peer owns a feed; what was written here goes there');
+    if (roots.size > 0 && !network.connected().includes(owner)) {
+      await network.connect(owner, []).catch((error: unknown) => {
+        throw new PeerUnreachableError(owner, error);
+      });
+    }
+    // Some at a time: each is answered when it is on as many disks as it wants to be.
+    const next = roots.values();
+    const inTurn = async () => {
+      for (const root of next) await this.sendRoot(owner, feed_id, currentLine(mine), root);
+    };
+    await Promise.all(Array.from({ length: HAND_OVERS_AT_ONCE }, inTurn));
+  }
+
+  private async sendRoot(owner: string, feed_id: string, line: Line, root_uid: string): Promise<void> {
+    const records = await recordsOf(this.parts.reader, root_uid);
+    const superseded = await this.parts.reader.children('superseded', root_uid);
+    let part = 0;
+    for (const [ofPart, last] of partsOf([...records, ...superseded])) {
+      const message = {
+        feed_id,
+        line,
+        root_uid,
+        part,
+        last,
+        records: ofPart.map(carriedRecord),
+      } as unknown as JsonObject;
+      await this.parts.network.request(owner, 'handover', message, REQUEST_DEADLINE_MS);
+      part++;
+    }
+  }
+
+  /**
+   * A peer brings a part of what it wrote. Resolves when it is durable here, after the last part.
+   * @throws HandOverFullError, HandOverCutError, RootMovesError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
+   */
+  async receive(
+    peer: string,
+    feed: OwnedFeed,
+    { line, root_uid, part, last, records }: Omit<z.infer<typeof handoverRequestSchema>, 'feed_id'>,
+  ): Promise<void> {
+    await mustBelong(this.parts.reader, feed.feed_id, records);
+    this.forgetGivenUp();
+    const key = `${peer} ${feed.feed_id} ${root_uid}`;
+    const before = part === 0 ? { parts: 0, records: [], bytes: 0 } : this.arriving.get(key);
+    this.arriving.delete(key);
+    if (before?.parts !== part) throw new HandOverCutError(root_uid);
+    const all = [...before.records, ...records];
+    if (!last) {
+      const bytes = before.bytes + jsonBytes(records as unknown as JsonValue);
+      this.mustHaveRoom(bytes);
+      this.arriving.set(key, { at: this.parts.clock.now(), parts: part + 1, records: all, bytes });
+      return;
+    }
+    mustBePartsOf(root_uid, all);
+    const theirs = new Map(all.map((record) => [record.uid, record]));
+    // Several peers may bring one root, each as of another moment.
+    const { copied } = await this.merging.run(root_uid, async () => {
+      for (let tries = 1; ; tries++) {
+        const isLast = tries >= MERGE_TRIES_MAX;
+        const merged = await feed.journal.watching((changed) =>
+          this.merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
+        );
+        if (merged === null && isLast) throw new RootMovesError(root_uid);
+        await feed.journal.whenWritten(); // not for copies: the followers may be those who have to hand over first
+        if (merged !== null) return merged;
+      }
+    });
+    await copied;
+  }
+
+  /** P7 @throws HandOverFullError */
+  private mustHaveRoom(bytes: number): void {
+    const roots = this.arriving.size + 1;
+    if (roots > ARRIVING_ROOTS_MAX) throw new HandOverFullError('ARRIVING_ROOTS_MAX', roots, ARRIVING_ROOTS_MAX);
+    let sum = bytes;
+    for (const arriving of this.arriving.values()) sum += arriving.bytes;
+    if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError('ARRIVING_BYTES_MAX', sum, ARRIVING_BYTES_MAX);
+  }
+
+  /** A peer is away: what it began to bring comes again. */
+  forget(peer: string): void {
+    for (const key of this.arriving.keys()) if (key.startsWith(`${peer} `)) this.arriving.delete(key);
+  }
+
+  /** Each part follows the answer to the one before: what stands still was given up. */
+  private forgetGivenUp(): void {
+    const now = this.parts.clock.now();
+    for (const [key, { at }] of this.arriving) if (now - at > 2 * REQUEST_DEADLINE_MS) this.arriving.delete(key);
+  }
+
+  /**
+   * @param changed uids of rows that may not be read as they are
+   * @returns null when this side moved on while it was read: to be tried again. `copied` resolves when what it wrote is on
+   *   as many disks as it wants
+   */
+  private async merge(
+    feed: OwnedFeed,
+    { line, root_uid: rootUid, theirs }: { line: Line; root_uid: string; theirs: Records },
+    changed: ReadonlySet<string>,
+  ): Promise<{ copied: Promise<void> } | null> {
+    const { reader, lookUp, onAdopted } = this.parts;
+    const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
+    const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
+    const stored = mine.get(rootUid);
+    const other = rootIn(theirs, rootUid);
+    const rival = other === undefined ? undefined : await lookUp(aliasOf(withOwnId(other)));
+    const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
+    if (live === undefined && stored !== undefined && isOpen(stored)) return null;
+    if (live !== undefined && stored === undefined) return null;
+    // What ended here meanwhile is to be kept as superseded.
+    if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
+    const named = feed.journal.turn((turn) =>
+      this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }),
+    );
+    const copied = named.then((root) => {
+      if (root !== null) onAdopted(root, rival);
+    });
+    copied.catch(() => {}); // whoever waits for the disk hears of it first
+    return { copied };
+  }
+
+  /** @returns the root, if it has its id here from now on and may not be the only one */
+  private mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): Root | null {
+    const { theirs, rootUid, root } = side;
+    const other = theirs.get(rootUid);
+    for (const record of theirs.values()) if (record.kind === 'superseded') turn.put(record);
+    if (root === undefined) {
+      this.adoptUnknown(turn, feed, side);
+      return isRoot(other) && !isSetAside(other) ? other : null;
+    }
+    if (other?.kind === 'tombstone') {
+      this.clear(turn, side);
+      return null;
+    }
+    if (!isRoot(other) || !isRoot(root)) {
+      this.keepSuperseded(turn, side);
+      return null;
+    }
+    const isDisputed = isSetAside(root) !== isSetAside(other);
+    if (isOpen(root) && (isOpen(other) || gaveUp(other))) {
+      this.useResults(turn, feed, side);
+      return isDisputed && !isSetAside(root) ? root : null;
+    }
+    if (isOpen(root) || (gaveUp(root) && !isOpen(other) && !gaveUp(other))) {
+      this.adoptEnded(turn, feed, side);
+      // What waits for this id may have to wait for another record from now on.
+      if (isDisputed) feed.dependencies.doubt();
+      return isDisputed && !isSetAside(other) ? other : null;
+    }
+    this.keepSuperseded(turn, side);
+    if (!isDisputed || (isSetAside(root) && isOpen(other))) return null;
+    const named = withOwnId(root);
+    if (named !== root) turn.put(named);
+    return named;
+  }
+
+  /** It was accepted on the other side, after the fork. */
+  private adoptUnknown(turn: Turn, feed: OwnedFeed, { theirs, remembered }: Sides): void {
+    for (const record of theirs.values()) turn.put(record);
+    if (remembered !== null) restore(turn, remembered, feed);
+    for (const record of theirs.values()) feed.ended(record);
+  }
+
+  /** It was cleared on the other side, after it had ended. */
+  private clear(turn: Turn, { mine, root }: Sides): void {
+    if (root !== undefined && isOpen(root)) return;
+    const cleared_at = isoTime(this.parts.clock.wall());
+    for (const { uid } of mine.values()) turn.put({ kind: 'tombstone', uid, cleared_at });
+  }
+
+  /** P5: one that has ended beats one that has not. */
+  private adoptEnded(turn: Turn, feed: OwnedFeed, side: Sides): void {
+    const { theirs, mine, rootUid } = side;
+    const run = feed.runs.live.get(rootUid);
+    const task = feed.tasks.live.get(rootUid);
+    // Rows of this moment may not be on the disk yet.
+    const dropped = run === undefined ? feed.runs.dropNested(turn, rootUid) : feed.runs.drop(turn, run);
+    const rows = new Set([...mine.keys(), ...dropped]);
+    if (task !== undefined) feed.tasks.drop(turn, task);
+    const cleared_at = isoTime(this.parts.clock.wall());
+    for (const record of mine.values()) {
+      this.supersede(turn, record, theirs.get(record.uid), currentLine(feed.feed), rootUid);
+    }
+    for (const uid of rows) if (!theirs.has(uid)) turn.put({ kind: 'tombstone', uid, cleared_at });
+    for (const record of theirs.values()) turn.put(record);
+    feed.ended(theirs.get(rootUid)!);
+  }
+
+  /** P2 decides between two that have ended. */
+  private keepSuperseded(turn: Turn, { theirs, mine, line, rootUid }: Sides): void {
+    for (const record of theirs.values()) this.supersede(turn, record, mine.get(record.uid), line, rootUid);
+  }
+
+  private useResults(turn: Turn, feed: OwnedFeed, side: Sides): void {
+    const { theirs, mine, line, rootUid } = side;
+    const other = rootIn(theirs, rootUid);
+    const isGivenUp = other !== undefined && gaveUp(other);
+    for (const record of theirs.values()) {
+      if (record.kind !== 'task') continue;
+      if (record.status === 'completed' && feed.tasks.adopt(turn, record)) continue;
+      const task = feed.tasks.live.get(record.uid);
+      if (record.error?.code === 'REJECTED' && task?.record.status === 'input_required') {
+        feed.tasks.fail(turn, task, record.error, false);
+      } else if (!isGivenUp || record.uid === rootUid) {
+        this.supersede(turn, record, mine.get(record.uid), line, rootUid);
+      }
+    }
+    // It is being cancelled there, and its last steps have not ended.
+    if (other?.kind === 'workflow' && other.error !== null && !isGivenUp) {
+      feed.runs.cancel(turn, feed.runs.live.get(rootUid), other.error);
+    }
+  }
+
+  /** What lost is kept, when it says of something that has ended how it did. */
+  private supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
+    if (!isRoot(lost) || !isTerminal(lost.status)) return;
+    if (kept !== undefined && sameEnd(lost, kept)) return;
+    const superseded: SupersededRecord = {
+      kind: 'superseded',
+      uid: `superseded/${line.epoch}/${line.owner}/${line.nonce || '-'}/${lost.uid}`,
+      root_uid,
+      line,
+      superseded_at: isoTime(this.parts.clock.wall()),
+      record: lost,
+    };
+    turn.put(superseded);
+  }
+}
+
+interface Sides {
+  line: Line;
+  rootUid: string;
+  theirs: Records;
+  mine: Records;
+  /** As it is now in the line that stays; undefined when it is unknown there. */
+  root: FlowRecord | undefined;
+  /** Theirs, to be taken up, when it is unknown here. */
+  remembered: Remembered | null;
+}
+
+/** Whether something of a root is among these uids. */
+function isTouched(records: Records, uids: ReadonlySet<string>): boolean {
+  for (const uid of uids) if (records.has(uid) || records.has(/^[^/:]*/.exec(uid)![0])) return true;
+  return false;
+}
+
+function rootIn(records: Records, rootUid: string): Root | undefined {
+  const root = records.get(rootUid);
+  return isRoot(root) ? root : undefined;
+}
+
+function isRoot(record: FlowRecord | undefined): record is Root {
+  return record?.kind === 'task' || record?.kind === 'workflow';
+}
+
+function isOpen(record: FlowRecord): boolean {
+  return (record.kind === 'workflow' || record.kind === 'task') && !isTerminal(record.status);
+}
+
+/** Whether a client is told the same of both: the status, the error's code and the result. */
+function sameEnd(lost: TaskRecord | WorkflowRecord, kept: FlowRecord): boolean {
+  if (kept.kind !== 'task' && kept.kind !== 'workflow') return false;
+  const endOf = (record: TaskRecord | WorkflowRecord): JsonValue => [
+    record.status,
+    record.error?.code ?? null,
+    record.kind === 'task' ? record.output : record.result,
+  ];
+  return kept.kind === lost.kind && JSON.stringify(endOf(lost)) === JSON.stringify(endOf(kept));
+}
+
+/** Splits records so that each part fits in a message; says of each whether it is the last one. */
+function* partsOf(records: readonly FlowRecord[]): Iterable<[FlowRecord[], boolean]> {
+  let part: FlowRecord[] = [];
+  let bytes = 0;
+  for (const record of records) {
+    const size = carriedBytes(record as unknown as JsonValue);
+    if (part.length > 0 && bytes + size > HAND_OVER_BYTES) {
+      yield [part, false];
+      part = [];
+      bytes = 0;
+    }
+    part.push(record);
+    bytes += size;
+  }
+  yield [part, true];
+}

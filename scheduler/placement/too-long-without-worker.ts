@@ -1,0 +1,36 @@
+/**
+ * When a task that no connected worker can run is given up: after its own `wait_timeout_ms`, else, where the policy of
+ * every peer that could is what forbids it, after NOT_ALLOWED_WAIT_MS. Everything else is waited for.
+ */
+import type { ErrorShape } from '../../dag/errors.ts';
+import type { Wanted } from '../capabilities.ts';
+import { NobodyMayError, NoWorkerError } from '../errors.ts';
+import { NOT_ALLOWED_WAIT_MS } from '../limits.ts';
+import type { LiveTask } from '../task/live-task.ts';
+import type { Nobody } from '../task/queue.ts';
+import { howToAllow, nameOfNeed } from './why-nobody.ts';
+
+/** @returns why it is given up; null while it waits on */
+export function tooLongWithoutWorker(
+  { record, ready_at, refusal }: LiveTask,
+  of: Wanted,
+  nobody: Nobody,
+  now: number,
+): ErrorShape | null {
+  const { wait_timeout_ms } = record;
+  if (wait_timeout_ms !== undefined) {
+    const waited = now - Math.max(nobody.since, ready_at);
+    return waited < wait_timeout_ms ? null : new NoWorkerError(wait_timeout_ms, nobody.reason).toShape();
+  }
+  const { refused } = nobody;
+  if (refused === null || now - Math.max(refused.since, ready_at) < NOT_ALLOWED_WAIT_MS) return null;
+  return whyForbidden(of, refused.by, refusal).toShape();
+}
+
+function whyForbidden({ action, needs }: Wanted, peers: readonly string[], refusal: ErrorShape | null): NobodyMayError {
+  const details = { action, needs: [...needs], peers: [...peers], ...refusal?.details };
+  if (refusal !== null) return new NobodyMayError(`this ${action} task`, peers, refusal.message, details);
+  const what = needs.map(nameOfNeed).join(' and ');
+  const flags = needs.map(howToAllow).join(' ');
+  return new NobodyMayError(`${action}: ${what}`, peers, `start one of them, or another peer, with ${flags}`, details);
+}

@@ -1,0 +1,138 @@
+/**
+ * Why no connected worker can run a class of tasks, in one sentence for people: what of its requirements is missing,
+ * and at whom. Pure: what is known of the workers in, the sentence out.
+ */
+import { listed } from '../../dag/quoted.ts';
+import { allows, canRun, type SeenWorker, splitNeed, type Wanted, withIds } from '../capabilities.ts';
+
+export interface WhyNobody {
+  reason: string;
+  /** Names of the peers whose policy alone is what keeps the task from running, when no known peer may run it. */
+  refused_by: string[];
+}
+
+const REASON_CHARS_MAX = 500;
+
+/**
+ * @param seen every known worker
+ * @param named the peers that a word of `requires.peers` can mean
+ */
+export function whyNobody(
+  wanted: Wanted,
+  seen: readonly SeenWorker[],
+  named: (text: string) => readonly string[],
+): WhyNobody {
+  const { action } = wanted;
+  const task = withIds(wanted, named);
+  const offering = seen.filter(({ there, worker }) => there && worker.actions.includes(action));
+  const active = offering.filter(({ worker }) => worker.status === 'active');
+  const away = seen.filter((each) => !each.there && mayRun(each, task));
+  const later = away.length === 0 ? '' : `; ${peersOf(away)}, not connected now, can run it`;
+  if (active.length === 0) {
+    const why =
+      offering.length > 0 ? `the worker that offers ${action} is leaving` : `no connected peer offers ${action}`;
+    return { reason: cut(why + later), refused_by: [] };
+  }
+  const missing = [...missingPeers(wanted, task, active, named), ...missingOf(wanted, active)];
+  // Whoever has all but the permission, and whether somebody may run it who is away or refused for another reason.
+  const able = active.filter((each) => fits(each, task));
+  const refusing = able.filter((each) => each.refused || !isAllowed(each, wanted));
+  const isPolicy = able.length > 0 && refusing.length === able.length && away.length === 0;
+  if (missing.length === 0) missing.push(whyNone(wanted, active, able, refusing));
+  return { reason: cut(missing.join('; ') + later), refused_by: isPolicy ? namesOf(refusing) : [] };
+}
+
+/** A task as people call what it needs: `shell:wc` is "program wc". */
+export function nameOfNeed(need: string): string {
+  const [action, what] = splitNeed(need);
+  if (action === 'shell') return `program ${what}`;
+  if (action === 'http') return `host ${what}`;
+  return need === 'http-private' ? 'private addresses' : need;
+}
+
+/** What a peer is started with to allow it. */
+export function howToAllow(need: string): string {
+  const [action, what] = splitNeed(need);
+  return what === null ? `--${need}` : `--allow-${action} ${what}`;
+}
+
+/** Requirements that no worker that offers the action meets, each by itself. */
+function missingOf({ requires, needs }: Wanted, active: readonly SeenWorker[]): string[] {
+  const missing: string[] = [];
+  const among = howMany(active);
+  for (const need of needs) {
+    if (!active.some(({ worker }) => allows(worker, need))) {
+      missing.push(`${nameOfNeed(need)}: not allowed on any of ${among}`);
+    }
+  }
+  for (const label of requires.labels) {
+    if (!active.some(({ worker }) => worker.labels.includes(label))) missing.push(`label ${label}: none of ${among}`);
+  }
+  for (const field of ['cpu_cores', 'memory_gb'] as const) {
+    const wanted = requires[field];
+    if (wanted === undefined) continue;
+    const most = Math.max(...active.map(({ worker }) => worker[field] ?? 0));
+    if (most < wanted) missing.push(`${field} ${wanted}: at most ${most} on ${among}`);
+  }
+  return missing;
+}
+
+function missingPeers(
+  { requires, action }: Wanted,
+  { requires: { peers } }: Wanted,
+  active: readonly SeenWorker[],
+  named: (text: string) => readonly string[],
+): string[] {
+  if (peers.length === 0 || active.some(({ peer_id }) => peers.includes(peer_id))) return [];
+  return requires.peers.map((text) => {
+    const ids = named(text);
+    if (ids.length === 0) return `peer ${text}: nobody here knows one with this id or name`;
+    if (ids.length > 1) return `peer ${text}: ${ids.length} peers have this name, write an id`;
+    return `peer ${text}: not connected, or does not offer ${action}`;
+  });
+}
+
+/** Each requirement is met by somebody, and all of them by nobody. */
+function whyNone(
+  wanted: Wanted,
+  active: readonly SeenWorker[],
+  able: readonly SeenWorker[],
+  refusing: readonly SeenWorker[],
+): string {
+  if (able.length === 0) return `none of ${howMany(active)} has all that it requires`;
+  if (refusing.length === able.length) {
+    const what = wanted.needs.map(nameOfNeed).join(', ') || wanted.action;
+    return `${what}: refused by the policy of ${peersOf(refusing)}`;
+  }
+  return `refused a moment ago by ${peersOf(able.filter(({ unable }) => unable))}`;
+}
+
+/** It has all that is required, whatever its policy. */
+function fits({ worker, peer_id }: SeenWorker, task: Wanted): boolean {
+  return canRun(worker, { peer_id, name: '' }, { ...task, needs: [] });
+}
+
+function isAllowed({ worker }: SeenWorker, { needs }: Wanted): boolean {
+  return needs.every((need) => allows(worker, need));
+}
+
+function mayRun(each: SeenWorker, task: Wanted): boolean {
+  return !each.refused && fits(each, task) && isAllowed(each, task);
+}
+
+function namesOf(workers: readonly SeenWorker[]): string[] {
+  return [...new Map(workers.map(({ peer_id, name }) => [peer_id, name])).values()];
+}
+
+function peersOf(workers: readonly SeenWorker[]): string {
+  return listed(namesOf(workers));
+}
+
+function howMany(workers: readonly SeenWorker[]): string {
+  const count = new Set(workers.map(({ peer_id }) => peer_id)).size;
+  return count === 1 ? '1 peer' : `${count} peers`;
+}
+
+function cut(text: string): string {
+  return text.length > REASON_CHARS_MAX ? `${text.slice(0, REASON_CHARS_MAX - 1)}…` : text;
+}

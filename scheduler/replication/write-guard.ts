@@ -1,0 +1,54 @@
+/**
+ * P9: what another peer may write to this disk. A uid belongs to the feed that had it first; what a peer remembers of
+ * itself is in no feed that others see.
+ */
+import { FlowmeshError } from '../../dag/errors.ts';
+import type { Reader } from '../ports.ts';
+import type { FlowRecord, RecordKind } from '../records.ts';
+import { feedUid } from '../storage/feed-lines.ts';
+
+const KINDS_OF_A_PEER: ReadonlySet<RecordKind> = new Set(['worker', 'queue', 'peer', 'copy', 'intent']);
+const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'feed', 'cache']);
+
+/**
+ * @param records of a feed, as another peer brings them
+ * @throws FlowmeshError INVALID_MESSAGE: one of them is not of this feed, and none is to be kept
+ */
+export async function mustBelong(reader: Reader, feedId: string, records: readonly FlowRecord[]): Promise<void> {
+  for (const record of records) if (!isOf(feedId, record)) throw notOf(`feed ${feedId}`, record);
+  const feeds = await reader.feedsOf(records.map(({ uid }) => uid));
+  const taken = feeds.findIndex((feed) => feed !== null && feed !== feedId);
+  if (taken >= 0) throw notOf(`feed ${feedId}`, records[taken]!);
+}
+
+function isOf(feedId: string, record: FlowRecord): boolean {
+  const { kind, uid } = record;
+  if (KINDS_OF_A_PEER.has(kind) || (kind === 'feed' && record.feed_id !== feedId)) return false;
+  if (kind === 'feed' || uid.startsWith('feed/')) return uid === feedUid(feedId);
+  if (uid.startsWith('cache/')) return uid.startsWith(`cache/${feedId}/`);
+  return true;
+}
+
+/**
+ * @param records that another peer brings as those of one root
+ * @throws FlowmeshError INVALID_MESSAGE: one of them is not
+ */
+export function mustBePartsOf(rootUid: string, records: readonly FlowRecord[]): void {
+  // The workflow of a nested one comes before it.
+  const workflows = new Set([rootUid]);
+  const partOf = (uid: string) => workflows.has(/^[^/:]*/.exec(uid)![0]);
+  const isPart = (record: FlowRecord) =>
+    record.kind === 'superseded'
+      ? record.root_uid === rootUid && record.uid.startsWith('superseded/')
+      : partOf(record.uid);
+  for (const record of records) {
+    if (record.kind === 'workflow' && record.parent_task_uid !== null && partOf(record.parent_task_uid)) {
+      workflows.add(record.uid);
+    }
+    if (KINDS_OF_A_FEED.has(record.kind) || !isPart(record)) throw notOf(`root ${rootUid}`, record);
+  }
+}
+
+function notOf(what: string, { kind, uid }: FlowRecord): FlowmeshError {
+  return new FlowmeshError('INVALID_MESSAGE', `${what} cannot have the ${kind} record ${uid}`);
+}

@@ -1,0 +1,107 @@
+/**
+ * The history of a feed as its lines: who owned it, and from which `seq` on. Two peers that both went on after a
+ * partition have lines that fork; the order of P2 says whose stays.
+ */
+import { FORMER_FOLLOWERS_MAX, LINES_MAX } from '../limits.ts';
+import type { FeedRecord, Line } from '../records.ts';
+
+export function feedUid(feedId: string): string {
+  return `feed/${feedId}`;
+}
+
+/** The first line of a feed that `owner` makes. */
+export function newFeed(feedId: string, owner: string): FeedRecord {
+  return {
+    kind: 'feed',
+    uid: feedUid(feedId),
+    feed_id: feedId,
+    lines: [{ epoch: 1, base_seq: 0, owner, nonce: '' }],
+    passed_on: false,
+    followers: [],
+    former: [],
+    version: 1,
+    pruned_to_seq: 0,
+  };
+}
+
+/** The line that may be written now. */
+export function currentLine({ lines }: FeedRecord): Line {
+  return lines.at(-1)!;
+}
+
+/** P2: positive when `a` stays and `b` gives way, 0 when they are the same. */
+export function compareLines(a: Line, b: Line): number {
+  return a.epoch - b.epoch || a.base_seq - b.base_seq || compare(a.owner, b.owner) || compare(a.nonce, b.nonce);
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/**
+ * A new line of the feed: `owner` goes on after `baseSeq`. An owner that was a follower is none any more.
+ * @param nonce another one for each line that a peer opens
+ * @param above an epoch of a line in another history, which the new line comes before (P2)
+ */
+export function withLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string, above = 0): FeedRecord {
+  const [first, ...later] = feed.lines;
+  const last = currentLine(feed).epoch;
+  // No epoch is left out: a gap would say that lines were forgotten.
+  const opened = Math.min(Math.max(above - last, 0) + 1, LINES_MAX - 1);
+  const epoch = Math.max(last, above) + 1 - opened;
+  const lines = Array.from(
+    { length: opened },
+    (_, at): Line => ({ epoch: epoch + at + 1, base_seq: baseSeq, owner, nonce }),
+  );
+  return {
+    ...feed,
+    lines: [first!, ...[...later, ...lines].slice(-(LINES_MAX - 1))],
+    passed_on: feed.passed_on || owner !== first!.owner,
+    followers: feed.followers.filter(({ peer_id }) => peer_id !== owner),
+    version: feed.version + 1,
+  };
+}
+
+/**
+ * The last `seq` that both histories share; Infinity while neither has left the other.
+ *
+ * As in Raft's log matching (Ongaro and Ousterhout 2014), a line that both have stands for everything before it.
+ */
+export function forkSeq(mine: readonly Line[], theirs: readonly Line[]): number {
+  for (let at = mine.length - 1; at >= 0; at--) {
+    const common = theirs.findIndex((line) => compareLines(line, mine[at]!) === 0);
+    if (common < 0) continue;
+    return Math.min(endOf(mine, at), endOf(theirs, common));
+  }
+  return 0;
+}
+
+/** Where the line at this place ends. Lines between it and the next that were forgotten could have begun at once. */
+function endOf(lines: readonly Line[], at: number): number {
+  const next = lines[at + 1];
+  if (next === undefined) return Number.POSITIVE_INFINITY;
+  return next.epoch === lines[at]!.epoch + 1 ? next.base_seq : lines[at]!.base_seq;
+}
+
+/** The set with these followers from now on. */
+export function withFollowers(feed: FeedRecord, followers: FeedRecord['followers']): FeedRecord {
+  const left = feed.followers.map(({ peer_id }) => peer_id);
+  const now = new Set(followers.map(({ peer_id }) => peer_id));
+  const former = [...new Set([...feed.former, ...left])].filter((peer) => !now.has(peer));
+  return { ...feed, followers, former: former.slice(-FORMER_FOLLOWERS_MAX), version: feed.version + 1 };
+}
+
+/** P9: only these may have taken the feed over. */
+export function members({ followers, former, lines }: FeedRecord): Set<string> {
+  return new Set([...followers.map(({ peer_id }) => peer_id), ...former, ...lines.map(({ owner }) => owner)]);
+}
+
+/**
+ * P9: whether what went on in `theirs` where `mine` did not is the doing of a member of the replica set. One of several
+ * owners is enough: the set may have changed since this history was left.
+ */
+export function isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
+  const unknown = theirs.lines.filter((line) => !mine.lines.some((known) => compareLines(known, line) === 0));
+  const known = members(mine);
+  return unknown.length === 0 || unknown.some(({ owner }) => known.has(owner));
+}

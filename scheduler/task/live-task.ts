@@ -1,0 +1,58 @@
+/** A task that has not ended, in the memory of its owner. */
+import type { ErrorShape } from '../../dag/errors.ts';
+import type { LogRecord, TaskRecord } from '../records.ts';
+
+/** A grant to a worker. Its token is `(feed_id, epoch, attempt)` of the task. */
+export interface GivenLease {
+  attempt: number;
+  epoch: number;
+  peer_id: string;
+  worker_id: string;
+  /** Monotonic: when it was sent, or last named by a beat of the worker's peer. Null until it is sent. */
+  confirmed_at: number | null;
+  /** Monotonic: its worker should have ended it and said so by then. Null without a timeout, and until it is sent. */
+  overdue_at: number | null;
+  /** Read from the store: given by this peer's last process, or by the owner before. */
+  restored: boolean;
+}
+
+export interface LiveTask {
+  record: TaskRecord;
+  payload_bytes: number;
+  lease: GivenLease | null;
+  /** What the peer of its worker has to allow. */
+  readonly needs: readonly string[];
+  /** Peers that have refused it by their policy, sorted (`Directory.markOf`). */
+  barred: readonly string[];
+  /** What the last one of them said. */
+  refusal: ErrorShape | null;
+  /** Monotonic: since when it is in the queue. */
+  ready_at: number;
+  /** True once the task's first row is on disk: only then may a lease go out before its own row (P1). */
+  durable: boolean;
+  /** Ids of tasks that must complete first. */
+  blockers: Set<string>;
+  lost_attempts: number;
+  log: LogRecord | null;
+}
+
+export function liveTask(
+  record: TaskRecord,
+  payloadBytes: number,
+  blockers: Iterable<string>,
+  kept: { durable: boolean; log: LogRecord | null; needs: readonly string[] },
+): LiveTask {
+  return {
+    record,
+    payload_bytes: payloadBytes,
+    lease: null,
+    blockers: new Set(blockers),
+    lost_attempts: 0,
+    barred: NOBODY,
+    refusal: null,
+    ready_at: 0,
+    ...kept,
+  };
+}
+
+const NOBODY: readonly string[] = [];

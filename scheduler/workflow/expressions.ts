@@ -1,0 +1,101 @@
+/**
+ * Values of expressions for the steps of a run: plain paths at once, everything else off this loop (JSONata on a thread
+ * that can be killed), in a later turn.
+ */
+import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
+import { referencedSteps, resolvePath } from '../../dag/expression.ts';
+import { cut } from '../../dag/quoted.ts';
+import type { Run } from '../../dag/run.ts';
+import type { Evaluator } from '../ports.ts';
+import type { WorkflowRecord } from '../records.ts';
+import type { Turn } from '../storage/journal.ts';
+
+const SHOWN_CHARS_MAX = 200;
+
+/** Values by expression. */
+export type Values = Map<string, JsonValue>;
+
+/** The run whose steps expressions speak of. */
+interface Scoped {
+  record: WorkflowRecord;
+  run: Run;
+}
+
+export class Expressions {
+  private readonly evaluator: Evaluator;
+  private readonly turn: (work: (turn: Turn) => void) => void;
+
+  constructor(evaluator: Evaluator, turn: (work: (turn: Turn) => void) => void) {
+    this.evaluator = evaluator;
+    this.turn = turn;
+  }
+
+  /** Resolves expressions for each of several scopes: at once when all are plain paths, else in a later turn. */
+  evaluate(
+    turn: Turn,
+    live: Scoped,
+    expressions: string[],
+    extras: JsonObject[],
+    then: (turn: Turn, results: (Values | FlowmeshError)[]) => void,
+  ): void {
+    const base = expressions.length === 0 ? {} : this.scopeFor(live, expressions);
+    const results: Values[] = [];
+    const jobs: { at: number; expression: string; scope: JsonObject }[] = [];
+    for (const [at, extra] of extras.entries()) {
+      const scope = { ...base, ...extra };
+      const values: Values = new Map();
+      for (const expression of expressions) {
+        const direct = resolvePath(expression, scope);
+        if (direct.resolved) values.set(expression, direct.value);
+        else jobs.push({ at, expression, scope });
+      }
+      results.push(values);
+    }
+    if (jobs.length === 0) {
+      then(turn, results);
+      return;
+    }
+    const finish = (outcomes: (Values | FlowmeshError)[]) => this.turn((later) => then(later, outcomes));
+    const asked = jobs.map(({ expression, scope }) => ({ expression, scope }));
+    this.evaluator.evaluate(asked, live.record.uid).then(
+      (answers) => {
+        const outcomes: (Values | FlowmeshError)[] = results;
+        for (const [position, { at, expression }] of jobs.entries()) {
+          const answer = answers[position]!;
+          const outcome = outcomes[at]!;
+          if (outcome instanceof FlowmeshError) continue;
+          if ('value' in answer) outcome.set(expression, answer.value);
+          else outcomes[at] = expressionError(expression, answer.error);
+        }
+        finish(outcomes);
+      },
+      (error: unknown) => {
+        const failed = expressionError(expressions.join(', '), errorShape(error));
+        finish(results.map(() => failed));
+      },
+    );
+  }
+
+  private scopeFor(live: Scoped, expressions: string[]): JsonObject {
+    const mentioned = new Set<string>();
+    for (const expression of expressions) {
+      const steps = referencedSteps(expression);
+      if (steps === 'all') return this.named(live, live.run.scope('all'));
+      for (const stepId of steps) mentioned.add(stepId);
+    }
+    return this.named(live, live.run.scope([...mentioned]));
+  }
+
+  private named(live: Scoped, scope: JsonObject): JsonObject {
+    const { workflow_id, name } = live.record;
+    return { ...scope, workflow: { workflow_id, name } };
+  }
+}
+
+function expressionError(expression: string, error: ErrorShape): FlowmeshError {
+  const text = cut(expression, SHOWN_CHARS_MAX);
+  return new FlowmeshError(error.code, `in \${ ${text} }: ${error.message}`, {
+    retryable: error.retryable,
+    details: { ...error.details, expression: text },
+  });
+}

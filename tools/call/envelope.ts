@@ -1,0 +1,70 @@
+/**
+ * The edge of every tool: what comes in is checked here and trusted after, what goes out has one of two shapes,
+ * `{ success: true, … }` or `{ success: false, error }`.
+ */
+import type { z } from 'zod';
+import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts';
+import { faultOf, limitErrorOf } from '../../dag/json.ts';
+import { checkBytes, SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
+import { describeProblems } from '../../dag/schema.ts';
+import { CALL_DEADLINE_MS, CALL_WAIT_MAX_MS } from '../../scheduler/limits.ts';
+import type { Tool } from '../definition.ts';
+import { InvalidInputError } from '../errors.ts';
+import { forgiving } from '../forgiving.ts';
+
+/** An input that passed `parseInput`, defaults filled in. */
+export type ParsedInput = z.output<Tool['input']>;
+
+export type Success = JsonObject & { success: true };
+export interface Failure {
+  success: false;
+  error: ErrorShape;
+}
+
+/**
+ * Checks a call's input; an absent one counts as `{}`, and what is written as models write it for what it means.
+ *
+ * @throws {InvalidInputError} INVALID_INPUT with `details.problems: [{ path, message }]`; an unknown field is a
+ *   problem too and names the nearest known one
+ * @throws {LimitError} LIMIT_EXCEEDED for an input that is nested too deep, has too many values or is too large
+ */
+export function parseInput(tool: Tool, rawInput: unknown): ParsedInput {
+  const given = rawInput ?? {};
+  checkValue(tool.name, given);
+  const value = forgiving(tool.input, given);
+  // What a text spelled was no more than a text when it was checked.
+  if (value !== given) checkValue(tool.name, value);
+  const parsed = tool.input.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new InvalidInputError(tool.name, describeProblems(parsed.error, tool.input, value));
+}
+
+/** What a call waits for as its input says, beside the time that any call takes; bounded (P7). */
+export function callWaitMs(tool: Tool, input: ParsedInput): number {
+  return Math.min(tool.waitMs?.(input) ?? 0, CALL_WAIT_MAX_MS);
+}
+
+/** How long a call may take at another peer. */
+export function callDeadlineMs(tool: Tool, input: ParsedInput): number {
+  return CALL_DEADLINE_MS + callWaitMs(tool, input);
+}
+
+/** A tool's output as it is answered. Fields that are undefined are left out. */
+export function success(output: object): Success {
+  const answer: Success = { success: true };
+  for (const [field, value] of Object.entries(output)) if (value !== undefined) answer[field] = value as JsonValue;
+  return answer;
+}
+
+export function failure(error: unknown): Failure {
+  return { success: false, error: errorShape(error) };
+}
+
+/** Before the schema sees it: a deep or huge value would make the check itself expensive (P7). */
+function checkValue(tool: string, value: unknown): void {
+  const what = `the input of ${tool}`;
+  const fault = faultOf(value, { chars: { limit: 'SUBMISSION_BYTES_MAX', maximum: SUBMISSION_BYTES_MAX } });
+  if (fault?.kind === 'limit') throw limitErrorOf(fault, what);
+  if (fault !== undefined) throw new InvalidInputError(tool, [fault]);
+  checkBytes(value as JsonValue, 'SUBMISSION_BYTES_MAX', SUBMISSION_BYTES_MAX, what);
+}

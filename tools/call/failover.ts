@@ -1,0 +1,90 @@
+/**
+ * Calls about a record during an outage: who is asked next when a peer cannot answer, and how long a change waits until
+ * somebody owns the record again. A call that may have run is never run again.
+ */
+import { FlowmeshError } from '../../dag/errors.ts';
+import type { Place } from '../../scheduler/api.ts';
+import { OWNER_POLL_MS, OWNER_WAIT_MS, PLACES_TRIED_MAX } from '../../scheduler/limits.ts';
+import type { Alias } from '../../scheduler/messages.ts';
+import type { MeshContext } from '../definition.ts';
+import { RecordNotFoundError } from '../errors.ts';
+
+/** The operation of `keep.ts`. */
+export const KEEP_OPERATION = 'call_keep';
+
+/** Nothing was done, and somebody else, or the same peer a little later, may do it. */
+const DID_NOT_RUN = new Set(['OWNER_UNREACHABLE', 'READ_ONLY', 'NO_COPY', 'STALE_OWNER']);
+/** A read that ended so may be tried elsewhere: it changes nothing, however often it runs. */
+const NO_ANSWER = new Set([
+  'PEER_UNREACHABLE',
+  'PEER_SILENT',
+  'DEADLINE_EXCEEDED',
+  'NOT_OWNER',
+  'NOT_READY',
+  'PEER_STOPPED',
+]);
+
+/** The call changed nothing, because nobody who can was reached. */
+export function didNotRun(error: unknown): boolean {
+  if (!(error instanceof FlowmeshError)) return false;
+  return DID_NOT_RUN.has(error.code) || (error.code === 'PEER_UNREACHABLE' && error.details?.['sent'] === false);
+}
+
+/** A peer that was asked does not have the record (any more), or took another one for its owner. Nothing was done. */
+const NOT_THERE = new Set(['NOT_FOUND', 'HOPS_EXCEEDED']);
+
+/** The peer that was asked cannot answer a read. */
+export function cannotAnswer(error: unknown): boolean {
+  return didNotRun(error) || (error instanceof FlowmeshError && NO_ANSWER.has(error.code));
+}
+
+/**
+ * Runs a call where its record is; a peer that cannot, or does not have the record (any more), is left out and the next
+ * one is looked for.
+ *
+ * @param mayGoOn whether a peer's error is one after which the next one may be tried
+ * @param places that are tried at most
+ * @throws NOT_FOUND, OWNER_UNREACHABLE, or the error of the last one that was tried
+ */
+export async function atRecord<T>(
+  alias: Alias,
+  { scheduler, self }: MeshContext,
+  run: (place: Place) => Promise<T>,
+  mayGoOn: (error: unknown) => boolean,
+  places = PLACES_TRIED_MAX,
+): Promise<T> {
+  const tried: string[] = [];
+  let failure: unknown;
+  for (;;) {
+    const place = await scheduler.resolve(alias, tried).catch((error: unknown) => {
+      throw failure ?? error;
+    });
+    if (place === undefined) throw failure ?? new RecordNotFoundError(alias);
+    try {
+      return await run(place);
+    } catch (error) {
+      const elsewhere = !place.here && place.at.peer_id !== self;
+      if (!elsewhere || !(mayGoOn(error) || isNotThere(error)) || tried.length >= places - 1) throw error;
+      tried.push(place.at.peer_id);
+      failure = error;
+    }
+  }
+}
+
+/** Tries until somebody can do it, at most for OWNER_WAIT_MS. @throws the last error */
+export async function untilOwned<T>({ clock, signal }: MeshContext, attempt: () => Promise<T>): Promise<T> {
+  const end = clock.now() + OWNER_WAIT_MS;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!didNotRun(error) || clock.now() >= end) throw error;
+    }
+    await new Promise<void>((resolve) => clock.after(OWNER_POLL_MS, resolve));
+    signal.throwIfAborted();
+  }
+}
+
+function isNotThere(error: unknown): boolean {
+  return error instanceof FlowmeshError && NOT_THERE.has(error.code);
+}

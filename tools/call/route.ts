@@ -1,0 +1,167 @@
+/**
+ * Where a call runs. A tool that is about one record runs at the peer that owns the record, whichever peer was asked;
+ * every other tool runs where it was asked. While the owner cannot be reached, a read is answered from a copy, which
+ * says how old it may be, and a change waits for the next owner. A change is run once: an error is the answer and never a
+ * reason to run it again, unless it says that nothing was done.
+ */
+import type { JsonObject } from '../../dag/errors.ts';
+import type { Place, SchedulerApi } from '../../scheduler/api.ts';
+import { ElsewhereError, HopsExceededError, OwnerUnreachableError } from '../../scheduler/errors.ts';
+import { CALL_HOPS_MAX, PLACES_TRIED_MAX } from '../../scheduler/limits.ts';
+import type { Alias, Located } from '../../scheduler/messages.ts';
+import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from '../definition.ts';
+import { RecordNotFoundError } from '../errors.ts';
+import {
+  callDeadlineMs,
+  type Failure,
+  failure,
+  type ParsedInput,
+  parseInput,
+  type Success,
+  success,
+} from './envelope.ts';
+import { atRecord, cannotAnswer, didNotRun, KEEP_OPERATION, untilOwned } from './failover.ts';
+import { mayBeShown, mergeReleased, readFrom, readReleased } from './read.ts';
+
+/**
+ * Answers from this peer's committed records alone: the whole call when it is read on the serve loop.
+ *
+ * @param input as `parseInput` gave it
+ * @returns undefined when the call has to cross to the mesh loop: a tool that runs there, an input that needs other
+ *   peers or live state, a record that is not here, or rows that must not be shown yet (P1)
+ */
+export async function readLocally(tool: Tool, input: ParsedInput, context: ReadContext): Promise<Success | undefined> {
+  if (tool.runtime === 'mesh' || tool.merge?.when(input)) return undefined;
+  const found = await readFrom(tool, input, context);
+  return found === undefined || !mayBeShown(found, context) ? undefined : success(found.output);
+}
+
+/**
+ * Runs a call on the mesh loop, here or at the owner of the record it is about.
+ *
+ * @param rawInput not checked yet
+ * @param hops how often the call was handed on before it came here; handing on sends `hops + 1`
+ * @returns the output with `success: true`
+ * @throws INVALID_INPUT, NOT_FOUND (nobody reachable knows the record), OWNER_UNREACHABLE, HOPS_EXCEEDED, or the tool's
+ *   own error, also when it ran at another peer
+ */
+export async function callTool(tool: Tool, rawInput: unknown, context: MeshContext, hops: number): Promise<JsonObject> {
+  return await callParsed(tool, parseInput(tool, rawInput), context, hops);
+}
+
+/** `callTool` with an input that `parseInput` gave: what is large was checked on another loop. */
+export async function callParsed(
+  tool: Tool,
+  input: ParsedInput,
+  context: MeshContext,
+  hops: number,
+): Promise<JsonObject> {
+  const handOn: HandOn = ({ peer_id, addresses }, operation, its, deadlineMs) => {
+    if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(operation);
+    return context.scheduler.call(peer_id, addresses, operation, its, hops + 1, deadlineMs);
+  };
+  const call: Call = {
+    ...{ input, context },
+    places: hops < CALL_HOPS_MAX ? PLACES_TRIED_MAX : 1,
+    forward: (at) => handOn(at, tool.name, input as JsonObject, callDeadlineMs(tool, input)),
+  };
+  if (tool.runtime === 'serve') return await read(tool, call);
+  const attempt = () => runOnce(tool, call);
+  // Only the peer that was asked first waits: those it asks say at once that they cannot.
+  if (hops > 0) return await attempt();
+  try {
+    return await untilOwned(context, attempt);
+  } catch (error) {
+    const kept = didNotRun(error) ? await keepForNextOwner(tool, call, handOn) : undefined;
+    if (kept === undefined) throw error;
+    return kept;
+  }
+}
+
+type HandOn = (at: Located, operation: string, input: JsonObject, deadlineMs?: number) => Promise<JsonObject>;
+
+interface Call {
+  input: ParsedInput;
+  context: MeshContext;
+  /** How many peers may be tried, one after the other. */
+  places: number;
+  forward(at: Located): Promise<JsonObject>;
+}
+
+async function read(tool: ReadTool, { input, context, places, forward }: Call): Promise<JsonObject> {
+  if (tool.merge?.when(input)) return success(await mergeReleased(tool.merge, input, context));
+  const alias = tool.about?.(input);
+  // Reading first saves asking where the record is for all that are here.
+  const first = await readReleased(tool, input, context);
+  if (first !== undefined) return success(first);
+  if (alias === undefined) throw new Error(`${tool.name} answered nothing`);
+  const readAt = async (place: Place): Promise<JsonObject> => {
+    if (!place.here && place.at.peer_id !== context.self) return await forward(place.at);
+    // It was committed between the first look and now, or accepted and is not durable yet (P1); or a copy is here.
+    const output = await readReleased(tool, input, context, place.here ? undefined : place.at.copy_of);
+    if (output === undefined) throw new RecordNotFoundError(alias);
+    return success(output);
+  };
+  return await atRecord(alias, context, readAt, cannotAnswer, places);
+}
+
+async function runOnce(tool: MeshTool, { input, context, places, forward }: Call): Promise<JsonObject> {
+  const alias = tool.about?.(input);
+  if (alias !== undefined) {
+    const runAt = async (place: Place): Promise<JsonObject> => {
+      if (place.here) return success(await tool.handler(input, context));
+      if (place.at.peer_id !== context.self) return await forward(place.at);
+      // Stale knowledge that names this peer for what it does not have would send the call round in a circle.
+      if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
+      await context.scheduler.wantOwner(alias);
+      throw new OwnerUnreachableError(alias, place.at.copy_of);
+    };
+    return await atRecord(alias, context, runAt, didNotRun, places);
+  }
+  try {
+    return success(await tool.handler(input, context));
+  } catch (error) {
+    // The id of a submit is another peer's already: that one says whether it is the same submit. Nothing ran here.
+    if (error instanceof ElsewhereError) return await forward(error.at);
+    throw error;
+  }
+}
+
+/** Nobody can write the record now: a peer that may own it next keeps the call. Undefined: none does, or may. */
+async function keepForNextOwner(
+  tool: MeshTool,
+  { input, context }: Call,
+  handOn: HandOn,
+): Promise<JsonObject | undefined> {
+  const alias = tool.about?.(input);
+  if (tool.whenKept === undefined || alias === undefined) return undefined;
+  // Where nobody can say where it is, nobody can keep it: the caller gets the error that led here.
+  const place = await context.scheduler.resolve(alias).catch(() => undefined);
+  if (place === undefined) return undefined;
+  const kept =
+    place.here || place.at.peer_id === context.self
+      ? await context.scheduler.keepIntent(alias, tool.name, input as JsonObject)
+      : await handOn(place.at, KEEP_OPERATION, { tool: tool.name, input: input as JsonObject });
+  return success(tool.whenKept(input, { status: String(kept.status) }));
+}
+
+/** `callTool` for callers that show a failure instead of throwing it: never rejects. */
+export async function runTool(
+  tool: Tool,
+  rawInput: unknown,
+  context: MeshContext,
+  hops = 0,
+): Promise<JsonObject | Failure> {
+  try {
+    return await callTool(tool, rawInput, context, hops);
+  } catch (error) {
+    return failure(error);
+  }
+}
+
+/** The uid of a record that the router found to be of this peer, for the scheduler's methods. */
+export async function uidHere(scheduler: SchedulerApi, alias: Alias): Promise<string> {
+  const found = await scheduler.resolve(alias);
+  if (!found?.here) throw new RecordNotFoundError(alias);
+  return found.uid;
+}
