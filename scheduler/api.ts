@@ -195,7 +195,7 @@ export interface SchedulerApi extends FeedsNow {
    * @returns the status of the record as this peer knows it
    * @throws INVALID_STATE when it has ended, OWNER_UNREACHABLE when this peer cannot be its next owner
    */
-  keepIntent(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }>;
+  deferCall(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }>;
   /**
    * Runs a tool at another peer; rejects with that tool's own error.
    *

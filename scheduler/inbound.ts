@@ -28,9 +28,9 @@ import {
   takeoverRequestSchema,
 } from './messages.ts';
 import type { Feeds } from './ownership/ownership.ts';
-import type { HandOver } from './partition/reconcile.ts';
+import type { Reconciliation } from './partition/reconcile.ts';
 import type { Clock, LeaseWatch, Log } from './ports.ts';
-import type { Copies } from './replication/follower.ts';
+import type { FollowedFeeds } from './replication/follower.ts';
 import { tokenOf } from './worker/attempt-result.ts';
 import type { WorkerPool } from './worker/worker-pool.ts';
 
@@ -42,8 +42,8 @@ export interface Receiver {
   directory: Directory;
   pool: WorkerPool;
   feeds: Feeds;
-  copies: Copies;
-  handOver: HandOver;
+  followed: FollowedFeeds;
+  reconciliation: Reconciliation;
   locator: Locator;
   beats: Beats;
   ready: boolean;
@@ -128,10 +128,10 @@ export async function receive(
     }
     case 'push':
       mustBeReady(to);
-      return await to.copies.onPush(peer, read(pushRequestSchema, method, params));
+      return await to.followed.onPush(peer, read(pushRequestSchema, method, params));
     case 'pull':
       mustBeReady(to);
-      return await to.copies.onPull(read(pullRequestSchema, method, params));
+      return await to.followed.onPull(read(pullRequestSchema, method, params));
     case 'takeover': {
       const { feed_id, line } = read(takeoverRequestSchema, method, params);
       if (to.ready) to.feeds.onClaim(peer, feed_id, { ...line, owner: peer }); // P9
@@ -142,7 +142,7 @@ export async function receive(
       const { feed_id, ...part } = read(handoverRequestSchema, method, params);
       const feed = to.feeds.owned.get(feed_id);
       if (feed === undefined) throw new NoCopyError(feed_id, to.self, 'it does not own it');
-      await to.handOver.receive(peer, feed, part);
+      await to.reconciliation.receive(peer, feed, part);
       return {};
     }
     case 'reserve':

@@ -4,8 +4,8 @@
  *
  *   feeds         which feeds this peer owns; takeover and return
  *   owned-feed    one of them: its journal (P1), tasks and workflows, who runs what, its copies elsewhere
- *   copies        feeds of other peers that this one follows
- *   hand-over     what becomes of two histories after a partition (P5)
+ *   followed      feeds of other peers that this one follows
+ *   reconcile     what becomes of two histories after a partition (P5)
  *   worker        the leases that run here, of any owner
  *   directory     what is known of the other peers
  *   locator       where a record is
@@ -26,10 +26,10 @@ import type {
   WorkflowSubmission,
 } from './api.ts';
 import { capabilityNames } from './capabilities.ts';
-import { Changes, type PriorityChange } from './client/change.ts';
-import { Intents } from './client/deferred-calls.ts';
+import { Change, type PriorityChange } from './client/change.ts';
+import { DeferredCalls } from './client/deferred-calls.ts';
 import { QueueState } from './client/queue-state.ts';
-import { Intake } from './client/submit.ts';
+import { Submit } from './client/submit.ts';
 import { WorkerRegistry } from './client/worker-registry.ts';
 import type { Probe } from './crash-points.ts';
 import { NotReadyError, StoppedError } from './errors.ts';
@@ -54,9 +54,9 @@ import { Directory } from './membership/peer-table.ts';
 import type { Alias, PeerState } from './messages.ts';
 import { Feeds } from './ownership/ownership.ts';
 import { ForeignRecords, localWorker } from './ownership/stored-records.ts';
-import { Encounters } from './partition/anti-entropy.ts';
-import { Duplicates } from './partition/id-conflicts.ts';
-import { HandOver } from './partition/reconcile.ts';
+import { AntiEntropy } from './partition/anti-entropy.ts';
+import { IdConflicts } from './partition/id-conflicts.ts';
+import { Reconciliation } from './partition/reconcile.ts';
 import type {
   Clock,
   Crashes,
@@ -70,7 +70,7 @@ import type {
   Store,
 } from './ports.ts';
 import { LOCAL_FEED, type QueueRecord, type TaskRecord, type WorkerRecord, type WorkflowRecord } from './records.ts';
-import { Copies } from './replication/follower.ts';
+import { FollowedFeeds } from './replication/follower.ts';
 import { type LocalRecord, localRecord } from './storage/aliases.ts';
 import { durabilityNow } from './storage/durability.ts';
 import { Journal, type Turn } from './storage/journal.ts';
@@ -136,19 +136,19 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly directory: Directory;
   readonly pool: WorkerPool;
   readonly feeds: Feeds;
-  readonly copies: Copies;
-  readonly handOver: HandOver;
+  readonly followed: FollowedFeeds;
+  readonly reconciliation: Reconciliation;
   readonly locator: Locator;
   readonly dependencies: Dependencies;
-  private readonly duplicates: Duplicates;
-  private readonly encounters: Encounters;
+  private readonly idConflicts: IdConflicts;
+  private readonly antiEntropy: AntiEntropy;
   readonly beats: Beats;
   private readonly foreign: ForeignRecords;
-  private readonly intents: Intents;
+  private readonly deferredCalls: DeferredCalls;
   private readonly onMainFeed: ((state: MainFeedState) => void) | undefined;
   private readonly store: Store;
-  private readonly intake: Intake;
-  private readonly changes: Changes;
+  private readonly submit: Submit;
+  private readonly change: Change;
   private readonly registry: WorkerRegistry;
   private readonly queueState: QueueState;
   private readonly recovery: StoreRecovery;
@@ -202,8 +202,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       { name: options.name, onSlotFree: () => this.slotFree() },
     );
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
-    const onRival: Duplicates['onRival'] = (uid, rival) => this.duplicates.onRival(uid, rival);
-    const onDoubt: Duplicates['doubted'] = (alias) => this.duplicates.doubted(alias);
+    const onRival: IdConflicts['onRival'] = (uid, rival) => this.idConflicts.onRival(uid, rival);
+    const onDoubt: IdConflicts['doubted'] = (alias) => this.idConflicts.doubted(alias);
     const isBeingMade = (uid: string) => this.feeds.isBeingMade(uid);
     const here = { lookUp, lookUpCopy, isBeingMade, onRival, onDoubt };
     this.locator = new Locator({ network, directory, clock, log }, here, this.options);
@@ -211,9 +211,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.dependencies = new Dependencies({ clock, locator: this.locator, log, isLive }, (kind, dependent, id, status) =>
       this.unblock(kind, dependent, id, status),
     );
-    const onAdopted: Duplicates['adopted'] = (root, rival) => this.duplicates.adopted(root, rival);
-    this.handOver = new HandOver({ clock, network, reader, log, lookUp, onAdopted });
-    this.copies = new Copies(
+    const onAdopted: IdConflicts['adopted'] = (root, rival) => this.idConflicts.adopted(root, rival);
+    this.reconciliation = new Reconciliation({ clock, network, reader, log, lookUp, onAdopted });
+    this.followed = new FollowedFeeds(
       { clock, network, store: watched, probe },
       {
         owned: (feedId) => this.feeds.owned.get(feedId)?.feed,
@@ -227,11 +227,11 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       ...{ clock, random, network, log, probe, directory, lookUp },
       store: watched,
       pool: this.pool,
-      copies: this.copies,
+      followed: this.followed,
       local: () => this.local,
-      duplicatesAmong: (remembered) => this.duplicates.ofTakenUp(remembered),
-      onTakenUp: () => this.duplicates.takenUp(),
-      handOver: (mine, theirs, fork) => this.handOver.send(mine, theirs, fork),
+      conflictsAmong: (remembered) => this.idConflicts.ofTakenUp(remembered),
+      onTakenUp: () => this.idConflicts.takenUp(),
+      reconcile: (mine, theirs, fork) => this.reconciliation.send(mine, theirs, fork),
       doubt: () => this.dependencies.doubt(),
       reach: (peer) => this.beats.meet(peer, []),
       options: this.options,
@@ -245,8 +245,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
           onStale: (peer, feedId) => this.feeds.look(peer, feedId),
         }),
     });
-    this.foreign = new ForeignRecords({ self: this.self, reader, feeds: this.feeds, copies: this.copies });
-    this.intents = new Intents({
+    this.foreign = new ForeignRecords({ self: this.self, reader, feeds: this.feeds, followed: this.followed });
+    this.deferredCalls = new DeferredCalls({
       ...{ clock, reader, log, commit },
       lookUp: (alias) => this.foreign.heirOf(alias),
       hasOwner: (feedId) =>
@@ -255,12 +255,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     });
     const retention = new Retention({
       ...{ clock, store, log },
-      copies: this.copies,
+      followed: this.followed,
       owned: () => this.feeds.owned.values(),
       local: () => this.local,
       options: this.options,
     });
-    this.duplicates = new Duplicates({
+    this.idConflicts = new IdConflicts({
       ...{ clock, reader, log, lookUp },
       self: this.self,
       feeds: this.feeds,
@@ -268,15 +268,15 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       locateSoon: (items) => this.locator.locateSoon(items),
       locateAt: (peer, items) => this.locator.locateAt(peer, items),
     });
-    this.encounters = new Encounters({
+    this.antiEntropy = new AntiEntropy({
       ...{ clock, directory, log },
-      duplicates: this.duplicates,
+      idConflicts: this.idConflicts,
       isReady: () => this.ready,
       options: this.options,
     });
     this.beats = new Beats({
       ...{ clock, network, directory, reader, log },
-      encounters: this.encounters,
+      antiEntropy: this.antiEntropy,
       pool: this.pool,
       describe: () => this.describe(),
       isReady: () => this.ready,
@@ -284,7 +284,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       onClaims: (peer, claims) => this.feeds.onClaims(peer, claims),
       onTick: () => {
         this.feeds.tick();
-        this.intents.tick();
+        this.deferredCalls.tick();
         this.tellMainFeed();
         retention.tick();
       },
@@ -292,17 +292,17 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       onWake: () => this.feeds.wake(),
       options: this.options,
     });
-    this.intake = new Intake({
+    this.submit = new Submit({
       ...{ clock, random, evaluator, reader, log, lookUp, lookUpCopy, mustBeReady },
       feeds: this.feeds,
       locator: this.locator,
       dependencies: this.dependencies,
       copies: this.options.copies,
-      wantOwner: (feedId) => this.copies.want(feedId),
+      wantOwner: (feedId) => this.followed.want(feedId),
       namedPeers: (text) => directory.named(text),
       slots: () => directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
-    this.changes = new Changes({ reader, feeds: this.feeds, mustBeReady });
+    this.change = new Change({ reader, feeds: this.feeds, mustBeReady });
     this.registry = new WorkerRegistry({
       ...{ clock, reader, commit },
       pool: this.pool,
@@ -447,7 +447,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   private async takeUp(): Promise<void> {
     await this.queueState.takeUp();
-    await this.intents.takeUp();
+    await this.deferredCalls.takeUp();
     await this.feeds.start();
     if (this.stopped) throw new StoppedError();
     // What failed again meanwhile is being recovered from anew.
@@ -510,7 +510,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const entry = this.directory.turn(peer, true, this.clock.now());
     entry.leaving = false;
     entry.heard_at = this.clock.now();
-    this.encounters.met(peer);
+    this.antiEntropy.met(peer);
     this.beats.beat(peer);
     this.pool.sendResults();
     this.feeds.onConnected(peer);
@@ -520,9 +520,9 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   onDisconnected(peer: string): void {
     if (this.directory.find(peer) === undefined) return;
     const entry = this.directory.turn(peer, false, this.clock.now());
-    this.encounters.parted(peer);
+    this.antiEntropy.parted(peer);
     entry.found_by = 'connected';
-    this.handOver.forget(peer);
+    this.reconciliation.forget(peer);
     this.feeds.onDisconnected(peer);
     // Its leases return when it is gone (`goneFor`): it may come back and bring their results.
   }
@@ -564,12 +564,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
 
   async wantOwner(alias: Alias): Promise<void> {
     const copy = await this.foreign.copyOf(alias);
-    if (copy !== undefined) this.copies.want(copy.feed_id);
+    if (copy !== undefined) this.followed.want(copy.feed_id);
   }
 
-  keepIntent(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
+  deferCall(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
     this.mustBeReady();
-    return this.intents.keep(alias, tool, input);
+    return this.deferredCalls.keep(alias, tool, input);
   }
 
   // --- how feeds are -------------------------------------------------------------------------------------------------
@@ -644,36 +644,36 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   // --- submits and changes -------------------------------------------------------------------------------------------
 
   submitWorkflow(submission: WorkflowSubmission): Promise<WorkflowReceipt> {
-    return this.intake.submitWorkflow(submission);
+    return this.submit.submitWorkflow(submission);
   }
 
   submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
-    return this.intake.submitTask(submission);
+    return this.submit.submitTask(submission);
   }
 
   retryTask(
     uid: string,
     config: { max_retries: number | undefined; timeout_ms: number | undefined },
   ): Promise<{ record: TaskRecord; queue_position: number | null }> {
-    return this.intake.retryTask(uid, config);
+    return this.submit.retryTask(uid, config);
   }
 
   cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
-    return this.changes.cancelWorkflow(uid, options);
+    return this.change.cancelWorkflow(uid, options);
   }
 
   cancelTask(
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: TaskRecord; cleanup_required: boolean }> {
-    return this.changes.cancelTask(uid, options);
+    return this.change.cancelTask(uid, options);
   }
 
   answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
-    return this.changes.answerTask(uid, answer);
+    return this.change.answerTask(uid, answer);
   }
 
   setPriority(
@@ -681,7 +681,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     change: PriorityChange,
     options: { requeue: boolean },
   ): Promise<{ old_priority: number; new_priority: number; new_queue_position: number | null }> {
-    return this.changes.setPriority(uid, change, options);
+    return this.change.setPriority(uid, change, options);
   }
 
   queue(): QueueRecord {
@@ -699,7 +699,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   clearQueue(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
   ): Promise<{ cleared_count: number; remaining_count: number }> {
-    return this.intake.clearQueue(filter);
+    return this.submit.clearQueue(filter);
   }
 
   registerWorker(registration: WorkerRegistration): Promise<WorkerRecord> {

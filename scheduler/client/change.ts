@@ -19,7 +19,7 @@ interface ChangeParts {
   mustBeReady(): void;
 }
 
-export class Changes {
+export class Change {
   private readonly parts: ChangeParts;
 
   constructor(parts: ChangeParts) {

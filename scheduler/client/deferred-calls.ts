@@ -15,7 +15,7 @@ import { type IntentRecord, isTerminal, LOCAL_FEED } from '../records.ts';
 import type { CopiedRecord } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
 
-interface IntentParts {
+interface DeferredCallParts {
   clock: Clock;
   reader: Reader;
   log: Log;
@@ -32,12 +32,12 @@ interface IntentParts {
 /** The owner has said what became of it. */
 const SETTLED = new Set(['INVALID_STATE', 'NOT_FOUND', 'INVALID_INPUT']);
 
-export class Intents {
-  private readonly parts: IntentParts;
+export class DeferredCalls {
+  private readonly parts: DeferredCallParts;
   private readonly kept = new Map<string, IntentRecord>();
   private doing = false;
 
-  constructor(parts: IntentParts) {
+  constructor(parts: DeferredCallParts) {
     this.parts = parts;
   }
 

@@ -40,7 +40,7 @@ import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
 /** Tasks cleared in one commit: between two of them others get their turn (P7). */
 const CLEAR_PAGE = 500;
 
-interface IntakeParts {
+interface SubmitParts {
   clock: Clock;
   random: Random;
   evaluator: Evaluator;
@@ -63,11 +63,11 @@ interface IntakeParts {
   namedPeers: Named;
 }
 
-export class Intake {
-  private readonly parts: IntakeParts;
+export class Submit {
+  private readonly parts: SubmitParts;
   private readonly submitting = new InOrder();
 
-  constructor(parts: IntakeParts) {
+  constructor(parts: SubmitParts) {
     this.parts = parts;
   }
 

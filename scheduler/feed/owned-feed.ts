@@ -16,7 +16,7 @@ import {
   type TaskRecord,
   type WorkflowRecord,
 } from '../records.ts';
-import { Replicas } from '../replication/replica-set.ts';
+import { ReplicaSet } from '../replication/replica-set.ts';
 import { type Duplicate, setAside } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import { Journal, type Turn } from '../storage/journal.ts';
@@ -60,7 +60,7 @@ export class OwnedFeed {
   readonly tasks: Tasks;
   readonly runs: Runs;
   readonly dispatcher: Dispatcher;
-  readonly replicas: Replicas;
+  readonly replicas: ReplicaSet;
   private readonly clock: Clock;
   private readonly log: Log;
   readonly dependencies: Dependencies;
@@ -90,7 +90,7 @@ export class OwnedFeed {
       { feed_id, epoch, seq: store.feeds.get(feed_id)?.seq ?? 0 },
       { beforeFlush: hooks.beforeFlush, onReleased: hooks.onReleased, onFailure: hooks.onFailure },
     );
-    this.replicas = new Replicas({ clock, network, directory, log }, feed, options, {
+    this.replicas = new ReplicaSet({ clock, network, directory, log }, feed, options, {
       wanted: () => Math.max(options.copies, this.runs.copiesWanted),
       write: (changed) => this.turn((turn) => turn.put(changed)),
       head: () => this.journal.head,
@@ -202,7 +202,7 @@ export class OwnedFeed {
    * Another record keeps the id of this one.
    * @returns false when it has ended since, and nothing was done
    */
-  giveWay(turn: Turn, { root, peer_id, same }: Duplicate): boolean {
+  yieldId(turn: Turn, { root, peer_id, same }: Duplicate): boolean {
     const { uid } = root;
     const message = `peer ${peer_id} has accepted the same under the same id, and does it`;
     const error = { code: 'SUPERSEDED', message, retryable: false };

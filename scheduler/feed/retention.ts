@@ -21,7 +21,7 @@ import {
 } from '../limits.ts';
 import type { Clock, Log, Reader, Store } from '../ports.ts';
 import { LOCAL_FEED } from '../records.ts';
-import type { Copies } from '../replication/follower.ts';
+import type { FollowedFeeds } from '../replication/follower.ts';
 import type { Journal } from '../storage/journal.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 
@@ -38,7 +38,7 @@ interface RetentionParts {
   clock: Clock;
   store: Store;
   log: Log;
-  copies: Copies;
+  followed: FollowedFeeds;
   owned(): Iterable<OwnedFeed>;
   /** The journal of LOCAL_FEED. */
   local(): Journal;
@@ -252,12 +252,12 @@ export class Retention {
 
   /** Nobody follows it, so its tombstones can go at once. */
   private async tidyLocal(journal: Journal): Promise<void> {
-    const { clock, store, copies } = this.parts;
+    const { clock, store, followed } = this.parts;
     const workers = await this.reader.active('worker', LOCAL_FEED);
     const offline = workers.filter(({ status }) => status === 'offline');
     const gone = offline.slice(0, Math.max(offline.length - OFFLINE_WORKERS_MAX, 0)).map(({ uid }) => uid);
     for (const { uid, feed_id } of await this.reader.active('copy', LOCAL_FEED)) {
-      if (!store.feeds.has(feed_id) && copies.find(feed_id) === undefined) gone.push(uid);
+      if (!store.feeds.has(feed_id) && followed.find(feed_id) === undefined) gone.push(uid);
     }
     if (gone.length > 0) {
       const cleared_at = isoTime(clock.wall());

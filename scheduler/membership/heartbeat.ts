@@ -12,7 +12,7 @@ import {
   WATCHES_PER_BEAT,
 } from '../limits.ts';
 import { type Beat, type LeaseToken, type OfferClass, offerSchema, type PeerState } from '../messages.ts';
-import type { Encounters } from '../partition/anti-entropy.ts';
+import type { AntiEntropy } from '../partition/anti-entropy.ts';
 import type { Clock, Log, Network, Reader } from '../ports.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import type { Directory } from './peer-table.ts';
@@ -27,7 +27,7 @@ export interface BeatParts {
   clock: Clock;
   network: Network;
   directory: Directory;
-  encounters: Encounters;
+  antiEntropy: AntiEntropy;
   pool: WorkerPool;
   reader: Reader;
   log: Log;
@@ -161,7 +161,7 @@ export class Beats {
   onBeat(peer: string, beat: Beat): void {
     const { directory, clock, options } = this.parts;
     const entry = directory.heard(peer, beat.state, beat.holding, clock.now());
-    this.parts.encounters.heard(peer);
+    this.parts.antiEntropy.heard(peer);
     entry.knows = new Set(beat.knows.map(({ peer_id }) => peer_id));
     if (this.parts.isReady()) {
       for (const feed of this.parts.owned()) {

@@ -18,7 +18,7 @@ import type { Directory } from '../membership/peer-table.ts';
 import { type Alias, type OfferClass, type PeerState, takeoverAnswerSchema } from '../messages.ts';
 import type { Clock, Log, Network, Random } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type TaskRecord, type WorkflowRecord } from '../records.ts';
-import type { Copies, Copy } from '../replication/follower.ts';
+import type { Copy, FollowedFeeds } from '../replication/follower.ts';
 import type { Duplicate, LocalRecord } from '../storage/aliases.ts';
 import { compareLines, currentLine, isHeir, newFeed, withLine } from '../storage/feed-lines.ts';
 import type { Journal } from '../storage/journal.ts';
@@ -38,7 +38,7 @@ interface FeedsParts {
   probe: Probe;
   directory: Directory;
   pool: WorkerPool;
-  copies: Copies;
+  followed: FollowedFeeds;
   /** The journal of LOCAL_FEED. */
   local(): Journal;
   makeOwned(feed: FeedRecord): OwnedFeed;
@@ -46,9 +46,9 @@ interface FeedsParts {
   /** A feed is owned, and what is in it can be shown. */
   onTakenUp(): void;
   /** Brings what is here beyond `fork` to the owner of `theirs`. */
-  handOver(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
+  reconcile(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
   /** Records of a feed whose ids others have, too, and that give way to those. */
-  duplicatesAmong(remembered: Remembered): Promise<Duplicate[]>;
+  conflictsAmong(remembered: Remembered): Promise<Duplicate[]>;
   /** Records that others wait for may have another owner, or have ended unnoticed. */
   doubt(): void;
   /** Dials a peer that is not connected, now and then. */
@@ -179,7 +179,7 @@ export class Feeds {
 
   /** Takes up what the store holds. Feeds that nobody else can have written are written again when it resolves. */
   async start(): Promise<void> {
-    const { store, network, copies, clock, probe } = this.parts;
+    const { store, network, followed, clock, probe } = this.parts;
     this.startedAt = clock.now();
     this.takeover.listen();
     probe('start:before');
@@ -187,7 +187,7 @@ export class Feeds {
     const alone: Copy[] = [];
     for (const [feedId, { owned }] of store.feeds) {
       if (feedId === LOCAL_FEED) continue;
-      const copy = await copies.takeUp(feedId);
+      const copy = await followed.takeUp(feedId);
       if (copy.feed === null) continue;
       if (currentLine(copy.feed).owner !== network.self) {
         // A take-over ended with its process before there was a line of it: what is here is a copy, as it was.
@@ -195,7 +195,7 @@ export class Feeds {
         continue;
       }
       this.asking.set(feedId, new Map());
-      if (copy.feed.followers.length === 0 && copies.isComplete(copy)) alone.push(copy);
+      if (copy.feed.followers.length === 0 && followed.isComplete(copy)) alone.push(copy);
     }
     for (const { feed_id } of alone) await this.goOn(feed_id, true);
     if (!this.owned.has(this.mainId) && !this.asking.has(this.mainId)) await this.makeMain();
@@ -208,7 +208,7 @@ export class Feeds {
     this.made.clear();
     this.asking.clear();
     this.busy.clear();
-    this.parts.copies.clear();
+    this.parts.followed.clear();
     this.mainMade = null;
     this.tellMain();
   }
@@ -272,11 +272,11 @@ export class Feeds {
     const answered = this.asking.get(feedId);
     if (answered === undefined || this.busy.has(feedId)) return;
     this.exclusively(feedId, async () => {
-      const { clock, copies, directory, network, options } = this.parts;
+      const { clock, followed, directory, network, options } = this.parts;
       // Not the members alone: this disk may be one from the past, and the set another one by now.
       const peers = [...directory.connected()].map(({ peer_id }) => peer_id);
       await Promise.all(peers.map((peer) => this.askMember(feedId, peer, answered)));
-      const copy = copies.find(feedId);
+      const copy = followed.find(feedId);
       if (copy?.feed == null || this.asking.get(feedId) !== answered) return; // the store was read anew meanwhile
       const { feed } = copy;
       if (currentLine(feed).owner !== network.self) return await this.giveUpAsking(feedId); // it has brought its line
@@ -290,7 +290,7 @@ export class Feeds {
       // One that was never synced cannot have taken it over: it need not answer, should it never come again.
       const isAnswerNeeded = feed.followers.some(({ peer_id, synced }) => synced && members.includes(peer_id));
       const isHeard = heard.length === members.length || (waited && (heard.length > 0 || !isAnswerNeeded));
-      if (isHeard && copies.isComplete(copy)) await this.goOn(feedId, isCertain);
+      if (isHeard && followed.isComplete(copy)) await this.goOn(feedId, isCertain);
       else if (waited) this.lookForMembers(feedId, members);
     });
   }
@@ -306,11 +306,11 @@ export class Feeds {
 
   /** P2: whoever is further, or owns it, is followed first. */
   private async askMember(feedId: string, member: string, answered: Answered): Promise<void> {
-    const { copies, network, log } = this.parts;
+    const { followed, network, log } = this.parts;
     if (answered.has(member)) return;
     try {
-      const answer = await copies.ask(member, feedId);
-      const mine = copies.find(feedId);
+      const answer = await followed.ask(member, feedId);
+      const mine = followed.find(feedId);
       let isEven = false;
       if (answer !== null && mine?.feed != null && this.isHeir(mine.feed, answer.feed)) {
         const order = compareLines(currentLine(answer.feed), currentLine(mine.feed));
@@ -319,7 +319,7 @@ export class Feeds {
         isEven = order === 0 && answer.head_seq === mine.cursor;
         // A later line of this peer's own: this disk is one from the past.
         if (order > 0 || (order === 0 && answer.head_seq > mine.cursor)) {
-          await copies.inOrder(feedId, () => copies.catchUp(member, feedId));
+          await followed.inOrder(feedId, () => followed.catchUp(member, feedId));
         }
       }
       answered.set(member, isEven);
@@ -337,13 +337,13 @@ export class Feeds {
     this.parts.probe('start:after');
     if (feedId === this.mainId && !isCertain) await this.makeMain();
     try {
-      await this.parts.copies.inOrder(feedId, () => this.own(feedId, { isCertain }));
+      await this.parts.followed.inOrder(feedId, () => this.own(feedId, { isCertain }));
     } catch (error) {
       this.parts.log.warn(
         { feed_id: feedId, err: error },
         'a feed cannot be taken up; it is read-only, and tried again',
       );
-      if (this.parts.copies.find(feedId) !== undefined && !this.stopped) this.asking.set(feedId, new Map());
+      if (this.parts.followed.find(feedId) !== undefined && !this.stopped) this.asking.set(feedId, new Map());
       throw error;
     }
   }
@@ -370,28 +370,28 @@ export class Feeds {
    * @param how.above an epoch of another history, which the new line comes before
    */
   private async own(feedId: string, { isCertain = true, above = 0 } = {}): Promise<OwnedFeed> {
-    const { copies, store, network, random, makeOwned, pool, lookUp, duplicatesAmong } = this.parts;
-    const copy = copies.find(feedId);
+    const { followed, store, network, random, makeOwned, pool, lookUp, conflictsAmong } = this.parts;
+    const copy = followed.find(feedId);
     if (copy === undefined) throw new NotReadyError();
     const { feed, cursor } = copy;
     const before = currentLine(feed!).owner;
     await copy.durable;
     const remembered = await readActive(store.reader, feedId, lookUp);
-    const duplicates = await duplicatesAmong(remembered);
+    const duplicates = await conflictsAmong(remembered);
     const mustBeKnown = () => {
-      if (copies.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
+      if (followed.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew
     };
     mustBeKnown();
     await store.own(feedId, true);
     mustBeKnown();
-    copies.release(feedId);
+    followed.release(feedId);
     const next = withLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
     const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
       owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
       if (before !== network.self) owned.tasks.loseLeasesBut(turn, before, []);
-      for (const duplicate of duplicates) owned.giveWay(turn, duplicate);
+      for (const duplicate of duplicates) owned.yieldId(turn, duplicate);
     });
     pool.reassign(feedId, network.self);
     owned.replicas.mend(); // the new line itself is to be copied
@@ -427,8 +427,8 @@ export class Feeds {
   }
 
   onClaim(peer: string, feedId: string, line: Line): void {
-    this.parts.copies.claimed(feedId, line);
-    const mine = this.owned.get(feedId)?.feed ?? this.parts.copies.find(feedId)?.feed;
+    this.parts.followed.claimed(feedId, line);
+    const mine = this.owned.get(feedId)?.feed ?? this.parts.followed.find(feedId)?.feed;
     if (mine == null || compareLines(line, currentLine(mine)) <= 0) return;
     this.look(peer, feedId);
   }
@@ -452,7 +452,7 @@ export class Feeds {
   }
 
   private async mustGiveWay(peer: string, { feed_id, feed }: OwnedFeed): Promise<boolean> {
-    const answer = await this.parts.copies.ask(peer, feed_id);
+    const answer = await this.parts.followed.ask(peer, feed_id);
     if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return false;
     if (this.isHeir(feed, answer.feed)) return true;
     this.parts.log.warn({ feed_id, peer }, 'a claim to a feed does not come from its replica set: it is refused');
@@ -461,38 +461,38 @@ export class Feeds {
 
   /** P2: another peer owns it. */
   private async stepDown(peer: string, owned: OwnedFeed): Promise<void> {
-    const { store, copies, log } = this.parts;
+    const { store, followed, log } = this.parts;
     const { feed_id } = owned;
     log.warn({ feed_id, owner: peer }, 'another peer has taken over a feed of this one');
     owned.abandon(new NotOwnerError(peer));
     // In the order of the feed: what its new owner brings must not be taken before it is known how far this disk is.
-    await copies.inOrder(feed_id, async () => {
+    await followed.inOrder(feed_id, async () => {
       if (this.owned.get(feed_id) !== owned) return; // the store was read anew meanwhile
       this.owned.delete(feed_id);
       await store.own(feed_id, false); // after what was on its way to the disk
-      await copies.takeUp(feed_id);
+      await followed.takeUp(feed_id);
     });
     if (feed_id === this.mainId && !this.stopped) await this.makeMain();
   }
 
   /** Goes after the line of another owner; what is here beyond the fork is handed over. */
   private async follow(feedId: string, owner: string): Promise<void> {
-    const { copies, network } = this.parts;
+    const { followed, network } = this.parts;
     await this.giveUpAsking(feedId);
     await network.connect(owner, []);
     try {
-      await copies.inOrder(feedId, () => copies.catchUp(owner, feedId));
+      await followed.inOrder(feedId, () => followed.catchUp(owner, feedId));
     } catch (error) {
       if (!(error instanceof DivergedError)) throw error;
-      const diverged = copies.find(feedId);
+      const diverged = followed.find(feedId);
       const cursor = diverged?.cursor;
       await diverged?.durable; // what is on its way to the disk is handed over, too
       // Not in the order of the feed: its new owner may want this peer to copy what is just handed over.
-      await this.parts.handOver(error.mine, error.theirs, error.fork);
-      await copies.inOrder(feedId, async () => {
-        const copy = copies.find(feedId);
+      await this.parts.reconcile(error.mine, error.theirs, error.fork);
+      await followed.inOrder(feedId, async () => {
+        const copy = followed.find(feedId);
         // Else it was given up, made anew or followed another line meanwhile: what leaves it then is found again.
-        if (copy === diverged && copy?.feed === error.mine && copy.cursor === cursor) await copies.forget(feedId);
+        if (copy === diverged && copy?.feed === error.mine && copy.cursor === cursor) await followed.forget(feedId);
       });
     }
   }
@@ -543,7 +543,7 @@ export class Feeds {
     this.takeover.noticeCut();
     for (const feed of this.owned.values()) feed.replicas.mendSet();
     const now = this.parts.clock.now();
-    for (const copy of this.parts.copies.all()) {
+    for (const copy of this.parts.followed.all()) {
       if (now - copy.triedAt < this.parts.options.beat_interval_ms || !this.takeover.isDue(copy)) continue;
       copy.triedAt = now;
       this.takeOver(copy.feed_id);
@@ -560,7 +560,7 @@ export class Feeds {
 
   private takeOver(feedId: string): void {
     if (this.asking.has(feedId)) return;
-    this.exclusively(feedId, () => this.parts.copies.inOrder(feedId, () => this.takeover.takeOver(feedId)));
+    this.exclusively(feedId, () => this.parts.followed.inOrder(feedId, () => this.takeover.takeOver(feedId)));
   }
 
   onConnected(peer: string): void {
@@ -597,14 +597,14 @@ export class Feeds {
   }
 
   private async askAfterSleep(owned: OwnedFeed): Promise<void> {
-    const { clock, network, copies, log } = this.parts;
+    const { clock, network, followed, log } = this.parts;
     const { promise: tooLate, resolve } = Promise.withResolvers<void>();
     const cancel = clock.after(START_WAIT_MS, resolve);
     const { feed } = owned;
     const asked = feed.followers.map(async ({ peer_id }) => {
       try {
         await network.connect(peer_id, []);
-        const answer = await copies.ask(peer_id, owned.feed_id);
+        const answer = await followed.ask(peer_id, owned.feed_id);
         if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return;
         const { owner } = currentLine(answer.feed);
         if (this.owned.get(owned.feed_id) === owned) await this.stepDown(owner, owned);

@@ -2,16 +2,16 @@
 import type { Alias } from '../messages.ts';
 import type { Reader } from '../ports.ts';
 import type { FeedRecord, Row } from '../records.ts';
-import type { Copies } from '../replication/follower.ts';
+import type { FollowedFeeds } from '../replication/follower.ts';
 import { type CopiedRecord, type LocalRecord, localRecord } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import type { Feeds } from './ownership.ts';
 
 export class ForeignRecords {
-  private readonly parts: { self: string; reader: Reader; feeds: Feeds; copies: Copies };
+  private readonly parts: { self: string; reader: Reader; feeds: Feeds; followed: FollowedFeeds };
 
-  constructor(parts: { self: string; reader: Reader; feeds: Feeds; copies: Copies }) {
+  constructor(parts: { self: string; reader: Reader; feeds: Feeds; followed: FollowedFeeds }) {
     this.parts = parts;
   }
 
@@ -24,11 +24,11 @@ export class ForeignRecords {
   /** A record whose feed this peer may be the next one to own. */
   async heirOf({ kind, id }: Alias): Promise<CopiedRecord | undefined> {
     if (kind === 'worker') return undefined;
-    const { reader, copies, self } = this.parts;
+    const { reader, followed, self } = this.parts;
     const own = await reader.byAlias(kind, id);
     const copied = this.asCopied(own === undefined ? await reader.copyByAlias(kind, id) : await reader.row(own.uid));
     if (copied === undefined || copied.owner === self) return copied;
-    const { followers } = copies.find(copied.feed_id)!.feed!;
+    const { followers } = followed.find(copied.feed_id)!.feed!;
     return followers.some(({ peer_id, synced }) => peer_id === self && synced) ? copied : undefined;
   }
 
@@ -46,8 +46,8 @@ export class ForeignRecords {
   }
 
   private wholeCopy(feedId: string): FeedRecord | null {
-    const copy = this.parts.copies.find(feedId);
-    return copy !== undefined && this.parts.copies.isComplete(copy) ? copy.feed : null;
+    const copy = this.parts.followed.find(feedId);
+    return copy !== undefined && this.parts.followed.isComplete(copy) ? copy.feed : null;
   }
 }
 

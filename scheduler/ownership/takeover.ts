@@ -16,14 +16,14 @@ import type { Directory } from '../membership/peer-table.ts';
 import { rendezvous } from '../membership/rendezvous-hash.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import type { FeedRecord } from '../records.ts';
-import type { Copies, Copy } from '../replication/follower.ts';
+import type { Copy, FollowedFeeds } from '../replication/follower.ts';
 import { compareLines, currentLine } from '../storage/feed-lines.ts';
 
 interface TakeoverParts {
   clock: Clock;
   network: Network;
   directory: Directory;
-  copies: Copies;
+  followed: FollowedFeeds;
   log: Log;
   probe: Probe;
   /** Whether a workflow or task of a feed is not terminal, by the copy here. */
@@ -111,12 +111,12 @@ export class Takeover {
 
   /** Called in the order of the feed. Does nothing when it is not due any more once the other peers were asked. */
   async takeOver(feedId: string): Promise<void> {
-    const { copies, log, probe } = this.parts;
-    if (!(await this.isWaitedFor(copies.find(feedId)!))) return;
+    const { followed, log, probe } = this.parts;
+    if (!(await this.isWaitedFor(followed.find(feedId)!))) return;
     probe('takeover:before');
     let above = 0;
-    for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {
-      await copies.catchUp(peer_id, feedId).catch((error: unknown) => {
+    for (const peer_id of await this.furtherOf(followed.find(feedId)!)) {
+      await followed.catchUp(peer_id, feedId).catch((error: unknown) => {
         if (error instanceof DivergedError) {
           if (this.goesOn(error.theirs)) throw error; // there is a line to follow, not to open one
           // Nobody goes on with it. Whoever has some of it follows the new line, and brings what it has.
@@ -125,8 +125,8 @@ export class Takeover {
         log.debug({ feed_id: feedId, peer_id, err: error }, 'a copy that is further cannot be had');
       });
     }
-    const copy = copies.find(feedId);
-    if (copy === undefined || !copies.isComplete(copy) || !(this.isOfOld(copy) || this.isDue(copy))) return;
+    const copy = followed.find(feedId);
+    if (copy === undefined || !followed.isComplete(copy) || !(this.isOfOld(copy) || this.isDue(copy))) return;
     log.warn({ feed_id: feedId, owner: currentLine(copy.feed!).owner }, 'the owner of a feed is gone: taking over');
     await this.parts.own(feedId, above);
     probe('takeover:after');
@@ -147,7 +147,7 @@ export class Takeover {
 
   /** The peers that have more of a feed than this one: members of its replica set, or followers of a later line. */
   private async furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
-    const { copies, directory, clock, log } = this.parts;
+    const { followed, directory, clock, log } = this.parts;
     const lately = clock.now() - this.silentMs;
     const asked = [...directory.connected()].map(async ({ peer_id }) => {
       const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
@@ -156,7 +156,7 @@ export class Takeover {
       try {
         const memberPatience = isThere ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS;
         const patience = isMember ? memberPatience : BYSTANDER_PATIENCE_MS;
-        const answer = await copies.ask(peer_id, feed_id, patience);
+        const answer = await followed.ask(peer_id, feed_id, patience);
         if (answer === null) return [];
         const order = compareLines(currentLine(answer.feed), currentLine(feed!));
         return order > 0 || (order === 0 && answer.head_seq > cursor) ? [peer_id] : [];

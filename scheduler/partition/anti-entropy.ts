@@ -6,27 +6,27 @@
 import { COMPARED_BACK_MS, REQUEST_DEADLINE_MS, SUBMITS_SETTLE_MS } from '../limits.ts';
 import type { Directory } from '../membership/peer-table.ts';
 import type { Clock, Log } from '../ports.ts';
-import type { Duplicates } from './id-conflicts.ts';
+import type { IdConflicts } from './id-conflicts.ts';
 
 /** A peer of which this many beats are missing was out of reach for a while. */
 const APART_BEATS = 2;
 
-interface EncounterParts {
+interface AntiEntropyParts {
   clock: Clock;
   directory: Directory;
-  duplicates: Duplicates;
+  idConflicts: IdConflicts;
   log: Log;
   /** Whether what is on the disk is known. */
   isReady(): boolean;
   options: { beat_interval_ms: number };
 }
 
-export class Encounters {
-  private readonly parts: EncounterParts;
+export class AntiEntropy {
+  private readonly parts: AntiEntropyParts;
   /** Peers whose ids are just being compared with those of this one. */
   private readonly comparing = new Set<string>();
 
-  constructor(parts: EncounterParts) {
+  constructor(parts: AntiEntropyParts) {
     this.parts = parts;
   }
 
@@ -41,7 +41,7 @@ export class Encounters {
 
   /** The two hear each other again. */
   met(peer: string): void {
-    const { clock, directory, duplicates, log, isReady } = this.parts;
+    const { clock, directory, idConflicts, log, isReady } = this.parts;
     const entry = directory.find(peer);
     if (!isReady() || entry === undefined || this.comparing.has(peer)) return; // its next beat asks for it again
     const now = clock.now();
@@ -49,7 +49,7 @@ export class Encounters {
     const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
     const since = clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
     this.comparing.add(peer);
-    duplicates
+    idConflicts
       .compare(peer, since)
       .then(
         () => {

@@ -18,14 +18,14 @@ import {
   aliasOf,
   chosenOf,
   type Duplicate,
-  givesWay,
-  givingWay,
+  duplicateOf,
   idOf,
   isChosen,
   isSetAside,
   type LocalRecord,
   localRecord,
   type Root,
+  yieldsId,
 } from '../storage/aliases.ts';
 
 /** A record ends once while it is decided about it. */
@@ -33,7 +33,7 @@ const DECISIONS_MAX = 3;
 
 type Locate = (items: Question[]) => Promise<(Located | null)[]>;
 
-interface DuplicateParts {
+interface IdConflictParts {
   clock: Clock;
   self: string;
   reader: Reader;
@@ -49,13 +49,13 @@ interface DuplicateParts {
   locateAt(peer: string, items: Question[]): Promise<(Located | null)[]>;
 }
 
-export class Duplicates {
-  private readonly parts: DuplicateParts;
+export class IdConflicts {
+  private readonly parts: IdConflictParts;
   private readonly doubts: Alias[] = [];
   /** Feeds were taken up that are not compared yet. */
   private comparesSoon = false;
 
-  constructor(parts: DuplicateParts) {
+  constructor(parts: IdConflictParts) {
     this.parts = parts;
   }
 
@@ -78,11 +78,11 @@ export class Duplicates {
       const rival = await lookUp(aliasOf(root));
       if (rival === undefined || rival.uid === root.uid) continue;
       const isMade = !feeds.isBeingMade(rival.uid); // else they meet when it is
-      if (isMade && givesWay(root, rival)) duplicates.push(givingWay(root, { ...rival, peer_id: self }));
+      if (isMade && yieldsId(root, rival)) duplicates.push(duplicateOf(root, { ...rival, peer_id: self }));
       else this.onRival(rival.uid, this.heldOf(root));
     }
     for (const [root, rival] of await this.rivalsOf(roots, locateSoon)) {
-      if (givesWay(root, rival)) duplicates.push(givingWay(root, rival));
+      if (yieldsId(root, rival)) duplicates.push(duplicateOf(root, rival));
     }
     return duplicates;
   }
@@ -155,10 +155,10 @@ export class Duplicates {
       // It was refused while it was on its way to the disk.
       if (met.peer_id === self && other === undefined && (await reader.row(met.uid)) === undefined) return;
       const rival = other === undefined ? met : this.heldOf(other);
-      if (givesWay(root, rival)) {
-        if (await this.giveWay(root, rival)) return;
+      if (yieldsId(root, rival)) {
+        if (await this.yieldId(root, rival)) return;
       } else if (other !== undefined) {
-        if (await this.giveWay(other, this.heldOf(root))) return;
+        if (await this.yieldId(other, this.heldOf(root))) return;
       } else {
         // It has asked, but may not have waited for the answer, or it was another one then.
         if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.heldOf(root) }]);
@@ -168,17 +168,17 @@ export class Duplicates {
   }
 
   /** @returns false when it has ended meanwhile, which may change who gives way */
-  private async giveWay(root: Root, rival: Held): Promise<boolean> {
+  private async yieldId(root: Root, rival: Held): Promise<boolean> {
     const feed = await this.parts.feeds.of(root.uid);
     if (feed === undefined) return true; // not this peer's any more: its owner is told
-    const hasGivenWay = await feed.journal.turn((turn) => feed.giveWay(turn, givingWay(root, rival)));
-    if (hasGivenWay) {
+    const hasYielded = await feed.journal.turn((turn) => feed.yieldId(turn, duplicateOf(root, rival)));
+    if (hasYielded) {
       this.parts.log.warn(
         { uid: root.uid, rival, id: idOf(root) },
         'an id was accepted twice; the other record keeps it',
       );
     }
-    return hasGivenWay;
+    return hasYielded;
   }
 
   /** As it is now, once it may be shown: nobody gives way to a record that may never come to a disk (P1). */

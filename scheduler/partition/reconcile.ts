@@ -38,13 +38,13 @@ import {
   type TaskRecord,
   type WorkflowRecord,
 } from '../records.ts';
-import { mustBelong, mustBePartsOf } from '../replication/write-guard.ts';
+import { mustBeOfFeed, mustBeOfRoot } from '../replication/write-guard.ts';
 import { aliasOf, gaveUp, isSetAside, type LocalRecord, type Root, withOwnId } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
 import { recordsOf, rootOf } from '../storage/record-tree.ts';
 
-interface HandOverParts {
+interface ReconciliationParts {
   clock: Clock;
   network: Network;
   reader: Reader;
@@ -69,13 +69,13 @@ const NOTHING: ReadonlySet<string> = new Set();
 /** What one side has of a root. */
 type Records = ReadonlyMap<string, FlowRecord>;
 
-export class HandOver {
-  private readonly parts: HandOverParts;
+export class Reconciliation {
+  private readonly parts: ReconciliationParts;
   /** Roots whose last part has not come, by their peer, feed and uid. */
   private readonly arriving = new Map<string, Arriving>();
   private readonly merging = new InOrder();
 
-  constructor(parts: HandOverParts) {
+  constructor(parts: ReconciliationParts) {
     this.parts = parts;
   }
 
@@ -139,7 +139,7 @@ export class HandOver {
     feed: OwnedFeed,
     { line, root_uid, part, last, records }: Omit<z.infer<typeof handoverRequestSchema>, 'feed_id'>,
   ): Promise<void> {
-    await mustBelong(this.parts.reader, feed.feed_id, records);
+    await mustBeOfFeed(this.parts.reader, feed.feed_id, records);
     this.forgetGivenUp();
     const key = `${peer} ${feed.feed_id} ${root_uid}`;
     const before = part === 0 ? { parts: 0, records: [], bytes: 0 } : this.arriving.get(key);
@@ -152,7 +152,7 @@ export class HandOver {
       this.arriving.set(key, { at: this.parts.clock.now(), parts: part + 1, records: all, bytes });
       return;
     }
-    mustBePartsOf(root_uid, all);
+    mustBeOfRoot(root_uid, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
     // Several peers may bring one root, each as of another moment.
     const { copied } = await this.merging.run(root_uid, async () => {

@@ -19,7 +19,7 @@ import { shipped } from '../sizes.ts';
 import { compareLines, currentLine, feedUid, forkSeq, isHeir } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { Writes } from '../storage/watched-store.ts';
-import { mustBelong } from './write-guard.ts';
+import { mustBeOfFeed } from './write-guard.ts';
 
 export interface Copy {
   readonly feed_id: string;
@@ -41,7 +41,7 @@ export interface Copy {
   durable: Promise<void>;
 }
 
-export interface CopyHooks {
+export interface FollowerHooks {
   /** The feed as this peer owns it, if it does. */
   owned(feedId: string): FeedRecord | undefined;
   /** A peer says that it owns a feed that this one owns, in a line that comes before it. */
@@ -52,16 +52,16 @@ export interface CopyHooks {
   remember(work: (turn: Turn) => void): Promise<void>;
 }
 
-export class Copies {
+export class FollowedFeeds {
   private readonly clock: Clock;
   private readonly network: Network;
   private readonly store: Writes;
   private readonly probe: Probe;
-  private readonly hooks: CopyHooks;
+  private readonly hooks: FollowerHooks;
   private readonly copies = new Map<string, Copy>();
   private readonly order = new InOrder();
 
-  constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: CopyHooks) {
+  constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: FollowerHooks) {
     this.clock = components.clock;
     this.network = components.network;
     this.store = components.store;
@@ -183,7 +183,7 @@ export class Copies {
 
   /** Whole commits, the next ones of the copy, go to the disk. @throws FlowmeshError INVALID_MESSAGE: they may not */
   private async keep(copy: Copy, rows: Row[]): Promise<void> {
-    await mustBelong(
+    await mustBeOfFeed(
       this.store.reader,
       copy.feed_id,
       rows.map(({ record }) => record),

@@ -61,7 +61,7 @@ export interface ReplicaHooks {
   onStale(peer: string): void;
 }
 
-export class Replicas implements Copier {
+export class ReplicaSet implements Copier {
   private readonly clock: Clock;
   private readonly network: Network;
   private readonly directory: Directory;

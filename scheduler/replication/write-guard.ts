@@ -14,7 +14,7 @@ const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'f
  * @param records of a feed, as another peer brings them
  * @throws FlowmeshError INVALID_MESSAGE: one of them is not of this feed, and none is to be kept
  */
-export async function mustBelong(reader: Reader, feedId: string, records: readonly FlowRecord[]): Promise<void> {
+export async function mustBeOfFeed(reader: Reader, feedId: string, records: readonly FlowRecord[]): Promise<void> {
   for (const record of records) if (!isOf(feedId, record)) throw notOf(`feed ${feedId}`, record);
   const feeds = await reader.feedsOf(records.map(({ uid }) => uid));
   const taken = feeds.findIndex((feed) => feed !== null && feed !== feedId);
@@ -33,7 +33,7 @@ function isOf(feedId: string, record: FlowRecord): boolean {
  * @param records that another peer brings as those of one root
  * @throws FlowmeshError INVALID_MESSAGE: one of them is not
  */
-export function mustBePartsOf(rootUid: string, records: readonly FlowRecord[]): void {
+export function mustBeOfRoot(rootUid: string, records: readonly FlowRecord[]): void {
   // The workflow of a nested one comes before it.
   const workflows = new Set([rootUid]);
   const partOf = (uid: string) => workflows.has(/^[^/:]*/.exec(uid)![0]);

@@ -56,7 +56,7 @@ export function isChosen(id: string): boolean {
  * P5: one that has ended stays, but for one that was refused, which its client tried again elsewhere; else the one that was
  * accepted later, whose answer the client has.
  */
-export function givesWay(mine: Root, rival: LocalRecord): boolean {
+export function yieldsId(mine: Root, rival: LocalRecord): boolean {
   if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same one, in another history of its feed
   const [refused, otherRefused] = [localRecord(mine).refused === true, rival.refused === true];
   if (refused !== otherRefused) return refused;
@@ -64,7 +64,7 @@ export function givesWay(mine: Root, rival: LocalRecord): boolean {
   return ended === otherEnded ? rival.uid > mine.uid : otherEnded; // uids begin with the time
 }
 
-export function givingWay(root: Root, { peer_id, content_hash }: Held): Duplicate {
+export function duplicateOf(root: Root, { peer_id, content_hash }: Held): Duplicate {
   return { root, peer_id, same: content_hash === root.content_hash };
 }
 

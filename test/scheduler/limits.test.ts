@@ -191,23 +191,23 @@ test('a follower that acknowledges nothing has at most PUSHES_IN_FLIGHT_MAX comm
 test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', async () => {
   const scene = await Scene.of(['a']);
   const peer = await HandPeer.joins(scene, 'h', ['a']);
-  const { copies } = scene.scheduler('a');
-  for (let at = [...copies.all()].length; at < COPIED_FEEDS_MAX; at++) await copies.takeUp(`feed-${at}`);
+  const { followed } = scene.scheduler('a');
+  for (let at = [...followed.all()].length; at < COPIED_FEEDS_MAX; at++) await followed.takeUp(`feed-${at}`);
   const feed = new HandFeed(peer, 'one-too-many', ['a']);
   const refused = scene.run(feed.push('a', []));
   await expect(refused).rejects.toMatchObject({
     code: 'NO_COPY',
     message: expect.stringContaining('COPIED_FEEDS_MAX'),
   });
-  expect(copies.find('one-too-many')).toBeUndefined();
+  expect(followed.find('one-too-many')).toBeUndefined();
 });
 
 test('no more than ARRIVING_ROOTS_MAX wait for their last part', async () => {
   const scene = await Scene.of(['a']);
   const feed = scene.feed('a');
-  const { handOver } = scene.scheduler('a');
+  const { reconciliation } = scene.scheduler('a');
   const begin = (root_uid: string) =>
-    handOver.receive('h', feed, { line: currentLine(feed.feed), root_uid, part: 0, last: false, records: [] });
+    reconciliation.receive('h', feed, { line: currentLine(feed.feed), root_uid, part: 0, last: false, records: [] });
   for (let at = 0; at < ARRIVING_ROOTS_MAX; at++) await begin(`root-${at}`);
   await expect(begin('one-more')).rejects.toMatchObject({
     code: 'HAND_OVER_FULL',
@@ -219,19 +219,19 @@ test('no more than ARRIVING_ROOTS_MAX wait for their last part', async () => {
 test('what is handed over is refused while ARRIVING_BYTES_MAX wait for their last part, and taken later', async () => {
   const scene = await Scene.of(['a']);
   const feed = scene.feed('a');
-  const { handOver } = scene.scheduler('a');
+  const { reconciliation } = scene.scheduler('a');
   const records = [taskRecord('t', { output: 'x'.repeat(ARRIVING_BYTES_MAX / 4) })];
   const part = (root_uid: string, part = 0) => ({ line: currentLine(feed.feed), root_uid, part, last: false, records });
-  for (let at = 0; at < 3; at++) await handOver.receive('h', feed, part('root', at));
+  for (let at = 0; at < 3; at++) await reconciliation.receive('h', feed, part('root', at));
   const full = {
     code: 'HAND_OVER_FULL',
     retryable: true,
     details: { limit: 'ARRIVING_BYTES_MAX', maximum: ARRIVING_BYTES_MAX },
   };
-  await expect(handOver.receive('i', feed, part('other'))).rejects.toMatchObject(full);
-  handOver.forget('h');
-  for (let at = 0; at < 3; at++) await handOver.receive('i', feed, part(`root-${at}`));
-  await expect(handOver.receive('i', feed, part('other'))).rejects.toMatchObject(full);
+  await expect(reconciliation.receive('i', feed, part('other'))).rejects.toMatchObject(full);
+  reconciliation.forget('h');
+  for (let at = 0; at < 3; at++) await reconciliation.receive('i', feed, part(`root-${at}`));
+  await expect(reconciliation.receive('i', feed, part('other'))).rejects.toMatchObject(full);
   await scene.pass(3 * REQUEST_DEADLINE_MS); // they were given up
-  await handOver.receive('i', feed, part('other'));
+  await reconciliation.receive('i', feed, part('other'));
 });

@@ -62,7 +62,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a taker asks the others how far they are',
     file: 'scheduler/ownership/takeover.ts',
-    find: 'for (const peer_id of await this.furtherOf(copies.find(feedId)!)) {',
+    find: 'for (const peer_id of await this.furtherOf(followed.find(feedId)!)) {',
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
     favoured: ['partition', 'lost disk'],
@@ -78,7 +78,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'an owner that starts asks its replica set',
     file: 'scheduler/ownership/ownership.ts',
-    find: 'if (copy.feed.followers.length === 0 && copies.isComplete(copy)) alone.push(copy);',
+    find: 'if (copy.feed.followers.length === 0 && followed.isComplete(copy)) alone.push(copy);',
     replace: 'alone.push(copy);',
     promise: 'P2',
     favoured: ['old disk', 'long work'],

@@ -133,10 +133,10 @@ function isIdle({ peers }: SimulatedMesh): boolean {
 /** Nobody owns a feed in its line or a later one, and a peer with a copy of it is going to. */
 function isOrphaned({ peers }: SimulatedMesh): boolean {
   const all = [...peers.values()];
-  return all.some(({ peer_id, scheduler: { copies } }) =>
-    [...copies.all()].some((copy) => {
+  return all.some(({ peer_id, scheduler: { followed } }) =>
+    [...followed.all()].some((copy) => {
       const { feed_id, feed } = copy;
-      if (feed === null || !copies.isComplete(copy)) return false;
+      if (feed === null || !followed.isComplete(copy)) return false;
       const isHeir = feed.followers.some((follower) => follower.synced && follower.peer_id === peer_id);
       return isHeir && !all.some((peer) => isOwned(peer.scheduler.feeds.owned.get(feed_id), feed));
     }),

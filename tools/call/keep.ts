@@ -24,6 +24,6 @@ export const keepOperation: Tool = defineMeshTool({
   async handler({ tool: name, input }, { scheduler }) {
     const tool = KEPT.find((each) => each.name === name)!;
     const parsed = parseInput(tool, input);
-    return await scheduler.keepIntent(tool.about!(parsed), name, parsed as JsonObject);
+    return await scheduler.deferCall(tool.about!(parsed), name, parsed as JsonObject);
   },
 });

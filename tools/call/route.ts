@@ -140,7 +140,7 @@ async function keepForNextOwner(
   if (place === undefined) return undefined;
   const kept =
     place.here || place.at.peer_id === context.self
-      ? await context.scheduler.keepIntent(alias, tool.name, input as JsonObject)
+      ? await context.scheduler.deferCall(alias, tool.name, input as JsonObject)
       : await handOn(place.at, KEEP_OPERATION, { tool: tool.name, input: input as JsonObject });
   return success(tool.whenKept(input, { status: String(kept.status) }));
 }

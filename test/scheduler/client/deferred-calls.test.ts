@@ -1,7 +1,7 @@
 /** Calls that wait for an owner: who may keep them, how many, and what becomes of them. */
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonObject } from '../../../dag/errors.ts';
-import { Intents } from '../../../scheduler/client/deferred-calls.ts';
+import { DeferredCalls } from '../../../scheduler/client/deferred-calls.ts';
 import { INTENTS_MAX } from '../../../scheduler/limits.ts';
 import { LOCAL_FEED } from '../../../scheduler/records.ts';
 import type { CopiedRecord } from '../../../scheduler/storage/aliases.ts';
@@ -11,7 +11,7 @@ import { quiet, SimulatedClock, World } from '../../simulation/world.ts';
 
 const TASK = { kind: 'task', id: 't' } as const;
 
-/** Intents of a peer that has a copy of one task, in a feed that has an owner when the test says so. */
+/** The deferred calls of a peer that has a copy of one task, in a feed that has an owner when the test says so. */
 function open(over: Partial<CopiedRecord> = {}) {
   const world = new World(1);
   const clock = new SimulatedClock(world, 1);
@@ -21,7 +21,7 @@ function open(over: Partial<CopiedRecord> = {}) {
   const ran: { tool: string; input: JsonObject }[] = [];
   const mesh = { hasOwner: false, answer: async (): Promise<JsonObject> => ({}) };
   const record = { uid: 'u', status: 'running', content_hash: '', feed_id: 'f', owner: 'away', ...over };
-  const intents = new Intents({
+  const deferred = new DeferredCalls({
     ...{ clock, reader: store.reader, log: quiet },
     commit: (work) => journal.turn(work),
     lookUp: async ({ id }) => (id === 'unknown' ? undefined : { ...record, uid: `u-${id}` }),
@@ -38,21 +38,21 @@ function open(over: Partial<CopiedRecord> = {}) {
     await settle();
     return await promise;
   };
-  const keep = (id: string, input: JsonObject = {}) => run(intents.keep({ ...TASK, id }, 'task_cancel', input));
+  const keep = (id: string, input: JsonObject = {}) => run(deferred.keep({ ...TASK, id }, 'task_cancel', input));
   const kept = async () => (await store.reader.active('intent', LOCAL_FEED)).map(({ target }) => target.id);
-  return { intents, mesh, ran, settle, keep, kept };
+  return { deferred, mesh, ran, settle, keep, kept };
 }
 
 describe('a call is kept', () => {
   test('durably, with the status that the record has here; once, the last one counts', async () => {
-    const { keep, kept, intents, mesh, ran, settle } = open();
+    const { keep, kept, deferred, mesh, ran, settle } = open();
     expect(await keep('t', { reason: 'first' })).toEqual({ status: 'running' });
     await keep('t', { reason: 'second' });
     expect(await kept()).toEqual(['t']);
-    intents.tick();
+    deferred.tick();
     expect(ran).toEqual([]);
     mesh.hasOwner = true;
-    intents.tick();
+    deferred.tick();
     await settle();
     expect(ran).toEqual([{ tool: 'task_cancel', input: { reason: 'second' } }]);
     expect(await kept()).toEqual([]);
@@ -64,8 +64,8 @@ describe('a call is kept', () => {
   });
 
   test('while there are not too many (P7)', async () => {
-    const { keep, intents, settle } = open();
-    const all = Array.from({ length: INTENTS_MAX }, (_each, at) => intents.keep({ ...TASK, id: `${at}` }, 'x', {}));
+    const { keep, deferred, settle } = open();
+    const all = Array.from({ length: INTENTS_MAX }, (_each, at) => deferred.keep({ ...TASK, id: `${at}` }, 'x', {}));
     await settle();
     await Promise.all(all);
     await expect(keep('one-more')).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED', details: { limit: 'INTENTS_MAX' } });
@@ -74,7 +74,7 @@ describe('a call is kept', () => {
 
 describe('a kept call', () => {
   test('is tried again until the owner says what became of it', async () => {
-    const { keep, kept, intents, mesh, ran, settle } = open();
+    const { keep, kept, deferred, mesh, ran, settle } = open();
     await keep('t');
     mesh.hasOwner = true;
     const answers = ['PEER_UNREACHABLE', 'DEADLINE_EXCEEDED', 'INVALID_STATE'];
@@ -82,7 +82,7 @@ describe('a kept call', () => {
       throw new FlowmeshError(answers.shift()!, 'no');
     };
     for (const left of [1, 1, 0, 0]) {
-      intents.tick();
+      deferred.tick();
       await settle();
       expect(await kept()).toHaveLength(left);
     }
@@ -90,23 +90,23 @@ describe('a kept call', () => {
   });
 
   test('is not done twice at a time', async () => {
-    const { keep, intents, mesh, ran, settle } = open();
+    const { keep, deferred, mesh, ran, settle } = open();
     await keep('t');
     mesh.hasOwner = true;
     mesh.answer = () => new Promise(() => {});
     for (const _beat of [1, 2, 3]) {
-      intents.tick();
+      deferred.tick();
       await settle();
     }
     expect(ran).toHaveLength(1);
   });
 
   test('is known again after the store was read', async () => {
-    const { keep, intents, mesh, ran, settle } = open();
+    const { keep, deferred, mesh, ran, settle } = open();
     await keep('t');
-    await intents.takeUp();
+    await deferred.takeUp();
     mesh.hasOwner = true;
-    intents.tick();
+    deferred.tick();
     await settle();
     expect(ran).toHaveLength(1);
   });

@@ -76,7 +76,7 @@ describe('a take-up that a failed disk interrupts', () => {
       await scene.pass(10 * BEAT_MS);
       expect(opened).toMatchObject([{ epoch: 2, base_seq: seq, owner: 'a' }]);
       expect(questions).toHaveLength(3); // the last one for what has ended, once it owns the feed
-      expect(currentLine(scene.scheduler('b').copies.find(feedId)!.feed!)).toEqual(opened[0]);
+      expect(currentLine(scene.scheduler('b').followed.find(feedId)!.feed!)).toEqual(opened[0]);
       await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
       expect((await scene.ended('b', uid)).status).toBe('completed');
       histories.judge();

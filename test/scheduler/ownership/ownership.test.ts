@@ -341,7 +341,7 @@ describe('an owner that starts again', () => {
     await HandPeer.joins(scene, 'i', ['a']);
     await scene.run(h.network.connect('a'));
     await scene.run(theirs.push('a', []));
-    const { owner, ...line } = currentLine(scene.scheduler('a').copies.find(feedId)!.feed!);
+    const { owner, ...line } = currentLine(scene.scheduler('a').followed.find(feedId)!.feed!);
     expect(owner).toBe('h');
     h.state.feeds = [{ feed_id: feedId, ...line }]; // else `a` would take it over one day
     await scene.pass(START_WAIT_MS + SLACK_MS);
@@ -475,7 +475,7 @@ describe('after a partition', () => {
     expect(owners).toHaveLength(1);
     const { feed } = scene.scheduler(owners[0]!).feeds.owned.get(feedId)!;
     for (const { peer_id } of feed.followers) {
-      const copy = scene.scheduler(peer_id).copies.find(feedId)!;
+      const copy = scene.scheduler(peer_id).followed.find(feedId)!;
       expect(currentLine(copy.feed!)).toEqual(currentLine(feed));
     }
     expect(scene.mesh.failures).toEqual([]);

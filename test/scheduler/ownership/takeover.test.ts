@@ -4,7 +4,7 @@ import { BEAT_INTERVAL_MS, CUT_OFF_PATIENCE, TAKEOVER_MS, WATCHES_PER_BEAT } fro
 import { Directory } from '../../../scheduler/membership/peer-table.ts';
 import { Takeover } from '../../../scheduler/ownership/takeover.ts';
 import type { Network } from '../../../scheduler/ports.ts';
-import type { Copies, Copy } from '../../../scheduler/replication/follower.ts';
+import type { Copy, FollowedFeeds } from '../../../scheduler/replication/follower.ts';
 import { newFeed, withFollowers } from '../../../scheduler/storage/feed-lines.ts';
 
 const WATCH_MS = BEAT_INTERVAL_MS / WATCHES_PER_BEAT;
@@ -21,7 +21,7 @@ function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
     clock: { now: () => now, wall: () => now, after: () => () => {}, defer: () => {} },
     network: { self: 'f' } as Network,
     directory,
-    copies: {} as Copies,
+    followed: {} as FollowedFeeds,
     log: silentLog,
     probe: () => {},
     hasOpen: async () => true,

@@ -53,7 +53,7 @@ class Sides {
   async heal(): Promise<void> {
     this.scene.mesh.board.heal('a', 'b');
     await this.scene.until('a has given way and follows', () => {
-      const copy = this.scene.scheduler('a').copies.find(this.feedId);
+      const copy = this.scene.scheduler('a').followed.find(this.feedId);
       return this.owned('a') === undefined && copy?.feed?.lines.length === 2;
     });
     await this.scene.pass(BEAT_MS);
@@ -457,7 +457,7 @@ test('a root that several peers bring waits for its copies once', async () => {
   const brought = ['t~x', 't'].map((task_id, place) => {
     const records = [taskRecord('x', { task_id, status: 'completed', copies: 2 })];
     const message = { line: { ...line, nonce: `n${place}` }, root_uid: 'x', part: 0, last: true, records };
-    return scene.scheduler('a').handOver.receive(`h${place}`, scene.feed('a'), message);
+    return scene.scheduler('a').reconciliation.receive(`h${place}`, scene.feed('a'), message);
   });
   await scene.run(Promise.all(brought));
   expect(scene.world.now - began).toBeLessThan(1.5 * COPY_WAIT_MS);
@@ -507,7 +507,7 @@ describe('roots that come in parts', () => {
       };
       const records = [part === 0 ? taskRecord(root_uid, { status: 'completed' }) : log];
       const message = { line: currentLine(feed.feed), root_uid, part, last: part === 1, records };
-      return scene.run(scene.scheduler('a').handOver.receive('h', feed, message));
+      return scene.run(scene.scheduler('a').reconciliation.receive('h', feed, message));
     };
     const uids = () => Promise.all(['x', 'y', 'x/log', 'y/log'].map(async (uid) => (await rowOf(uid))?.uid));
     const rowOf = (uid: string) => scene.peer('a').store.reader.row(uid);

@@ -337,7 +337,7 @@ describe('the replica set', () => {
     await scene.pass(5 * BEAT_MS);
     expect(followers(scene)).toEqual([{ peer_id: other, synced: true }]);
     expect(scene.peer(former).store.feeds.has(feed_id)).toBe(false);
-    expect(scene.scheduler(former).copies.find(feed_id)).toBeUndefined();
+    expect(scene.scheduler(former).followed.find(feed_id)).toBeUndefined();
     expect(headOf(scene, other, feed_id)).toBe(scene.head('a'));
   });
 
