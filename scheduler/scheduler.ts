@@ -322,7 +322,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       takeUp: async () => {
         await store.recover();
         this.local = newLocal();
-        await this.queueState.takeUp(); // a pause that was refused is in memory and not on the disk
+        await this.queueState.load(); // a pause that was refused is in memory and not on the disk
         // A store that is open again is not yet one with room: a row has to be written before work is given out.
         await this.local.turn((turn) => turn.put(this.queueState.record));
         await this.takeUp();
@@ -349,7 +349,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       status: 'active',
       registered_at: isoTime(this.clock.wall()),
     });
-    await this.registry.takeUp();
+    await this.registry.load();
     this.directory.turn(this.self, true, this.clock.now());
     await this.takeUp();
     this.capabilitiesChanged();
@@ -446,8 +446,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   // --- recovery ------------------------------------------------------------------------------------------------------
 
   private async takeUp(): Promise<void> {
-    await this.queueState.takeUp();
-    await this.deferredCalls.takeUp();
+    await this.queueState.load();
+    await this.deferredCalls.load();
     await this.feeds.start();
     if (this.stopped) throw new StoppedError();
     // What failed again meanwhile is being recovered from anew.

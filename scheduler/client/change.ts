@@ -20,20 +20,20 @@ interface ChangeParts {
 }
 
 export class Change {
-  private readonly parts: ChangeParts;
+  readonly #parts: ChangeParts;
 
   constructor(parts: ChangeParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   async cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
-    this.parts.mustBeReady();
-    const feed = this.parts.feeds.mustOwn(await this.parts.feeds.of(uid));
+    this.#parts.mustBeReady();
+    const feed = this.#parts.feeds.mustOwn(await this.#parts.feeds.of(uid));
     if (!feed.runs.live.has(uid)) {
-      const record = await this.parts.reader.get('workflow', uid);
+      const record = await this.#parts.reader.get('workflow', uid);
       throw new InvalidStateError(`workflow ${record?.workflow_id ?? uid} is ${record?.status ?? 'gone'} already`, {
         status: record?.status ?? null,
       });
@@ -49,11 +49,11 @@ export class Change {
   }
 
   /** The feed of a task that has not ended. */
-  private async liveTask(uid: string): Promise<OwnedFeed> {
-    this.parts.mustBeReady();
-    const feed = this.parts.feeds.mustOwn(await this.parts.feeds.of(uid));
+  async #liveTask(uid: string): Promise<OwnedFeed> {
+    this.#parts.mustBeReady();
+    const feed = this.#parts.feeds.mustOwn(await this.#parts.feeds.of(uid));
     if (feed.tasks.live.has(uid)) return feed;
-    const record = await this.parts.reader.get('task', uid);
+    const record = await this.#parts.reader.get('task', uid);
     throw new InvalidStateError(`task ${record?.task_id ?? uid} is ${record?.status ?? 'gone'} already`, {
       status: record?.status ?? null,
     });
@@ -63,7 +63,7 @@ export class Change {
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: TaskRecord; cleanup_required: boolean }> {
-    const { tasks, journal } = await this.liveTask(uid);
+    const { tasks, journal } = await this.#liveTask(uid);
     return await journal.turn((turn) => {
       const task = tasks.mustBeLive(uid);
       const cleanup_required = tasks.cancel(turn, task, options.reason, options.force);
@@ -73,7 +73,7 @@ export class Change {
 
   async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
     checkBytes(answer.data, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The data of the answer');
-    const { tasks, journal } = await this.liveTask(uid);
+    const { tasks, journal } = await this.#liveTask(uid);
     return await journal.turn((turn) => {
       const task = tasks.mustBeLive(uid);
       if (task.record.status !== 'input_required') {
@@ -101,7 +101,7 @@ export class Change {
     change: PriorityChange,
     options: { requeue: boolean },
   ): Promise<{ old_priority: number; new_priority: number; new_queue_position: number | null }> {
-    const { tasks, journal } = await this.liveTask(uid);
+    const { tasks, journal } = await this.#liveTask(uid);
     return await journal.turn((turn) => {
       const task = tasks.mustBeLive(uid);
       const old = task.record.priority;

@@ -33,18 +33,18 @@ interface DeferredCallParts {
 const SETTLED = new Set(['INVALID_STATE', 'NOT_FOUND', 'INVALID_INPUT']);
 
 export class DeferredCalls {
-  private readonly parts: DeferredCallParts;
-  private readonly kept = new Map<string, IntentRecord>();
-  private doing = false;
+  readonly #parts: DeferredCallParts;
+  readonly #kept = new Map<string, IntentRecord>();
+  #doing = false;
 
   constructor(parts: DeferredCallParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   /** Reads what the store has. */
-  async takeUp(): Promise<void> {
-    this.kept.clear();
-    for (const intent of await this.parts.reader.active('intent', LOCAL_FEED)) this.kept.set(intent.uid, intent);
+  async load(): Promise<void> {
+    this.#kept.clear();
+    for (const intent of await this.#parts.reader.active('intent', LOCAL_FEED)) this.#kept.set(intent.uid, intent);
   }
 
   /**
@@ -54,7 +54,7 @@ export class DeferredCalls {
    *   next owner of it
    */
   async keep({ kind, id }: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
-    const { clock, lookUp, commit } = this.parts;
+    const { clock, lookUp, commit } = this.#parts;
     const record = await lookUp({ kind, id });
     if (record === undefined || kind === 'worker')
       throw new OwnerUnreachableError({ kind, id }, 'that is unknown here');
@@ -69,12 +69,12 @@ export class DeferredCalls {
       input,
       created_at: isoTime(clock.wall()),
     };
-    if (!this.kept.has(intent.uid) && this.kept.size >= INTENTS_MAX) throw new TooManyIntentsError(this.kept.size);
-    this.kept.set(intent.uid, intent);
+    if (!this.#kept.has(intent.uid) && this.#kept.size >= INTENTS_MAX) throw new TooManyIntentsError(this.#kept.size);
+    this.#kept.set(intent.uid, intent);
     try {
       await commit((turn) => turn.put(intent));
     } catch (error) {
-      this.kept.delete(intent.uid);
+      this.#kept.delete(intent.uid);
       throw error;
     }
     return { status };
@@ -82,21 +82,21 @@ export class DeferredCalls {
 
   /** Called with every beat: does those whose feed has an owner, one after the other. */
   tick(): void {
-    const due = [...this.kept.values()].filter(({ feed_id }) => this.parts.hasOwner(feed_id));
-    if (this.doing || due.length === 0) return;
-    this.doing = true;
-    void this.doAll(due).finally(() => {
-      this.doing = false;
+    const due = [...this.#kept.values()].filter(({ feed_id }) => this.#parts.hasOwner(feed_id));
+    if (this.#doing || due.length === 0) return;
+    this.#doing = true;
+    void this.#doAll(due).finally(() => {
+      this.#doing = false;
     });
   }
 
-  private async doAll(due: readonly IntentRecord[]): Promise<void> {
-    const { run, log } = this.parts;
+  async #doAll(due: readonly IntentRecord[]): Promise<void> {
+    const { run, log } = this.#parts;
     for (const intent of due) {
       const { target, tool, input } = intent;
       try {
         await run(tool, input);
-        await this.forget(intent);
+        await this.#forget(intent);
         log.info({ tool, target }, 'what was asked while the owner was away is done');
       } catch (error) {
         const settled = error instanceof FlowmeshError && SETTLED.has(error.code);
@@ -104,14 +104,14 @@ export class DeferredCalls {
           { tool, target, err: error },
           settled ? 'what was asked while the owner was away is refused' : 'later',
         );
-        if (settled) await this.forget(intent).catch(() => {}); // the store failed: it is read and done anew
+        if (settled) await this.#forget(intent).catch(() => {}); // the store failed: it is read and done anew
       }
     }
   }
 
-  private async forget({ uid }: IntentRecord): Promise<void> {
-    const { clock, commit } = this.parts;
-    this.kept.delete(uid);
+  async #forget({ uid }: IntentRecord): Promise<void> {
+    const { clock, commit } = this.#parts;
+    this.#kept.delete(uid);
     await commit((turn) => turn.put({ kind: 'tombstone', uid, cleared_at: isoTime(clock.wall()) }));
   }
 }

@@ -14,43 +14,43 @@ interface QueueStateParts {
 }
 
 export class QueueState {
-  private readonly parts: QueueStateParts;
-  private current: QueueRecord;
+  readonly #parts: QueueStateParts;
+  #current: QueueRecord;
 
   constructor(parts: QueueStateParts) {
-    this.parts = parts;
-    this.current = { kind: 'queue', uid: 'queue', paused: false, reason: null, paused_at: null };
+    this.#parts = parts;
+    this.#current = { kind: 'queue', uid: 'queue', paused: false, reason: null, paused_at: null };
   }
 
   get record(): QueueRecord {
-    return this.current;
+    return this.#current;
   }
 
   get paused(): boolean {
-    return this.current.paused;
+    return this.#current.paused;
   }
 
-  async takeUp(): Promise<void> {
-    const none = { ...this.current, paused: false, reason: null, paused_at: null };
-    this.current = (await this.parts.reader.get('queue', this.current.uid)) ?? none;
+  async load(): Promise<void> {
+    const none = { ...this.#current, paused: false, reason: null, paused_at: null };
+    this.#current = (await this.#parts.reader.get('queue', this.#current.uid)) ?? none;
   }
 
   async pause(reason: string | undefined): Promise<QueueRecord> {
-    return await this.parts.commit((turn) => {
-      const paused_at = this.current.paused_at ?? isoTime(this.parts.clock.wall());
-      this.current = { ...this.current, paused: true, reason: reason ?? null, paused_at };
-      turn.put(this.current);
-      return this.current;
+    return await this.#parts.commit((turn) => {
+      const paused_at = this.#current.paused_at ?? isoTime(this.#parts.clock.wall());
+      this.#current = { ...this.#current, paused: true, reason: reason ?? null, paused_at };
+      turn.put(this.#current);
+      return this.#current;
     });
   }
 
   async resume({ reorder_by_priority = true }): Promise<{ queue: QueueRecord; reordered: boolean }> {
-    return await this.parts.commit((turn) => {
-      this.current = { ...this.current, paused: false, reason: null, paused_at: null };
-      turn.put(this.current);
-      const reordered = reorder_by_priority && this.parts.reorder();
-      this.parts.dispatchSoon();
-      return { queue: this.current, reordered };
+    return await this.#parts.commit((turn) => {
+      this.#current = { ...this.#current, paused: false, reason: null, paused_at: null };
+      turn.put(this.#current);
+      const reordered = reorder_by_priority && this.#parts.reorder();
+      this.#parts.dispatchSoon();
+      return { queue: this.#current, reordered };
     });
   }
 }

@@ -64,38 +64,38 @@ interface SubmitParts {
 }
 
 export class Submit {
-  private readonly parts: SubmitParts;
-  private readonly submitting = new InOrder();
+  readonly #parts: SubmitParts;
+  readonly #submitting = new InOrder();
 
   constructor(parts: SubmitParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
-    const { parts } = this;
+    const parts = this.#parts;
     parts.mustBeReady();
     const { graph, warnings } = await checkWorkflow(workflow, parts);
     const wanted = copies ?? parts.copies;
-    const content_hash = await this.hashOf({ ...workflow, workflow_id: null } as unknown as JsonValue);
+    const content_hash = await this.#hashOf({ ...workflow, workflow_id: null } as unknown as JsonValue);
     const feed = await parts.feeds.whenMain();
     const { runs } = feed;
     const workflow_id = workflow.workflow_id ?? makeId('wf', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'workflow', id: workflow_id };
-    return await this.oneAtATime(alias, async () => {
-      const known = workflow.workflow_id === undefined ? undefined : await this.known(alias, content_hash);
+    return await this.#oneAtATime(alias, async () => {
+      const known = workflow.workflow_id === undefined ? undefined : await this.#known(alias, content_hash);
       if (known !== undefined && !known.refused) {
-        const earlier = await this.workflowOf(known.uid);
-        const durability = durabilityNow(await this.copiesOf(earlier.uid), earlier.copies, this.mesh);
-        const estimated_start_time = this.estimateOf(feed, earlier);
+        const earlier = await this.#workflowOf(known.uid);
+        const durability = durabilityNow(await this.#copiesOf(earlier.uid), earlier.copies, this.#mesh);
+        const estimated_start_time = this.#estimateOf(feed, earlier);
         return { record: earlier, duplicate: true, durability, estimated_start_time, warnings };
       }
-      this.checkBacklog(feed);
+      this.#checkBacklog(feed);
       runs.checkRoom();
-      const waits = await this.dependenciesOf('workflow', workflow.dependencies);
+      const waits = await this.#dependenciesOf('workflow', workflow.dependencies);
       const resolved = withPeerIds(workflow, parts.namedPeers);
       if (known !== undefined) {
         parts.locator.replaces(alias, known);
-        await this.forgetRefused(known.uid);
+        await this.#forgetRefused(known.uid);
       }
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
         runs.checkRoom(); // others were accepted meanwhile
@@ -112,19 +112,19 @@ export class Submit {
             depth: 0,
           },
         );
-        this.waitFor(turn, feed, waits, live.record.uid);
+        this.#waitFor(turn, feed, waits, live.record.uid);
         return live;
       });
-      if (live.record.awaits_copies) await this.confirm(feed, live, kept);
-      const durability = { copies: kept, wanted: copies ?? this.wantedByDefault() };
+      if (live.record.awaits_copies) await this.#confirm(feed, live, kept);
+      const durability = { copies: kept, wanted: copies ?? this.#wantedByDefault() };
       const record = { ...live.record, workflow_id }; // it may have given way already to another one with its id
-      return { record, duplicate: false, durability, estimated_start_time: this.estimateOf(feed, record), warnings };
+      return { record, duplicate: false, durability, estimated_start_time: this.#estimateOf(feed, record), warnings };
     });
   }
 
   /** What is large has a turn of the loop of its own for this, and one for what follows: others come in between. */
-  private async hashOf(content: JsonValue): Promise<string> {
-    const { clock } = this.parts;
+  async #hashOf(content: JsonValue): Promise<string> {
+    const { clock } = this.#parts;
     const turn = () => new Promise<void>((resolve) => clock.defer(resolve));
     const large = isLarge(content);
     if (large) await turn();
@@ -133,14 +133,14 @@ export class Submit {
     return hash;
   }
 
-  private async workflowOf(uid: string): Promise<WorkflowRecord> {
-    const feed = await this.parts.feeds.of(uid);
-    return feed?.runs.live.get(uid)?.record ?? (await this.parts.reader.get('workflow', uid))!;
+  async #workflowOf(uid: string): Promise<WorkflowRecord> {
+    const feed = await this.#parts.feeds.of(uid);
+    return feed?.runs.live.get(uid)?.record ?? (await this.#parts.reader.get('workflow', uid))!;
   }
 
   /** Nothing of it ran, and its client was told so: its id is free for another try. */
-  private async forgetRefused(uid: string): Promise<void> {
-    const { reader, feeds, clock } = this.parts;
+  async #forgetRefused(uid: string): Promise<void> {
+    const { reader, feeds, clock } = this.#parts;
     const steps = await reader.children('step', uid);
     const cleared_at = isoTime(clock.wall());
     await feeds.mustOwn(await feeds.of(uid)).journal.turn((turn) => {
@@ -151,16 +151,16 @@ export class Submit {
   }
 
   /** P1: a mesh of one peer can keep one copy, and by default nobody asks it for more. */
-  private get mesh(): { byDefault: number; alone: boolean } {
-    return { byDefault: this.parts.copies, alone: this.parts.feeds.isAlone() };
+  get #mesh(): { byDefault: number; alone: boolean } {
+    return { byDefault: this.#parts.copies, alone: this.#parts.feeds.isAlone() };
   }
 
-  private wantedByDefault(): number {
-    return durabilityNow(1, this.parts.copies, this.mesh).wanted;
+  #wantedByDefault(): number {
+    return durabilityNow(1, this.#parts.copies, this.#mesh).wanted;
   }
 
   /** Lets a workflow begin that required copies, or ends it. @throws TooFewCopiesError when it has too few */
-  private async confirm(feed: OwnedFeed, live: LiveRun, copies: number): Promise<void> {
+  async #confirm(feed: OwnedFeed, live: LiveRun, copies: number): Promise<void> {
     const enough = copies >= live.record.copies;
     const error = new TooFewCopiesError(copies, live.record.copies);
     await feed.journal.turn((turn) => {
@@ -171,41 +171,41 @@ export class Submit {
     if (!enough) throw error;
   }
 
-  private estimateOf({ tasks }: OwnedFeed, { started_at }: { started_at: string | null }): string {
-    return started_at ?? tasks.estimateStart(null, this.parts.slots());
+  #estimateOf({ tasks }: OwnedFeed, { started_at }: { started_at: string | null }): string {
+    return started_at ?? tasks.estimateStart(null, this.#parts.slots());
   }
 
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
-    const { parts } = this;
+    const parts = this.#parts;
     parts.mustBeReady();
     const warnings = await checkTask(submission, parts);
     const { task_id: given, ...content } = submission;
-    const content_hash = await this.hashOf(content as unknown as JsonValue);
+    const content_hash = await this.#hashOf(content as unknown as JsonValue);
     const feed = await parts.feeds.whenMain();
     const task_id = given ?? makeId('task', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'task', id: task_id };
-    return await this.oneAtATime(alias, async () => {
-      const known = given === undefined ? undefined : await this.known(alias, content_hash);
+    return await this.#oneAtATime(alias, async () => {
+      const known = given === undefined ? undefined : await this.#known(alias, content_hash);
       if (known !== undefined) {
         const at = (await parts.feeds.of(known.uid)) ?? feed;
         const record = at.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
-        const durability = durabilityNow(await this.copiesOf(known.uid), record.copies, this.mesh);
-        return { ...this.receipt(at, record), duplicate: true, durability, warnings };
+        const durability = durabilityNow(await this.#copiesOf(known.uid), record.copies, this.#mesh);
+        return { ...this.#receipt(at, record), duplicate: true, durability, warnings };
       }
-      this.checkRoom(feed);
-      const waits = await this.dependenciesOf('task', submission.depends_on);
+      this.#checkRoom(feed);
+      const waits = await this.#dependenciesOf('task', submission.depends_on);
       const wall = parts.clock.wall();
       const uid = makeUid(parts.random, wall);
       const requires = requiresWithIds(submission.requires, parts.namedPeers, 'requires');
       const record = newTask({ ...submission, requires, copies: parts.copies }, task_id, content_hash, uid, wall);
-      const { receipt, copies } = await this.createTask(feed, record, waits);
-      return { ...receipt, duplicate: false, durability: { copies, wanted: this.wantedByDefault() }, warnings };
+      const { receipt, copies } = await this.#createTask(feed, record, waits);
+      return { ...receipt, duplicate: false, durability: { copies, wanted: this.#wantedByDefault() }, warnings };
     });
   }
 
   /** P1: on how many disks a record is that was accepted before, once all that is known of it here may be shown. */
-  private async copiesOf(uid: string): Promise<number> {
-    const { feeds, reader } = this.parts;
+  async #copiesOf(uid: string): Promise<number> {
+    const { feeds, reader } = this.#parts;
     const feed = await feeds.of(uid);
     if (feed === undefined) return 1;
     await feed.journal.turn(() => undefined);
@@ -214,38 +214,38 @@ export class Submit {
   }
 
   /** P7: a disk or a follower that is too slow for what comes holds back what comes. */
-  private checkBacklog({ journal: { backlog } }: OwnedFeed): void {
+  #checkBacklog({ journal: { backlog } }: OwnedFeed): void {
     if (backlog < JOURNAL_BACKLOG_MAX) return;
     throw new QueueFullError('too much waits for the disk or for copies', 'JOURNAL_BACKLOG_MAX', backlog);
   }
 
-  private checkRoom(feed: OwnedFeed): void {
-    this.checkBacklog(feed);
+  #checkRoom(feed: OwnedFeed): void {
+    this.#checkBacklog(feed);
     const held = feed.tasks.live.size;
     if (held >= ACTIVE_TASKS_MAX) throw new QueueFullError('the queue is full', 'ACTIVE_TASKS_MAX', held);
   }
 
-  private async createTask(feed: OwnedFeed, record: TaskRecord, waits: Wait[]) {
+  async #createTask(feed: OwnedFeed, record: TaskRecord, waits: Wait[]) {
     const { tasks } = feed;
     const bytes = carriedBytes(record.payload);
     const { copies } = await feed.journal.durably((turn) => {
-      this.checkRoom(feed); // others were accepted meanwhile
+      this.#checkRoom(feed); // others were accepted meanwhile
       tasks.create(
         turn,
         record,
         bytes,
         waits.map(({ alias }) => alias.id),
       );
-      this.waitFor(turn, feed, waits, record.uid);
+      this.#waitFor(turn, feed, waits, record.uid);
     });
-    const now = tasks.live.get(record.uid)?.record ?? (await this.parts.reader.get('task', record.uid))!;
+    const now = tasks.live.get(record.uid)?.record ?? (await this.#parts.reader.get('task', record.uid))!;
     // It may have given way already to another one with its id.
-    return { receipt: this.receipt(feed, { ...now, task_id: record.task_id }), copies };
+    return { receipt: this.#receipt(feed, { ...now, task_id: record.task_id }), copies };
   }
 
-  private receipt({ tasks }: OwnedFeed, record: TaskRecord) {
+  #receipt({ tasks }: OwnedFeed, record: TaskRecord) {
     const queue_position = tasks.queue.position(record.uid);
-    const estimate = () => tasks.estimateStart(queue_position, this.parts.slots());
+    const estimate = () => tasks.estimateStart(queue_position, this.#parts.slots());
     return { record, queue_position, estimated_start_time: record.started_at ?? record.due_at ?? estimate() };
   }
 
@@ -253,7 +253,7 @@ export class Submit {
     uid: string,
     config: { max_retries: number | undefined; timeout_ms: number | undefined },
   ): Promise<{ record: TaskRecord; queue_position: number | null }> {
-    const { parts } = this;
+    const parts = this.#parts;
     parts.mustBeReady();
     const task = await parts.reader.get('task', uid);
     if (task === undefined || !isTerminal(task.status) || task.status === 'completed') {
@@ -264,9 +264,9 @@ export class Submit {
     }
     checkRetries(task.at_most_once, { max_retries: config.max_retries ?? 0 }, 'retry_config.max_retries');
     const root = task.retry_of === null ? task : ((await parts.reader.byAlias('task', task.retry_of)) ?? task);
-    return await this.oneAtATime({ kind: 'task', id: `${root.task_id} retry` }, async () => {
+    return await this.#oneAtATime({ kind: 'task', id: `${root.task_id} retry` }, async () => {
       const feed = await parts.feeds.whenMain();
-      this.checkRoom(feed);
+      this.#checkRoom(feed);
       const latest = (await parts.reader.get('task', root.uid)) ?? root;
       const retry_count = latest.retry_count + 1;
       const now = isoTime(parts.clock.wall());
@@ -275,11 +275,11 @@ export class Submit {
       // The status of the ended task stays as it is (P5). Its number is taken before the new task is there.
       if (old !== feed) await old.journal.turn((turn) => turn.put({ ...latest, retry_count }));
       await feed.journal.turn((turn) => {
-        this.checkRoom(feed);
+        this.#checkRoom(feed);
         if (old === feed) turn.put({ ...latest, retry_count });
         feed.tasks.create(turn, record, carriedBytes(record.payload));
       });
-      const current = this.receipt(feed, feed.tasks.live.get(record.uid)?.record ?? record);
+      const current = this.#receipt(feed, feed.tasks.live.get(record.uid)?.record ?? record);
       return { record: current.record, queue_position: current.queue_position };
     });
   }
@@ -288,18 +288,18 @@ export class Submit {
   async clearQueue(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
   ): Promise<{ cleared_count: number; remaining_count: number }> {
-    const { feeds } = this.parts;
-    this.parts.mustBeReady();
+    const { feeds } = this.#parts;
+    this.#parts.mustBeReady();
     let cleared = 0;
     // What has ended goes first: the queued ones that this call cancels stay to be seen.
     for (const status of ['failed', 'cancelled', 'dead_letter'] as const) {
-      if (filter === undefined || filter === status) cleared += await this.forgetEnded(status);
+      if (filter === undefined || filter === status) cleared += await this.#forgetEnded(status);
     }
     if (filter === undefined || filter === 'queued') {
       for (const feed of [...feeds.owned.values()]) {
         const queued = [...feed.tasks.live.values()].filter(({ record }) => record.status === 'queued');
         for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
-          cleared += await this.cancelQueued(feed, queued.slice(from, from + CLEAR_PAGE));
+          cleared += await this.#cancelQueued(feed, queued.slice(from, from + CLEAR_PAGE));
         }
       }
     }
@@ -307,7 +307,7 @@ export class Submit {
   }
 
   /** Those of them that have not started or ended meanwhile. */
-  private async cancelQueued({ tasks, journal }: OwnedFeed, page: readonly LiveTask[]): Promise<number> {
+  async #cancelQueued({ tasks, journal }: OwnedFeed, page: readonly LiveTask[]): Promise<number> {
     return await journal.turn((turn) => {
       let count = 0;
       for (const task of page) {
@@ -319,8 +319,8 @@ export class Submit {
     });
   }
 
-  private async forgetEnded(status: 'failed' | 'cancelled' | 'dead_letter'): Promise<number> {
-    const { reader, feeds, clock } = this.parts;
+  async #forgetEnded(status: 'failed' | 'cancelled' | 'dead_letter'): Promise<number> {
+    const { reader, feeds, clock } = this.#parts;
     const query = status === 'cancelled' ? { status } : { status: 'failed', dead_letter: status === 'dead_letter' };
     let count = 0;
     for (let offset = 0; ; ) {
@@ -343,64 +343,64 @@ export class Submit {
   }
 
   /** Runs submits of one id after each other. */
-  private oneAtATime<T>(alias: Alias, work: () => Promise<T>): Promise<T> {
-    return this.submitting.run(`${alias.kind}/${alias.id}`, () => this.parts.locator.claiming(alias, work));
+  #oneAtATime<T>(alias: Alias, work: () => Promise<T>): Promise<T> {
+    return this.#submitting.run(`${alias.kind}/${alias.id}`, () => this.#parts.locator.claiming(alias, work));
   }
 
   /**
    * The record that has this id already, when its content is the same.
    * @throws ConflictError when it is not, ElsewhereError when another peer has it
    */
-  private async known(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
-    const local = await this.knownHere(alias, contentHash);
+  async #known(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
+    const local = await this.#knownHere(alias, contentHash);
     if (local !== undefined) return local;
-    const elsewhere = await this.elsewhere(alias, contentHash);
-    if (elsewhere === undefined) return await this.knownHere(alias, contentHash); // it may have come with a hand-over
+    const elsewhere = await this.#elsewhere(alias, contentHash);
+    if (elsewhere === undefined) return await this.#knownHere(alias, contentHash); // it may have come with a hand-over
     if (elsewhere.content_hash !== '' && elsewhere.content_hash !== contentHash) {
       throw new ConflictError(alias.kind, alias.id, `on peer ${elsewhere.peer_id}`);
     }
     throw new ElsewhereError(alias, elsewhere);
   }
 
-  private async knownHere(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
-    const local = await this.parts.lookUp(alias);
+  async #knownHere(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
+    const local = await this.#parts.lookUp(alias);
     if (local === undefined || local.content_hash === contentHash) return local;
     throw new ConflictError(alias.kind, alias.id, 'on this peer');
   }
 
   /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */
-  private async elsewhere(alias: Alias, contentHash: string): Promise<Located | undefined> {
-    const { locator, lookUpCopy } = this.parts;
+  async #elsewhere(alias: Alias, contentHash: string): Promise<Located | undefined> {
+    const { locator, lookUpCopy } = this.#parts;
     const copy = await lookUpCopy(alias);
     if (copy === undefined) return await locator.reserve(alias, contentHash);
     if (copy.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, `on peer ${copy.owner}`);
     const place = await locator.resolve(alias);
     if (place === undefined || place.here || place.at.peer_id === locator.self) {
-      this.parts.wantOwner(copy.feed_id);
+      this.#parts.wantOwner(copy.feed_id);
       throw new OwnerUnreachableError(alias, copy.owner);
     }
     return place.at;
   }
 
-  private async dependenciesOf(kind: Alias['kind'], ids: readonly string[]): Promise<Wait[]> {
+  async #dependenciesOf(kind: Alias['kind'], ids: readonly string[]): Promise<Wait[]> {
     const waits: Wait[] = [];
     for (const id of new Set(ids)) {
       const alias = { kind, id };
-      const local = await this.parts.lookUp(alias);
+      const local = await this.#parts.lookUp(alias);
       if (local?.status === 'completed') continue;
       if (local !== undefined) {
         waits.push({ alias, status: local.status });
         continue;
       }
-      const [status] = await this.parts.locator.statusesOf([alias]);
+      const [status] = await this.#parts.locator.statusesOf([alias]);
       if (status == null) throw new UnknownDependencyError(kind, id);
       if (status !== 'completed') waits.push({ alias, status });
     }
     return waits;
   }
 
-  private waitFor(turn: Turn, { tasks, runs }: OwnedFeed, waits: readonly Wait[], uid: string): void {
-    const { dependencies } = this.parts;
+  #waitFor(turn: Turn, { tasks, runs }: OwnedFeed, waits: readonly Wait[], uid: string): void {
+    const { dependencies } = this.#parts;
     for (const { alias, status } of waits) {
       if (!tasks.live.has(uid) && !runs.live.has(uid)) return; // one of them failed it
       if (!isTerminal(status)) {

@@ -24,18 +24,18 @@ interface RegistryParts {
 }
 
 export class WorkerRegistry {
-  private readonly parts: RegistryParts;
+  readonly #parts: RegistryParts;
   /** Ids on their way to the pool. */
-  private readonly registering = new Set<string>();
+  readonly #registering = new Set<string>();
 
   constructor(parts: RegistryParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
-  /** Takes up the workers that were registered before this process. */
-  async takeUp(): Promise<void> {
-    for (const record of await this.parts.reader.active('worker', LOCAL_FEED)) {
-      if (record.status !== 'offline') this.parts.pool.define(record);
+  /** Reads the workers that were registered before this process. */
+  async load(): Promise<void> {
+    for (const record of await this.#parts.reader.active('worker', LOCAL_FEED)) {
+      if (record.status !== 'offline') this.#parts.pool.define(record);
     }
   }
 
@@ -45,25 +45,25 @@ export class WorkerRegistry {
    */
   async register(registration: WorkerRegistration): Promise<WorkerRecord> {
     const { worker_id } = registration;
-    const { pool } = this.parts;
-    if (this.registering.has(worker_id)) {
+    const { pool } = this.#parts;
+    if (this.#registering.has(worker_id)) {
       throw new FlowmeshError('CONFLICT', `worker "${worker_id}" is just being registered; try again`, {
         retryable: true,
       });
     }
-    if (pool.count + this.registering.size >= WORKERS_MAX && !pool.has(worker_id)) {
+    if (pool.count + this.#registering.size >= WORKERS_MAX && !pool.has(worker_id)) {
       throw new FlowmeshError('TOO_MANY_WORKERS', `a peer has at most ${WORKERS_MAX} workers; unregister one first`);
     }
-    this.registering.add(worker_id);
+    this.#registering.add(worker_id);
     try {
-      return await this.write(registration);
+      return await this.#write(registration);
     } finally {
-      this.registering.delete(worker_id);
+      this.#registering.delete(worker_id);
     }
   }
 
-  private async write(registration: WorkerRegistration): Promise<WorkerRecord> {
-    const { clock, pool, locator, commit, onChange } = this.parts;
+  async #write(registration: WorkerRegistration): Promise<WorkerRecord> {
+    const { clock, pool, locator, commit, onChange } = this.#parts;
     const { worker_id } = registration;
     const elsewhere = await locator.resolve({ kind: 'worker', id: worker_id });
     // An id that was given up is free again.
@@ -91,7 +91,7 @@ export class WorkerRegistry {
     worker_id: string,
     options: { graceful: boolean; timeout_ms: number },
   ): Promise<{ completed_tasks: number; abandoned_tasks: number }> {
-    const { pool, commit, onChange } = this.parts;
+    const { pool, commit, onChange } = this.#parts;
     const record = pool.recordOf(worker_id);
     if (record === undefined) throw new InvalidStateError(`worker ${worker_id} is not registered here now`);
     const draining: WorkerRecord = { ...record, status: 'draining' };

@@ -57,29 +57,29 @@ interface Claim {
 }
 
 export class Locator {
-  private readonly network: Network;
-  private readonly directory: Directory;
-  private readonly clock: Clock;
-  private readonly log: Log;
-  private readonly here: Here;
-  private readonly options: { beat_interval_ms: number; takeover_ms: number };
-  private readonly reservations = new Map<string, { peer_id: string; content_hash: string; until: number }>();
+  readonly #network: Network;
+  readonly #directory: Directory;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #here: Here;
+  readonly #options: { beat_interval_ms: number; takeover_ms: number };
+  readonly #reservations = new Map<string, { peer_id: string; content_hash: string; until: number }>();
   /** The peer that a record was last found at, and through whom peers were; the oldest is forgotten first. */
-  private readonly found = new Map<string, string>();
-  private readonly vias = new Map<string, string>();
-  private readonly claims = new Map<string, Claim>();
+  readonly #found = new Map<string, string>();
+  readonly #vias = new Map<string, string>();
+  readonly #claims = new Map<string, Claim>();
 
   constructor(
     components: { network: Network; directory: Directory; clock: Clock; log: Log },
     here: Here,
     options: { beat_interval_ms: number; takeover_ms: number },
   ) {
-    this.network = components.network;
-    this.directory = components.directory;
-    this.clock = components.clock;
-    this.log = components.log;
-    this.here = here;
-    this.options = options;
+    this.#network = components.network;
+    this.#directory = components.directory;
+    this.#clock = components.clock;
+    this.#log = components.log;
+    this.#here = here;
+    this.#options = options;
   }
 
   /**
@@ -87,64 +87,64 @@ export class Locator {
    * @throws OwnerUnreachableError when the record is known to exist, and neither its owner nor a copy can be reached
    */
   async resolve(alias: Alias, except: readonly string[] = []): Promise<Place | undefined> {
-    const local = await this.here.lookUp(alias);
+    const local = await this.#here.lookUp(alias);
     if (local !== undefined) return { here: true, uid: local.uid };
-    const copy = await this.here.lookUpCopy(alias);
-    const known = this.byFeed(alias, copy?.feed_id, except) ?? this.byWorker(alias, except);
+    const copy = await this.#here.lookUpCopy(alias);
+    const known = this.#byFeed(alias, copy?.feed_id, except) ?? this.#byWorker(alias, except);
     if (known !== undefined) return { here: false, at: known };
-    const asked = await this.ask(alias, except);
+    const asked = await this.#ask(alias, except);
     if (asked !== undefined && asked.copy_of === undefined) return { here: false, at: asked };
-    if (copy !== undefined) return { here: false, at: { ...this.asLocated(copy), copy_of: copy.owner } };
+    if (copy !== undefined) return { here: false, at: { ...this.#asLocated(copy), copy_of: copy.owner } };
     if (asked !== undefined) return { here: false, at: asked };
-    const away = this.ownerAway(alias);
+    const away = this.#ownerAway(alias);
     if (away !== undefined) throw new OwnerUnreachableError(alias, away);
     return undefined;
   }
 
   get self(): string {
-    return this.network.self;
+    return this.#network.self;
   }
 
-  private asLocated({ uid, status, content_hash, refused }: LocalRecord): Located {
-    const place = { peer_id: this.network.self, addresses: this.network.addresses() };
+  #asLocated({ uid, status, content_hash, refused }: LocalRecord): Located {
+    const place = { peer_id: this.#network.self, addresses: this.#network.addresses() };
     return { ...place, uid, status, content_hash, ...(refused && { refused }) };
   }
 
   /** Connected, and heard of lately. */
-  private isThere(peer: string): boolean {
-    const { beat_interval_ms } = this.options;
-    return this.directory.isThere(peer, this.clock.now() - beat_interval_ms * BEATS_MISSED_MAX);
+  #isThere(peer: string): boolean {
+    const { beat_interval_ms } = this.#options;
+    return this.#directory.isThere(peer, this.#clock.now() - beat_interval_ms * BEATS_MISSED_MAX);
   }
 
   /** The peer that had the record when it was last seen, and is not there now. */
-  private ownerAway(alias: Alias): string | undefined {
+  #ownerAway(alias: Alias): string | undefined {
     const hint = feedHintOf(alias.id);
     const known =
       hint === null
-        ? this.found.get(keyOf(alias))
-        : this.directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
-    return known !== undefined && !this.isThere(known) ? known : undefined;
+        ? this.#found.get(keyOf(alias))
+        : this.#directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
+    return known !== undefined && !this.#isThere(known) ? known : undefined;
   }
 
   /** The peer that owns the feed of the record, if that is known by its id or by a copy of it. */
-  private byFeed(alias: Alias, feedId: string | undefined, except: readonly string[]): Located | undefined {
+  #byFeed(alias: Alias, feedId: string | undefined, except: readonly string[]): Located | undefined {
     const hint = feedHintOf(alias.id);
     if (feedId === undefined && hint === null) return undefined;
     const matches = (each: string) => (feedId === undefined ? feedMatches(each, hint!) : each === feedId);
-    const entry = this.directory.ownerOfFeed(matches);
-    if (entry === undefined || except.includes(entry.peer_id) || !this.isThere(entry.peer_id)) return undefined;
-    return this.at(entry.peer_id);
+    const entry = this.#directory.ownerOfFeed(matches);
+    if (entry === undefined || except.includes(entry.peer_id) || !this.#isThere(entry.peer_id)) return undefined;
+    return this.#at(entry.peer_id);
   }
 
   /** A record that a peer is known to have, and nothing more of it. */
-  private at(peer_id: string): Located {
-    const addresses = this.directory.find(peer_id)?.state?.addresses ?? [];
+  #at(peer_id: string): Located {
+    const addresses = this.#directory.find(peer_id)?.state?.addresses ?? [];
     return { peer_id, addresses, status: '', content_hash: '' };
   }
 
-  private byWorker(alias: Alias, except: readonly string[]): Located | undefined {
+  #byWorker(alias: Alias, except: readonly string[]): Located | undefined {
     if (alias.kind !== 'worker') return undefined;
-    for (const entry of this.directory.connected()) {
+    for (const entry of this.#directory.connected()) {
       if (except.includes(entry.peer_id)) continue;
       const worker = entry.state?.workers.find(({ worker_id }) => worker_id === alias.id);
       if (worker !== undefined) {
@@ -160,16 +160,16 @@ export class Locator {
   }
 
   /** Asks the mesh, first where the record was last time. */
-  private async ask(alias: Alias, except: readonly string[]): Promise<Located | undefined> {
+  async #ask(alias: Alias, except: readonly string[]): Promise<Located | undefined> {
     const key = keyOf(alias);
     // Whether a worker is still there is told by its peer, not remembered.
-    const known = alias.kind === 'worker' ? undefined : this.found.get(key);
-    if (known !== undefined && !except.includes(known) && this.isThere(known)) return this.at(known);
+    const known = alias.kind === 'worker' ? undefined : this.#found.get(key);
+    if (known !== undefined && !except.includes(known) && this.#isThere(known)) return this.#at(known);
     const [found] = await this.locate([alias], LOCATE_HOPS_MAX, [], except);
     if (found != null && found.copy_of === undefined) {
-      this.found.delete(key);
-      this.found.set(key, this.directory.find(found.peer_id)?.peer_id ?? found.peer_id); // one string for all
-      if (this.found.size > LOCATED_MAX) this.found.delete(this.found.keys().next().value!);
+      this.#found.delete(key);
+      this.#found.set(key, this.#directory.find(found.peer_id)?.peer_id ?? found.peer_id); // one string for all
+      if (this.#found.size > LOCATED_MAX) this.#found.delete(this.#found.keys().next().value!);
     }
     return found ?? undefined;
   }
@@ -188,24 +188,25 @@ export class Locator {
     except: readonly string[] = [],
   ): Promise<(Located | null)[]> {
     const known = new Set([...asked, ...except]);
-    const peers = this.connected().filter((peer) => !known.has(peer) && this.isThere(peer));
-    for (const peer of [this.network.self, ...peers]) known.add(peer);
+    const peers = this.#connected().filter((peer) => !known.has(peer) && this.#isThere(peer));
+    for (const peer of [this.#network.self, ...peers]) known.add(peer);
     const question = { items, hops, asked: [...known].slice(0, LOCATE_ASKED_MAX) };
     const found: (Located | null)[] = items.map(() => null);
     await Promise.all(
       peers.map(async (peer) => {
         try {
-          const answer = await this.network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
+          const answer = await this.#network.request(peer, 'locate', question, REQUEST_DEADLINE_MS);
           const { found: named } = locateAnswerSchema.parse(answer);
           for (const [position, located] of named.slice(0, items.length).entries()) {
-            if (located === null || except.includes(located.peer_id) || located.peer_id === this.network.self) continue;
+            if (located === null || except.includes(located.peer_id) || located.peer_id === this.#network.self)
+              continue;
             const before = found[position];
             if (before != null && (before.copy_of === undefined || located.copy_of !== undefined)) continue;
             found[position] = located;
-            if (located.peer_id !== peer) this.rememberVia(located.peer_id, peer);
+            if (located.peer_id !== peer) this.#rememberVia(located.peer_id, peer);
           }
         } catch (error) {
-          this.log.debug({ peer, error }, 'a peer did not say where records are');
+          this.#log.debug({ peer, error }, 'a peer did not say where records are');
         }
       }),
     );
@@ -217,7 +218,7 @@ export class Locator {
     const found: (Located | null)[] = [];
     while (found.length < items.length) {
       const part = items.slice(found.length, found.length + LOCATE_ITEMS_MAX);
-      const answer = await this.network.request(
+      const answer = await this.#network.request(
         peer,
         'locate',
         { items: part, hops: 0, asked: [] },
@@ -247,7 +248,7 @@ export class Locator {
     const found: (Located | null)[] = items.map(() => null);
     const late = Promise.withResolvers<void>();
     let isLate = false;
-    const cancel = this.clock.after(INQUIRY_DEADLINE_MS, () => {
+    const cancel = this.#clock.after(INQUIRY_DEADLINE_MS, () => {
       isLate = true;
       late.resolve();
     });
@@ -258,32 +259,32 @@ export class Locator {
 
   /** The statuses of records, here or at connected peers, of copies too; null where nobody knows one. */
   async statusesOf(items: readonly Alias[]): Promise<(string | null)[]> {
-    const local = await Promise.all(items.map((alias) => this.here.lookUp(alias)));
+    const local = await Promise.all(items.map((alias) => this.#here.lookUp(alias)));
     const missing = items.filter((_alias, position) => local[position] === undefined);
     const found = missing.length === 0 ? [] : await this.locate(missing, LOCATE_HOPS_MAX);
-    const copies = await Promise.all(missing.map((alias) => this.here.lookUpCopy(alias)));
+    const copies = await Promise.all(missing.map((alias) => this.#here.lookUpCopy(alias)));
     const elsewhere = new Map(missing.map((alias, at) => [alias, found[at]?.status ?? copies[at]?.status ?? null]));
     return items.map((alias, position) => local[position]?.status ?? elsewhere.get(alias) ?? null);
   }
 
-  private rememberVia(peer: string, via: string): void {
-    this.vias.delete(peer);
-    this.vias.set(peer, via);
-    if (this.vias.size > LOCATED_MAX) this.vias.delete(this.vias.keys().next().value!);
+  #rememberVia(peer: string, via: string): void {
+    this.#vias.delete(peer);
+    this.#vias.set(peer, via);
+    if (this.#vias.size > LOCATED_MAX) this.#vias.delete(this.#vias.keys().next().value!);
   }
 
   /** Another peer asks where records are: here, or at a peer that this one is connected to. */
   async answerLocate(from: string, items: Question[], hops: number, asked: readonly string[]): Promise<JsonObject> {
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
-        const claim = this.claims.get(keyOf(alias));
-        const local = await this.here.lookUp(alias);
-        if (alias.held !== undefined) this.heardOf(alias, local, alias.held);
+        const claim = this.#claims.get(keyOf(alias));
+        const local = await this.#here.lookUp(alias);
+        if (alias.held !== undefined) this.#heardOf(alias, local, alias.held);
         // P1: others may give way to what they are told of.
-        if (local !== undefined && !this.here.isBeingMade(local.uid)) return this.asLocated(local);
-        if (claim?.replaced !== undefined) return this.asLocated(claim.replaced);
-        const copy = await this.here.lookUpCopy(alias);
-        return copy === undefined ? null : { ...this.asLocated(copy), copy_of: copy.owner };
+        if (local !== undefined && !this.#here.isBeingMade(local.uid)) return this.#asLocated(local);
+        if (claim?.replaced !== undefined) return this.#asLocated(claim.replaced);
+        const copy = await this.#here.lookUpCopy(alias);
+        return copy === undefined ? null : { ...this.#asLocated(copy), copy_of: copy.owner };
       }),
     );
     const missing = items.flatMap((alias, position) => {
@@ -305,9 +306,9 @@ export class Locator {
     return { found } as unknown as JsonObject;
   }
 
-  private heardOf(alias: Alias, local: LocalRecord | undefined, held: Held): void {
-    const claim = this.claims.get(keyOf(alias));
-    if (local !== undefined) this.here.onRival(local.uid, held);
+  #heardOf(alias: Alias, local: LocalRecord | undefined, held: Held): void {
+    const claim = this.#claims.get(keyOf(alias));
+    if (local !== undefined) this.#here.onRival(local.uid, held);
     else if (claim !== undefined) claim.heard = held;
   }
 
@@ -318,28 +319,28 @@ export class Locator {
    */
   async claiming<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
     const claim: Claim = { heard: null, isDoubtful: false };
-    this.claims.set(keyOf(alias), claim);
+    this.#claims.set(keyOf(alias), claim);
     try {
       return await make();
     } finally {
-      this.claims.delete(keyOf(alias));
-      if (claim.heard !== null) void this.heardBefore(alias, claim.heard);
-      if (claim.isDoubtful) this.here.onDoubt(alias);
+      this.#claims.delete(keyOf(alias));
+      if (claim.heard !== null) void this.#heardBefore(alias, claim.heard);
+      if (claim.isDoubtful) this.#here.onDoubt(alias);
     }
   }
 
   /** The record that is just being made takes the place of a refused one, which is here for others until it is there. */
   replaces(alias: Alias, refused: LocalRecord): void {
-    const claim = this.claims.get(keyOf(alias));
+    const claim = this.#claims.get(keyOf(alias));
     if (claim !== undefined) claim.replaced = refused;
   }
 
   /** Never rejects: the record is made. */
-  private async heardBefore(alias: Alias, held: Held): Promise<void> {
+  async #heardBefore(alias: Alias, held: Held): Promise<void> {
     try {
-      this.heardOf(alias, await this.here.lookUp(alias), held);
+      this.#heardOf(alias, await this.#here.lookUp(alias), held);
     } catch (error) {
-      this.log.debug({ alias, err: error }, 'two records with one id are told apart when their peers meet');
+      this.#log.debug({ alias, err: error }, 'two records with one id are told apart when their peers meet');
     }
   }
 
@@ -348,41 +349,42 @@ export class Locator {
    * @returns undefined when it is free, else the peer that has it, or is just submitting it
    */
   async reserve(alias: Alias, contentHash: string): Promise<Located | undefined> {
-    const order = rendezvous(alias.id, [this.network.self, ...this.connected()]);
+    const order = rendezvous(alias.id, [this.#network.self, ...this.#connected()]);
     if (order.length === 1) return undefined;
-    const claim = this.claims.get(keyOf(alias));
-    const began = this.clock.now();
+    const claim = this.#claims.get(keyOf(alias));
+    const began = this.#clock.now();
     const [located, holder] = await Promise.all([
       this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
-      this.reserveAt(order, alias, contentHash, claim),
+      this.#reserveAt(order, alias, contentHash, claim),
     ]);
     // What was answered so long ago may hold no more.
-    if (claim !== undefined && this.clock.now() - began > INQUIRY_DEADLINE_MS) claim.isDoubtful = true;
+    if (claim !== undefined && this.#clock.now() - began > INQUIRY_DEADLINE_MS) claim.isDoubtful = true;
     if (located !== undefined) return located;
     // A peer that did not know it when it was asked, and does now, has read its disk.
     const other = claim?.heard ?? holder;
-    if (other === undefined || other.peer_id === this.network.self) return undefined;
-    return { ...this.at(other.peer_id), content_hash: other.content_hash };
+    if (other === undefined || other.peer_id === this.#network.self) return undefined;
+    return { ...this.#at(other.peer_id), content_hash: other.content_hash };
   }
 
-  private connected(): string[] {
-    return [...this.directory.connected()].map(({ peer_id }) => peer_id);
+  #connected(): string[] {
+    return [...this.#directory.connected()].map(({ peer_id }) => peer_id);
   }
 
-  private async reserveAt(
+  async #reserveAt(
     order: string[],
     alias: Alias,
     content_hash: string,
     claim: Claim | undefined,
   ): Promise<{ peer_id: string; content_hash: string } | undefined> {
     for (const arbiter of order.slice(0, 3)) {
-      if (arbiter === this.network.self) return this.answerReserve(this.network.self, [{ ...alias, content_hash }])[0];
+      if (arbiter === this.#network.self)
+        return this.answerReserve(this.#network.self, [{ ...alias, content_hash }])[0];
       try {
         const items = [{ ...alias, content_hash }];
-        const answer = await this.network.request(arbiter, 'reserve', { items }, REQUEST_DEADLINE_MS);
+        const answer = await this.#network.request(arbiter, 'reserve', { items }, REQUEST_DEADLINE_MS);
         return reserveAnswerSchema.parse(answer).holders[0];
       } catch (error) {
-        this.log.debug({ arbiter, error }, 'a peer did not answer a reservation; the next one is asked');
+        this.#log.debug({ arbiter, error }, 'a peer did not answer a reservation; the next one is asked');
         if (claim !== undefined) claim.isDoubtful = true; // another peer may have had its answer
       }
     }
@@ -390,10 +392,10 @@ export class Locator {
   }
 
   /** A peer that died has written what it reserved an id for, and a copy shows it, or never will. */
-  private isGone(peer: string): boolean {
-    if (peer === this.network.self) return false;
-    const entry = this.directory.find(peer);
-    return entry !== undefined && this.clock.now() - entry.heard_at > this.options.takeover_ms;
+  #isGone(peer: string): boolean {
+    if (peer === this.#network.self) return false;
+    const entry = this.#directory.find(peer);
+    return entry !== undefined && this.#clock.now() - entry.heard_at > this.#options.takeover_ms;
   }
 
   /** The first peer to reserve an id holds it for RESERVATION_MS; until then its record is on its disk. */
@@ -401,25 +403,25 @@ export class Locator {
     from: string,
     items: (Alias & { content_hash: string })[],
   ): { peer_id: string; content_hash: string }[] {
-    const now = this.clock.now();
+    const now = this.#clock.now();
     return items.map(({ kind, id, content_hash }) => {
       const key = `${kind}/${id}`;
-      const held = this.reservations.get(key);
-      if (held !== undefined && held.until > now && held.peer_id !== from && !this.isGone(held.peer_id)) {
+      const held = this.#reservations.get(key);
+      if (held !== undefined && held.until > now && held.peer_id !== from && !this.#isGone(held.peer_id)) {
         return { peer_id: held.peer_id, content_hash: held.content_hash };
       }
-      this.reservations.delete(key);
-      this.reservations.set(key, { peer_id: from, content_hash, until: now + RESERVATION_MS });
-      this.forgetReservations(now);
+      this.#reservations.delete(key);
+      this.#reservations.set(key, { peer_id: from, content_hash, until: now + RESERVATION_MS });
+      this.#forgetReservations(now);
       return { peer_id: from, content_hash };
     });
   }
 
   /** Those that are over, and the oldest of too many. */
-  private forgetReservations(now: number): void {
-    for (const [key, { until }] of this.reservations) {
-      if (until > now && this.reservations.size <= RESERVATIONS_MAX) return;
-      this.reservations.delete(key);
+  #forgetReservations(now: number): void {
+    for (const [key, { until }] of this.#reservations) {
+      if (until > now && this.#reservations.size <= RESERVATIONS_MAX) return;
+      this.#reservations.delete(key);
     }
   }
 
@@ -438,9 +440,9 @@ export class Locator {
     deadlineMs = CALL_DEADLINE_MS,
   ): Promise<JsonObject> {
     if (hops > CALL_HOPS_MAX) throw new HopsExceededError(tool);
-    const target = await this.reachable(peer, addresses);
-    const request = this.network.request(target, 'call', { tool, input, hops }, deadlineMs);
-    const parsed = callAnswerSchema.safeParse(await this.whileThere(target, request));
+    const target = await this.#reachable(peer, addresses);
+    const request = this.#network.request(target, 'call', { tool, input, hops }, deadlineMs);
+    const parsed = callAnswerSchema.safeParse(await this.#whileThere(target, request));
     if (!parsed.success) {
       throw new FlowmeshError('BAD_ANSWER', `peer ${target} gave an answer to ${tool} that cannot be read`, {
         retryable: false,
@@ -450,25 +452,26 @@ export class Locator {
     return parsed.data.output as JsonObject;
   }
 
-  private async reachable(peer: string, addresses: string[]): Promise<string> {
-    if (this.network.connected().includes(peer)) return peer;
+  async #reachable(peer: string, addresses: string[]): Promise<string> {
+    if (this.#network.connected().includes(peer)) return peer;
     try {
-      await this.network.connect(peer, addresses);
+      await this.#network.connect(peer, addresses);
       return peer;
     } catch (error) {
-      const via = this.vias.get(peer);
-      if (via !== undefined && this.network.connected().includes(via)) return via;
+      const via = this.#vias.get(peer);
+      if (via !== undefined && this.#network.connected().includes(via)) return via;
       throw new PeerUnreachableError(peer, error);
     }
   }
 
   /** The answer, or PEER_SILENT when the peer gives no sign of life any more: its machine may be asleep. */
-  private whileThere<T>(peer: string, answer: Promise<T>): Promise<T> {
-    const { clock, options } = this;
+  #whileThere<T>(peer: string, answer: Promise<T>): Promise<T> {
+    const clock = this.#clock;
+    const options = this.#options;
     const { promise: silent, reject } = Promise.withResolvers<never>();
     const look = () => {
       cancel = clock.after(options.beat_interval_ms, () => {
-        if (this.isThere(peer)) look();
+        if (this.#isThere(peer)) look();
         else reject(new PeerSilentError(peer));
       });
     };

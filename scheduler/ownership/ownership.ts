@@ -187,7 +187,7 @@ export class Feeds {
     const alone: Copy[] = [];
     for (const [feedId, { owned }] of store.feeds) {
       if (feedId === LOCAL_FEED) continue;
-      const copy = await followed.takeUp(feedId);
+      const copy = await followed.load(feedId);
       if (copy.feed === null) continue;
       if (currentLine(copy.feed).owner !== network.self) {
         // A take-over ended with its process before there was a line of it: what is here is a copy, as it was.
@@ -470,7 +470,7 @@ export class Feeds {
       if (this.owned.get(feed_id) !== owned) return; // the store was read anew meanwhile
       this.owned.delete(feed_id);
       await store.own(feed_id, false); // after what was on its way to the disk
-      await followed.takeUp(feed_id);
+      await followed.load(feed_id);
     });
     if (feed_id === this.mainId && !this.stopped) await this.makeMain();
   }

@@ -22,17 +22,17 @@ interface AntiEntropyParts {
 }
 
 export class AntiEntropy {
-  private readonly parts: AntiEntropyParts;
+  readonly #parts: AntiEntropyParts;
   /** Peers whose ids are just being compared with those of this one. */
-  private readonly comparing = new Set<string>();
+  readonly #comparing = new Set<string>();
 
   constructor(parts: AntiEntropyParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   /** A beat of a peer came, which may be the first one for a while. */
   heard(peer: string): void {
-    const { clock, directory, options } = this.parts;
+    const { clock, directory, options } = this.#parts;
     const entry = directory.entry(peer, clock.now());
     const apartMs = clock.now() - (entry.compared_at ?? Number.NEGATIVE_INFINITY);
     if (apartMs > APART_BEATS * options.beat_interval_ms) this.met(peer);
@@ -41,14 +41,14 @@ export class AntiEntropy {
 
   /** The two hear each other again. */
   met(peer: string): void {
-    const { clock, directory, idConflicts, log, isReady } = this.parts;
+    const { clock, directory, idConflicts, log, isReady } = this.#parts;
     const entry = directory.find(peer);
-    if (!isReady() || entry === undefined || this.comparing.has(peer)) return; // its next beat asks for it again
+    if (!isReady() || entry === undefined || this.#comparing.has(peer)) return; // its next beat asks for it again
     const now = clock.now();
     if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // the beats until then do, too
     const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
     const since = clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
-    this.comparing.add(peer);
+    this.#comparing.add(peer);
     idConflicts
       .compare(peer, since)
       .then(
@@ -58,12 +58,12 @@ export class AntiEntropy {
         },
         (error: unknown) => log.debug({ peer, err: error }, 'the ids of two peers could not be compared; again soon'),
       )
-      .finally(() => this.comparing.delete(peer));
+      .finally(() => this.#comparing.delete(peer));
   }
 
   /** They do not hear each other any more: when they meet, everything since is compared. */
   parted(peer: string): void {
-    const entry = this.parts.directory.find(peer);
+    const entry = this.#parts.directory.find(peer);
     if (entry !== undefined) entry.met_at = null;
   }
 }

@@ -50,20 +50,20 @@ interface IdConflictParts {
 }
 
 export class IdConflicts {
-  private readonly parts: IdConflictParts;
-  private readonly doubts: Alias[] = [];
+  readonly #parts: IdConflictParts;
+  readonly #doubts: Alias[] = [];
   /** Feeds were taken up that are not compared yet. */
-  private comparesSoon = false;
+  #comparesSoon = false;
 
   constructor(parts: IdConflictParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   /** Two peers have met: ids that this one has accepted since then are looked for at the other. */
   async compare(peer: string, sinceWall: number): Promise<void> {
-    await this.parts.feeds.whenAwake();
-    const roots = await this.acceptedSince(isoTime(Math.max(sinceWall, 0)));
-    await this.tellApart(roots, (items) => this.parts.locateAt(peer, items));
+    await this.#parts.feeds.whenAwake();
+    const roots = await this.#acceptedSince(isoTime(Math.max(sinceWall, 0)));
+    await this.#tellApart(roots, (items) => this.#parts.locateAt(peer, items));
   }
 
   /**
@@ -71,7 +71,7 @@ export class IdConflicts {
    * The feed is not one of those that this peer answers for yet.
    */
   async ofTakenUp(remembered: Remembered): Promise<Duplicate[]> {
-    const { self, lookUp, locateSoon, feeds } = this.parts;
+    const { self, lookUp, locateSoon, feeds } = this.#parts;
     const roots = chosenOf(rootsOf(remembered));
     const duplicates: Duplicate[] = [];
     for (const root of roots) {
@@ -79,9 +79,9 @@ export class IdConflicts {
       if (rival === undefined || rival.uid === root.uid) continue;
       const isMade = !feeds.isBeingMade(rival.uid); // else they meet when it is
       if (isMade && yieldsId(root, rival)) duplicates.push(duplicateOf(root, { ...rival, peer_id: self }));
-      else this.onRival(rival.uid, this.heldOf(root));
+      else this.onRival(rival.uid, this.#heldOf(root));
     }
-    for (const [root, rival] of await this.rivalsOf(roots, locateSoon)) {
+    for (const [root, rival] of await this.#rivalsOf(roots, locateSoon)) {
       if (yieldsId(root, rival)) duplicates.push(duplicateOf(root, rival));
     }
     return duplicates;
@@ -89,91 +89,91 @@ export class IdConflicts {
 
   /** A feed is this peer's again, with what has ended in it: what this peer has accepted is looked for everywhere, soon. */
   takenUp(): void {
-    if (this.comparesSoon) return;
-    this.comparesSoon = true;
-    this.parts.clock.after(TAKEN_UP_TOGETHER_MS, () => {
-      this.comparesSoon = false;
-      this.quietly(this.compareAll());
+    if (this.#comparesSoon) return;
+    this.#comparesSoon = true;
+    this.#parts.clock.after(TAKEN_UP_TOGETHER_MS, () => {
+      this.#comparesSoon = false;
+      this.#quietly(this.#compareAll());
     });
   }
 
-  private async compareAll(): Promise<void> {
-    const { locate } = this.parts;
-    const roots = chosenOf(await this.acceptedSince(''));
-    for (const root of roots) await this.meetHere(root);
-    await this.tellApart(roots, locate);
+  async #compareAll(): Promise<void> {
+    const { locate } = this.#parts;
+    const roots = chosenOf(await this.#acceptedSince(''));
+    for (const root of roots) await this.#meetHere(root);
+    await this.#tellApart(roots, locate);
   }
 
   /** A root came with a hand-over; `rival` is what this peer had under its id before. */
   adopted(root: Root, rival: LocalRecord | undefined): void {
-    this.quietly(this.tellAdoptedApart(root, rival));
+    this.#quietly(this.#tellAdoptedApart(root, rival));
   }
 
-  private async tellAdoptedApart(root: Root, rival: LocalRecord | undefined): Promise<void> {
-    await this.meetHere(root, rival);
-    await this.meetHere(root); // one that was accepted here meanwhile
-    await this.tellApart([root], this.parts.locate);
+  async #tellAdoptedApart(root: Root, rival: LocalRecord | undefined): Promise<void> {
+    await this.#meetHere(root, rival);
+    await this.#meetHere(root); // one that was accepted here meanwhile
+    await this.#tellApart([root], this.#parts.locate);
   }
 
   /** A root and what this peer has under its id besides. */
-  private async meetHere(root: Root, known?: LocalRecord): Promise<void> {
-    const rival = known ?? (await this.parts.lookUp(aliasOf(root)));
+  async #meetHere(root: Root, known?: LocalRecord): Promise<void> {
+    const rival = known ?? (await this.#parts.lookUp(aliasOf(root)));
     if (rival !== undefined && rival.uid !== root.uid)
-      await this.meet(root.uid, { ...rival, peer_id: this.parts.self });
+      await this.#meet(root.uid, { ...rival, peer_id: this.#parts.self });
   }
 
   /** A record was made with an id that may not have been free: now that it is there, both sides can hear of each other. */
   doubted(alias: Alias): void {
-    if (this.doubts.length === 0) this.parts.clock.after(DOUBTS_TOGETHER_MS, () => this.quietly(this.lookAgain()));
-    this.doubts.push(alias);
+    if (this.#doubts.length === 0) this.#parts.clock.after(DOUBTS_TOGETHER_MS, () => this.#quietly(this.#lookAgain()));
+    this.#doubts.push(alias);
   }
 
-  private async lookAgain(): Promise<void> {
-    const { lookUp, locate } = this.parts;
+  async #lookAgain(): Promise<void> {
+    const { lookUp, locate } = this.#parts;
     const roots: Root[] = [];
-    for (const alias of this.doubts.splice(0)) {
+    for (const alias of this.#doubts.splice(0)) {
       const local = await lookUp(alias);
-      const root = local === undefined ? undefined : await this.find(local.uid);
+      const root = local === undefined ? undefined : await this.#find(local.uid);
       if (root !== undefined) roots.push(root);
     }
-    await this.tellApart(roots, locate);
+    await this.#tellApart(roots, locate);
   }
 
   /** A record here and another one have one id: this one gives way, or the other peer is told that its has to. */
   onRival(uid: string, rival: Held): void {
-    this.quietly(this.meet(uid, rival));
+    this.#quietly(this.#meet(uid, rival));
   }
 
-  private async meet(uid: string, met: Held): Promise<void> {
-    const { self, locateAt, reader } = this.parts;
+  async #meet(uid: string, met: Held): Promise<void> {
+    const { self, locateAt, reader } = this.#parts;
     for (let tries = 0; tries < DECISIONS_MAX; tries++) {
-      const root = await this.find(uid);
+      const root = await this.#find(uid);
       // One of this peer is as it is now, unless its feed is just being taken up.
-      const other = met.peer_id === self ? await this.find(met.uid) : undefined;
+      const other = met.peer_id === self ? await this.#find(met.uid) : undefined;
       if (root === undefined || isSetAside(root) || root.uid === met.uid) return;
       if (other !== undefined && isSetAside(other)) return;
       // It was refused while it was on its way to the disk.
       if (met.peer_id === self && other === undefined && (await reader.row(met.uid)) === undefined) return;
-      const rival = other === undefined ? met : this.heldOf(other);
+      const rival = other === undefined ? met : this.#heldOf(other);
       if (yieldsId(root, rival)) {
-        if (await this.yieldId(root, rival)) return;
+        if (await this.#yieldId(root, rival)) return;
       } else if (other !== undefined) {
-        if (await this.yieldId(other, this.heldOf(root))) return;
+        if (await this.#yieldId(other, this.#heldOf(root))) return;
       } else {
         // It has asked, but may not have waited for the answer, or it was another one then.
-        if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.heldOf(root) }]);
+        if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.#heldOf(root) }]);
         return;
       }
     }
   }
 
   /** @returns false when it has ended meanwhile, which may change who gives way */
-  private async yieldId(root: Root, rival: Held): Promise<boolean> {
-    const feed = await this.parts.feeds.of(root.uid);
+  async #yieldId(root: Root, rival: Held): Promise<boolean> {
+    const feed = await this.#parts.feeds.of(root.uid);
     if (feed === undefined) return true; // not this peer's any more: its owner is told
     const hasYielded = await feed.journal.turn((turn) => feed.yieldId(turn, duplicateOf(root, rival)));
     if (hasYielded) {
-      this.parts.log.warn(
+      this.#parts.log.warn(
         { uid: root.uid, rival, id: idOf(root) },
         'an id was accepted twice; the other record keeps it',
       );
@@ -182,24 +182,24 @@ export class IdConflicts {
   }
 
   /** As it is now, once it may be shown: nobody gives way to a record that may never come to a disk (P1). */
-  private async find(uid: string): Promise<Root | undefined> {
-    const { feeds } = this.parts;
+  async #find(uid: string): Promise<Root | undefined> {
+    const { feeds } = this.#parts;
     if (!(await feeds.whenMade(uid))) return undefined;
     const feed = await feeds.of(uid);
     const live = feed?.tasks.live.get(uid)?.record ?? feed?.runs.live.get(uid)?.record;
     if (live !== undefined || feed === undefined) return live;
-    const stored = (await this.parts.reader.row(uid))?.record;
+    const stored = (await this.#parts.reader.row(uid))?.record;
     return stored?.kind === 'task' || stored?.kind === 'workflow' ? stored : undefined;
   }
 
-  private async tellApart(roots: readonly Root[], locate: Locate): Promise<void> {
-    for (const [root, rival] of await this.rivalsOf(chosenOf(roots), locate)) await this.meet(root.uid, rival);
+  async #tellApart(roots: readonly Root[], locate: Locate): Promise<void> {
+    for (const [root, rival] of await this.#rivalsOf(chosenOf(roots), locate)) await this.#meet(root.uid, rival);
   }
 
   /** The records of others that have the ids of these. */
-  private async rivalsOf(roots: readonly Root[], locate: Locate): Promise<[Root, Held][]> {
+  async #rivalsOf(roots: readonly Root[], locate: Locate): Promise<[Root, Held][]> {
     if (roots.length === 0) return [];
-    const found = await locate(roots.map((root) => ({ ...aliasOf(root), held: this.heldOf(root) })));
+    const found = await locate(roots.map((root) => ({ ...aliasOf(root), held: this.#heldOf(root) })));
     return roots.flatMap((root, position): [Root, Held][] => {
       const other = found[position];
       if (other?.uid === undefined || other.copy_of !== undefined || other.uid === root.uid) return [];
@@ -208,18 +208,18 @@ export class IdConflicts {
     });
   }
 
-  private heldOf(root: Root): Held {
-    return { peer_id: this.parts.self, ...localRecord(root) };
+  #heldOf(root: Root): Held {
+    return { peer_id: this.#parts.self, ...localRecord(root) };
   }
 
-  private quietly(work: Promise<void>): void {
+  #quietly(work: Promise<void>): void {
     work.catch((error: unknown) => {
-      this.parts.log.debug({ err: error }, 'records with one id could not be told apart; again when their peers meet');
+      this.#parts.log.debug({ err: error }, 'records with one id could not be told apart; again when their peers meet');
     });
   }
 
-  private async acceptedSince(since: string): Promise<Root[]> {
-    const { reader } = this.parts;
+  async #acceptedSince(since: string): Promise<Root[]> {
+    const { reader } = this.#parts;
     const workflows = await reader.recentRoots('workflow', since, COMPARED_ROWS_MAX, isChosen);
     return [...workflows, ...(await reader.recentRoots('task', since, COMPARED_ROWS_MAX, isChosen))];
   }

@@ -70,13 +70,13 @@ const NOTHING: ReadonlySet<string> = new Set();
 type Records = ReadonlyMap<string, FlowRecord>;
 
 export class Reconciliation {
-  private readonly parts: ReconciliationParts;
+  readonly #parts: ReconciliationParts;
   /** Roots whose last part has not come, by their peer, feed and uid. */
-  private readonly arriving = new Map<string, Arriving>();
-  private readonly merging = new InOrder();
+  readonly #arriving = new Map<string, Arriving>();
+  readonly #merging = new InOrder();
 
   constructor(parts: ReconciliationParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   /**
@@ -84,7 +84,7 @@ export class Reconciliation {
    * @throws why the owner cannot be told
    */
   async send(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void> {
-    const { network, reader, log } = this.parts;
+    const { network, reader, log } = this.#parts;
     const { feed_id } = mine;
     const { owner } = currentLine(theirs);
     const roots = new Set<string>();
@@ -107,14 +107,14 @@ export class Reconciliation {
     // Some at a time: each is answered when it is on as many disks as it wants to be.
     const next = roots.values();
     const inTurn = async () => {
-      for (const root of next) await this.sendRoot(owner, feed_id, currentLine(mine), root);
+      for (const root of next) await this.#sendRoot(owner, feed_id, currentLine(mine), root);
     };
     await Promise.all(Array.from({ length: HAND_OVERS_AT_ONCE }, inTurn));
   }
 
-  private async sendRoot(owner: string, feed_id: string, line: Line, root_uid: string): Promise<void> {
-    const records = await recordsOf(this.parts.reader, root_uid);
-    const superseded = await this.parts.reader.children('superseded', root_uid);
+  async #sendRoot(owner: string, feed_id: string, line: Line, root_uid: string): Promise<void> {
+    const records = await recordsOf(this.#parts.reader, root_uid);
+    const superseded = await this.#parts.reader.children('superseded', root_uid);
     let part = 0;
     for (const [ofPart, last] of partsOf([...records, ...superseded])) {
       const message = {
@@ -125,7 +125,7 @@ export class Reconciliation {
         last,
         records: ofPart.map(carriedRecord),
       } as unknown as JsonObject;
-      await this.parts.network.request(owner, 'handover', message, REQUEST_DEADLINE_MS);
+      await this.#parts.network.request(owner, 'handover', message, REQUEST_DEADLINE_MS);
       part++;
     }
   }
@@ -139,27 +139,27 @@ export class Reconciliation {
     feed: OwnedFeed,
     { line, root_uid, part, last, records }: Omit<z.infer<typeof handoverRequestSchema>, 'feed_id'>,
   ): Promise<void> {
-    await mustBeOfFeed(this.parts.reader, feed.feed_id, records);
-    this.forgetGivenUp();
+    await mustBeOfFeed(this.#parts.reader, feed.feed_id, records);
+    this.#forgetGivenUp();
     const key = `${peer} ${feed.feed_id} ${root_uid}`;
-    const before = part === 0 ? { parts: 0, records: [], bytes: 0 } : this.arriving.get(key);
-    this.arriving.delete(key);
+    const before = part === 0 ? { parts: 0, records: [], bytes: 0 } : this.#arriving.get(key);
+    this.#arriving.delete(key);
     if (before?.parts !== part) throw new HandOverCutError(root_uid);
     const all = [...before.records, ...records];
     if (!last) {
       const bytes = before.bytes + jsonBytes(records as unknown as JsonValue);
-      this.mustHaveRoom(bytes);
-      this.arriving.set(key, { at: this.parts.clock.now(), parts: part + 1, records: all, bytes });
+      this.#mustHaveRoom(bytes);
+      this.#arriving.set(key, { at: this.#parts.clock.now(), parts: part + 1, records: all, bytes });
       return;
     }
     mustBeOfRoot(root_uid, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
     // Several peers may bring one root, each as of another moment.
-    const { copied } = await this.merging.run(root_uid, async () => {
+    const { copied } = await this.#merging.run(root_uid, async () => {
       for (let tries = 1; ; tries++) {
         const isLast = tries >= MERGE_TRIES_MAX;
         const merged = await feed.journal.watching((changed) =>
-          this.merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
+          this.#merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
         );
         if (merged === null && isLast) throw new RootMovesError(root_uid);
         await feed.journal.whenWritten(); // not for copies: the followers may be those who have to hand over first
@@ -170,23 +170,23 @@ export class Reconciliation {
   }
 
   /** P7 @throws HandOverFullError */
-  private mustHaveRoom(bytes: number): void {
-    const roots = this.arriving.size + 1;
+  #mustHaveRoom(bytes: number): void {
+    const roots = this.#arriving.size + 1;
     if (roots > ARRIVING_ROOTS_MAX) throw new HandOverFullError('ARRIVING_ROOTS_MAX', roots, ARRIVING_ROOTS_MAX);
     let sum = bytes;
-    for (const arriving of this.arriving.values()) sum += arriving.bytes;
+    for (const arriving of this.#arriving.values()) sum += arriving.bytes;
     if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError('ARRIVING_BYTES_MAX', sum, ARRIVING_BYTES_MAX);
   }
 
   /** A peer is away: what it began to bring comes again. */
   forget(peer: string): void {
-    for (const key of this.arriving.keys()) if (key.startsWith(`${peer} `)) this.arriving.delete(key);
+    for (const key of this.#arriving.keys()) if (key.startsWith(`${peer} `)) this.#arriving.delete(key);
   }
 
   /** Each part follows the answer to the one before: what stands still was given up. */
-  private forgetGivenUp(): void {
-    const now = this.parts.clock.now();
-    for (const [key, { at }] of this.arriving) if (now - at > 2 * REQUEST_DEADLINE_MS) this.arriving.delete(key);
+  #forgetGivenUp(): void {
+    const now = this.#parts.clock.now();
+    for (const [key, { at }] of this.#arriving) if (now - at > 2 * REQUEST_DEADLINE_MS) this.#arriving.delete(key);
   }
 
   /**
@@ -194,12 +194,12 @@ export class Reconciliation {
    * @returns null when this side moved on while it was read: to be tried again. `copied` resolves when what it wrote is on
    *   as many disks as it wants
    */
-  private async merge(
+  async #merge(
     feed: OwnedFeed,
     { line, root_uid: rootUid, theirs }: { line: Line; root_uid: string; theirs: Records },
     changed: ReadonlySet<string>,
   ): Promise<{ copied: Promise<void> } | null> {
-    const { reader, lookUp, onAdopted } = this.parts;
+    const { reader, lookUp, onAdopted } = this.#parts;
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
     const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
     const stored = mine.get(rootUid);
@@ -211,7 +211,7 @@ export class Reconciliation {
     // What ended here meanwhile is to be kept as superseded.
     if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
     const named = feed.journal.turn((turn) =>
-      this.mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }),
+      this.#mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }),
     );
     const copied = named.then((root) => {
       if (root !== null) onAdopted(root, rival);
@@ -221,34 +221,34 @@ export class Reconciliation {
   }
 
   /** @returns the root, if it has its id here from now on and may not be the only one */
-  private mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): Root | null {
+  #mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): Root | null {
     const { theirs, rootUid, root } = side;
     const other = theirs.get(rootUid);
     for (const record of theirs.values()) if (record.kind === 'superseded') turn.put(record);
     if (root === undefined) {
-      this.adoptUnknown(turn, feed, side);
+      this.#adoptUnknown(turn, feed, side);
       return isRoot(other) && !isSetAside(other) ? other : null;
     }
     if (other?.kind === 'tombstone') {
-      this.clear(turn, side);
+      this.#clear(turn, side);
       return null;
     }
     if (!isRoot(other) || !isRoot(root)) {
-      this.keepSuperseded(turn, side);
+      this.#keepSuperseded(turn, side);
       return null;
     }
     const isDisputed = isSetAside(root) !== isSetAside(other);
     if (isOpen(root) && (isOpen(other) || gaveUp(other))) {
-      this.useResults(turn, feed, side);
+      this.#useResults(turn, feed, side);
       return isDisputed && !isSetAside(root) ? root : null;
     }
     if (isOpen(root) || (gaveUp(root) && !isOpen(other) && !gaveUp(other))) {
-      this.adoptEnded(turn, feed, side);
+      this.#adoptEnded(turn, feed, side);
       // What waits for this id may have to wait for another record from now on.
       if (isDisputed) feed.dependencies.doubt();
       return isDisputed && !isSetAside(other) ? other : null;
     }
-    this.keepSuperseded(turn, side);
+    this.#keepSuperseded(turn, side);
     if (!isDisputed || (isSetAside(root) && isOpen(other))) return null;
     const named = withOwnId(root);
     if (named !== root) turn.put(named);
@@ -256,21 +256,21 @@ export class Reconciliation {
   }
 
   /** It was accepted on the other side, after the fork. */
-  private adoptUnknown(turn: Turn, feed: OwnedFeed, { theirs, remembered }: Sides): void {
+  #adoptUnknown(turn: Turn, feed: OwnedFeed, { theirs, remembered }: Sides): void {
     for (const record of theirs.values()) turn.put(record);
     if (remembered !== null) restore(turn, remembered, feed);
     for (const record of theirs.values()) feed.ended(record);
   }
 
   /** It was cleared on the other side, after it had ended. */
-  private clear(turn: Turn, { mine, root }: Sides): void {
+  #clear(turn: Turn, { mine, root }: Sides): void {
     if (root !== undefined && isOpen(root)) return;
-    const cleared_at = isoTime(this.parts.clock.wall());
+    const cleared_at = isoTime(this.#parts.clock.wall());
     for (const { uid } of mine.values()) turn.put({ kind: 'tombstone', uid, cleared_at });
   }
 
   /** P5: one that has ended beats one that has not. */
-  private adoptEnded(turn: Turn, feed: OwnedFeed, side: Sides): void {
+  #adoptEnded(turn: Turn, feed: OwnedFeed, side: Sides): void {
     const { theirs, mine, rootUid } = side;
     const run = feed.runs.live.get(rootUid);
     const task = feed.tasks.live.get(rootUid);
@@ -278,9 +278,9 @@ export class Reconciliation {
     const dropped = run === undefined ? feed.runs.dropNested(turn, rootUid) : feed.runs.drop(turn, run);
     const rows = new Set([...mine.keys(), ...dropped]);
     if (task !== undefined) feed.tasks.drop(turn, task);
-    const cleared_at = isoTime(this.parts.clock.wall());
+    const cleared_at = isoTime(this.#parts.clock.wall());
     for (const record of mine.values()) {
-      this.supersede(turn, record, theirs.get(record.uid), currentLine(feed.feed), rootUid);
+      this.#supersede(turn, record, theirs.get(record.uid), currentLine(feed.feed), rootUid);
     }
     for (const uid of rows) if (!theirs.has(uid)) turn.put({ kind: 'tombstone', uid, cleared_at });
     for (const record of theirs.values()) turn.put(record);
@@ -288,11 +288,11 @@ export class Reconciliation {
   }
 
   /** P2 decides between two that have ended. */
-  private keepSuperseded(turn: Turn, { theirs, mine, line, rootUid }: Sides): void {
-    for (const record of theirs.values()) this.supersede(turn, record, mine.get(record.uid), line, rootUid);
+  #keepSuperseded(turn: Turn, { theirs, mine, line, rootUid }: Sides): void {
+    for (const record of theirs.values()) this.#supersede(turn, record, mine.get(record.uid), line, rootUid);
   }
 
-  private useResults(turn: Turn, feed: OwnedFeed, side: Sides): void {
+  #useResults(turn: Turn, feed: OwnedFeed, side: Sides): void {
     const { theirs, mine, line, rootUid } = side;
     const other = rootIn(theirs, rootUid);
     const isGivenUp = other !== undefined && gaveUp(other);
@@ -303,7 +303,7 @@ export class Reconciliation {
       if (record.error?.code === 'REJECTED' && task?.record.status === 'input_required') {
         feed.tasks.fail(turn, task, record.error, false);
       } else if (!isGivenUp || record.uid === rootUid) {
-        this.supersede(turn, record, mine.get(record.uid), line, rootUid);
+        this.#supersede(turn, record, mine.get(record.uid), line, rootUid);
       }
     }
     // It is being cancelled there, and its last steps have not ended.
@@ -313,7 +313,7 @@ export class Reconciliation {
   }
 
   /** What lost is kept, when it says of something that has ended how it did. */
-  private supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
+  #supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
     if (!isRoot(lost) || !isTerminal(lost.status)) return;
     if (kept !== undefined && sameEnd(lost, kept)) return;
     const superseded: SupersededRecord = {
@@ -321,7 +321,7 @@ export class Reconciliation {
       uid: `superseded/${line.epoch}/${line.owner}/${line.nonce || '-'}/${lost.uid}`,
       root_uid,
       line,
-      superseded_at: isoTime(this.parts.clock.wall()),
+      superseded_at: isoTime(this.#parts.clock.wall()),
       record: lost,
     };
     turn.put(superseded);

@@ -48,22 +48,22 @@ export interface DispatchHooks {
 }
 
 export class Dispatcher {
-  private readonly clock: Clock;
-  private readonly random: Random;
-  private readonly network: Network;
-  private readonly directory: Directory;
-  private readonly tasks: Tasks;
-  private readonly runs: Runs;
-  private readonly pool: WorkerPool;
-  private readonly log: Log;
-  private readonly probe: Probe;
-  private readonly hooks: DispatchHooks;
-  private readonly beatIntervalMs: number;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #network: Network;
+  readonly #directory: Directory;
+  readonly #tasks: Tasks;
+  readonly #runs: Runs;
+  readonly #pool: WorkerPool;
+  readonly #log: Log;
+  readonly #probe: Probe;
+  readonly #hooks: DispatchHooks;
+  readonly #beatIntervalMs: number;
   /** A peer that was not heard for this long is not given anything. */
-  private readonly silentMs: number;
-  private readonly lookUps: ProviderLookUps;
+  readonly #silentMs: number;
+  readonly #lookUps: ProviderLookUps;
   /** Of more classes than one dispatch looks at, the last that had its turn; null for none. */
-  private turnOf: QueueKey | null = null;
+  #turnOf: QueueKey | null = null;
 
   constructor(
     components: {
@@ -80,65 +80,65 @@ export class Dispatcher {
     hooks: DispatchHooks,
     beatIntervalMs: number = BEAT_INTERVAL_MS,
   ) {
-    this.clock = components.clock;
-    this.random = components.random;
-    this.network = components.network;
-    this.directory = components.directory;
-    this.tasks = components.tasks;
-    this.runs = components.runs;
-    this.pool = components.pool;
-    this.log = components.log;
-    this.probe = components.probe;
-    this.hooks = hooks;
-    this.beatIntervalMs = beatIntervalMs;
-    this.silentMs = beatIntervalMs * BEATS_LATE_MAX;
-    this.lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
+    this.#clock = components.clock;
+    this.#random = components.random;
+    this.#network = components.network;
+    this.#directory = components.directory;
+    this.#tasks = components.tasks;
+    this.#runs = components.runs;
+    this.#pool = components.pool;
+    this.#log = components.log;
+    this.#probe = components.probe;
+    this.#hooks = hooks;
+    this.#beatIntervalMs = beatIntervalMs;
+    this.#silentMs = beatIntervalMs * BEATS_LATE_MAX;
+    this.#lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
   }
 
   /** @returns whether anything was leased or begun */
   dispatch(turn: Turn): boolean {
-    if (this.hooks.isPaused() || this.tasks.queue.size === 0) return false;
+    if (this.#hooks.isPaused() || this.#tasks.queue.size === 0) return false;
     const free = new Map<string, number>();
     const leases = new LeaseBatches();
-    const waiting = this.classesToLookAt();
+    const waiting = this.#classesToLookAt();
     const candidatesOf = new Map<string, Candidate[]>();
     let starved = false;
     let served = false;
     let given = 0;
     while (waiting.length > 0) {
       const { of, head } = waiting.shift()!;
-      const task = this.tasks.live.get(head.uid);
-      if (task === undefined || !this.tasks.queue.has(head.uid)) {
+      const task = this.#tasks.live.get(head.uid);
+      if (task === undefined || !this.#tasks.queue.has(head.uid)) {
         // One that began before it, and failed at once, has stopped the run of both.
         pushNext(waiting, of);
         continue;
       }
       if (given++ === DISPATCH_TASKS_MAX) {
-        turn.after(() => this.hooks.dispatchSoon());
+        turn.after(() => this.#hooks.dispatchSoon());
         break;
       }
       if (RECORD_ACTIONS.has(of.action)) {
         served = true;
-        this.begin(turn, task);
+        this.#begin(turn, task);
       } else {
-        const candidates = candidatesOf.get(of.key) ?? this.candidates(of);
+        const candidates = candidatesOf.get(of.key) ?? this.#candidates(of);
         candidatesOf.set(of.key, candidates);
         for (const candidate of candidates) candidate.free = free.get(slotKey(candidate)) ?? candidate.free;
         if (candidates.length === 0) {
-          if (this.givenUp(turn, task, of)) pushNext(waiting, of);
+          if (this.#givenUp(turn, task, of)) pushNext(waiting, of);
           else starved = true;
           continue; // the whole class waits
         }
         of.nobody = null;
-        const { chosen, reason } = choose(candidates, () => this.random.next());
+        const { chosen, reason } = choose(candidates, () => this.#random.next());
         if (chosen === null) {
-          this.tasks.waits(task, candidates.length, reason);
+          this.#tasks.waits(task, candidates.length, reason);
           starved = true;
           continue; // the whole class waits
         }
         served = true;
         free.set(slotKey(chosen), chosen.free - 1);
-        this.lease(turn, task, leases, {
+        this.#lease(turn, task, leases, {
           considered: candidates.length,
           chosen: { peer_id: chosen.peer_id, worker_id: chosen.worker_id },
           reason,
@@ -147,55 +147,55 @@ export class Dispatcher {
       }
       pushNext(waiting, of);
     }
-    if (leases.early.size > 0) this.sendAll(leases.early);
-    if (leases.late.size > 0) turn.after(() => this.sendAll(leases.late));
-    if (starved) this.hooks.onStarved();
+    if (leases.early.size > 0) this.#sendAll(leases.early);
+    if (leases.late.size > 0) turn.after(() => this.#sendAll(leases.late));
+    if (starved) this.#hooks.onStarved();
     return served;
   }
 
   /** The most urgent classes, and of the others some in turn: what nobody can run must not hide the rest for ever. */
-  private classesToLookAt(): ClassHead[] {
-    const { queue } = this.tasks;
+  #classesToLookAt(): ClassHead[] {
+    const { queue } = this.#tasks;
     const urgent = queue.heads(DISPATCH_CLASSES_MAX / 2);
     const last = urgent.at(-1)?.head;
     if (last === undefined || urgent.length < DISPATCH_CLASSES_MAX / 2) return urgent;
-    const { turnOf } = this;
+    const turnOf = this.#turnOf;
     const inTurn = queue.heads(
       DISPATCH_CLASSES_MAX / 2,
       turnOf !== null && compareQueueKeys(turnOf, last) > 0 ? turnOf : last,
     );
-    this.turnOf = inTurn.length < DISPATCH_CLASSES_MAX / 2 ? null : inTurn.at(-1)!.head;
+    this.#turnOf = inTurn.length < DISPATCH_CLASSES_MAX / 2 ? null : inTurn.at(-1)!.head;
     return [...urgent, ...inTurn];
   }
 
-  private candidates(of: TaskClass): Candidate[] {
-    return this.directory.candidates(of, of.key, this.clock.now(), this.silentMs);
+  #candidates(of: TaskClass): Candidate[] {
+    return this.#directory.candidates(of, of.key, this.#clock.now(), this.#silentMs);
   }
 
   /**
    * No connected worker can run the first task of a class: says why, and ends it when it has waited for long enough.
    * @returns whether it has ended
    */
-  private givenUp(turn: Turn, task: LiveTask, of: TaskClass): boolean {
-    const nobody = this.nobodyFor(of);
-    const error = tooLongWithoutWorker(task, of, nobody, this.clock.now());
+  #givenUp(turn: Turn, task: LiveTask, of: TaskClass): boolean {
+    const nobody = this.#nobodyFor(of);
+    const error = tooLongWithoutWorker(task, of, nobody, this.#clock.now());
     if (error !== null) {
-      this.tasks.fail(turn, task, error, false);
+      this.#tasks.fail(turn, task, error, false);
       return true;
     }
-    this.tasks.waits(task, 0, nobody.reason);
+    this.#tasks.waits(task, 0, nobody.reason);
     // The DHT may know somebody.
-    this.lookUps.wantAll(capabilitiesToLookUp(of));
+    this.#lookUps.wantAll(capabilitiesToLookUp(of));
     return false;
   }
 
   /** Why nobody can run a class. Found out once per beat: the workers are what their beats say. */
-  private nobodyFor(of: TaskClass): Nobody {
-    const now = this.clock.now();
+  #nobodyFor(of: TaskClass): Nobody {
+    const now = this.#clock.now();
     const known = of.nobody;
-    if (known !== null && now - known.looked_at < this.beatIntervalMs) return known;
-    const seen = this.directory.seen(of, of.key, now, this.silentMs);
-    const { reason, refused_by: by } = whyNobody(of, seen, (text) => this.directory.named(text));
+    if (known !== null && now - known.looked_at < this.#beatIntervalMs) return known;
+    const seen = this.#directory.seen(of, of.key, now, this.#silentMs);
+    const { reason, refused_by: by } = whyNobody(of, seen, (text) => this.#directory.named(text));
     const refused = by.length === 0 ? null : { since: known?.refused?.since ?? now, by };
     of.nobody = { since: known?.since ?? now, reason, looked_at: now, refused };
     return of.nobody;
@@ -203,69 +203,69 @@ export class Dispatcher {
 
   /** Why a queued task is not given to a worker now; null for one that is not in the queue. */
   whyQueued(uid: string): Why | null {
-    const of = this.tasks.queue.classOfWaiting(uid);
+    const of = this.#tasks.queue.classOfWaiting(uid);
     if (of === undefined) return null;
     if (RECORD_ACTIONS.has(of.action)) return { for: 'queue', reason: 'it begins in its turn' };
-    const candidates = this.candidates(of);
-    if (candidates.length === 0) return { for: 'worker', reason: this.nobodyFor(of).reason };
+    const candidates = this.#candidates(of);
+    if (candidates.length === 0) return { for: 'worker', reason: this.#nobodyFor(of).reason };
     const isNext = candidates.some(({ free }) => free > 0);
     return { for: 'slot', reason: isNext ? 'it is about to be given to a worker' : whyFull(candidates) };
   }
 
-  private begin(turn: Turn, task: LiveTask): void {
+  #begin(turn: Turn, task: LiveTask): void {
     const { task_type, payload } = task.record;
     if (task_type === 'workflow') {
-      this.runs.startNested(turn, task);
+      this.#runs.startNested(turn, task);
       return;
     }
     try {
-      if (task_type === 'approve') this.tasks.waitForPerson(turn, task, parseInputs('approve', payload));
-      else this.tasks.begin(turn, task, 'running', parseInputs('sleep', payload).duration_ms);
+      if (task_type === 'approve') this.#tasks.waitForPerson(turn, task, parseInputs('approve', payload));
+      else this.#tasks.begin(turn, task, 'running', parseInputs('sleep', payload).duration_ms);
     } catch (error) {
       if (!(error instanceof InvalidInputsError)) throw error;
-      this.tasks.fail(turn, task, error.toShape(), true);
+      this.#tasks.fail(turn, task, error.toShape(), true);
     }
   }
 
-  private lease(
+  #lease(
     turn: Turn,
     task: LiveTask,
     leases: LeaseBatches,
     placement: Placement & { chosen: NonNullable<Placement['chosen']> },
   ): void {
     const early = task.durable && !task.record.at_most_once; // P1
-    this.tasks.leased(turn, task, placement);
+    this.#tasks.leased(turn, task, placement);
     const { task_type, payload, requires, timeout_ms } = task.record;
     const { peer_id, worker_id } = placement.chosen;
-    const token = this.tasks.leases.tokenOf(task.record, task.lease!);
+    const token = this.#tasks.leases.tokenOf(task.record, task.lease!);
     const lease: Lease = { ...token, worker_id, action: task_type, payload, requires, timeout_ms };
     leases.add(early ? leases.early : leases.late, peer_id, lease);
   }
 
-  private sendAll(batches: ReadonlyMap<string, Lease[]>): void {
-    this.probe('lease:before');
-    for (const [peer, batch] of batches) this.send(peer, batch);
-    this.probe('lease:after');
+  #sendAll(batches: ReadonlyMap<string, Lease[]>): void {
+    this.#probe('lease:before');
+    for (const [peer, batch] of batches) this.#send(peer, batch);
+    this.#probe('lease:after');
   }
 
-  private send(peer: string, leases: Lease[]): void {
+  #send(peer: string, leases: Lease[]): void {
     const ready = leases.filter(({ uid, attempt }) => {
-      const task = this.tasks.live.get(uid);
+      const task = this.#tasks.live.get(uid);
       if (task?.lease?.attempt !== attempt) return false;
-      this.tasks.leases.sent(task);
+      this.#tasks.leases.sent(task);
       return true;
     });
-    if (peer === this.network.self) {
-      this.refused(peer, this.pool.accept(peer, ready));
+    if (peer === this.#network.self) {
+      this.refused(peer, this.#pool.accept(peer, ready));
       return;
     }
-    for (const batch of batchesOf(ready, this.tasks)) {
-      this.network
-        .request(peer, 'lease', { leases: batch, heirs: this.hooks.heirs() }, REQUEST_DEADLINE_MS)
+    for (const batch of batchesOf(ready, this.#tasks)) {
+      this.#network
+        .request(peer, 'lease', { leases: batch, heirs: this.#hooks.heirs() }, REQUEST_DEADLINE_MS)
         .then((answer) => this.refused(peer, refuseRequestSchema.parse(answer).items))
         .catch((error: unknown) => {
           // It may run there all the same: the worker's beats say, or their silence.
-          this.log.debug({ peer, error }, 'leases were not answered, or not in the form of this version');
+          this.#log.debug({ peer, error }, 'leases were not answered, or not in the form of this version');
         });
     }
   }
@@ -273,15 +273,15 @@ export class Dispatcher {
   /** A worker did not take leases, or gave them back. */
   refused(peer: string, items: readonly Refusal[]): void {
     if (items.length === 0) return;
-    this.hooks.turn((turn) => {
+    this.#hooks.turn((turn) => {
       for (const item of items) {
-        const task = this.tasks.live.get(item.uid);
-        if (task === undefined || !this.tasks.leases.isFrom(peer, task, item)) continue;
-        const classKey = this.tasks.queue.classKeyOf(task.record, task);
+        const task = this.#tasks.live.get(item.uid);
+        if (task === undefined || !this.#tasks.leases.isFrom(peer, task, item)) continue;
+        const classKey = this.#tasks.queue.classKeyOf(task.record, task);
         // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
         const how = item.reason === 'unable' ? 'unable' : 'busy';
-        this.directory.refused(peer, task.lease!.worker_id, classKey, how, this.clock.now());
-        this.tasks.refused(turn, peer, item, item.reason);
+        this.#directory.refused(peer, task.lease!.worker_id, classKey, how, this.#clock.now());
+        this.#tasks.refused(turn, peer, item, item.reason);
       }
     });
   }

@@ -13,86 +13,86 @@ import type { Directory } from '../membership/peer-table.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 
 export class ProviderLookUps {
-  private readonly clock: Clock;
-  private readonly network: Network;
-  private readonly directory: Directory;
-  private readonly log: Log;
-  private readonly dispatchSoon: () => void;
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #directory: Directory;
+  readonly #log: Log;
+  readonly #dispatchSoon: () => void;
   /** An answer that led nowhere is good for this long only. */
-  private readonly againMs: number;
+  readonly #againMs: number;
   /** When a capability was last looked up; the oldest is forgotten first. */
-  private readonly lookedUp = new Map<string, number>();
+  readonly #lookedUp = new Map<string, number>();
   /** Those whose turn has not come; the first to be asked for first. */
-  private readonly wanted = new Set<string>();
-  private underWay = 0;
+  readonly #wanted = new Set<string>();
+  #underWay = 0;
 
   constructor(
     components: { clock: Clock; network: Network; directory: Directory; log: Log },
     options: { againMs: number; dispatchSoon: () => void },
   ) {
-    this.clock = components.clock;
-    this.network = components.network;
-    this.directory = components.directory;
-    this.log = components.log;
-    this.againMs = options.againMs;
-    this.dispatchSoon = options.dispatchSoon;
+    this.#clock = components.clock;
+    this.#network = components.network;
+    this.#directory = components.directory;
+    this.#log = components.log;
+    this.#againMs = options.againMs;
+    this.#dispatchSoon = options.dispatchSoon;
   }
 
   wantAll(capabilities: readonly string[]): void {
-    for (const capability of capabilities) this.want(capability);
+    for (const capability of capabilities) this.#want(capability);
   }
 
-  private want(capability: string): void {
-    const last = this.lookedUp.get(capability);
-    if (last !== undefined && this.clock.now() - last < PROVIDERS_CACHE_MS) return;
-    if (this.wanted.size >= PROVIDERS_CACHED_MAX) return; // asked for again by a later dispatch
-    this.wanted.add(capability);
-    this.next();
+  #want(capability: string): void {
+    const last = this.#lookedUp.get(capability);
+    if (last !== undefined && this.#clock.now() - last < PROVIDERS_CACHE_MS) return;
+    if (this.#wanted.size >= PROVIDERS_CACHED_MAX) return; // asked for again by a later dispatch
+    this.#wanted.add(capability);
+    this.#next();
   }
 
-  private next(): void {
-    for (const capability of this.wanted) {
-      if (this.underWay >= PROVIDERS_LOOK_UPS_MAX) return;
-      this.wanted.delete(capability);
-      this.lookUp(capability);
+  #next(): void {
+    for (const capability of this.#wanted) {
+      if (this.#underWay >= PROVIDERS_LOOK_UPS_MAX) return;
+      this.#wanted.delete(capability);
+      this.#lookUp(capability);
     }
   }
 
-  private lookUp(capability: string): void {
-    this.lookedUp.delete(capability);
-    this.lookedUp.set(capability, this.clock.now());
-    if (this.lookedUp.size > PROVIDERS_CACHED_MAX) this.lookedUp.delete(this.lookedUp.keys().next().value!);
-    this.underWay++;
-    this.network
+  #lookUp(capability: string): void {
+    this.#lookedUp.delete(capability);
+    this.#lookedUp.set(capability, this.#clock.now());
+    if (this.#lookedUp.size > PROVIDERS_CACHED_MAX) this.#lookedUp.delete(this.#lookedUp.keys().next().value!);
+    this.#underWay++;
+    this.#network
       .findProviders(capability, PROVIDERS_MAX, PROVIDERS_DEADLINE_MS)
       .then(
         (peers) => {
           // An empty answer of a young routing table is asked again soon.
-          if (peers.length === 0) this.forgetSoon(capability);
-          for (const peer of peers) this.meet(peer, capability);
+          if (peers.length === 0) this.#forgetSoon(capability);
+          for (const peer of peers) this.#meet(peer, capability);
         },
-        (error: unknown) => this.log.debug({ capability, error }, 'the DHT did not answer'), // P6
+        (error: unknown) => this.#log.debug({ capability, error }, 'the DHT did not answer'), // P6
       )
       .finally(() => {
-        this.underWay--;
-        this.next();
+        this.#underWay--;
+        this.#next();
       });
   }
 
   /** Not at once: a provider that cannot be reached is named again and again. */
-  private forgetSoon(capability: string): void {
-    if (!this.lookedUp.has(capability)) return;
-    this.lookedUp.set(capability, this.clock.now() - PROVIDERS_CACHE_MS + this.againMs);
+  #forgetSoon(capability: string): void {
+    if (!this.#lookedUp.has(capability)) return;
+    this.#lookedUp.set(capability, this.#clock.now() - PROVIDERS_CACHE_MS + this.#againMs);
   }
 
-  private meet(peer: string, capability: string): void {
-    if (peer === this.network.self || this.directory.find(peer)?.connected === true) return;
-    this.directory.entry(peer, this.clock.now()).found_by = 'dht';
-    this.network.connect(peer, []).then(
-      () => this.dispatchSoon(),
+  #meet(peer: string, capability: string): void {
+    if (peer === this.#network.self || this.#directory.find(peer)?.connected === true) return;
+    this.#directory.entry(peer, this.#clock.now()).found_by = 'dht';
+    this.#network.connect(peer, []).then(
+      () => this.#dispatchSoon(),
       (error: unknown) => {
-        this.forgetSoon(capability);
-        this.log.debug({ peer, error }, 'a provider that the DHT named cannot be reached'); // P6
+        this.#forgetSoon(capability);
+        this.#log.debug({ peer, error }, 'a provider that the DHT named cannot be reached'); // P6
       },
     );
   }

@@ -53,28 +53,28 @@ export interface FollowerHooks {
 }
 
 export class FollowedFeeds {
-  private readonly clock: Clock;
-  private readonly network: Network;
-  private readonly store: Writes;
-  private readonly probe: Probe;
-  private readonly hooks: FollowerHooks;
-  private readonly copies = new Map<string, Copy>();
-  private readonly order = new InOrder();
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #store: Writes;
+  readonly #probe: Probe;
+  readonly #hooks: FollowerHooks;
+  readonly #copies = new Map<string, Copy>();
+  readonly #order = new InOrder();
 
   constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: FollowerHooks) {
-    this.clock = components.clock;
-    this.network = components.network;
-    this.store = components.store;
-    this.probe = components.probe;
-    this.hooks = hooks;
+    this.#clock = components.clock;
+    this.#network = components.network;
+    this.#store = components.store;
+    this.#probe = components.probe;
+    this.#hooks = hooks;
   }
 
   all(): Iterable<Copy> {
-    return this.copies.values();
+    return this.#copies.values();
   }
 
   find(feedId: string): Copy | undefined {
-    return this.copies.get(feedId);
+    return this.#copies.get(feedId);
   }
 
   isComplete(copy: Copy): boolean {
@@ -82,134 +82,134 @@ export class FollowedFeeds {
   }
 
   /** Reads from the store what this peer has of a feed that it does not own (now). */
-  async takeUp(feedId: string): Promise<Copy> {
-    const { reader } = this.store;
+  async load(feedId: string): Promise<Copy> {
+    const { reader } = this.#store;
     const feed = (await reader.get('feed', feedUid(feedId))) ?? null;
     const whole = await reader.get('copy', `copy/${feedId}`);
-    const cursor = this.store.feeds.get(feedId)?.seq ?? 0;
+    const cursor = this.#store.feeds.get(feedId)?.seq ?? 0;
     const copy: Copy = {
       feed_id: feedId,
       feed,
       cursor,
       wholeFrom: whole?.whole_from ?? 0,
       pagesOf: whole?.lines ?? [],
-      claimedAt: this.clock.now(),
+      claimedAt: this.#clock.now(),
       triedAt: Number.NEGATIVE_INFINITY,
       wantedAt: Number.NEGATIVE_INFINITY,
       durable: Promise.resolve(),
     };
-    this.copies.set(feedId, copy);
+    this.#copies.set(feedId, copy);
     return copy;
   }
 
   /** This peer owns the feed from now on. */
   release(feedId: string): void {
-    this.copies.delete(feedId);
+    this.#copies.delete(feedId);
   }
 
   /** Nothing is known any more. What is being done with a feed comes to its end first: nothing runs beside it. */
   clear(): void {
-    this.copies.clear();
+    this.#copies.clear();
   }
 
   /** Runs what is done with one feed one after the other. */
   inOrder<T>(feedId: string, work: () => Promise<T>): Promise<T> {
-    return this.order.run(feedId, work);
+    return this.#order.run(feedId, work);
   }
 
   // --- commits that come ---------------------------------------------------------------------------------------------
 
   /** An owner brings a commit. Resolves with how far this disk has come. */
   async onPush(peer: string, push: Push): Promise<{ seq: number }> {
-    const { durable, seq } = await this.inOrder(push.feed_id, () => this.take(peer, push));
+    const { durable, seq } = await this.inOrder(push.feed_id, () => this.#take(peer, push));
     await durable;
     this.claimed(push.feed_id, push.line);
-    this.probe('ack:before');
-    this.clock.defer(() => this.probe('ack:after'));
+    this.#probe('ack:before');
+    this.#clock.defer(() => this.#probe('ack:after'));
     return { seq };
   }
 
   /** The owner of a copy's line has shown that it still is. */
   claimed(feedId: string, line: Line): void {
-    const copy = this.copies.get(feedId);
+    const copy = this.#copies.get(feedId);
     if (copy?.feed == null || compareLines(line, currentLine(copy.feed)) !== 0) return;
-    copy.claimedAt = this.clock.now();
+    copy.claimedAt = this.#clock.now();
   }
 
   /** A call waits for whoever owns the feed next. */
   want(feedId: string): void {
-    const copy = this.copies.get(feedId);
-    if (copy !== undefined) copy.wantedAt = this.clock.now();
+    const copy = this.#copies.get(feedId);
+    if (copy !== undefined) copy.wantedAt = this.#clock.now();
   }
 
   /** P2, P9 */
-  private checkOwner(peer: string, { feed_id, line }: Push): void {
+  #checkOwner(peer: string, { feed_id, line }: Push): void {
     if (feed_id === LOCAL_FEED) {
       throw new FlowmeshError('INVALID_MESSAGE', `peer ${peer} brings commits of what this peer remembers of itself`);
     }
     if (line.owner !== peer) {
       throw new FlowmeshError('INVALID_MESSAGE', `peer ${peer} brings commits of ${line.owner}; only an owner may`);
     }
-    const owned = this.hooks.owned(feed_id);
+    const owned = this.#hooks.owned(feed_id);
     if (owned === undefined) return;
-    if (compareLines(line, currentLine(owned)) < 0) throw new StaleOwnerError(feed_id, this.network.self);
-    this.hooks.onClaim(peer, feed_id);
-    throw new NoCopyError(feed_id, this.network.self, 'it is the owner until it has looked');
+    if (compareLines(line, currentLine(owned)) < 0) throw new StaleOwnerError(feed_id, this.#network.self);
+    this.#hooks.onClaim(peer, feed_id);
+    throw new NoCopyError(feed_id, this.#network.self, 'it is the owner until it has looked');
   }
 
   /** @returns once the commit is on its way to the disk; `durable` when it is there */
-  private async take(peer: string, push: Push): Promise<{ durable: Promise<void>; seq: number }> {
-    this.checkOwner(peer, push);
+  async #take(peer: string, push: Push): Promise<{ durable: Promise<void>; seq: number }> {
+    this.#checkOwner(peer, push);
     const { feed_id, line, prev_seq, head_seq } = push;
     const rows = rowsOf(feed_id, push.rows);
-    const copy = this.copies.get(feed_id);
+    const copy = this.#copies.get(feed_id);
     const known = copy?.feed == null ? null : currentLine(copy.feed);
     const order = known === null ? 1 : compareLines(line, known);
     if (order < 0) throw new StaleOwnerError(feed_id, known!.owner);
     if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {
       // P1: one that came again may still be on its way to the disk.
-      if (head_seq > copy!.cursor) await this.keep(copy!, rows);
+      if (head_seq > copy!.cursor) await this.#keep(copy!, rows);
       return { durable: copy!.durable, seq: copy!.cursor };
     }
     if (order > 0 || head_seq > copy!.cursor) {
       await this.catchUp(peer, feed_id).catch((error: unknown) => {
-        if (error instanceof DivergedError) this.hooks.onClaim(peer, feed_id);
+        if (error instanceof DivergedError) this.#hooks.onClaim(peer, feed_id);
         throw error;
       });
     }
-    const now = this.copies.get(feed_id);
+    const now = this.#copies.get(feed_id);
     return { durable: now?.durable ?? Promise.resolve(), seq: now?.cursor ?? 0 };
   }
 
   /** Whole commits, the next ones of the copy, go to the disk. @throws FlowmeshError INVALID_MESSAGE: they may not */
-  private async keep(copy: Copy, rows: Row[]): Promise<void> {
+  async #keep(copy: Copy, rows: Row[]): Promise<void> {
     await mustBeOfFeed(
-      this.store.reader,
+      this.#store.reader,
       copy.feed_id,
       rows.map(({ record }) => record),
     );
-    if (this.copies.get(copy.feed_id) !== copy)
-      throw new NoCopyError(copy.feed_id, this.network.self, 'it was read anew');
-    this.probe('copy:before');
+    if (this.#copies.get(copy.feed_id) !== copy)
+      throw new NoCopyError(copy.feed_id, this.#network.self, 'it was read anew');
+    this.#probe('copy:before');
     copy.cursor = rows.at(-1)!.seq;
-    copy.durable = this.write(copy, rows);
+    copy.durable = this.#write(copy, rows);
   }
 
-  private write(copy: Copy, rows: Row[]): Promise<void> {
+  #write(copy: Copy, rows: Row[]): Promise<void> {
     const before = copy.feed;
     for (const { record } of rows) if (record.kind === 'feed') copy.feed = record;
     const { feed } = copy;
-    const kept = this.store.commit(rows);
+    const kept = this.#store.commit(rows);
     if (feed === null) return kept; // it is in one of the next pages
     const swept = feed.pruned_to_seq > (before?.pruned_to_seq ?? 0);
-    const done = swept ? kept.then(() => this.store.sweep(feed.feed_id, feed.pruned_to_seq)) : kept;
-    const { self } = this.network;
+    const done = swept ? kept.then(() => this.#store.sweep(feed.feed_id, feed.pruned_to_seq)) : kept;
+    const { self } = this.#network;
     if (feed.followers.some(({ peer_id }) => peer_id === self) || currentLine(feed).owner === self) return done;
     // The set is served by others now: what nobody asks for is not kept.
     // In the order of the feed: what makes this peer a follower again must not be taken for more of this copy.
     const forgotten = this.inOrder(feed.feed_id, async () => {
       await done;
-      if (this.copies.get(feed.feed_id) === copy) await this.forget(feed.feed_id);
+      if (this.#copies.get(feed.feed_id) === copy) await this.forget(feed.feed_id);
     });
     forgotten.catch(() => {}); // the disk failed: everything is read anew
     return done;
@@ -217,8 +217,8 @@ export class FollowedFeeds {
 
   /** Nothing of the feed is kept any more. */
   async forget(feedId: string): Promise<void> {
-    this.copies.delete(feedId);
-    if (this.store.feeds.has(feedId)) await this.store.drop(feedId);
+    this.#copies.delete(feedId);
+    if (this.#store.feeds.has(feedId)) await this.#store.drop(feedId);
   }
 
   // --- pulls ---------------------------------------------------------------------------------------------------------
@@ -229,38 +229,38 @@ export class FollowedFeeds {
    */
   async catchUp(peer: string, feedId: string): Promise<Copy> {
     // It may have been taken over since this was wanted.
-    if (this.hooks.owned(feedId) !== undefined) throw new NoCopyError(feedId, this.network.self, 'it is the owner');
-    let copy = this.copies.get(feedId) ?? (await this.takeUp(feedId));
+    if (this.#hooks.owned(feedId) !== undefined) throw new NoCopyError(feedId, this.#network.self, 'it is the owner');
+    let copy = this.#copies.get(feedId) ?? (await this.load(feedId));
     let tail: Row[] = [];
     for (;;) {
       const last = tail.at(-1);
-      const answer = await this.pull(peer, feedId, last ?? { seq: copy.cursor + 1, uid: '' });
-      if (this.copies.get(feedId) !== copy) throw new NoCopyError(feedId, this.network.self, 'it was read anew');
+      const answer = await this.#pull(peer, feedId, last ?? { seq: copy.cursor + 1, uid: '' });
+      if (this.#copies.get(feedId) !== copy) throw new NoCopyError(feedId, this.#network.self, 'it was read anew');
       const { feed } = answer;
       if (feed === null) throw new NoCopyError(feedId, peer, 'it has nothing of it');
       if (!answer.complete) throw new NoCopyError(feedId, peer, 'it is still being made there');
-      if (await this.mustStartAnew(copy, feed, peer)) {
+      if (await this.#mustStartAnew(copy, feed, peer)) {
         tail = [];
-        copy = await this.takeUp(feedId);
+        copy = await this.load(feedId);
         continue;
       }
       const rows = [...tail, ...rowsOf(feedId, answer.rows)];
       const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);
       tail = rows.slice(cut);
-      if (cut > 0) await this.keepPage(copy, rows.slice(0, cut), answer.head_seq, feed);
-      if (!this.copies.has(feedId)) throw new NoCopyError(feedId, this.network.self, 'it follows no more');
+      if (cut > 0) await this.#keepPage(copy, rows.slice(0, cut), answer.head_seq, feed);
+      if (!this.#copies.has(feedId)) throw new NoCopyError(feedId, this.#network.self, 'it follows no more');
       if (answer.whole && copy.cursor >= answer.head_seq) return copy;
       if (answer.rows.length === 0) throw new NoCopyError(feedId, peer, 'its pages do not reach its head');
     }
   }
 
-  private async pull(
+  async #pull(
     peer: string,
     feed_id: string,
     { seq, uid }: { seq: number; uid: string },
     deadlineMs = REQUEST_DEADLINE_MS,
   ): Promise<PullAnswer> {
-    const answer = await this.network.request(peer, 'pull', { feed_id, after: { seq, uid } }, deadlineMs);
+    const answer = await this.#network.request(peer, 'pull', { feed_id, after: { seq, uid } }, deadlineMs);
     return pullAnswerSchema.parse(answer);
   }
 
@@ -271,20 +271,20 @@ export class FollowedFeeds {
     deadlineMs?: number,
   ): Promise<{ feed: FeedRecord; head_seq: number; complete: boolean } | null> {
     const end = { seq: Number.MAX_SAFE_INTEGER, uid: '' };
-    const { feed, head_seq, complete } = await this.pull(peer, feedId, end, deadlineMs);
+    const { feed, head_seq, complete } = await this.#pull(peer, feedId, end, deadlineMs);
     return feed === null ? null : { feed, head_seq, complete };
   }
 
   /** True when what is here was given up, because it left the history that is followed or is too old for it. */
-  private async mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
+  async #mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
     const { feed_id, feed: mine, cursor, pagesOf } = copy;
     if (mine === null) {
-      await this.mustBeAsked(feed_id, theirs, peer);
+      await this.#mustBeAsked(feed_id, theirs, peer);
     } else {
       if (compareLines(currentLine(theirs), currentLine(mine)) < 0) {
         throw new StaleOwnerError(feed_id, currentLine(mine).owner);
       }
-      this.mustBeMember(mine, theirs);
+      this.#mustBeMember(mine, theirs);
       // The pages of a later line come before the record that has it, at times.
       const fork = forkSeq(this.isComplete(copy) ? mine.lines : pagesOf, theirs.lines);
       if (cursor > fork) throw new DivergedError(mine, theirs, fork);
@@ -296,15 +296,15 @@ export class FollowedFeeds {
     return true;
   }
 
-  private async mustBeAsked(feedId: string, theirs: FeedRecord, peer: string): Promise<void> {
-    const asked = theirs.followers.some(({ peer_id }) => peer_id === this.network.self);
+  async #mustBeAsked(feedId: string, theirs: FeedRecord, peer: string): Promise<void> {
+    const asked = theirs.followers.some(({ peer_id }) => peer_id === this.#network.self);
     if (!asked) {
       await this.forget(feedId); // pages that came while it was one
       throw new NoCopyError(feedId, peer, 'this peer is none of its followers');
     }
-    if (this.copies.size > COPIED_FEEDS_MAX) {
-      this.copies.delete(feedId);
-      throw new NoCopyError(feedId, this.network.self, `it keeps COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX}) already`);
+    if (this.#copies.size > COPIED_FEEDS_MAX) {
+      this.#copies.delete(feedId);
+      throw new NoCopyError(feedId, this.#network.self, `it keeps COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX}) already`);
     }
   }
 
@@ -312,28 +312,28 @@ export class FollowedFeeds {
    * P9: a claim counts only from a member of the replica set. A copy that has come less far may not know them all: the
    * claim of a stranger counts when the owner that it does know does not say any more that it is the owner.
    */
-  private mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
-    if (isHeir(mine, theirs) || !this.hooks.isClaimed(mine.feed_id, currentLine(mine).owner)) return;
+  #mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
+    if (isHeir(mine, theirs) || !this.#hooks.isClaimed(mine.feed_id, currentLine(mine).owner)) return;
     const { owner } = currentLine(theirs);
     throw new NoCopyError(mine.feed_id, owner, 'it is no member of the replica set, so its claim does not count');
   }
 
-  private async keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
+  async #keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
     // The first page takes the place of what was said of a copy that was given up.
     if (copy.cursor === 0 || rows.at(-1)!.seq < headSeq) {
       copy.wholeFrom = headSeq;
       copy.pagesOf = lines;
       const { feed_id } = copy;
       const record = { kind: 'copy', uid: `copy/${feed_id}`, feed_id, whole_from: headSeq, lines } as const;
-      await this.hooks.remember((turn) => turn.put(record));
+      await this.#hooks.remember((turn) => turn.put(record));
     }
-    await this.keep(copy, rows);
+    await this.#keep(copy, rows);
     await copy.durable;
   }
 
   /** Another peer pulls: from a feed that is owned here, or from a copy. */
   async onPull({ feed_id, after }: { feed_id: string; after: { seq: number; uid: string } }): Promise<JsonObject> {
-    const { reader, feeds } = this.store;
+    const { reader, feeds } = this.#store;
     const nothing = { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
     if (feed_id === LOCAL_FEED || !feeds.has(feed_id)) return nothing;
     const feed = await reader.get('feed', feedUid(feed_id));
@@ -341,7 +341,7 @@ export class FollowedFeeds {
     const rows = await reader.changes(feed_id, after, PAGE_BYTES);
     const last = rows.at(-1);
     const [next] = last === undefined ? [] : await reader.changes(feed_id, last, 1);
-    const copy = this.copies.get(feed_id);
+    const copy = this.#copies.get(feed_id);
     return {
       feed,
       rows: rowMessages(rows.map(shipped)),

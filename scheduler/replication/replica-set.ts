@@ -62,20 +62,20 @@ export interface ReplicaHooks {
 }
 
 export class ReplicaSet implements Copier {
-  private readonly clock: Clock;
-  private readonly network: Network;
-  private readonly directory: Directory;
-  private readonly log: Log;
-  private readonly hooks: ReplicaHooks;
-  private readonly silentMs: number;
-  private readonly lateMs: number;
-  private current: FeedRecord;
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #directory: Directory;
+  readonly #log: Log;
+  readonly #hooks: ReplicaHooks;
+  readonly #silentMs: number;
+  readonly #lateMs: number;
+  #current: FeedRecord;
   /** The version of the set that the last commit with one has. */
-  private written: number;
-  private readonly followers = new Map<string, Follower>();
+  #written: number;
+  readonly #followers = new Map<string, Follower>();
   /** Members until the commit `seq`, or before that: they have to hear that they are none any more, and keep nothing. */
-  private readonly leaving = new Map<string, { follower: Follower; seq: number }>();
-  private stopped = false;
+  readonly #leaving = new Map<string, { follower: Follower; seq: number }>();
+  #stopped = false;
 
   constructor(
     components: { clock: Clock; network: Network; directory: Directory; log: Log },
@@ -83,33 +83,33 @@ export class ReplicaSet implements Copier {
     options: { beat_interval_ms: number },
     hooks: ReplicaHooks,
   ) {
-    this.clock = components.clock;
-    this.network = components.network;
-    this.directory = components.directory;
-    this.log = components.log;
-    this.current = feed;
-    this.written = feed.version;
-    this.silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
-    this.lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
-    this.hooks = hooks;
+    this.#clock = components.clock;
+    this.#network = components.network;
+    this.#directory = components.directory;
+    this.#log = components.log;
+    this.#current = feed;
+    this.#written = feed.version;
+    this.#silentMs = options.beat_interval_ms * BEATS_MISSED_MAX;
+    this.#lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
+    this.#hooks = hooks;
     for (const peer of feed.former) {
-      this.leaving.set(peer, { follower: newFollower({ joinedAt: 0, syncedAt: null, behind: true }), seq: 0 });
+      this.#leaving.set(peer, { follower: newFollower({ joinedAt: 0, syncedAt: null, behind: true }), seq: 0 });
     }
     for (const { peer_id, synced } of feed.followers) {
       // What they have is asked anew, after a gap that may be as large as the feed.
       const head = hooks.head();
       const syncedAt = synced ? head : null;
-      this.followers.set(peer_id, newFollower({ joinedAt: head, syncedAt, behind: true }));
+      this.#followers.set(peer_id, newFollower({ joinedAt: head, syncedAt, behind: true }));
     }
   }
 
   get feed(): FeedRecord {
-    return this.current;
+    return this.#current;
   }
 
   /** How many disks have everything that was written until now. */
   get copies(): number {
-    return this.copiesNow(this.hooks.head());
+    return this.copiesNow(this.#hooks.head());
   }
 
   /** On how many disks of peers that are there a commit is: what was not, or cannot be, brought to one does not count. */
@@ -120,89 +120,89 @@ export class ReplicaSet implements Copier {
   /** The last commit that each follower that counts, and is there, has on its disk. */
   get copied(): number[] {
     const acked: number[] = [];
-    for (const [peer, follower] of this.followers) {
-      if (this.counts(follower) && this.isThere(peer)) acked.push(follower.acked);
+    for (const [peer, follower] of this.#followers) {
+      if (this.#counts(follower) && this.#isThere(peer)) acked.push(follower.acked);
     }
     return acked;
   }
 
   stop(): void {
-    this.stopped = true;
+    this.#stopped = true;
   }
 
   /** A peer is there, or there anew: it may have started again on a disk from the past before it was missed. */
   connected(peer: string): void {
-    const follower = this.followers.get(peer);
+    const follower = this.#followers.get(peer);
     if (follower !== undefined) follower.behind = true;
     this.mend();
   }
 
   /** The stream to a peer closed: what was on its way to it is brought again when it is back. */
   disconnected(peer: string): void {
-    const follower = this.followers.get(peer);
+    const follower = this.#followers.get(peer);
     if (follower !== undefined) follower.behind = true;
-    this.hooks.onCopied();
+    this.#hooks.onCopied();
   }
 
   // --- commits -------------------------------------------------------------------------------------------------------
 
   ship({ seq, rows }: { seq: number; rows: Row[] }): void {
     const followers = rows.find(({ record }) => record.kind === 'feed');
-    if (followers?.record.kind === 'feed') this.membersChanged(followers.record, seq);
-    for (const [peer, follower] of this.followers) {
-      if (follower.behind || this.directory.find(peer)?.connected !== true) follower.behind = true;
+    if (followers?.record.kind === 'feed') this.#membersChanged(followers.record, seq);
+    for (const [peer, follower] of this.#followers) {
+      if (follower.behind || this.#directory.find(peer)?.connected !== true) follower.behind = true;
       else if (follower.inFlight >= PUSHES_IN_FLIGHT_MAX) follower.behind = true;
-      else this.push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });
+      else this.#push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });
     }
   }
 
   /** The replica set of this commit is the one that is served from now on. */
-  private membersChanged(feed: FeedRecord, seq: number): void {
-    this.written = feed.version;
+  #membersChanged(feed: FeedRecord, seq: number): void {
+    this.#written = feed.version;
     for (const { peer_id, synced } of feed.followers) {
-      const follower = this.followers.get(peer_id);
+      const follower = this.#followers.get(peer_id);
       if (follower === undefined) {
-        this.followers.set(peer_id, newFollower({ joinedAt: seq, syncedAt: null, behind: false }));
+        this.#followers.set(peer_id, newFollower({ joinedAt: seq, syncedAt: null, behind: false }));
       } else if (synced && follower.syncedAt === null) {
         follower.syncedAt = seq;
       }
     }
-    for (const [peer, follower] of this.followers) {
+    for (const [peer, follower] of this.#followers) {
       if (feed.followers.some(({ peer_id }) => peer_id === peer)) continue;
-      this.followers.delete(peer);
-      this.leaving.set(peer, { follower, seq });
+      this.#followers.delete(peer);
+      this.#leaving.set(peer, { follower, seq });
     }
     // P7: those that followed so long ago that the feed has forgotten them are not waited for.
     const former = new Set(feed.former);
-    for (const peer of this.leaving.keys()) if (!former.has(peer)) this.leaving.delete(peer);
+    for (const peer of this.#leaving.keys()) if (!former.has(peer)) this.#leaving.delete(peer);
   }
 
   /** Those that are no members any more hear it once the others have all that they have, and when they are there. */
-  private sayGoodbye(): void {
-    for (const [peer, { follower, seq }] of this.leaving) {
-      if (follower.inFlight > 0 || this.copiesOf(seq) < this.hooks.wanted()) continue;
-      this.nudge(peer, follower);
+  #sayGoodbye(): void {
+    for (const [peer, { follower, seq }] of this.#leaving) {
+      if (follower.inFlight > 0 || this.copiesOf(seq) < this.#hooks.wanted()) continue;
+      this.#nudge(peer, follower);
     }
   }
 
-  private saidGoodbye(peer: string, follower: Follower): void {
-    if (this.leaving.get(peer)?.follower === follower) this.leaving.delete(peer);
+  #saidGoodbye(peer: string, follower: Follower): void {
+    if (this.#leaving.get(peer)?.follower === follower) this.#leaving.delete(peer);
   }
 
-  private push(peer: string, follower: Follower, commit: { prev_seq: number; head_seq: number; rows: Row[] }): void {
+  #push(peer: string, follower: Follower, commit: { prev_seq: number; head_seq: number; rows: Row[] }): void {
     follower.inFlight++;
     const { rows, ...place } = commit;
-    const line = currentLine(this.current);
-    const message = { feed_id: this.current.feed_id, line, ...place, rows: rowMessages(rows) };
-    const answer = this.network.request(peer, 'push', message as unknown as JsonObject, REQUEST_DEADLINE_MS);
+    const line = currentLine(this.#current);
+    const message = { feed_id: this.#current.feed_id, line, ...place, rows: rowMessages(rows) };
+    const answer = this.#network.request(peer, 'push', message as unknown as JsonObject, REQUEST_DEADLINE_MS);
     const acknowledged = answer.then((value) => pushAnswerSchema.parse(value));
     acknowledged.then(
       ({ seq }) => {
         follower.inFlight--;
         follower.refusedSince = null;
         follower.handsOver = false;
-        if (seq >= place.head_seq) this.saidGoodbye(peer, follower);
-        this.acknowledged(peer, follower, seq);
+        if (seq >= place.head_seq) this.#saidGoodbye(peer, follower);
+        this.#acknowledged(peer, follower, seq);
         // It pulled while the last commit was on its way to this disk: `landed` or the next beat tells it again.
         if (seq < place.head_seq) follower.behind = true;
       },
@@ -210,60 +210,60 @@ export class ReplicaSet implements Copier {
         follower.inFlight--;
         follower.behind = true;
         const first = follower.refusedSince === null;
-        follower.refusedSince ??= this.clock.now();
-        if (this.stopped) return;
-        this.log.debug({ peer, feed_id: this.current.feed_id, err: error }, 'a commit was not acknowledged');
+        follower.refusedSince ??= this.#clock.now();
+        if (this.#stopped) return;
+        this.#log.debug({ peer, feed_id: this.#current.feed_id, err: error }, 'a commit was not acknowledged');
         const code = error instanceof FlowmeshError ? error.code : '';
         follower.handsOver = code === 'DIVERGED';
-        if (code === 'NO_COPY') this.saidGoodbye(peer, follower);
-        if (code === 'STALE_OWNER') this.hooks.onStale(peer);
+        if (code === 'NO_COPY') this.#saidGoodbye(peer, follower);
+        if (code === 'STALE_OWNER') this.#hooks.onStale(peer);
         else if (code === 'MESSAGE_TOO_LARGE' && rows.length > 0)
-          this.nudge(peer, follower); // it fits in pages
-        else if (code === 'MESSAGE_TOO_LARGE' && first) this.cannotBeBrought(peer, error);
-        this.hooks.onCopied();
+          this.#nudge(peer, follower); // it fits in pages
+        else if (code === 'MESSAGE_TOO_LARGE' && first) this.#cannotBeBrought(peer, error);
+        this.#hooks.onCopied();
       },
     );
   }
 
   /** A row that no message carries, which an earlier version wrote: the follower counts for nothing beyond it. */
-  private cannotBeBrought(peer: string, err: unknown): void {
-    const { feed_id } = this.current;
-    this.log.warn(
+  #cannotBeBrought(peer: string, err: unknown): void {
+    const { feed_id } = this.#current;
+    this.#log.warn(
       { peer, feed_id, err },
       'a follower cannot be brought a row of this feed: what follows has no copy there',
     );
   }
 
-  private acknowledged(peer: string, follower: Follower, seq: number): void {
-    if (this.stopped || this.followers.get(peer) !== follower) return;
+  #acknowledged(peer: string, follower: Follower, seq: number): void {
+    if (this.#stopped || this.#followers.get(peer) !== follower) return;
     follower.acked = Math.max(follower.acked, seq);
-    if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
-    if (follower.syncedAt === null && follower.acked >= follower.joinedAt && !follower.behind) this.sync(peer);
-    this.sayGoodbye();
-    this.hooks.onCopied();
+    if (follower.behind && follower.inFlight === 0) this.#nudge(peer, follower);
+    if (follower.syncedAt === null && follower.acked >= follower.joinedAt && !follower.behind) this.#sync(peer);
+    this.#sayGoodbye();
+    this.#hooks.onCopied();
   }
 
   /** Tells a follower how far the feed is: it pulls what it lacks, and takes what comes meanwhile after that. */
-  private nudge(peer: string, follower: Follower): void {
-    if (this.stopped || this.directory.find(peer)?.connected !== true) return;
+  #nudge(peer: string, follower: Follower): void {
+    if (this.#stopped || this.#directory.find(peer)?.connected !== true) return;
     follower.behind = false;
-    const head_seq = this.hooks.head();
-    this.push(peer, follower, { prev_seq: head_seq, head_seq, rows: [] });
+    const head_seq = this.#hooks.head();
+    this.#push(peer, follower, { prev_seq: head_seq, head_seq, rows: [] });
   }
 
   landed(): void {
-    for (const [peer, follower] of this.followers) {
-      if (follower.behind && follower.inFlight === 0) this.nudge(peer, follower);
+    for (const [peer, follower] of this.#followers) {
+      if (follower.behind && follower.inFlight === 0) this.#nudge(peer, follower);
     }
   }
 
   copiesOf(seq: number): number {
     let count = 1;
-    for (const follower of this.followers.values()) if (has(follower, seq)) count++;
+    for (const follower of this.#followers.values()) if (has(follower, seq)) count++;
     return count;
   }
 
-  private counts(follower: Follower | undefined): boolean {
+  #counts(follower: Follower | undefined): boolean {
     if (follower === undefined) return false; // its membership is not on its way yet
     const { syncedAt, acked } = follower;
     return syncedAt !== null && acked >= syncedAt;
@@ -272,7 +272,7 @@ export class ReplicaSet implements Copier {
   /** The last commit that every follower has on its disk; Infinity without followers. */
   get ackedByAll(): number {
     let least = Number.POSITIVE_INFINITY;
-    for (const { acked } of this.followers.values()) least = Math.min(least, acked);
+    for (const { acked } of this.#followers.values()) least = Math.min(least, acked);
     return least;
   }
 
@@ -283,87 +283,87 @@ export class ReplicaSet implements Copier {
   mayGrow(seq: number): boolean {
     let following = 1;
     let others = 0;
-    for (const { peer_id, leaving } of this.directory.connected()) {
-      if (leaving || !this.isThere(peer_id)) continue;
-      const follower = this.followers.get(peer_id);
+    for (const { peer_id, leaving } of this.#directory.connected()) {
+      if (leaving || !this.#isThere(peer_id)) continue;
+      const follower = this.#followers.get(peer_id);
       if (follower === undefined) others++;
       else if (follower.handsOver) continue;
       else if (has(follower, seq)) following++;
       else return true;
     }
-    return others > 0 && following < this.hooks.wanted();
+    return others > 0 && following < this.#hooks.wanted();
   }
 
   // --- the set -------------------------------------------------------------------------------------------------------
 
-  private sync(peer: string): void {
-    const { followers } = this.current;
+  #sync(peer: string): void {
+    const { followers } = this.#current;
     if (!followers.some(({ peer_id, synced }) => peer_id === peer && !synced)) return;
-    this.write(followers.map((each) => (each.peer_id === peer ? { ...each, synced: true } : each)));
+    this.#write(followers.map((each) => (each.peer_id === peer ? { ...each, synced: true } : each)));
   }
 
-  private write(followers: FeedRecord['followers']): void {
-    this.current = withFollowers(this.current, followers);
-    this.hooks.write(this.current);
+  #write(followers: FeedRecord['followers']): void {
+    this.#current = withFollowers(this.#current, followers);
+    this.#hooks.write(this.#current);
   }
 
   /** Another change of the feed's own record. */
   change(changes: Partial<FeedRecord>): void {
-    this.current = { ...this.current, ...changes, version: this.current.version + 1 };
-    this.hooks.write(this.current);
+    this.#current = { ...this.#current, ...changes, version: this.#current.version + 1 };
+    this.#hooks.write(this.#current);
   }
 
   /** Brings everybody what they lack, and mends the set. Called with every beat and when a peer comes. */
   mend(): void {
-    if (this.stopped) return;
+    if (this.#stopped) return;
     this.landed();
-    this.sayGoodbye();
+    this.#sayGoodbye();
     this.mendSet();
   }
 
   /** Looks whether there are as many copies as wanted, and finds members for the missing ones. */
   mendSet(): void {
-    if (this.stopped) return;
-    if (this.written !== this.current.version) return; // what is known of the members is of the set before
-    const wanted = this.hooks.wanted() - 1;
-    const members = this.current.followers;
+    if (this.#stopped) return;
+    if (this.#written !== this.#current.version) return; // what is known of the members is of the set before
+    const wanted = this.#hooks.wanted() - 1;
+    const members = this.#current.followers;
     const order = rendezvous(
-      this.current.feed_id,
+      this.#current.feed_id,
       members.map(({ peer_id }) => peer_id),
     );
-    const there = order.filter((peer) => this.isThere(peer, this.lateMs) && this.takes(this.followers.get(peer)));
-    const counted = there.filter((peer) => this.counts(this.followers.get(peer)));
-    const candidates = there.length < wanted ? this.candidates() : [];
+    const there = order.filter((peer) => this.#isThere(peer, this.#lateMs) && this.#takes(this.#followers.get(peer)));
+    const counted = there.filter((peer) => this.#counts(this.#followers.get(peer)));
+    const candidates = there.length < wanted ? this.#candidates() : [];
     const added = candidates.slice(0, wanted - there.length);
     if (added.length > 0) {
-      this.write([...members, ...added.map((peer_id) => ({ peer_id, synced: false }))]);
+      this.#write([...members, ...added.map((peer_id) => ({ peer_id, synced: false }))]);
       return;
     }
     if (counted.length < wanted || members.length <= wanted) return;
     const keep = new Set(counted.slice(0, wanted));
     // Nobody who is just being made a copy of is there any more: all that count are.
     const kept = members.filter(({ peer_id }) => keep.has(peer_id));
-    if (kept.length < members.length) this.write(kept);
+    if (kept.length < members.length) this.#write(kept);
   }
 
   /** One that takes no copies, for whatever reason, is no member to rely on. */
-  private takes(follower: Follower | undefined): boolean {
+  #takes(follower: Follower | undefined): boolean {
     if (follower?.handsOver) return false;
     const since = follower?.refusedSince ?? null;
-    return since === null || this.clock.now() - since < FOLLOWER_PATIENCE_MS;
+    return since === null || this.#clock.now() - since < FOLLOWER_PATIENCE_MS;
   }
 
-  private candidates(): string[] {
-    const members = new Set(this.current.followers.map(({ peer_id }) => peer_id));
+  #candidates(): string[] {
+    const members = new Set(this.#current.followers.map(({ peer_id }) => peer_id));
     const free: string[] = [];
-    for (const { peer_id, leaving } of this.directory.connected()) {
-      if (!leaving && !members.has(peer_id) && this.isThere(peer_id, this.lateMs)) free.push(peer_id);
+    for (const { peer_id, leaving } of this.#directory.connected()) {
+      if (!leaving && !members.has(peer_id) && this.#isThere(peer_id, this.#lateMs)) free.push(peer_id);
     }
-    return rendezvous(this.current.feed_id, free);
+    return rendezvous(this.#current.feed_id, free);
   }
 
-  private isThere(peer: string, silentMs = this.silentMs): boolean {
-    const entry = this.directory.find(peer);
-    return entry?.connected === true && this.clock.now() - entry.heard_at <= silentMs;
+  #isThere(peer: string, silentMs = this.#silentMs): boolean {
+    const entry = this.#directory.find(peer);
+    return entry?.connected === true && this.#clock.now() - entry.heard_at <= silentMs;
   }
 }

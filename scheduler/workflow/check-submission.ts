@@ -127,7 +127,7 @@ interface Use {
 
 class CheckedParts {
   readonly warnings: Warning[] = [];
-  private readonly uses: Use[] = [];
+  readonly #uses: Use[] = [];
 
   *add(workflow: Workflow, path: Path, depth: number): Check<WorkflowGraph> {
     checkDepth(depth);
@@ -138,8 +138,8 @@ class CheckedParts {
       const at = [...path, 'steps', position];
       checkAction(step.action, placeOf([...at, 'action']));
       problems.push(...referenceProblems(step, at, graph));
-      this.addExpressions(step, at, { stepIds: graph, inputs });
-      problems.push(...(yield* this.inputProblems(step, [...at, 'inputs'], depth)));
+      this.#addExpressions(step, at, { stepIds: graph, inputs });
+      problems.push(...(yield* this.#inputProblems(step, [...at, 'inputs'], depth)));
       const retries = retriesProblem(step.at_most_once, step.retry);
       if (retries !== null) problems.push({ path: placeOf([...at, 'retry', 'max_retries']), message: retries });
       // More would not be shown.
@@ -150,24 +150,24 @@ class CheckedParts {
       const output = compileTemplate(workflow.output, [...path, 'output']);
       problems.push(...outputReferenceProblems(output, graph));
       const itemAdvice = 'it is of one step with foreach, whose output is a list';
-      this.note(output, [...path, 'output'], { item: false, itemAdvice, stepIds: graph, inputs });
+      this.#note(output, [...path, 'output'], { item: false, itemAdvice, stepIds: graph, inputs });
     }
     if (problems.length > 0) throw new InvalidWorkflowError(boundedProblems(problems));
     return graph;
   }
 
-  private addExpressions(step: Step, at: Path, known: Pick<ExpressionPlace, 'stepIds' | 'inputs'>): void {
+  #addExpressions(step: Step, at: Path, known: Pick<ExpressionPlace, 'stepIds' | 'inputs'>): void {
     const { when, foreach, inputs } = templatesOf(step, at);
     const item = foreach !== undefined;
     const itemAdvice = `only a step with foreach has it, and step "${step.step_id}" has no foreach`;
-    if (when !== undefined) this.note(when, [...at, 'when'], { ...known, item, itemAdvice });
+    if (when !== undefined) this.#note(when, [...at, 'when'], { ...known, item, itemAdvice });
     const advice = (path: string) => innerAdvice(step, at, path);
-    this.note(inputs, [...at, 'inputs'], { ...known, item, itemAdvice }, advice);
+    this.#note(inputs, [...at, 'inputs'], { ...known, item, itemAdvice }, advice);
     if (foreach === undefined) return;
-    this.note(foreach, [...at, 'foreach'], { ...known, item: false, itemAdvice: 'it comes from the list made here' });
+    this.#note(foreach, [...at, 'foreach'], { ...known, item: false, itemAdvice: 'it comes from the list made here' });
   }
 
-  private *inputProblems(step: Step, at: Path, depth: number): Check<Problem[]> {
+  *#inputProblems(step: Step, at: Path, depth: number): Check<Problem[]> {
     const { inputs } = templatesOf(step, at);
     const problems = literalProblems(step.action, inputs);
     if (step.action === 'workflow' && problems.length === 0 && isLiteralAt(inputs, ['workflow'])) {
@@ -191,39 +191,34 @@ class CheckedParts {
     visitValueTexts(payload, ['payload'], (text, path) => {
       const found = mustache(text) ?? /\$\{\s*(?:input|steps|item|index|workflow)\b[^}]*\}/.exec(text)?.[0];
       if (found === undefined) return;
-      this.warn(placeOf(path), `"${shown(found)}" is handed on as it stands: only workflows have expressions`);
+      this.#warn(placeOf(path), `"${shown(found)}" is handed on as it stands: only workflows have expressions`);
     });
   }
 
-  private note(
-    template: Template,
-    path: Path,
-    place: ExpressionPlace,
-    advice: (at: string) => string = () => '',
-  ): void {
-    for (const [text, at] of template.places) this.uses.push({ text, at, place, advice: advice(at) });
+  #note(template: Template, path: Path, place: ExpressionPlace, advice: (at: string) => string = () => ''): void {
+    for (const [text, at] of template.places) this.#uses.push({ text, at, place, advice: advice(at) });
     visitTexts(template, path, (text, at) => {
       const found = mustache(text);
       if (found !== null) {
-        this.warn(placeOf(at), `"${shown(found)}" stays as it stands: expressions are written \${ … }`);
+        this.#warn(placeOf(at), `"${shown(found)}" stays as it stands: expressions are written \${ … }`);
       }
     });
   }
 
-  private warn(at: string, message: string): void {
+  #warn(at: string, message: string): void {
     const known = this.warnings.some((warning) => warning.at === at && warning.message === message);
     if (!known && this.warnings.length < WARNINGS_MAX) this.warnings.push({ at, message });
   }
 
   /** @throws InvalidWorkflowError for names in plain paths that are not in scope */
   *checkPaths(): Check<void> {
-    yield* this.judge((yield* this.plainPaths()).checked);
+    yield* this.#judge((yield* this.#plainPaths()).checked);
   }
 
-  private *plainPaths(): Check<{ checked: Map<string, CheckedExpression>; unread: Set<string> }> {
+  *#plainPaths(): Check<{ checked: Map<string, CheckedExpression>; unread: Set<string> }> {
     const checked = new Map<string, CheckedExpression>();
     const unread = new Set<string>();
-    for (const [position, { text }] of this.uses.entries()) {
+    for (const [position, { text }] of this.#uses.entries()) {
       const names = namesOfPath(text);
       if (names === undefined) unread.add(text);
       else checked.set(text, { names });
@@ -234,35 +229,35 @@ class CheckedParts {
 
   /** @throws InvalidWorkflowError for expressions that cannot be read, and names that are not in scope */
   async checkExpressions({ evaluator, clock }: World): Promise<void> {
-    const { checked, unread } = await inTurns(this.plainPaths(), clock);
+    const { checked, unread } = await inTurns(this.#plainPaths(), clock);
     if (unread.size > 0) {
       const answers = await evaluator.check([...unread]);
       for (const [position, text] of [...unread].entries()) checked.set(text, answers[position]!);
     }
-    await inTurns(this.judge(checked), clock);
+    await inTurns(this.#judge(checked), clock);
   }
 
-  private *judge(checked: ReadonlyMap<string, CheckedExpression>): Check<void> {
+  *#judge(checked: ReadonlyMap<string, CheckedExpression>): Check<void> {
     const unreadable: Problem[] = [];
     const unknown: Problem[] = [];
-    for (const [position, use] of this.uses.entries()) {
+    for (const [position, use] of this.#uses.entries()) {
       if (position % CHECKED_EXPRESSIONS_PER_TURN === CHECKED_EXPRESSIONS_PER_TURN - 1) yield;
       // More would not be shown.
       if (unreadable.length > PROBLEMS_MAX || unknown.length > PROBLEMS_MAX) break;
       const answer = checked.get(use.text);
       if (answer === undefined) continue;
       if ('problem' in answer) unreadable.push({ path: use.at, message: unreadableMessage(use.text, answer.problem) });
-      else unknown.push(...this.judgeNames(use, answer.names));
+      else unknown.push(...this.#judgeNames(use, answer.names));
     }
     const problems = boundedProblems([...unreadable, ...unknown]);
     if (unreadable.length > 0) throw new InvalidWorkflowError(problems, 'INVALID_EXPRESSION');
     if (unknown.length > 0) throw new InvalidWorkflowError(problems);
   }
 
-  private judgeNames({ text, at, place, advice }: Use, names: readonly ScopeName[]): Problem[] {
+  #judgeNames({ text, at, place, advice }: Use, names: readonly ScopeName[]): Problem[] {
     return names.flatMap((name) => {
       const warning = nameWarning(name, place);
-      if (warning !== null) this.warn(at, `in \${ ${shown(text)} }: ${warning}`);
+      if (warning !== null) this.#warn(at, `in \${ ${shown(text)} }: ${warning}`);
       const problem = nameProblem(name, place);
       return problem === null ? [] : [{ path: at, message: `in \${ ${shown(text)} }: ${problem}${advice}` }];
     });

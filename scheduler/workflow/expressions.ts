@@ -22,12 +22,12 @@ interface Scoped {
 }
 
 export class Expressions {
-  private readonly evaluator: Evaluator;
-  private readonly turn: (work: (turn: Turn) => void) => void;
+  readonly #evaluator: Evaluator;
+  readonly #turn: (work: (turn: Turn) => void) => void;
 
   constructor(evaluator: Evaluator, turn: (work: (turn: Turn) => void) => void) {
-    this.evaluator = evaluator;
-    this.turn = turn;
+    this.#evaluator = evaluator;
+    this.#turn = turn;
   }
 
   /** Resolves expressions for each of several scopes: at once when all are plain paths, else in a later turn. */
@@ -38,7 +38,7 @@ export class Expressions {
     extras: JsonObject[],
     then: (turn: Turn, results: (Values | FlowmeshError)[]) => void,
   ): void {
-    const base = expressions.length === 0 ? {} : this.scopeFor(live, expressions);
+    const base = expressions.length === 0 ? {} : this.#scopeFor(live, expressions);
     const results: Values[] = [];
     const jobs: { at: number; expression: string; scope: JsonObject }[] = [];
     for (const [at, extra] of extras.entries()) {
@@ -55,9 +55,9 @@ export class Expressions {
       then(turn, results);
       return;
     }
-    const finish = (outcomes: (Values | FlowmeshError)[]) => this.turn((later) => then(later, outcomes));
+    const finish = (outcomes: (Values | FlowmeshError)[]) => this.#turn((later) => then(later, outcomes));
     const asked = jobs.map(({ expression, scope }) => ({ expression, scope }));
-    this.evaluator.evaluate(asked, live.record.uid).then(
+    this.#evaluator.evaluate(asked, live.record.uid).then(
       (answers) => {
         const outcomes: (Values | FlowmeshError)[] = results;
         for (const [position, { at, expression }] of jobs.entries()) {
@@ -76,17 +76,17 @@ export class Expressions {
     );
   }
 
-  private scopeFor(live: Scoped, expressions: string[]): JsonObject {
+  #scopeFor(live: Scoped, expressions: string[]): JsonObject {
     const mentioned = new Set<string>();
     for (const expression of expressions) {
       const steps = referencedSteps(expression);
-      if (steps === 'all') return this.named(live, live.run.scope('all'));
+      if (steps === 'all') return this.#named(live, live.run.scope('all'));
       for (const stepId of steps) mentioned.add(stepId);
     }
-    return this.named(live, live.run.scope([...mentioned]));
+    return this.#named(live, live.run.scope([...mentioned]));
   }
 
-  private named(live: Scoped, scope: JsonObject): JsonObject {
+  #named(live: Scoped, scope: JsonObject): JsonObject {
     const { workflow_id, name } = live.record;
     return { ...scope, workflow: { workflow_id, name } };
   }

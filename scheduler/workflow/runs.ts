@@ -41,15 +41,15 @@ export interface RunHooks {
 
 export class Runs {
   readonly live = new Map<string, LiveRun>();
-  private readonly uids = new Map<string, string>();
-  private readonly nested = new Map<string, string>();
-  private readonly clock: Clock;
-  private readonly random: Random;
-  private readonly tasks: Tasks;
-  private readonly expressions: Expressions;
-  private readonly steps: StepTasks;
-  private readonly hooks: RunHooks;
-  private readonly feedId: string;
+  readonly #uids = new Map<string, string>();
+  readonly #nested = new Map<string, string>();
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #tasks: Tasks;
+  readonly #expressions: Expressions;
+  readonly #steps: StepTasks;
+  readonly #hooks: RunHooks;
+  readonly #feedId: string;
 
   constructor(
     components: { clock: Clock; random: Random; evaluator: Evaluator; tasks: Tasks; reader: Reader; log: Log },
@@ -57,31 +57,31 @@ export class Runs {
     hooks: RunHooks,
   ) {
     const { clock, random, evaluator, tasks, reader, log } = components;
-    this.clock = clock;
-    this.random = random;
-    this.tasks = tasks;
-    this.feedId = feedId;
-    this.hooks = hooks;
-    this.expressions = new Expressions(evaluator, (work) => hooks.turn(work));
-    this.steps = new StepTasks(
-      { clock, tasks, reader, expressions: this.expressions, log, feedId },
+    this.#clock = clock;
+    this.#random = random;
+    this.#tasks = tasks;
+    this.#feedId = feedId;
+    this.#hooks = hooks;
+    this.#expressions = new Expressions(evaluator, (work) => hooks.turn(work));
+    this.#steps = new StepTasks(
+      { clock, tasks, reader, expressions: this.#expressions, log, feedId },
       {
         turn: (work) => hooks.turn(work),
-        apply: (turn, live, event) => this.apply(turn, live, event),
-        isOpen: (live) => this.isOpen(live),
+        apply: (turn, live, event) => this.#apply(turn, live, event),
+        isOpen: (live) => this.#isOpen(live),
       },
     );
   }
 
   byAlias(workflowId: string): LiveRun | undefined {
-    const uid = this.uids.get(workflowId);
+    const uid = this.#uids.get(workflowId);
     return uid === undefined ? undefined : this.live.get(uid);
   }
 
   clear(): void {
     this.live.clear();
-    this.uids.clear();
-    this.nested.clear();
+    this.#uids.clear();
+    this.#nested.clear();
   }
 
   /** The most disks that one of them is to be on. */
@@ -112,7 +112,7 @@ export class Runs {
       depth: number;
     },
   ): LiveRun {
-    const uid = makeUid(this.random, this.clock.wall());
+    const uid = makeUid(this.#random, this.#clock.wall());
     const record: WorkflowRecord = {
       kind: 'workflow',
       uid,
@@ -133,95 +133,95 @@ export class Runs {
       current_step: null,
       result: null,
       error: null,
-      created_at: this.now(),
+      created_at: this.#now(),
       started_at: null,
       ended_at: null,
       execution_time_ms: null,
     };
     turn.put({ kind: 'definition', uid: `${uid}:definition`, workflow });
-    const live = this.adopt(record, workflow, options.graph, options.depth);
+    const live = this.#adopt(record, workflow, options.graph, options.depth);
     live.durable = false;
     turn.after(() => {
       live.durable = true;
     });
     for (const blocker of options.blockers) live.blockers.add(blocker);
     turn.put(record);
-    this.beginIfFree(turn, live);
+    this.#beginIfFree(turn, live);
     return live;
   }
 
   /** As many disks have it as it requires. */
   confirm(turn: Turn, live: LiveRun): void {
-    this.change(turn, live, { awaits_copies: false });
-    this.beginIfFree(turn, live);
+    this.#change(turn, live, { awaits_copies: false });
+    this.#beginIfFree(turn, live);
   }
 
-  private beginIfFree(turn: Turn, live: LiveRun): void {
-    if (live.blockers.size === 0 && !live.record.awaits_copies) this.begin(turn, live);
+  #beginIfFree(turn: Turn, live: LiveRun): void {
+    if (live.blockers.size === 0 && !live.record.awaits_copies) this.#begin(turn, live);
   }
 
-  private adopt(record: WorkflowRecord, workflow: Workflow, graph: WorkflowGraph, depth: number): LiveRun {
+  #adopt(record: WorkflowRecord, workflow: Workflow, graph: WorkflowGraph, depth: number): LiveRun {
     const live = liveRun(record, workflow, graph, depth);
     this.live.set(record.uid, live);
-    this.uids.set(record.workflow_id, record.uid);
-    if (record.parent_task_uid !== null) this.nested.set(record.parent_task_uid, record.uid);
+    this.#uids.set(record.workflow_id, record.uid);
+    if (record.parent_task_uid !== null) this.#nested.set(record.parent_task_uid, record.uid);
     return live;
   }
 
-  private begin(turn: Turn, live: LiveRun): void {
-    this.change(turn, live, { started_at: this.now() });
-    this.follow(turn, live, live.run.start());
+  #begin(turn: Turn, live: LiveRun): void {
+    this.#change(turn, live, { started_at: this.#now() });
+    this.#follow(turn, live, live.run.start());
   }
 
-  private now(): string {
-    return isoTime(this.clock.wall());
+  #now(): string {
+    return isoTime(this.#clock.wall());
   }
 
-  private change(turn: Turn, live: LiveRun, changes: Partial<WorkflowRecord>): void {
+  #change(turn: Turn, live: LiveRun, changes: Partial<WorkflowRecord>): void {
     live.record = { ...live.record, ...changes };
     turn.put(live.record);
   }
 
-  private apply(turn: Turn, live: LiveRun, event: RunEvent): void {
-    this.follow(turn, live, live.run.apply(event));
+  #apply(turn: Turn, live: LiveRun, event: RunEvent): void {
+    this.#follow(turn, live, live.run.apply(event));
   }
 
   /** Writes what an event changed, and goes on with what it made ready. */
-  private follow(turn: Turn, live: LiveRun, change: RunChange): void {
-    for (const stepId of change.ended) turn.put(stepRecord(live, stepId, this.now()));
-    if (change.stopping) this.stopTasks(turn, live);
+  #follow(turn: Turn, live: LiveRun, change: RunChange): void {
+    for (const stepId of change.ended) turn.put(stepRecord(live, stepId, this.#now()));
+    if (change.stopping) this.#stopTasks(turn, live);
     const pumping = live.todo.length > 0;
     for (const stepId of change.ready) live.todo.push(stepId);
     const { run } = live;
     if (change.ended.length > 0 || run.status === 'input_required') live.begun_with = live.record.uid;
     if (live.record.ended_at === null) {
       const status = run.status === 'input_required' ? 'input_required' : statusOf(live);
-      this.change(turn, live, {
+      this.#change(turn, live, {
         status,
         progress: run.progress,
         current_step: run.current_step,
         steps_ended: run.counts.ended,
       });
     }
-    if (change.settled !== null) this.settle(turn, live);
-    else if (!pumping && live.todo.length > 0) this.pump(turn, live);
+    if (change.settled !== null) this.#settle(turn, live);
+    else if (!pumping && live.todo.length > 0) this.#pump(turn, live);
   }
 
   /** Works through the ready steps, at most a chunk of them in one turn. */
-  private pump(turn: Turn, live: LiveRun): void {
+  #pump(turn: Turn, live: LiveRun): void {
     for (let done = 0; live.todo.length > 0; done++) {
       if (done === EXPAND_CHUNK_ITEMS) {
-        this.clock.defer(() => this.hooks.turn((later) => this.pump(later, live)));
+        this.#clock.defer(() => this.#hooks.turn((later) => this.#pump(later, live)));
         return;
       }
       // The step stays in the list while it is prepared, so that what follows from it only appends.
       const stepId = live.todo[0]!;
-      if (this.isOpen(live) && live.run.step(stepId).status === 'ready') this.steps.prepare(turn, live, stepId);
+      if (this.#isOpen(live) && live.run.step(stepId).status === 'ready') this.#steps.prepare(turn, live, stepId);
       live.todo.shift();
     }
   }
 
-  private isOpen(live: LiveRun): boolean {
+  #isOpen(live: LiveRun): boolean {
     return this.live.get(live.record.uid) === live && !live.settling;
   }
 
@@ -230,15 +230,15 @@ export class Runs {
     const live = this.live.get(record.workflow_uid ?? '');
     if (live === undefined || live.begun_with !== null) return;
     live.begun_with = record.uid;
-    this.change(turn, live, { status: statusOf(live) });
+    this.#change(turn, live, { status: statusOf(live) });
   }
 
   /** The lease of a task was refused: if nothing else has begun, its run has not. */
   onNeverBegun(turn: Turn, record: TaskRecord): void {
     const live = this.live.get(record.workflow_uid ?? '');
     if (live === undefined || live.begun_with !== record.uid) return;
-    live.begun_with = begunAmong(live, this.tasks);
-    if (live.begun_with === null) this.change(turn, live, { status: 'submitted' });
+    live.begun_with = begunAmong(live, this.#tasks);
+    if (live.begun_with === null) this.#change(turn, live, { status: 'submitted' });
   }
 
   /** A task has begun or ceased to wait for a person. */
@@ -246,37 +246,37 @@ export class Runs {
     const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
     if (live === undefined) return;
     const waiting = record.status === 'input_required';
-    this.apply(turn, live, { type: 'task_waiting', step_id: record.step_id!, index: record.index ?? 0, waiting });
+    this.#apply(turn, live, { type: 'task_waiting', step_id: record.step_id!, index: record.index ?? 0, waiting });
   }
 
   /** A task has ended: its step may end, others may become ready. */
   onTaskEnded(turn: Turn, record: TaskRecord): void {
-    const child = this.nested.get(record.uid);
+    const child = this.#nested.get(record.uid);
     if (child !== undefined && this.live.has(child)) {
       const parent = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
       this.cancel(turn, this.live.get(child), record.error, parent?.forceStop);
     }
     if (record.status === 'completed' && record.cache_key !== null && !record.placement?.reason.startsWith('cached')) {
-      const uid = `cache/${this.feedId}/${record.cache_key}`;
+      const uid = `cache/${this.#feedId}/${record.cache_key}`;
       turn.put({ kind: 'cache', uid, task_uid: record.uid, output: record.output });
     }
     const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
     if (live === undefined) return;
     live.tasks.delete(record.uid);
-    this.apply(turn, live, taskEnded(record));
-    if (this.live.has(live.record.uid) && !live.settling) this.steps.issue(turn, live, record.step_id!);
+    this.#apply(turn, live, taskEnded(record));
+    if (this.live.has(live.record.uid) && !live.settling) this.#steps.issue(turn, live, record.step_id!);
   }
 
   /** The workflow that a task stands for has taken too long: it is ended, and the task with it. */
   onNestedTimeout(turn: Turn, record: TaskRecord): void {
-    const child = this.nested.get(record.uid);
+    const child = this.#nested.get(record.uid);
     if (child !== undefined) this.cancel(turn, this.live.get(child), timeoutError(record));
   }
 
-  private stopTasks(turn: Turn, live: LiveRun): void {
+  #stopTasks(turn: Turn, live: LiveRun): void {
     for (const uid of [...live.tasks]) {
-      const task = this.tasks.live.get(uid);
-      if (task !== undefined) this.tasks.cancel(turn, task, 'its workflow stopped', live.forceStop);
+      const task = this.#tasks.live.get(uid);
+      if (task !== undefined) this.#tasks.cancel(turn, task, 'its workflow stopped', live.forceStop);
     }
   }
 
@@ -292,7 +292,7 @@ export class Runs {
     }
     // What still has to end may take until after a crash: why the run stops is kept with it (P1).
     live.record = { ...live.record, error: error ?? CANCELLED };
-    this.apply(turn, live, { type: 'stop', status: 'cancelled', error });
+    this.#apply(turn, live, { type: 'stop', status: 'cancelled', error });
     const cancelled: string[] = [];
     for (const stepId of open) if (live.run.step(stepId).status === 'cancelled') cancelled.push(stepId);
     return cancelled;
@@ -301,9 +301,9 @@ export class Runs {
   /** Another record keeps its id. */
   setAside(turn: Turn, live: LiveRun): void {
     const { uid, workflow_id } = live.record;
-    if (this.uids.get(workflow_id) === uid) this.uids.delete(workflow_id);
-    this.change(turn, live, setAside(live.record));
-    this.uids.set(live.record.workflow_id, uid);
+    if (this.#uids.get(workflow_id) === uid) this.#uids.delete(workflow_id);
+    this.#change(turn, live, setAside(live.record));
+    this.#uids.set(live.record.workflow_id, uid);
   }
 
   /** A workflow that this one waits for has ended. */
@@ -314,57 +314,57 @@ export class Runs {
       live.blockers.clear();
       const message = `the workflow "${dependency}" it depends on is ${status}`;
       live.run.start();
-      this.apply(turn, live, {
+      this.#apply(turn, live, {
         type: 'stop',
         status: 'failed',
         error: { code: 'DEPENDENCY_FAILED', message, retryable: false },
       });
     } else {
-      this.beginIfFree(turn, live);
+      this.#beginIfFree(turn, live);
     }
   }
 
   /** Every step has ended: the result is made and the workflow ends. */
-  private settle(turn: Turn, live: LiveRun): void {
+  #settle(turn: Turn, live: LiveRun): void {
     if (live.settling) return;
     live.settling = true;
     const { run, workflow } = live;
     const status = run.status as 'completed' | 'failed' | 'cancelled';
     if (status !== 'completed') {
-      this.end(turn, live, status, null, run.error);
+      this.#end(turn, live, status, null, run.error);
       return;
     }
     if (workflow.output === undefined) {
-      this.complete(turn, live, run.result());
+      this.#complete(turn, live, run.result());
       return;
     }
     const template = compileTemplate(workflow.output);
-    this.expressions.evaluate(turn, live, template.expressions, [{}], (later, [values]) => {
+    this.#expressions.evaluate(turn, live, template.expressions, [{}], (later, [values]) => {
       if (this.live.get(live.record.uid) !== live) return;
       // A cancel may have come while the output was evaluated.
-      if (run.status !== 'completed') this.end(later, live, run.status as 'failed' | 'cancelled', null, run.error);
-      else if (values instanceof FlowmeshError) this.end(later, live, 'failed', null, values.toShape());
-      else this.complete(later, live, fillTemplate(template, values!));
+      if (run.status !== 'completed') this.#end(later, live, run.status as 'failed' | 'cancelled', null, run.error);
+      else if (values instanceof FlowmeshError) this.#end(later, live, 'failed', null, values.toShape());
+      else this.#complete(later, live, fillTemplate(template, values!));
     });
   }
 
   /** Whoever waits for the result must not go on with none: one that cannot be kept is a failure. */
-  private complete(turn: Turn, live: LiveRun, result: JsonValue): void {
+  #complete(turn: Turn, live: LiveRun, result: JsonValue): void {
     const problem = resultProblem(result, live.record);
-    if (problem === null) this.end(turn, live, 'completed', result, null);
-    else this.end(turn, live, 'failed', null, problem);
+    if (problem === null) this.#end(turn, live, 'completed', result, null);
+    else this.#end(turn, live, 'failed', null, problem);
   }
 
-  private end(
+  #end(
     turn: Turn,
     live: LiveRun,
     status: 'completed' | 'failed' | 'cancelled',
     result: JsonValue,
     error: ErrorShape | null,
   ): void {
-    const ended_at = this.now();
+    const ended_at = this.#now();
     const { started_at } = live.record;
-    this.change(turn, live, {
+    this.#change(turn, live, {
       status,
       result,
       error,
@@ -375,26 +375,26 @@ export class Runs {
       execution_time_ms: started_at === null ? null : Math.max(wallMs(ended_at) - wallMs(started_at), 0),
     });
     this.live.delete(live.record.uid);
-    if (this.uids.get(live.record.workflow_id) === live.record.uid) this.uids.delete(live.record.workflow_id);
+    if (this.#uids.get(live.record.workflow_id) === live.record.uid) this.#uids.delete(live.record.workflow_id);
     const parent = live.record.parent_task_uid;
     if (parent !== null) {
-      this.nested.delete(parent);
-      this.endParent(turn, parent, live.record);
+      this.#nested.delete(parent);
+      this.#endParent(turn, parent, live.record);
     }
-    this.hooks.onEnded(turn, live.record);
+    this.#hooks.onEnded(turn, live.record);
   }
 
-  private endParent(turn: Turn, taskUid: string, child: WorkflowRecord): void {
-    const task = this.tasks.live.get(taskUid);
+  #endParent(turn: Turn, taskUid: string, child: WorkflowRecord): void {
+    const task = this.#tasks.live.get(taskUid);
     if (task === undefined) return;
     if (child.status === 'completed') {
-      this.tasks.finish(turn, task, { status: 'completed', output: child.result });
+      this.#tasks.finish(turn, task, { status: 'completed', output: child.result });
     } else {
       const why = child.error?.message ?? 'no reason was given';
       const message = `the nested workflow ${child.workflow_id} is ${child.status}: ${why}`;
       const code = child.error?.code === 'TIMEOUT' ? 'TIMEOUT' : 'NESTED_FAILED';
       // Another run helps where another attempt of what failed in it would have.
-      this.tasks.attemptFailed(turn, task, { code, message, retryable: child.error?.retryable ?? true });
+      this.#tasks.attemptFailed(turn, task, { code, message, retryable: child.error?.retryable ?? true });
     }
   }
 
@@ -406,11 +406,11 @@ export class Runs {
       checkDepth(depth);
       this.checkRoom();
       const nested = nestedWorkflow(parseInputs('workflow', task.record.payload));
-      const workflow = { ...nested, workflow_id: nested.workflow_id ?? makeId('wf', this.feedId, this.random) };
-      if (this.uids.has(workflow.workflow_id)) throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
+      const workflow = { ...nested, workflow_id: nested.workflow_id ?? makeId('wf', this.#feedId, this.#random) };
+      if (this.#uids.has(workflow.workflow_id)) throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
       // A wrong one fails the task here, before anything is written.
       const graph = checkParts(workflow, depth);
-      this.tasks.begin(turn, task, 'running', null);
+      this.#tasks.begin(turn, task, 'running', null);
       this.create(turn, workflow, {
         graph,
         content_hash: '',
@@ -421,7 +421,7 @@ export class Runs {
         depth,
       });
     } catch (error) {
-      this.tasks.fail(turn, task, errorShape(error), true);
+      this.#tasks.fail(turn, task, errorShape(error), true);
     }
   }
 
@@ -434,7 +434,7 @@ export class Runs {
     tasks: readonly TaskRecord[],
     blockers: Iterable<string>,
   ): void {
-    const live = this.adopt(record, workflow, new WorkflowGraph(workflow.steps), 0);
+    const live = this.#adopt(record, workflow, new WorkflowGraph(workflow.steps), 0);
     for (const blocker of blockers) live.blockers.add(blocker);
     if (record.awaits_copies) {
       // Its client was never told that it is accepted.
@@ -443,21 +443,21 @@ export class Runs {
     }
     if (live.blockers.size > 0) return;
     if (record.started_at === null) {
-      this.begin(turn, live);
+      this.#begin(turn, live);
       return;
     }
     const { run } = live;
     const stopping = replay(live, steps, tasks);
-    if (stopping) this.stopTasks(turn, live);
+    if (stopping) this.#stopTasks(turn, live);
     // What was still to end when a stop was kept has ended with the process.
     for (const { step_id, ended_at } of steps) {
-      if (ended_at === null && isEnded(run.step(step_id).status)) turn.put(stepRecord(live, step_id, this.now()));
+      if (ended_at === null && isEnded(run.step(step_id).status)) turn.put(stepRecord(live, step_id, this.#now()));
     }
     const ready: string[] = [];
     for (const [stepId, { status }] of run.steps()) if (status === 'ready') ready.push(stepId);
     const settled = run.status === 'running' || run.status === 'input_required' ? null : run.status;
-    this.follow(turn, live, { ready, ended: [], stopping: false, settled });
-    if (settled === null) for (const stepId of run.started()) this.steps.issue(turn, live, stepId);
+    this.#follow(turn, live, { ready, ended: [], stopping: false, settled });
+    if (settled === null) for (const stepId of run.started()) this.#steps.issue(turn, live, stepId);
   }
 
   /**
@@ -468,12 +468,12 @@ export class Runs {
     const { uid, workflow_id, parent_task_uid } = live.record;
     const uids = [uid, `${uid}:definition`, ...live.workflow.steps.map(({ step_id }) => `${uid}/${step_id}`)];
     this.live.delete(uid);
-    if (this.uids.get(workflow_id) === uid) this.uids.delete(workflow_id);
-    if (parent_task_uid !== null) this.nested.delete(parent_task_uid);
+    if (this.#uids.get(workflow_id) === uid) this.#uids.delete(workflow_id);
+    if (parent_task_uid !== null) this.#nested.delete(parent_task_uid);
     for (const taskUid of live.tasks) {
       uids.push(...this.dropNested(turn, taskUid));
-      const task = this.tasks.live.get(taskUid);
-      if (task !== undefined) this.tasks.drop(turn, task);
+      const task = this.#tasks.live.get(taskUid);
+      if (task !== undefined) this.#tasks.drop(turn, task);
       uids.push(taskUid, `${taskUid}/log`);
     }
     return uids;
@@ -481,7 +481,7 @@ export class Runs {
 
   /** As `drop`, of the run that a task is, if it is one. */
   dropNested(turn: Turn, taskUid: string): string[] {
-    const live = this.live.get(this.nested.get(taskUid) ?? '');
+    const live = this.live.get(this.#nested.get(taskUid) ?? '');
     return live === undefined ? [] : this.drop(turn, live);
   }
 
@@ -492,7 +492,7 @@ export class Runs {
       let parent = live.record.parent_task_uid;
       while (parent !== null && depth < NESTING_LEVELS_MAX) {
         depth++;
-        const workflowUid = this.tasks.live.get(parent)?.record.workflow_uid ?? null;
+        const workflowUid = this.#tasks.live.get(parent)?.record.workflow_uid ?? null;
         parent = workflowUid === null ? null : (this.live.get(workflowUid)?.record.parent_task_uid ?? null);
       }
       live.depth = depth;

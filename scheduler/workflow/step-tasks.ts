@@ -29,13 +29,13 @@ export interface StepTaskHooks {
 }
 
 export class StepTasks {
-  private readonly clock: Clock;
-  private readonly tasks: Tasks;
-  private readonly reader: Reader;
-  private readonly expressions: Expressions;
-  private readonly log: Log;
-  private readonly feedId: string;
-  private readonly hooks: StepTaskHooks;
+  readonly #clock: Clock;
+  readonly #tasks: Tasks;
+  readonly #reader: Reader;
+  readonly #expressions: Expressions;
+  readonly #log: Log;
+  readonly #feedId: string;
+  readonly #hooks: StepTaskHooks;
 
   constructor(
     components: {
@@ -48,74 +48,67 @@ export class StepTasks {
     },
     hooks: StepTaskHooks,
   ) {
-    this.clock = components.clock;
-    this.tasks = components.tasks;
-    this.reader = components.reader;
-    this.expressions = components.expressions;
-    this.log = components.log;
-    this.feedId = components.feedId;
-    this.hooks = hooks;
+    this.#clock = components.clock;
+    this.#tasks = components.tasks;
+    this.#reader = components.reader;
+    this.#expressions = components.expressions;
+    this.#log = components.log;
+    this.#feedId = components.feedId;
+    this.#hooks = hooks;
   }
 
   /** Evaluates `when` of a ready step, then `foreach`, which may rely on it, and starts or skips it. */
   prepare(turn: Turn, live: LiveRun, stepId: string): void {
     const templates = templatesOf(live.steps.get(stepId)!);
     const when = decidesPerItem(templates) ? undefined : templates.when;
-    this.evaluateReady(turn, live, stepId, when?.expressions ?? [], [{}], (later, [values]) => {
+    this.#evaluateReady(turn, live, stepId, when?.expressions ?? [], [{}], (later, [values]) => {
       if (when === undefined || holds(fillTemplate(when, values!))) {
-        this.makeItems(later, live, stepId, templates);
+        this.#makeItems(later, live, stepId, templates);
         return;
       }
       const reason = 'its condition `when` did not hold';
-      this.hooks.apply(later, live, { type: 'step_skipped', step_id: stepId, reason });
+      this.#hooks.apply(later, live, { type: 'step_skipped', step_id: stepId, reason });
     });
   }
 
-  private makeItems(turn: Turn, live: LiveRun, stepId: string, templates: StepTemplates): void {
+  #makeItems(turn: Turn, live: LiveRun, stepId: string, templates: StepTemplates): void {
     const { foreach } = templates;
-    this.evaluateReady(turn, live, stepId, foreach?.expressions ?? [], [{}], (later, [values]) => {
+    this.#evaluateReady(turn, live, stepId, foreach?.expressions ?? [], [{}], (later, [values]) => {
       const items = foreach === undefined ? null : itemsOf(fillTemplate(foreach, values!));
       const error = itemsError(live, stepId, items);
       if (error !== null) {
-        this.hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error });
+        this.#hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error });
         return;
       }
-      if (items === null || !decidesPerItem(templates)) this.startStep(later, live, stepId, items, []);
-      else this.chooseItems(later, live, stepId, items, []);
+      if (items === null || !decidesPerItem(templates)) this.#startStep(later, live, stepId, items, []);
+      else this.#chooseItems(later, live, stepId, items, []);
     });
   }
 
   /** Decides `when` of each item, a chunk in a turn. Nothing of the step begins before all of it is decided. */
-  private chooseItems(
-    turn: Turn,
-    live: LiveRun,
-    stepId: string,
-    items: JsonValue[],
-    leftOut: number[],
-    from = 0,
-  ): void {
+  #chooseItems(turn: Turn, live: LiveRun, stepId: string, items: JsonValue[], leftOut: number[], from = 0): void {
     const when = templatesOf(live.steps.get(stepId)!).when!;
     const chunk = items.slice(from, from + EXPAND_CHUNK_ITEMS);
     const scopes = chunk.map((item, offset): JsonObject => ({ item, index: from + offset }));
-    this.evaluateReady(turn, live, stepId, when.expressions, scopes, (later, results) => {
+    this.#evaluateReady(turn, live, stepId, when.expressions, scopes, (later, results) => {
       for (const [offset, values] of results.entries()) {
         if (!holds(fillTemplate(when, values))) leftOut.push(from + offset);
       }
       const next = from + chunk.length;
       if (next >= items.length) {
-        this.startStep(later, live, stepId, items, leftOut);
+        this.#startStep(later, live, stepId, items, leftOut);
         return;
       }
-      this.clock.defer(() =>
-        this.hooks.turn((then) => {
-          if (this.isReady(live, stepId)) this.chooseItems(then, live, stepId, items, leftOut, next);
+      this.#clock.defer(() =>
+        this.#hooks.turn((then) => {
+          if (this.#isReady(live, stepId)) this.#chooseItems(then, live, stepId, items, leftOut, next);
         }),
       );
     });
   }
 
   /** Values for a step that is to begin; one that cannot be had fails it. Nothing follows when it is not ready any more. */
-  private evaluateReady(
+  #evaluateReady(
     turn: Turn,
     live: LiveRun,
     stepId: string,
@@ -123,8 +116,8 @@ export class StepTasks {
     scopes: JsonObject[],
     then: (turn: Turn, results: Values[]) => void,
   ): void {
-    this.expressions.evaluate(turn, live, expressions, scopes, (later, results) => {
-      if (!this.isReady(live, stepId)) return;
+    this.#expressions.evaluate(turn, live, expressions, scopes, (later, results) => {
+      if (!this.#isReady(live, stepId)) return;
       const failed = results.findIndex((result) => result instanceof FlowmeshError);
       if (failed === -1) {
         then(later, results as Values[]);
@@ -133,25 +126,19 @@ export class StepTasks {
       const shape = (results[failed] as FlowmeshError).toShape();
       const { index } = scopes[failed]!;
       const error = index === undefined ? shape : { ...shape, details: { ...shape.details, index } };
-      this.hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error });
+      this.#hooks.apply(later, live, { type: 'step_failed', step_id: stepId, error });
     });
   }
 
-  private isReady(live: LiveRun, stepId: string): boolean {
-    return this.hooks.isOpen(live) && live.run.step(stepId).status === 'ready';
+  #isReady(live: LiveRun, stepId: string): boolean {
+    return this.#hooks.isOpen(live) && live.run.step(stepId).status === 'ready';
   }
 
-  private startStep(
-    turn: Turn,
-    live: LiveRun,
-    stepId: string,
-    items: JsonValue[] | null,
-    left_out: readonly number[],
-  ): void {
-    live.started_at.set(stepId, this.now());
-    this.hooks.apply(turn, live, { type: 'step_started', step_id: stepId, items, left_out });
+  #startStep(turn: Turn, live: LiveRun, stepId: string, items: JsonValue[] | null, left_out: readonly number[]): void {
+    live.started_at.set(stepId, this.#now());
+    this.#hooks.apply(turn, live, { type: 'step_started', step_id: stepId, items, left_out });
     if (isRunning(live.run.step(stepId).status)) {
-      turn.put(stepRecord(live, stepId, this.now()));
+      turn.put(stepRecord(live, stepId, this.#now()));
       this.issue(turn, live, stepId);
     }
   }
@@ -164,30 +151,30 @@ export class StepTasks {
     const items = live.run.step(stepId).items;
     const { inputs } = templatesOf(step);
     const scopes = indexes.map((index): JsonObject => (items === null ? {} : { item: items[index] ?? null, index }));
-    this.expressions.evaluate(turn, live, inputs.expressions, scopes, (later, results) => {
+    this.#expressions.evaluate(turn, live, inputs.expressions, scopes, (later, results) => {
       let ended = 0;
       for (const [position, index] of indexes.entries()) {
-        if (!this.hooks.isOpen(live)) return;
+        if (!this.#hooks.isOpen(live)) return;
         const values = results[position]!;
         const item = items === null ? null : index;
-        const made = this.makeTask(later, live, step, item, values, (filled) => fillTemplate(inputs, filled));
+        const made = this.#makeTask(later, live, step, item, values, (filled) => fillTemplate(inputs, filled));
         if (!made) ended++;
       }
       // No task will end in their place and make room for the next items.
-      if (ended > 0) this.issueLater(live, stepId);
+      if (ended > 0) this.#issueLater(live, stepId);
     });
   }
 
-  private issueLater(live: LiveRun, stepId: string): void {
-    this.clock.defer(() =>
-      this.hooks.turn((turn) => {
-        if (this.hooks.isOpen(live)) this.issue(turn, live, stepId);
+  #issueLater(live: LiveRun, stepId: string): void {
+    this.#clock.defer(() =>
+      this.#hooks.turn((turn) => {
+        if (this.#hooks.isOpen(live)) this.issue(turn, live, stepId);
       }),
     );
   }
 
   /** @returns false when the item has ended without one */
-  private makeTask(
+  #makeTask(
     turn: Turn,
     live: LiveRun,
     step: Step,
@@ -198,10 +185,10 @@ export class StepTasks {
     const index = item ?? 0;
     const { step_id } = step;
     const fail = (error: ErrorShape) =>
-      this.hooks.apply(turn, live, { type: 'task_ended', step_id, index, status: 'failed', output: null, error });
+      this.#hooks.apply(turn, live, { type: 'task_ended', step_id, index, status: 'failed', output: null, error });
     // The run stopped while the inputs were evaluated.
     if (!mayBegin(live, step_id)) {
-      this.hooks.apply(turn, live, { type: 'task_withdrawn', step_id, index });
+      this.#hooks.apply(turn, live, { type: 'task_withdrawn', step_id, index });
       return false;
     }
     if (values instanceof FlowmeshError) {
@@ -215,52 +202,46 @@ export class StepTasks {
       fail(error);
       return false;
     }
-    if (this.tasks.live.size >= ACTIVE_TASKS_MAX) {
+    if (this.#tasks.live.size >= ACTIVE_TASKS_MAX) {
       const message = `this peer holds ACTIVE_TASKS_MAX (${ACTIVE_TASKS_MAX}) tasks; run the workflow again later`;
       fail({ code: 'QUEUE_FULL', message, retryable: true });
       return false;
     }
-    const record = this.taskRecord(live, step, item, payload);
+    const record = this.#taskRecord(live, step, item, payload);
     if (record.cache_key === null) {
       live.tasks.add(record.uid);
-      this.tasks.create(turn, record, bytes);
+      this.#tasks.create(turn, record, bytes);
       return true;
     }
-    this.reader.get('cache', `cache/${this.feedId}/${record.cache_key}`).then(
-      (hit) => this.hooks.turn((later) => this.createCached(later, live, record, bytes, hit)),
+    this.#reader.get('cache', `cache/${this.#feedId}/${record.cache_key}`).then(
+      (hit) => this.#hooks.turn((later) => this.#createCached(later, live, record, bytes, hit)),
       (error: unknown) => {
-        this.log.warn({ error }, 'the cache could not be read; the task runs');
-        this.hooks.turn((later) => this.createCached(later, live, record, bytes, undefined));
+        this.#log.warn({ error }, 'the cache could not be read; the task runs');
+        this.#hooks.turn((later) => this.#createCached(later, live, record, bytes, undefined));
       },
     );
     return true;
   }
 
-  private createCached(
-    turn: Turn,
-    live: LiveRun,
-    record: TaskRecord,
-    bytes: number,
-    hit: CacheRecord | undefined,
-  ): void {
-    if (!this.hooks.isOpen(live)) return;
+  #createCached(turn: Turn, live: LiveRun, record: TaskRecord, bytes: number, hit: CacheRecord | undefined): void {
+    if (!this.#hooks.isOpen(live)) return;
     const step_id = record.step_id!;
     const index = record.index ?? 0;
     if (!mayBegin(live, step_id)) {
-      this.hooks.apply(turn, live, { type: 'task_withdrawn', step_id, index });
+      this.#hooks.apply(turn, live, { type: 'task_withdrawn', step_id, index });
       return;
     }
     live.tasks.add(record.uid);
-    const task = this.tasks.create(turn, record, bytes);
+    const task = this.#tasks.create(turn, record, bytes);
     // It may have ended at once, where nothing may be started that could have been before (P4): that stands (P5).
-    if (hit === undefined || this.tasks.live.get(record.uid) !== task) return;
+    if (hit === undefined || this.#tasks.live.get(record.uid) !== task) return;
     const placement = { considered: 0, chosen: null, reason: `cached: the output of ${hit.task_uid}`, found_by: null };
-    this.tasks.finish(turn, task, { status: 'completed', output: hit.output, placement });
+    this.#tasks.finish(turn, task, { status: 'completed', output: hit.output, placement });
   }
 
-  private taskRecord(live: LiveRun, step: Step, item: number | null, payload: JsonObject): TaskRecord {
+  #taskRecord(live: LiveRun, step: Step, item: number | null, payload: JsonObject): TaskRecord {
     const { record } = live;
-    const now = this.now();
+    const now = this.#now();
     return {
       kind: 'task',
       uid: `${record.uid}/${step.step_id}/${item ?? 0}`,
@@ -289,8 +270,8 @@ export class StepTasks {
     };
   }
 
-  private now(): string {
-    return isoTime(this.clock.wall());
+  #now(): string {
+    return isoTime(this.#clock.wall());
   }
 }
 

@@ -192,7 +192,7 @@ test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', 
   const scene = await Scene.of(['a']);
   const peer = await HandPeer.joins(scene, 'h', ['a']);
   const { followed } = scene.scheduler('a');
-  for (let at = [...followed.all()].length; at < COPIED_FEEDS_MAX; at++) await followed.takeUp(`feed-${at}`);
+  for (let at = [...followed.all()].length; at < COPIED_FEEDS_MAX; at++) await followed.load(`feed-${at}`);
   const feed = new HandFeed(peer, 'one-too-many', ['a']);
   const refused = scene.run(feed.push('a', []));
   await expect(refused).rejects.toMatchObject({

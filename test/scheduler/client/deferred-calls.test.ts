@@ -104,7 +104,7 @@ describe('a kept call', () => {
   test('is known again after the store was read', async () => {
     const { keep, deferred, mesh, ran, settle } = open();
     await keep('t');
-    await deferred.takeUp();
+    await deferred.load();
     mesh.hasOwner = true;
     deferred.tick();
     await settle();
