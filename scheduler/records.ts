@@ -23,6 +23,7 @@
 import { z } from 'zod';
 import { anyJson, jsonObject } from '../dag/json.ts';
 import { requiresSchema, retrySchema, workflowSchema } from '../dag/schema.ts';
+import { workflowOfDefinition } from './uids.ts';
 
 const time = z.string(); // ISO 8601, UTC: for people and for what must survive a restart (P8)
 
@@ -363,7 +364,7 @@ export function indexOf(record: FlowRecord): RecordIndex {
     case 'step':
       return { ...none, parent: record.workflow_uid, status: record.status };
     case 'definition':
-      return { ...none, parent: record.uid.slice(0, -':definition'.length) };
+      return { ...none, parent: workflowOfDefinition(record.uid) };
     case 'log':
       return { ...none, parent: record.task_uid };
     case 'superseded':

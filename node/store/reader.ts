@@ -11,6 +11,7 @@ import { FlowmeshError } from '../../dag/errors.ts';
 import { InOrder } from '../../scheduler/keyed-mutex.ts';
 import type { ListQuery, Reader, RowWatcher, TaskCounts } from '../../scheduler/ports.ts';
 import type { FlowRecord, RecordKind, Row, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
+import { partsRange } from '../../scheduler/uids.ts';
 import { DataFolderCorruptError, StoreFailedError, storeError } from './errors.ts';
 import { openForReading } from './file.ts';
 import { HISTORY_MINUTES_MAX, LIST_STATEMENTS_MAX, READ_ROWS_MAX } from './limits.ts';
@@ -192,10 +193,9 @@ class SqliteReader implements Reader {
   }
 
   async parts(uid: string, after: string, limit: number): Promise<string[]> {
-    const first = `${uid}/`;
+    const { first, end } = partsRange(uid);
     const from = after > first ? after : first;
-    // The character that follows the slash.
-    return this.#read(() => this.#statements.parts.all(from, `${uid}0`, limit).map((found) => String(found['uid'])));
+    return this.#read(() => this.#statements.parts.all(from, end, limit).map((found) => String(found['uid'])));
   }
 
   list(query: ListQuery & { kind: 'workflow' }): Promise<{ records: WorkflowRecord[]; total: number }>;

@@ -14,6 +14,7 @@ import type { Clock, Log, Reader } from '../ports.ts';
 import { type IntentRecord, isTerminal, LOCAL_FEED } from '../records.ts';
 import type { CopiedRecord } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
+import { intentUid } from '../uids.ts';
 
 interface DeferredCallParts {
   clock: Clock;
@@ -62,7 +63,7 @@ export class DeferredCalls {
     if (isTerminal(status)) throw new InvalidStateError(`${kind} ${id} is ${status} already`, { status });
     const intent: IntentRecord = {
       kind: 'intent',
-      uid: `intent/${tool}/${uid}`,
+      uid: intentUid(tool, uid),
       target: { kind, uid, id },
       feed_id,
       tool,

@@ -33,6 +33,7 @@ import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { LiveTask } from '../task/live-task.ts';
 import { newTask, retriedTask } from '../task/new-task.ts';
+import { definitionUid, logUid } from '../uids.ts';
 import { checkRetries, checkTask, checkWorkflow } from '../workflow/check-submission.ts';
 import type { LiveRun } from '../workflow/live-run.ts';
 import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
@@ -144,7 +145,7 @@ export class Submit {
     const steps = await reader.children('step', uid);
     const cleared_at = isoTime(clock.wall());
     await feeds.mustOwn(await feeds.of(uid)).journal.turn((turn) => {
-      for (const gone of [uid, `${uid}:definition`, ...steps.map((step) => step.uid)]) {
+      for (const gone of [uid, definitionUid(uid), ...steps.map((step) => step.uid)]) {
         turn.put({ kind: 'tombstone', uid: gone, cleared_at });
       }
     });
@@ -334,7 +335,7 @@ export class Submit {
         await feeds.mustOwn(feed).journal.turn((turn) => {
           for (const { uid } of ofFeed) {
             turn.put({ kind: 'tombstone', uid, cleared_at });
-            turn.put({ kind: 'tombstone', uid: `${uid}/log`, cleared_at });
+            turn.put({ kind: 'tombstone', uid: logUid(uid), cleared_at });
           }
         });
       }

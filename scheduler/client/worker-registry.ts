@@ -11,6 +11,7 @@ import type { Locator } from '../lookup/locator.ts';
 import type { Clock, Reader } from '../ports.ts';
 import { LOCAL_FEED, type WorkerRecord } from '../records.ts';
 import type { Turn } from '../storage/journal.ts';
+import { workerUid } from '../uids.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 
 interface RegistryParts {
@@ -75,7 +76,7 @@ export class WorkerRegistry {
     }
     const record: WorkerRecord = {
       kind: 'worker',
-      uid: `worker/${worker_id}`,
+      uid: workerUid(worker_id),
       ...registration,
       status: 'active',
       registered_at: isoTime(clock.wall()),

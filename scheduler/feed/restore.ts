@@ -18,6 +18,7 @@ import { withBoundedErrors } from '../sizes.ts';
 import type { LocalRecord } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { Tasks } from '../task/tasks.ts';
+import { definitionUid, logUid } from '../uids.ts';
 import type { Runs } from '../workflow/runs.ts';
 import type { Dependencies } from './dependencies.ts';
 
@@ -44,11 +45,11 @@ export async function readActive(reader: Reader, feedId: string, lookUp: LookUp)
   const remembered: Remembered = { tasks: [], workflows: [] };
   for (const record of await reader.active('task', feedId)) {
     // A task that was never started has no log.
-    const log = record.attempt === 0 ? null : ((await reader.get('log', `${record.uid}/log`)) ?? null);
+    const log = record.attempt === 0 ? null : ((await reader.get('log', logUid(record.uid))) ?? null);
     remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
   }
   for (const record of await reader.active('workflow', feedId)) {
-    const definition = await reader.get('definition', `${record.uid}:definition`);
+    const definition = await reader.get('definition', definitionUid(record.uid));
     if (definition === undefined)
       throw new Error(`the definition of workflow ${record.workflow_id} is missing in the store`);
     const steps = await reader.children('step', record.uid);
@@ -70,7 +71,7 @@ export async function rememberedOf(records: readonly FlowRecord[], lookUp: LookU
     remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
   }
   for (const record of all('workflow')) {
-    const definition = all('definition').find(({ uid }) => uid === `${record.uid}:definition`);
+    const definition = all('definition').find(({ uid }) => uid === definitionUid(record.uid));
     if (isTerminal(record.status) || definition === undefined) continue;
     const steps = all('step').filter(({ workflow_uid }) => workflow_uid === record.uid);
     const tasks = all('task').filter(({ workflow_uid }) => workflow_uid === record.uid);

@@ -23,6 +23,7 @@ import type { Clock, Log, Reader, Store } from '../ports.ts';
 import { LOCAL_FEED } from '../records.ts';
 import type { FollowedFeeds } from '../replication/follower.ts';
 import type { Journal } from '../storage/journal.ts';
+import { cacheUid, definitionUid, stepOfTask } from '../uids.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 
 const DAY_MS = 24 * 3_600_000;
@@ -174,7 +175,7 @@ export class Retention {
 
   /** Uids of everything that belongs to a workflow or task, without its own; what is nested before what has it. */
   private async *partsOf(feedId: string, uid: string): AsyncGenerator<string[]> {
-    const definition = await this.reader.get('definition', `${uid}:definition`);
+    const definition = await this.reader.get('definition', definitionUid(uid));
     const steps = definition?.workflow.steps ?? [];
     const withMore = new Set(steps.filter(({ action, cache }) => action === 'workflow' || cache).map((s) => s.step_id));
     for (let after = ''; ; ) {
@@ -182,8 +183,8 @@ export class Retention {
       const last = page.at(-1);
       if (last === undefined) return;
       for (const part of page) {
-        const [step, index, ...rest] = part.slice(uid.length + 1).split('/');
-        if (index !== undefined && rest.length === 0 && withMore.has(step!)) yield* this.besides(feedId, part);
+        const step = stepOfTask(uid, part);
+        if (step !== null && withMore.has(step)) yield* this.besides(feedId, part);
       }
       yield page;
       after = last;
@@ -193,18 +194,18 @@ export class Retention {
   /** What a task has led to elsewhere: its output in the cache, the workflows that are nested in it. */
   private async *besides(feedId: string, taskUid: string): AsyncGenerator<string[]> {
     const task = await this.reader.get('task', taskUid);
-    const cached = `cache/${feedId}/${task?.cache_key}`;
+    const cached = cacheUid(feedId, `${task?.cache_key}`);
     if ((await this.reader.get('cache', cached))?.task_uid === taskUid) yield [cached];
     for (const { uid } of await this.reader.children('workflow', taskUid)) {
       yield* this.partsOf(feedId, uid);
-      yield [`${uid}:definition`, uid];
+      yield [definitionUid(uid), uid];
     }
   }
 
   /** The rows of a root that go last. */
   private async ownRows({ kind, uid }: Root): Promise<string[]> {
     const superseded = (await this.reader.children('superseded', uid)).map((record) => record.uid);
-    return kind === 'workflow' ? [...superseded, `${uid}:definition`, uid] : [...superseded, uid];
+    return kind === 'workflow' ? [...superseded, definitionUid(uid), uid] : [...superseded, uid];
   }
 
   /** Takes the rows off the list and puts tombstones in their place, but for what is needed by now. */

@@ -43,6 +43,7 @@ import { aliasOf, gaveUp, isSetAside, type LocalRecord, type Root, withOwnId } f
 import { currentLine } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
 import { recordsOf, rootOf } from '../storage/record-tree.ts';
+import { containerUid, supersededUid } from '../uids.ts';
 
 interface ReconciliationParts {
   clock: Clock;
@@ -318,7 +319,7 @@ export class Reconciliation {
     if (kept !== undefined && sameEnd(lost, kept)) return;
     const superseded: SupersededRecord = {
       kind: 'superseded',
-      uid: `superseded/${line.epoch}/${line.owner}/${line.nonce || '-'}/${lost.uid}`,
+      uid: supersededUid(line, lost.uid),
       root_uid,
       line,
       superseded_at: isoTime(this.#parts.clock.wall()),
@@ -341,7 +342,7 @@ interface Sides {
 
 /** Whether something of a root is among these uids. */
 function isTouched(records: Records, uids: ReadonlySet<string>): boolean {
-  for (const uid of uids) if (records.has(uid) || records.has(/^[^/:]*/.exec(uid)![0])) return true;
+  for (const uid of uids) if (records.has(uid) || records.has(containerUid(uid))) return true;
   return false;
 }
 

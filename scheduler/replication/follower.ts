@@ -16,9 +16,10 @@ import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } fro
 import type { Clock, Network } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type Row } from '../records.ts';
 import { shipped } from '../sizes.ts';
-import { compareLines, currentLine, feedUid, forkSeq, isHeir } from '../storage/feed-lines.ts';
+import { compareLines, currentLine, forkSeq, isHeir } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { Writes } from '../storage/watched-store.ts';
+import { copyUid, feedUid } from '../uids.ts';
 import { mustBeOfFeed } from './write-guard.ts';
 
 export interface Copy {
@@ -85,7 +86,7 @@ export class FollowedFeeds {
   async load(feedId: string): Promise<Copy> {
     const { reader } = this.#store;
     const feed = (await reader.get('feed', feedUid(feedId))) ?? null;
-    const whole = await reader.get('copy', `copy/${feedId}`);
+    const whole = await reader.get('copy', copyUid(feedId));
     const cursor = this.#store.feeds.get(feedId)?.seq ?? 0;
     const copy: Copy = {
       feed_id: feedId,
@@ -324,7 +325,7 @@ export class FollowedFeeds {
       copy.wholeFrom = headSeq;
       copy.pagesOf = lines;
       const { feed_id } = copy;
-      const record = { kind: 'copy', uid: `copy/${feed_id}`, feed_id, whole_from: headSeq, lines } as const;
+      const record = { kind: 'copy', uid: copyUid(feed_id), feed_id, whole_from: headSeq, lines } as const;
       await this.#hooks.remember((turn) => turn.put(record));
     }
     await this.#keep(copy, rows);

@@ -5,7 +5,7 @@
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Reader } from '../ports.ts';
 import type { FlowRecord, RecordKind } from '../records.ts';
-import { feedUid } from '../storage/feed-lines.ts';
+import { containerUid, feedUid, isCachedIn, isCacheUid, isFeedUid, isSupersededUid } from '../uids.ts';
 
 const KINDS_OF_A_PEER: ReadonlySet<RecordKind> = new Set(['worker', 'queue', 'peer', 'copy', 'intent']);
 const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'feed', 'cache']);
@@ -24,8 +24,8 @@ export async function mustBeOfFeed(reader: Reader, feedId: string, records: read
 function isOf(feedId: string, record: FlowRecord): boolean {
   const { kind, uid } = record;
   if (KINDS_OF_A_PEER.has(kind) || (kind === 'feed' && record.feed_id !== feedId)) return false;
-  if (kind === 'feed' || uid.startsWith('feed/')) return uid === feedUid(feedId);
-  if (uid.startsWith('cache/')) return uid.startsWith(`cache/${feedId}/`);
+  if (kind === 'feed' || isFeedUid(uid)) return uid === feedUid(feedId);
+  if (isCacheUid(uid)) return isCachedIn(feedId, uid);
   return true;
 }
 
@@ -36,11 +36,9 @@ function isOf(feedId: string, record: FlowRecord): boolean {
 export function mustBeOfRoot(rootUid: string, records: readonly FlowRecord[]): void {
   // The workflow of a nested one comes before it.
   const workflows = new Set([rootUid]);
-  const partOf = (uid: string) => workflows.has(/^[^/:]*/.exec(uid)![0]);
+  const partOf = (uid: string) => workflows.has(containerUid(uid));
   const isPart = (record: FlowRecord) =>
-    record.kind === 'superseded'
-      ? record.root_uid === rootUid && record.uid.startsWith('superseded/')
-      : partOf(record.uid);
+    record.kind === 'superseded' ? record.root_uid === rootUid && isSupersededUid(record.uid) : partOf(record.uid);
   for (const record of records) {
     if (record.kind === 'workflow' && record.parent_task_uid !== null && partOf(record.parent_task_uid)) {
       workflows.add(record.uid);

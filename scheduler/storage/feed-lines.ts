@@ -4,10 +4,7 @@
  */
 import { FORMER_FOLLOWERS_MAX, LINES_MAX } from '../limits.ts';
 import type { FeedRecord, Line } from '../records.ts';
-
-export function feedUid(feedId: string): string {
-  return `feed/${feedId}`;
-}
+import { feedUid } from '../uids.ts';
 
 /** The first line of a feed that `owner` makes. */
 export function newFeed(feedId: string, owner: string): FeedRecord {

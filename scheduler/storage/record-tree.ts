@@ -4,16 +4,17 @@
  */
 import type { Reader } from '../ports.ts';
 import type { FlowRecord, TaskRecord } from '../records.ts';
+import { containerUid, definitionUid, logUid } from '../uids.ts';
 
 /** The root that a record belongs to; null for one that belongs to none. */
 export async function rootOf(reader: Reader, record: FlowRecord): Promise<string | null> {
   if (record.kind === 'superseded') return record.root_uid;
   if (record.kind === 'feed' || record.kind === 'cache') return null;
-  let uid = /^[^/:]+/.exec(record.uid)![0];
+  let uid = containerUid(record.uid);
   for (;;) {
     const workflow = await reader.get('workflow', uid);
     if (workflow === undefined || workflow.parent_task_uid === null) return uid;
-    uid = /^[^/:]+/.exec(workflow.parent_task_uid)![0];
+    uid = containerUid(workflow.parent_task_uid);
   }
 }
 
@@ -35,7 +36,7 @@ async function readAll(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
 
 /** What belongs to a workflow. */
 async function partsOf(reader: Reader, uid: string): Promise<FlowRecord[]> {
-  const definition = await reader.get('definition', `${uid}:definition`);
+  const definition = await reader.get('definition', definitionUid(uid));
   const steps = await reader.children('step', uid);
   const tasks = await withParts(reader, await reader.children('task', uid));
   return [...(definition === undefined ? [] : [definition]), ...steps, ...tasks];
@@ -56,7 +57,7 @@ async function withParts(reader: Reader, tasks: readonly TaskRecord[]): Promise<
 async function logsOf(reader: Reader, tasks: readonly { uid: string; attempt: number }[]): Promise<FlowRecord[]> {
   const logs: FlowRecord[] = [];
   for (const { uid, attempt } of tasks) {
-    const log = attempt === 0 ? undefined : await reader.get('log', `${uid}/log`);
+    const log = attempt === 0 ? undefined : await reader.get('log', logUid(uid));
     if (log !== undefined) logs.push(log);
   }
   return logs;

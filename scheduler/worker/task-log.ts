@@ -3,6 +3,7 @@ import type { JsonValue } from '../../dag/errors.ts';
 import { jsonBytes } from '../../dag/limits.ts';
 import { LOG_BYTES_MAX, LOG_LINES_MAX } from '../limits.ts';
 import type { LogLine, LogRecord } from '../records.ts';
+import { logUid } from '../uids.ts';
 
 /** Of a character as JSON, escaped, and of what stands around the text of a line. */
 const BYTES_PER_CHAR_MAX = 6;
@@ -18,7 +19,7 @@ export function withLines(
   const kept = newestLines([...(known?.lines ?? []), ...lines]);
   return {
     kind: 'log',
-    uid: `${taskUid}/log`,
+    uid: logUid(taskUid),
     task_uid: taskUid,
     lines: kept.lines,
     dropped_lines: (known?.dropped_lines ?? 0) + kept.dropped + dropped,

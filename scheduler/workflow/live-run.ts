@@ -3,6 +3,7 @@ import type { WorkflowGraph } from '../../dag/graph.ts';
 import { Run, type RunEvent } from '../../dag/run.ts';
 import type { Step, Workflow } from '../../dag/schema.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from '../records.ts';
+import { stepUid } from '../uids.ts';
 
 export interface LiveRun {
   record: WorkflowRecord;
@@ -51,7 +52,7 @@ export function stepRecord(live: LiveRun, stepId: string, now: string): StepReco
   const open = status === 'running' || status === 'input_required';
   return {
     kind: 'step',
-    uid: `${live.record.uid}/${stepId}`,
+    uid: stepUid(live.record.uid, stepId),
     workflow_uid: live.record.uid,
     step_id: stepId,
     status: open ? 'running' : (status as StepRecord['status']),

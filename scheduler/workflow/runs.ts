@@ -25,6 +25,7 @@ import type { Turn } from '../storage/journal.ts';
 import type { LiveTask } from '../task/live-task.ts';
 import type { Tasks } from '../task/tasks.ts';
 import { timeoutError } from '../task/transitions.ts';
+import { cacheUid, definitionUid, logUid, stepUid } from '../uids.ts';
 import { checkDepth, checkParts } from './check-submission.ts';
 import { Expressions } from './expressions.ts';
 import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
@@ -138,7 +139,7 @@ export class Runs {
       ended_at: null,
       execution_time_ms: null,
     };
-    turn.put({ kind: 'definition', uid: `${uid}:definition`, workflow });
+    turn.put({ kind: 'definition', uid: definitionUid(uid), workflow });
     const live = this.#adopt(record, workflow, options.graph, options.depth);
     live.durable = false;
     turn.after(() => {
@@ -257,7 +258,7 @@ export class Runs {
       this.cancel(turn, this.live.get(child), record.error, parent?.forceStop);
     }
     if (record.status === 'completed' && record.cache_key !== null && !record.placement?.reason.startsWith('cached')) {
-      const uid = `cache/${this.#feedId}/${record.cache_key}`;
+      const uid = cacheUid(this.#feedId, record.cache_key);
       turn.put({ kind: 'cache', uid, task_uid: record.uid, output: record.output });
     }
     const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
@@ -466,7 +467,7 @@ export class Runs {
    */
   drop(turn: Turn, live: LiveRun): string[] {
     const { uid, workflow_id, parent_task_uid } = live.record;
-    const uids = [uid, `${uid}:definition`, ...live.workflow.steps.map(({ step_id }) => `${uid}/${step_id}`)];
+    const uids = [uid, definitionUid(uid), ...live.workflow.steps.map(({ step_id }) => stepUid(uid, step_id))];
     this.live.delete(uid);
     if (this.#uids.get(workflow_id) === uid) this.#uids.delete(workflow_id);
     if (parent_task_uid !== null) this.#nested.delete(parent_task_uid);
@@ -474,7 +475,7 @@ export class Runs {
       uids.push(...this.dropNested(turn, taskUid));
       const task = this.#tasks.live.get(taskUid);
       if (task !== undefined) this.#tasks.drop(turn, task);
-      uids.push(taskUid, `${taskUid}/log`);
+      uids.push(taskUid, logUid(taskUid));
     }
     return uids;
   }

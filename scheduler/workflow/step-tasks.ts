@@ -16,6 +16,7 @@ import { bytesWithin } from '../sizes.ts';
 import type { Turn } from '../storage/journal.ts';
 import { wishes } from '../task/new-task.ts';
 import type { Tasks } from '../task/tasks.ts';
+import { cacheUid, stepTaskUid } from '../uids.ts';
 import type { Expressions, Values } from './expressions.ts';
 import type { LiveRun } from './live-run.ts';
 import { isRunning, stepRecord } from './live-run.ts';
@@ -213,7 +214,7 @@ export class StepTasks {
       this.#tasks.create(turn, record, bytes);
       return true;
     }
-    this.#reader.get('cache', `cache/${this.#feedId}/${record.cache_key}`).then(
+    this.#reader.get('cache', cacheUid(this.#feedId, record.cache_key)).then(
       (hit) => this.#hooks.turn((later) => this.#createCached(later, live, record, bytes, hit)),
       (error: unknown) => {
         this.#log.warn({ error }, 'the cache could not be read; the task runs');
@@ -244,7 +245,7 @@ export class StepTasks {
     const now = this.#now();
     return {
       kind: 'task',
-      uid: `${record.uid}/${step.step_id}/${item ?? 0}`,
+      uid: stepTaskUid(record.uid, step.step_id, item ?? 0),
       task_id: `${record.workflow_id}:${step.step_id}${item === null ? '' : `:${item}`}`,
       task_type: step.action,
       payload,

@@ -16,7 +16,8 @@ import {
   type WorkflowRecord,
 } from '../../scheduler/records.ts';
 import { gaveUp } from '../../scheduler/storage/aliases.ts';
-import { compareLines, currentLine, feedUid } from '../../scheduler/storage/feed-lines.ts';
+import { compareLines, currentLine } from '../../scheduler/storage/feed-lines.ts';
+import { feedUid } from '../../scheduler/uids.ts';
 import { Awakenings } from './awakenings.ts';
 import { entry } from './entry.ts';
 import type { StoreOperation } from './memory-store.ts';

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { Reader } from '../../scheduler/ports.ts';
 import { type LogLine, logLineSchema, type TaskRecord } from '../../scheduler/records.ts';
+import { logUid } from '../../scheduler/uids.ts';
 import { bytesUpTo } from '../cut.ts';
 
 /** Log lines in one answer. */
@@ -18,7 +19,7 @@ type WorkflowLogLine = z.infer<typeof workflowLogLineOut>;
 
 /** The lines kept of one task, oldest first, and how many more there were. */
 async function linesOf(reader: Reader, taskUid: string): Promise<{ logs: LogLine[]; logs_dropped: number }> {
-  const log = await reader.get('log', `${taskUid}/log`);
+  const log = await reader.get('log', logUid(taskUid));
   return { logs: log?.lines ?? [], logs_dropped: log?.dropped_lines ?? 0 };
 }
 

@@ -9,6 +9,7 @@ import {
   taskRecordSchema,
   taskStatusSchema,
 } from '../../scheduler/records.ts';
+import { containerUid } from '../../scheduler/uids.ts';
 import { maxBytesField, truncatedOut, WHOLE } from '../cut.ts';
 import { defineReadTool } from '../definition.ts';
 import { countOut, msOut, rounded, staleOut, supersededOut, taskIdField, timeOut } from '../fields.ts';
@@ -123,7 +124,7 @@ export const taskStatus = defineReadTool({
 async function readSuperseded(reader: Reader, task: TaskRecord): Promise<NonNullable<z.infer<typeof supersededEnds>>> {
   // Nothing of another side is kept with a task that has not ended.
   if (task.ended_at === null) return [];
-  const others = await reader.children('superseded', /^[^/]+/.exec(task.uid)![0]);
+  const others = await reader.children('superseded', containerUid(task.uid));
   return others.flatMap(({ record, line, superseded_at }) => {
     if (record.kind !== 'task' || record.uid !== task.uid) return [];
     const { status, output, error } = record;

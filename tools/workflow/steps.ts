@@ -9,6 +9,7 @@ import {
   type TaskRecord,
   type WorkflowRecord,
 } from '../../scheduler/records.ts';
+import { definitionUid } from '../../scheduler/uids.ts';
 import { countOut, timeOut } from '../fields.ts';
 import { type Waiting, waitingOut } from '../task/waiting.ts';
 
@@ -86,7 +87,7 @@ export interface RunRecords {
 /** Resolves undefined when the definition is not here. */
 export async function readRun(reader: Reader, uid: string): Promise<RunRecords | undefined> {
   const [definition, records] = await Promise.all([
-    reader.get('definition', `${uid}:definition`),
+    reader.get('definition', definitionUid(uid)),
     reader.children('step', uid),
   ]);
   if (definition === undefined) return undefined;

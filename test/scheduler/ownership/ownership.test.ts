@@ -7,7 +7,8 @@ import {
   TAKEOVER_MS,
 } from '../../../scheduler/limits.ts';
 import { rendezvous } from '../../../scheduler/membership/rendezvous-hash.ts';
-import { currentLine, feedUid, withLine } from '../../../scheduler/storage/feed-lines.ts';
+import { currentLine, withLine } from '../../../scheduler/storage/feed-lines.ts';
+import { feedUid } from '../../../scheduler/uids.ts';
 import { filling, HandFeed } from '../hand-feed.ts';
 import { HandPeer } from '../hand-peer.ts';
 import { HeldDisk } from '../held-disk.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../../dag/errors.ts';
 import { type FeedRecord, type FlowRecord, LOCAL_FEED } from '../../../scheduler/records.ts';
-import { currentLine, feedUid, withFollowers } from '../../../scheduler/storage/feed-lines.ts';
+import { currentLine, withFollowers } from '../../../scheduler/storage/feed-lines.ts';
+import { feedUid } from '../../../scheduler/uids.ts';
 import { filling, HandFeed } from '../hand-feed.ts';
 import { HandPeer } from '../hand-peer.ts';
 import { HeldDisk } from '../held-disk.ts';
