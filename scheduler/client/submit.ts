@@ -29,6 +29,7 @@ import type { Feeds } from '../ownership/ownership.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from '../ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
 import type { CopiedRecord, LocalRecord } from '../storage/aliases.ts';
+import { aliasKey } from '../storage/aliases.ts';
 import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { LiveTask } from '../task/live-task.ts';
@@ -345,7 +346,7 @@ export class Submit {
 
   /** Runs submits of one id after each other. */
   #oneAtATime<T>(alias: Alias, work: () => Promise<T>): Promise<T> {
-    return this.#submitting.run(`${alias.kind}/${alias.id}`, () => this.#parts.locator.claiming(alias, work));
+    return this.#submitting.run(aliasKey(alias), () => this.#parts.locator.claiming(alias, work));
   }
 
   /**

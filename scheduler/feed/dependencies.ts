@@ -7,6 +7,7 @@ import type { Locator } from '../lookup/locator.ts';
 import type { Alias } from '../messages.ts';
 import type { Clock, Log } from '../ports.ts';
 import { isTerminal } from '../records.ts';
+import { aliasKey } from '../storage/aliases.ts';
 
 interface Awaited {
   alias: Alias;
@@ -46,7 +47,7 @@ export class Dependencies {
 
   /** What is not this peer's, or has ended here and is only on its way to the disk, is asked for. */
   add(alias: Alias, dependent: string): void {
-    const key = keyOf(alias);
+    const key = aliasKey(alias);
     const entry = this.awaited.get(key) ?? { alias, dependents: new Set() };
     this.awaited.set(key, entry);
     entry.dependents.add(dependent);
@@ -63,7 +64,7 @@ export class Dependencies {
 
   /** A record of this peer, or one that was asked for, has ended. */
   ended(alias: Alias, status: string): void {
-    const key = keyOf(alias);
+    const key = aliasKey(alias);
     const entry = this.awaited.get(key);
     if (entry === undefined) return;
     this.delete(key);
@@ -73,7 +74,7 @@ export class Dependencies {
   /** One that waited has ended itself. */
   forget(kind: Alias['kind'], ids: readonly string[], dependent: string): void {
     for (const id of ids) {
-      const key = keyOf({ kind, id });
+      const key = aliasKey({ kind, id });
       const entry = this.awaited.get(key);
       if (entry?.dependents.delete(dependent) === true && entry.dependents.size === 0) this.delete(key);
     }
@@ -120,8 +121,4 @@ export class Dependencies {
     }
     this.pollLater();
   }
-}
-
-function keyOf({ kind, id }: Alias): string {
-  return `${kind}/${id}`;
 }

@@ -22,6 +22,7 @@ import {
 import type { Clock, Log, Reader, Store } from '../ports.ts';
 import { LOCAL_FEED } from '../records.ts';
 import type { FollowedFeeds } from '../replication/follower.ts';
+import { aliasKey } from '../storage/aliases.ts';
 import type { Journal } from '../storage/journal.ts';
 import { cacheUid, definitionUid, stepOfTask } from '../uids.ts';
 import type { OwnedFeed } from './owned-feed.ts';
@@ -127,7 +128,7 @@ export class Retention {
       const needed = this.needed();
       const doomed: Doomed[] = [];
       for (const root of page) {
-        if (root.ended_at >= (surplus > 0 ? graceEnd : old) || needed.has(nameOf(root))) {
+        if (root.ended_at >= (surplus > 0 ? graceEnd : old) || needed.has(aliasKey(root))) {
           stay[root.kind]++;
           continue;
         }
@@ -135,7 +136,7 @@ export class Retention {
           for (const uid of part) doomed.push({ uid, name: null });
           if (doomed.length >= PRUNED_ROWS_MAX) await this.forget(feed, doomed);
         }
-        for (const uid of await this.ownRows(root)) doomed.push({ uid, name: nameOf(root) });
+        for (const uid of await this.ownRows(root)) doomed.push({ uid, name: aliasKey(root) });
         surplus--;
         pruned++;
       }
@@ -165,10 +166,12 @@ export class Retention {
     const names = new Set<string>();
     for (const { tasks, runs } of this.parts.owned()) {
       for (const { record } of tasks.live.values()) {
-        for (const id of record.depends_on) names.add(`task/${id}`);
-        if (record.retry_of !== null) names.add(`task/${record.retry_of}`);
+        for (const id of record.depends_on) names.add(aliasKey({ kind: 'task', id }));
+        if (record.retry_of !== null) names.add(aliasKey({ kind: 'task', id: record.retry_of }));
       }
-      for (const { record } of runs.live.values()) for (const id of record.dependencies) names.add(`workflow/${id}`);
+      for (const { record } of runs.live.values()) {
+        for (const id of record.dependencies) names.add(aliasKey({ kind: 'workflow', id }));
+      }
     }
     return names;
   }
@@ -272,8 +275,4 @@ export class Retention {
     await store.sweep(LOCAL_FEED, tombstones);
     this.swept.set(journal, tombstones);
   }
-}
-
-function nameOf({ kind, id }: Root): string {
-  return `${kind}/${id}`;
 }

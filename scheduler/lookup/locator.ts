@@ -33,6 +33,7 @@ import {
 } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import type { CopiedRecord, LocalRecord } from '../storage/aliases.ts';
+import { aliasKey } from '../storage/aliases.ts';
 
 /** What this peer has itself. */
 interface Here {
@@ -121,7 +122,7 @@ export class Locator {
     const hint = feedHintOf(alias.id);
     const known =
       hint === null
-        ? this.#found.get(keyOf(alias))
+        ? this.#found.get(aliasKey(alias))
         : this.#directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
     return known !== undefined && !this.#isThere(known) ? known : undefined;
   }
@@ -161,7 +162,7 @@ export class Locator {
 
   /** Asks the mesh, first where the record was last time. */
   async #ask(alias: Alias, except: readonly string[]): Promise<Located | undefined> {
-    const key = keyOf(alias);
+    const key = aliasKey(alias);
     // Whether a worker is still there is told by its peer, not remembered.
     const known = alias.kind === 'worker' ? undefined : this.#found.get(key);
     if (known !== undefined && !except.includes(known) && this.#isThere(known)) return this.#at(known);
@@ -277,7 +278,7 @@ export class Locator {
   async answerLocate(from: string, items: Question[], hops: number, asked: readonly string[]): Promise<JsonObject> {
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
-        const claim = this.#claims.get(keyOf(alias));
+        const claim = this.#claims.get(aliasKey(alias));
         const local = await this.#here.lookUp(alias);
         if (alias.held !== undefined) this.#heardOf(alias, local, alias.held);
         // P1: others may give way to what they are told of.
@@ -307,7 +308,7 @@ export class Locator {
   }
 
   #heardOf(alias: Alias, local: LocalRecord | undefined, held: Held): void {
-    const claim = this.#claims.get(keyOf(alias));
+    const claim = this.#claims.get(aliasKey(alias));
     if (local !== undefined) this.#here.onRival(local.uid, held);
     else if (claim !== undefined) claim.heard = held;
   }
@@ -319,11 +320,11 @@ export class Locator {
    */
   async claiming<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
     const claim: Claim = { heard: null, isDoubtful: false };
-    this.#claims.set(keyOf(alias), claim);
+    this.#claims.set(aliasKey(alias), claim);
     try {
       return await make();
     } finally {
-      this.#claims.delete(keyOf(alias));
+      this.#claims.delete(aliasKey(alias));
       if (claim.heard !== null) void this.#heardBefore(alias, claim.heard);
       if (claim.isDoubtful) this.#here.onDoubt(alias);
     }
@@ -331,7 +332,7 @@ export class Locator {
 
   /** The record that is just being made takes the place of a refused one, which is here for others until it is there. */
   replaces(alias: Alias, refused: LocalRecord): void {
-    const claim = this.#claims.get(keyOf(alias));
+    const claim = this.#claims.get(aliasKey(alias));
     if (claim !== undefined) claim.replaced = refused;
   }
 
@@ -351,7 +352,7 @@ export class Locator {
   async reserve(alias: Alias, contentHash: string): Promise<Located | undefined> {
     const order = rendezvous(alias.id, [this.#network.self, ...this.#connected()]);
     if (order.length === 1) return undefined;
-    const claim = this.#claims.get(keyOf(alias));
+    const claim = this.#claims.get(aliasKey(alias));
     const began = this.#clock.now();
     const [located, holder] = await Promise.all([
       this.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
@@ -404,8 +405,8 @@ export class Locator {
     items: (Alias & { content_hash: string })[],
   ): { peer_id: string; content_hash: string }[] {
     const now = this.#clock.now();
-    return items.map(({ kind, id, content_hash }) => {
-      const key = `${kind}/${id}`;
+    return items.map(({ content_hash, ...alias }) => {
+      const key = aliasKey(alias);
       const held = this.#reservations.get(key);
       if (held !== undefined && held.until > now && held.peer_id !== from && !this.#isGone(held.peer_id)) {
         return { peer_id: held.peer_id, content_hash: held.content_hash };
@@ -479,10 +480,6 @@ export class Locator {
     look();
     return Promise.race([answer, silent]).finally(() => cancel());
   }
-}
-
-function keyOf({ kind, id }: Alias): string {
-  return `${kind}/${id}`;
 }
 
 type RemoteErrorShape = ConstructorParameters<typeof RemoteError>[0];

@@ -128,7 +128,7 @@ export class Feeds {
   /** A record that has not ended, by the id that its user knows. */
   byAlias(kind: 'task' | 'workflow', id: string): TaskRecord | WorkflowRecord | undefined {
     for (const { tasks, runs } of this.owned.values()) {
-      const record = kind === 'task' ? tasks.byAlias(id)?.record : runs.byAlias(id)?.record;
+      const record = kind === 'task' ? tasks.live.byId(id)?.record : runs.live.byId(id)?.record;
       if (record !== undefined) return record;
     }
     return undefined;

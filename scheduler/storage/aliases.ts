@@ -76,6 +76,11 @@ export function aliasOf(root: Root): Alias {
   return { kind: root.kind, id: idOf(root) };
 }
 
+/** One string for an alias, as the key of a map. */
+export function aliasKey({ kind, id }: Alias): string {
+  return `${kind}/${id}`;
+}
+
 export function isSetAside(root: Root): boolean {
   return idOf(root).endsWith(`~${root.uid}`);
 }

@@ -26,6 +26,7 @@ import type { LogLine, LogRecord, Placement, TaskRecord } from '../records.ts';
 import { recordText } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
+import { LiveRecords } from '../storage/live-records.ts';
 import { withLines } from '../worker/task-log.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import { Leases } from './leases.ts';
@@ -74,8 +75,7 @@ export interface TaskFeed {
 
 export class Tasks {
   readonly queue = new Queue();
-  readonly live = new Map<string, LiveTask>();
-  private readonly uids = new Map<string, string>();
+  readonly live = new LiveRecords<LiveTask>();
   private readonly due: DueTimes;
   private readonly clock: Clock;
   private readonly random: Random;
@@ -123,11 +123,6 @@ export class Tasks {
     return isoTime(this.clock.wall());
   }
 
-  byAlias(taskId: string): LiveTask | undefined {
-    const uid = this.uids.get(taskId);
-    return uid === undefined ? undefined : this.live.get(uid);
-  }
-
   /** A new task: written, and queued unless it has to wait for something. */
   create(turn: Turn, record: TaskRecord, payloadBytes: number, blockers: Iterable<string> = []): LiveTask {
     const task = liveTask(record, payloadBytes, blockers, { durable: false, log: null, needs: this.needsOf(record) });
@@ -167,9 +162,8 @@ export class Tasks {
   }
 
   private keep(task: LiveTask): void {
-    this.live.set(task.record.uid, task);
+    this.live.add(task);
     this.count(task.record.status, 1);
-    this.uids.set(task.record.task_id, task.record.uid);
   }
 
   clear(): void {
@@ -179,7 +173,6 @@ export class Tasks {
     this.unwrittenReasons.clear();
     this.counted.queued = 0;
     this.counted.running = 0;
-    this.uids.clear();
     this.due.clear();
     this.offered.clear();
   }
@@ -514,15 +507,14 @@ export class Tasks {
 
   /** Takes a task out of memory without an end: another history of it is written instead. */
   drop(turn: Turn, task: LiveTask): void {
-    const { uid, task_id, status } = task.record;
+    const { uid, status } = task.record;
     this.leases.callBack(turn, task, true, 'it has ended on the other side of a partition');
     this.endLease(task, 'given_up');
     this.queue.remove(uid);
     this.due.delete(uid);
     this.unwrittenReasons.delete(uid);
     this.count(status, -1);
-    this.live.delete(uid);
-    if (this.uids.get(task_id) === uid) this.uids.delete(task_id);
+    this.live.delete(task);
   }
 
   /** Retries or ends a task whose action failed. */
@@ -550,9 +542,7 @@ export class Tasks {
     this.due.delete(task.record.uid);
     this.end(turn, task, changes);
     this.count(task.record.status, -1);
-    this.live.delete(task.record.uid);
-    // The id of a task made for a step may be that of another one, too.
-    if (this.uids.get(task.record.task_id) === task.record.uid) this.uids.delete(task.record.task_id);
+    this.live.delete(task);
     this.hooks.onEnded(turn, task.record);
   }
 
@@ -576,10 +566,9 @@ export class Tasks {
 
   /** Another record keeps its id. */
   setAside(turn: Turn, task: LiveTask): void {
-    const { uid, task_id } = task.record;
-    if (this.uids.get(task_id) === uid) this.uids.delete(task_id);
+    const before = task.record.task_id;
     this.change(turn, task, setAside(task.record));
-    this.uids.set(task.record.task_id, uid);
+    this.live.renamed(before, task);
   }
 
   /** It is not wanted any more. */

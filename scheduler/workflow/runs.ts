@@ -22,6 +22,7 @@ import type { StepRecord, TaskRecord, WorkflowRecord } from '../records.ts';
 import { resultProblem } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
+import { LiveRecords } from '../storage/live-records.ts';
 import type { LiveTask } from '../task/live-task.ts';
 import type { Tasks } from '../task/tasks.ts';
 import { timeoutError } from '../task/transitions.ts';
@@ -41,8 +42,7 @@ export interface RunHooks {
 }
 
 export class Runs {
-  readonly live = new Map<string, LiveRun>();
-  readonly #uids = new Map<string, string>();
+  readonly live = new LiveRecords<LiveRun>();
   readonly #nested = new Map<string, string>();
   readonly #clock: Clock;
   readonly #random: Random;
@@ -74,14 +74,8 @@ export class Runs {
     );
   }
 
-  byAlias(workflowId: string): LiveRun | undefined {
-    const uid = this.#uids.get(workflowId);
-    return uid === undefined ? undefined : this.live.get(uid);
-  }
-
   clear(): void {
     this.live.clear();
-    this.#uids.clear();
     this.#nested.clear();
   }
 
@@ -163,8 +157,7 @@ export class Runs {
 
   #adopt(record: WorkflowRecord, workflow: Workflow, graph: WorkflowGraph, depth: number): LiveRun {
     const live = liveRun(record, workflow, graph, depth);
-    this.live.set(record.uid, live);
-    this.#uids.set(record.workflow_id, record.uid);
+    this.live.add(live);
     if (record.parent_task_uid !== null) this.#nested.set(record.parent_task_uid, record.uid);
     return live;
   }
@@ -301,10 +294,9 @@ export class Runs {
 
   /** Another record keeps its id. */
   setAside(turn: Turn, live: LiveRun): void {
-    const { uid, workflow_id } = live.record;
-    if (this.#uids.get(workflow_id) === uid) this.#uids.delete(workflow_id);
+    const before = live.record.workflow_id;
     this.#change(turn, live, setAside(live.record));
-    this.#uids.set(live.record.workflow_id, uid);
+    this.live.renamed(before, live);
   }
 
   /** A workflow that this one waits for has ended. */
@@ -375,8 +367,7 @@ export class Runs {
       steps_ended: live.run.counts.ended,
       execution_time_ms: started_at === null ? null : Math.max(wallMs(ended_at) - wallMs(started_at), 0),
     });
-    this.live.delete(live.record.uid);
-    if (this.#uids.get(live.record.workflow_id) === live.record.uid) this.#uids.delete(live.record.workflow_id);
+    this.live.delete(live);
     const parent = live.record.parent_task_uid;
     if (parent !== null) {
       this.#nested.delete(parent);
@@ -408,7 +399,8 @@ export class Runs {
       this.checkRoom();
       const nested = nestedWorkflow(parseInputs('workflow', task.record.payload));
       const workflow = { ...nested, workflow_id: nested.workflow_id ?? makeId('wf', this.#feedId, this.#random) };
-      if (this.#uids.has(workflow.workflow_id)) throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
+      if (this.live.byId(workflow.workflow_id) !== undefined)
+        throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
       // A wrong one fails the task here, before anything is written.
       const graph = checkParts(workflow, depth);
       this.#tasks.begin(turn, task, 'running', null);
@@ -466,10 +458,9 @@ export class Runs {
    * @returns the uids of the rows that it may have
    */
   drop(turn: Turn, live: LiveRun): string[] {
-    const { uid, workflow_id, parent_task_uid } = live.record;
+    const { uid, parent_task_uid } = live.record;
     const uids = [uid, definitionUid(uid), ...live.workflow.steps.map(({ step_id }) => stepUid(uid, step_id))];
-    this.live.delete(uid);
-    if (this.#uids.get(workflow_id) === uid) this.#uids.delete(workflow_id);
+    this.live.delete(live);
     if (parent_task_uid !== null) this.#nested.delete(parent_task_uid);
     for (const taskUid of live.tasks) {
       uids.push(...this.dropNested(turn, taskUid));

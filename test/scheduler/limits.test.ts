@@ -33,7 +33,9 @@ describe('a submit is refused', () => {
     const { uid } = await scene.submitWorkflow('a', APPROVAL);
     const { live } = scene.feed('a').runs;
     const open = live.get(uid)!;
-    for (let at = 1; at < ACTIVE_WORKFLOWS_MAX; at++) live.set(`other-${at}`, open);
+    for (let at = 1; at < ACTIVE_WORKFLOWS_MAX; at++) {
+      live.add({ ...open, record: { ...open.record, uid: `other-${at}`, workflow_id: `other-${at}` } });
+    }
     await expect(scene.submitWorkflow('a', APPROVAL)).rejects.toMatchObject({
       code: 'QUEUE_FULL',
       retryable: true,

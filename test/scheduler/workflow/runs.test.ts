@@ -361,7 +361,7 @@ describe('a nested workflow', () => {
     const first = await scene.submitWorkflow('a', { workflow_id: 'taken', name: 'first', steps });
     const { uid } = await scene.submitWorkflow('a', nested({ workflow_id: 'taken', steps }) as never);
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'CONFLICT' } });
-    expect(scene.feed('a').runs.byAlias('taken')?.record.uid).toBe(first.uid);
+    expect(scene.feed('a').runs.live.byId('taken')?.record.uid).toBe(first.uid);
   });
 
   test('in itself is nested only so deep', async () => {
@@ -529,7 +529,7 @@ describe('an id', () => {
       steps: [{ step_id: 's', action: 'fn:work', inputs: { ms: 100 } }],
     });
     await scene.run(scene.scheduler('a').cancelTask(mine.uid, NOT_FORCED));
-    expect(scene.feed('a').tasks.byAlias('w:s')?.record.uid).toBe(`${uid}/s/0`);
+    expect(scene.feed('a').tasks.live.byId('w:s')?.record.uid).toBe(`${uid}/s/0`);
     await scene.endedWorkflow('a', uid);
   });
 
