@@ -23,6 +23,7 @@ import { Journal, type Turn } from '../storage/journal.ts';
 import { Tasks } from '../task/tasks.ts';
 import { type Why, whyByRow } from '../waiting.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
+import { NestedRuns } from '../workflow/nested-runs.ts';
 import { Runs } from '../workflow/runs.ts';
 import type { Dependencies } from './dependencies.ts';
 import { type Remembered, restore } from './restore.ts';
@@ -59,6 +60,7 @@ export class OwnedFeed {
   readonly journal: Journal;
   readonly tasks: Tasks;
   readonly runs: Runs;
+  readonly nested: NestedRuns;
   readonly dispatcher: Dispatcher;
   readonly replicas: ReplicaSet;
   private readonly clock: Clock;
@@ -111,15 +113,23 @@ export class OwnedFeed {
         onBegun: (turn, record) => this.runs.onTaskBegun(turn, record),
         onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record),
         onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
-        onNestedTimeout: (turn, record) => this.runs.onNestedTimeout(turn, record),
+        onNestedTimeout: (turn, record) => this.nested.onTaskTimeout(turn, record),
       },
     );
-    this.runs = new Runs({ clock, random, evaluator, tasks: this.tasks, reader: store.reader, log }, feed_id, {
-      turn,
-      onEnded: (turn, record) => this.workflowEnded(turn, record),
+    const { tasks } = this;
+    this.runs = new Runs({
+      ...{ clock, random, evaluator, tasks, reader: store.reader, log },
+      feedId: feed_id,
+      hooks: {
+        turn,
+        onKept: (record) => this.nested.onRunKept(record),
+        onEnded: (turn, record) => this.workflowEnded(turn, record),
+        onDropped: (turn, record, taskUids) => this.nested.onRunDropped(turn, record, taskUids),
+      },
     });
+    this.nested = new NestedRuns({ random, tasks, runs: this.runs, feedId: feed_id });
     this.dispatcher = new Dispatcher(
-      { clock, random, network, directory, tasks: this.tasks, runs: this.runs, pool, log, probe },
+      { clock, random, network, directory, tasks, nested: this.nested, pool, log, probe },
       {
         turn,
         dispatchSoon,
@@ -195,6 +205,7 @@ export class OwnedFeed {
     }
     this.tasks.clear();
     this.runs.clear();
+    this.nested.clear();
     this.dependencies.doubt();
   }
 
@@ -234,12 +245,14 @@ export class OwnedFeed {
   }
 
   private taskEnded(turn: Turn, record: TaskRecord): void {
+    this.nested.onTaskEnded(turn, record);
     this.runs.onTaskEnded(turn, record);
     this.dependencies.forget('task', record.depends_on, record.uid);
     if (record.workflow_uid === null) this.dependencies.ended({ kind: 'task', id: record.task_id }, record.status);
   }
 
-  private workflowEnded(_turn: Turn, record: WorkflowRecord): void {
+  private workflowEnded(turn: Turn, record: WorkflowRecord): void {
+    this.nested.onRunEnded(turn, record);
     this.dependencies.forget('workflow', record.dependencies, record.uid);
     this.dependencies.ended({ kind: 'workflow', id: record.workflow_id }, record.status);
   }

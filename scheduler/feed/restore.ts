@@ -19,6 +19,7 @@ import type { LocalRecord } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { Tasks } from '../task/tasks.ts';
 import { definitionUid, logUid } from '../uids.ts';
+import type { NestedRuns } from '../workflow/nested-runs.ts';
 import type { Runs } from '../workflow/runs.ts';
 import type { Dependencies } from './dependencies.ts';
 
@@ -100,7 +101,7 @@ async function blockersOf(
 export function restore(
   turn: Turn,
   remembered: Remembered,
-  { tasks, runs, dependencies }: { tasks: Tasks; runs: Runs; dependencies: Dependencies },
+  { tasks, runs, nested, dependencies }: { tasks: Tasks; runs: Runs; nested: NestedRuns; dependencies: Dependencies },
 ): void {
   const failed: { kind: Alias['kind']; uid: string; id: string; status: string }[] = [];
   const waitsFor = (uid: string, blockers: readonly Blocker[]): string[] => {
@@ -127,7 +128,7 @@ export function restore(
     runs.restore(turn, bounded, workflow, ofSteps, ofTasks, waitsFor(record.uid, blockers));
   }
   tasks.resume(turn);
-  runs.restoreDepths();
+  nested.restoreDepths();
   for (const { kind, uid, id, status } of failed) {
     if (kind === 'task') tasks.unblock(turn, uid, id, status);
     else runs.unblock(turn, uid, id, status);

@@ -276,7 +276,7 @@ export class Reconciliation {
     const run = feed.runs.live.get(rootUid);
     const task = feed.tasks.live.get(rootUid);
     // Rows of this moment may not be on the disk yet.
-    const dropped = run === undefined ? feed.runs.dropNested(turn, rootUid) : feed.runs.drop(turn, run);
+    const dropped = run === undefined ? feed.nested.drop(turn, rootUid) : feed.runs.drop(turn, run);
     const rows = new Set([...mine.keys(), ...dropped]);
     if (task !== undefined) feed.tasks.drop(turn, task);
     const cleared_at = isoTime(this.#parts.clock.wall());

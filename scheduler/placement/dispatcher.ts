@@ -31,7 +31,7 @@ import { type ClassHead, compareQueueKeys, type Nobody, type QueueKey, type Task
 import type { Tasks } from '../task/tasks.ts';
 import type { Why } from '../waiting.ts';
 import type { Refusal, WorkerPool } from '../worker/worker-pool.ts';
-import type { Runs } from '../workflow/runs.ts';
+import type { NestedRuns } from '../workflow/nested-runs.ts';
 import { choose, whyFull } from './choose-worker.ts';
 import { ProviderLookUps } from './providers.ts';
 import { tooLongWithoutWorker } from './too-long-without-worker.ts';
@@ -53,7 +53,7 @@ export class Dispatcher {
   readonly #network: Network;
   readonly #directory: Directory;
   readonly #tasks: Tasks;
-  readonly #runs: Runs;
+  readonly #nested: NestedRuns;
   readonly #pool: WorkerPool;
   readonly #log: Log;
   readonly #probe: Probe;
@@ -72,7 +72,7 @@ export class Dispatcher {
       network: Network;
       directory: Directory;
       tasks: Tasks;
-      runs: Runs;
+      nested: NestedRuns;
       pool: WorkerPool;
       log: Log;
       probe: Probe;
@@ -85,7 +85,7 @@ export class Dispatcher {
     this.#network = components.network;
     this.#directory = components.directory;
     this.#tasks = components.tasks;
-    this.#runs = components.runs;
+    this.#nested = components.nested;
     this.#pool = components.pool;
     this.#log = components.log;
     this.#probe = components.probe;
@@ -215,7 +215,7 @@ export class Dispatcher {
   #begin(turn: Turn, task: LiveTask): void {
     const { task_type, payload } = task.record;
     if (task_type === 'workflow') {
-      this.#runs.startNested(turn, task);
+      this.#nested.start(turn, task);
       return;
     }
     try {

@@ -3,6 +3,8 @@ import type { WorkflowGraph } from '../../dag/graph.ts';
 import { Run, type RunEvent } from '../../dag/run.ts';
 import type { Step, Workflow } from '../../dag/schema.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from '../records.ts';
+import type { LiveRecords } from '../storage/live-records.ts';
+import type { LiveTask } from '../task/live-task.ts';
 import { stepUid } from '../uids.ts';
 
 export interface LiveRun {
@@ -18,6 +20,8 @@ export interface LiveRun {
   blockers: Set<string>;
   /** Uids of its live tasks. */
   tasks: Set<string>;
+  /** Uids of tasks that are just being ended with an output of the cache, which is not to be put there again. */
+  from_cache: Set<string>;
   started_at: Map<string, string>;
   /** Ready steps whose expressions are not evaluated yet. */
   todo: string[];
@@ -38,6 +42,7 @@ export function liveRun(record: WorkflowRecord, workflow: Workflow, graph: Workf
     begun_with: record.status === 'submitted' ? null : record.uid,
     blockers: new Set(),
     tasks: new Set(),
+    from_cache: new Set(),
     started_at: new Map(),
     todo: [],
     settling: false,
@@ -131,4 +136,23 @@ function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<Run
 /** A step that waits for a person runs, too. */
 export function isRunning(status: string): boolean {
   return status === 'running' || status === 'input_required';
+}
+
+/** What a run that has not ended is: `submitted` until something of it has begun. */
+export function statusOf({ begun_with }: LiveRun): 'submitted' | 'running' {
+  return begun_with === null ? 'submitted' : 'running';
+}
+
+/** @returns the uid of a task of a run that has begun; null for none */
+export function begunAmong({ tasks }: LiveRun, live: Pick<LiveRecords<LiveTask>, 'get'>): string | null {
+  for (const uid of tasks) {
+    const record = live.get(uid)?.record;
+    if (record !== undefined && (record.status !== 'queued' || record.started_at !== null)) return uid;
+  }
+  return null;
+}
+
+/** Of a step. */
+export function isEnded(status: string): boolean {
+  return status === 'completed' || status === 'failed' || status === 'skipped' || status === 'cancelled';
 }

@@ -7,15 +7,14 @@
  *    only that they are evaluated again: a step has no row before its expressions have values.
  * 3. A step or item becomes tasks in bounded chunks (EXPAND_CHUNK_ITEMS), the rest in later turns (P7).
  */
-import { parseInputs } from '../../dag/action-inputs.ts';
-import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { type ErrorShape, FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { compileTemplate, fillTemplate } from '../../dag/expression.ts';
 import { WorkflowGraph } from '../../dag/graph.ts';
-import { EXPAND_CHUNK_ITEMS, NESTING_LEVELS_MAX } from '../../dag/limits.ts';
+import { EXPAND_CHUNK_ITEMS } from '../../dag/limits.ts';
 import type { RunChange, RunEvent } from '../../dag/run.ts';
 import type { Workflow } from '../../dag/schema.ts';
-import { ConflictError, QueueFullError, TooFewCopiesError } from '../errors.ts';
-import { isoTime, makeId, makeUid, wallMs } from '../ids.ts';
+import { QueueFullError, TooFewCopiesError } from '../errors.ts';
+import { isoTime, makeUid, wallMs } from '../ids.ts';
 import { ACTIVE_WORKFLOWS_MAX } from '../limits.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from '../ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from '../records.ts';
@@ -23,27 +22,42 @@ import { resultProblem } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
 import { LiveRecords } from '../storage/live-records.ts';
-import type { LiveTask } from '../task/live-task.ts';
 import type { Tasks } from '../task/tasks.ts';
-import { timeoutError } from '../task/transitions.ts';
 import { cacheUid, definitionUid, logUid, stepUid } from '../uids.ts';
-import { checkDepth, checkParts } from './check-submission.ts';
 import { Expressions } from './expressions.ts';
-import { type LiveRun, liveRun, replay, stepRecord, taskEnded } from './live-run.ts';
-import { nestedWorkflow } from './nested-workflow.ts';
+import { begunAmong, isEnded, type LiveRun, liveRun, replay, statusOf, stepRecord, taskEnded } from './live-run.ts';
+import { type NewRun, newRun } from './new-run.ts';
 import { StepTasks } from './step-tasks.ts';
 
 const CANCELLED: ErrorShape = { code: 'CANCELLED', message: 'it was cancelled', retryable: false };
 
 export interface RunHooks {
   turn(work: (turn: Turn) => void): void;
+  /** A run is in memory from now on: a new one, or one that was read from the store. */
+  onKept(record: WorkflowRecord): void;
   /** A workflow has ended: its row is already put. */
   onEnded(turn: Turn, record: WorkflowRecord): void;
+  /**
+   * A run was taken out of memory without an end.
+   * @param taskUids its live tasks, which are still in memory
+   * @returns the uids of the rows that workflows nested in these tasks may have
+   */
+  onDropped(turn: Turn, record: WorkflowRecord, taskUids: Iterable<string>): string[];
+}
+
+export interface RunParts {
+  clock: Clock;
+  random: Random;
+  evaluator: Evaluator;
+  tasks: Tasks;
+  reader: Reader;
+  log: Log;
+  feedId: string;
+  hooks: RunHooks;
 }
 
 export class Runs {
   readonly live = new LiveRecords<LiveRun>();
-  readonly #nested = new Map<string, string>();
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #tasks: Tasks;
@@ -52,12 +66,7 @@ export class Runs {
   readonly #hooks: RunHooks;
   readonly #feedId: string;
 
-  constructor(
-    components: { clock: Clock; random: Random; evaluator: Evaluator; tasks: Tasks; reader: Reader; log: Log },
-    feedId: string,
-    hooks: RunHooks,
-  ) {
-    const { clock, random, evaluator, tasks, reader, log } = components;
+  constructor({ clock, random, evaluator, tasks, reader, log, feedId, hooks }: RunParts) {
     this.#clock = clock;
     this.#random = random;
     this.#tasks = tasks;
@@ -76,7 +85,6 @@ export class Runs {
 
   clear(): void {
     this.live.clear();
-    this.#nested.clear();
   }
 
   /** The most disks that one of them is to be on. */
@@ -92,49 +100,25 @@ export class Runs {
     throw new QueueFullError('too many workflows', 'ACTIVE_WORKFLOWS_MAX', this.live.size);
   }
 
-  /** A new workflow, its definition already checked. It starts at once unless it waits for others. */
+  /**
+   * Makes a workflow whose definition was checked, and begins it unless it waits for other workflows or for copies.
+   * Its first rows are part of the commit of `turn`.
+   */
   create(
     turn: Turn,
     workflow: Workflow & { workflow_id: string },
-    options: {
+    options: NewRun & {
       graph: WorkflowGraph;
-      content_hash: string;
-      copies: number;
-      /** It begins with `confirm`, not before. */
-      awaits_copies: boolean;
-      parent: TaskRecord | null;
+      /** Ids of the workflows that must complete before it begins. */
       blockers: Iterable<string>;
+      /** How many workflows it is nested in. */
       depth: number;
     },
   ): LiveRun {
-    const uid = makeUid(this.#random, this.#clock.wall());
-    const record: WorkflowRecord = {
-      kind: 'workflow',
-      uid,
-      workflow_id: workflow.workflow_id,
-      name: workflow.name,
-      status: 'submitted',
-      priority: workflow.priority,
-      tags: workflow.tags,
-      metadata: workflow.metadata,
-      dependencies: workflow.dependencies,
-      content_hash: options.content_hash,
-      parent_task_uid: options.parent?.uid ?? null,
-      copies: options.copies,
-      awaits_copies: options.awaits_copies,
-      steps_total: workflow.steps.length,
-      steps_ended: 0,
-      progress: 0,
-      current_step: null,
-      result: null,
-      error: null,
-      created_at: this.#now(),
-      started_at: null,
-      ended_at: null,
-      execution_time_ms: null,
-    };
-    turn.put({ kind: 'definition', uid: definitionUid(uid), workflow });
-    const live = this.#adopt(record, workflow, options.graph, options.depth);
+    const wall = this.#clock.wall();
+    const { record, definition } = newRun(workflow, options, makeUid(this.#random, wall), isoTime(wall));
+    turn.put(definition);
+    const live = this.#keep(record, workflow, options.graph, options.depth);
     live.durable = false;
     turn.after(() => {
       live.durable = true;
@@ -155,10 +139,10 @@ export class Runs {
     if (live.blockers.size === 0 && !live.record.awaits_copies) this.#begin(turn, live);
   }
 
-  #adopt(record: WorkflowRecord, workflow: Workflow, graph: WorkflowGraph, depth: number): LiveRun {
+  #keep(record: WorkflowRecord, workflow: Workflow, graph: WorkflowGraph, depth: number): LiveRun {
     const live = liveRun(record, workflow, graph, depth);
     this.live.add(live);
-    if (record.parent_task_uid !== null) this.#nested.set(record.parent_task_uid, record.uid);
+    this.#hooks.onKept(record);
     return live;
   }
 
@@ -231,7 +215,7 @@ export class Runs {
   onNeverBegun(turn: Turn, record: TaskRecord): void {
     const live = this.live.get(record.workflow_uid ?? '');
     if (live === undefined || live.begun_with !== record.uid) return;
-    live.begun_with = begunAmong(live, this.#tasks);
+    live.begun_with = begunAmong(live, this.#tasks.live);
     if (live.begun_with === null) this.#change(turn, live, { status: 'submitted' });
   }
 
@@ -245,26 +229,16 @@ export class Runs {
 
   /** A task has ended: its step may end, others may become ready. */
   onTaskEnded(turn: Turn, record: TaskRecord): void {
-    const child = this.#nested.get(record.uid);
-    if (child !== undefined && this.live.has(child)) {
-      const parent = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
-      this.cancel(turn, this.live.get(child), record.error, parent?.forceStop);
-    }
-    if (record.status === 'completed' && record.cache_key !== null && !record.placement?.reason.startsWith('cached')) {
+    const live = this.live.get(record.workflow_uid ?? '');
+    const isFromCache = live?.from_cache.delete(record.uid) === true;
+    if (record.status === 'completed' && record.cache_key !== null && !isFromCache) {
       const uid = cacheUid(this.#feedId, record.cache_key);
       turn.put({ kind: 'cache', uid, task_uid: record.uid, output: record.output });
     }
-    const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
     if (live === undefined) return;
     live.tasks.delete(record.uid);
     this.#apply(turn, live, taskEnded(record));
-    if (this.live.has(live.record.uid) && !live.settling) this.#steps.issue(turn, live, record.step_id!);
-  }
-
-  /** The workflow that a task stands for has taken too long: it is ended, and the task with it. */
-  onNestedTimeout(turn: Turn, record: TaskRecord): void {
-    const child = this.#nested.get(record.uid);
-    if (child !== undefined) this.cancel(turn, this.live.get(child), timeoutError(record));
+    if (this.#isOpen(live)) this.#steps.issue(turn, live, record.step_id!);
   }
 
   #stopTasks(turn: Turn, live: LiveRun): void {
@@ -368,57 +342,10 @@ export class Runs {
       execution_time_ms: started_at === null ? null : Math.max(wallMs(ended_at) - wallMs(started_at), 0),
     });
     this.live.delete(live);
-    const parent = live.record.parent_task_uid;
-    if (parent !== null) {
-      this.#nested.delete(parent);
-      this.#endParent(turn, parent, live.record);
-    }
     this.#hooks.onEnded(turn, live.record);
   }
 
-  #endParent(turn: Turn, taskUid: string, child: WorkflowRecord): void {
-    const task = this.#tasks.live.get(taskUid);
-    if (task === undefined) return;
-    if (child.status === 'completed') {
-      this.#tasks.finish(turn, task, { status: 'completed', output: child.result });
-    } else {
-      const why = child.error?.message ?? 'no reason was given';
-      const message = `the nested workflow ${child.workflow_id} is ${child.status}: ${why}`;
-      const code = child.error?.code === 'TIMEOUT' ? 'TIMEOUT' : 'NESTED_FAILED';
-      // Another run helps where another attempt of what failed in it would have.
-      this.#tasks.attemptFailed(turn, task, { code, message, retryable: child.error?.retryable ?? true });
-    }
-  }
-
-  /** Begins the workflow that a task with action `workflow` is. Its payload is `{ workflow, input? }`. */
-  startNested(turn: Turn, task: LiveTask): void {
-    const parent = task.record.workflow_uid === null ? undefined : this.live.get(task.record.workflow_uid);
-    const depth = (parent?.depth ?? 0) + 1;
-    try {
-      checkDepth(depth);
-      this.checkRoom();
-      const nested = nestedWorkflow(parseInputs('workflow', task.record.payload));
-      const workflow = { ...nested, workflow_id: nested.workflow_id ?? makeId('wf', this.#feedId, this.#random) };
-      if (this.live.byId(workflow.workflow_id) !== undefined)
-        throw new ConflictError('workflow', workflow.workflow_id, 'and runs');
-      // A wrong one fails the task here, before anything is written.
-      const graph = checkParts(workflow, depth);
-      this.#tasks.begin(turn, task, 'running', null);
-      this.create(turn, workflow, {
-        graph,
-        content_hash: '',
-        copies: task.record.copies,
-        awaits_copies: false,
-        parent: task.record,
-        blockers: [],
-        depth,
-      });
-    } catch (error) {
-      this.#tasks.fail(turn, task, errorShape(error), true);
-    }
-  }
-
-  /** Takes up a workflow read from the store: the same fold, from rows instead of messages. */
+  /** Goes on with a workflow that was read from the store: the same fold, from rows instead of messages. */
   restore(
     turn: Turn,
     record: WorkflowRecord,
@@ -427,7 +354,7 @@ export class Runs {
     tasks: readonly TaskRecord[],
     blockers: Iterable<string>,
   ): void {
-    const live = this.#adopt(record, workflow, new WorkflowGraph(workflow.steps), 0);
+    const live = this.#keep(record, workflow, new WorkflowGraph(workflow.steps), 0);
     for (const blocker of blockers) live.blockers.add(blocker);
     if (record.awaits_copies) {
       // Its client was never told that it is accepted.
@@ -458,53 +385,15 @@ export class Runs {
    * @returns the uids of the rows that it may have
    */
   drop(turn: Turn, live: LiveRun): string[] {
-    const { uid, parent_task_uid } = live.record;
+    const { uid } = live.record;
     const uids = [uid, definitionUid(uid), ...live.workflow.steps.map(({ step_id }) => stepUid(uid, step_id))];
     this.live.delete(live);
-    if (parent_task_uid !== null) this.#nested.delete(parent_task_uid);
+    uids.push(...this.#hooks.onDropped(turn, live.record, live.tasks));
     for (const taskUid of live.tasks) {
-      uids.push(...this.dropNested(turn, taskUid));
       const task = this.#tasks.live.get(taskUid);
       if (task !== undefined) this.#tasks.drop(turn, task);
       uids.push(taskUid, logUid(taskUid));
     }
     return uids;
   }
-
-  /** As `drop`, of the run that a task is, if it is one. */
-  dropNested(turn: Turn, taskUid: string): string[] {
-    const live = this.live.get(this.#nested.get(taskUid) ?? '');
-    return live === undefined ? [] : this.drop(turn, live);
-  }
-
-  /** Nesting depths are known once all runs are restored. */
-  restoreDepths(): void {
-    for (const live of this.live.values()) {
-      let depth = 0;
-      let parent = live.record.parent_task_uid;
-      while (parent !== null && depth < NESTING_LEVELS_MAX) {
-        depth++;
-        const workflowUid = this.#tasks.live.get(parent)?.record.workflow_uid ?? null;
-        parent = workflowUid === null ? null : (this.live.get(workflowUid)?.record.parent_task_uid ?? null);
-      }
-      live.depth = depth;
-    }
-  }
-}
-
-function statusOf({ begun_with }: LiveRun): 'submitted' | 'running' {
-  return begun_with === null ? 'submitted' : 'running';
-}
-
-/** Another task of a run that has begun. */
-function begunAmong({ tasks }: LiveRun, { live }: Tasks): string | null {
-  for (const uid of tasks) {
-    const record = live.get(uid)?.record;
-    if (record !== undefined && (record.status !== 'queued' || record.started_at !== null)) return uid;
-  }
-  return null;
-}
-
-function isEnded(status: string): boolean {
-  return status === 'completed' || status === 'failed' || status === 'skipped' || status === 'cancelled';
 }

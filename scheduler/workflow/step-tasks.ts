@@ -237,6 +237,7 @@ export class StepTasks {
     // It may have ended at once, where nothing may be started that could have been before (P4): that stands (P5).
     if (hit === undefined || this.#tasks.live.get(record.uid) !== task) return;
     const placement = { considered: 0, chosen: null, reason: `cached: the output of ${hit.task_uid}`, found_by: null };
+    live.from_cache.add(record.uid);
     this.#tasks.finish(turn, task, { status: 'completed', output: hit.output, placement });
   }
 

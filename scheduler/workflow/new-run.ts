@@ -1,0 +1,52 @@
+/** The first rows of a workflow that was accepted: its record and its definition. Pure. */
+import type { Workflow } from '../../dag/schema.ts';
+import type { FlowRecord, TaskRecord, WorkflowRecord } from '../records.ts';
+import { definitionUid } from '../uids.ts';
+
+/** What the record of a new workflow says beside its definition. */
+export interface NewRun {
+  /** Of the submission without its id; empty for a nested workflow, which nobody submits twice. */
+  content_hash: string;
+  /** Disks that it is to be on. */
+  copies: number;
+  /** It begins when it is on as many disks as it is to be, not before. */
+  awaits_copies: boolean;
+  /** The task that it stands for, for a nested one. */
+  parent: TaskRecord | null;
+}
+
+/** @param created_at ISO time */
+export function newRun(
+  workflow: Workflow & { workflow_id: string },
+  { content_hash, copies, awaits_copies, parent }: NewRun,
+  uid: string,
+  created_at: string,
+): { record: WorkflowRecord; definition: Extract<FlowRecord, { kind: 'definition' }> } {
+  const { workflow_id, name, priority, tags, metadata, dependencies, steps } = workflow;
+  const record: WorkflowRecord = {
+    kind: 'workflow',
+    uid,
+    workflow_id,
+    name,
+    status: 'submitted',
+    priority,
+    tags,
+    metadata,
+    dependencies,
+    content_hash,
+    parent_task_uid: parent?.uid ?? null,
+    copies,
+    awaits_copies,
+    steps_total: steps.length,
+    steps_ended: 0,
+    progress: 0,
+    current_step: null,
+    result: null,
+    error: null,
+    created_at,
+    started_at: null,
+    ended_at: null,
+    execution_time_ms: null,
+  };
+  return { record, definition: { kind: 'definition', uid: definitionUid(uid), workflow } };
+}
