@@ -40,7 +40,7 @@ if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
 
 /** The build where there is one to use: Node strips no types below node_modules. */
 function commandLine() {
-  const built = join(root, 'dist', 'node', 'cli', 'main.js');
+  const built = join(root, 'dist', 'main.js');
   const source = join(root, 'node', 'cli', 'main.ts');
   const installed = root.split(sep).includes('node_modules');
   if (existsSync(built) && (installed || !existsSync(source))) return built;

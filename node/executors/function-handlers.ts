@@ -1,7 +1,7 @@
 /** The handlers of the user's modules: their exports by name. */
 import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import type { FunctionHandler } from './functions.ts';
+import type { FunctionHandler } from './handler.ts';
 import { describeThrown } from './thrown.ts';
 
 export type Handlers = ReadonlyMap<string, FunctionHandler>;

@@ -16,7 +16,7 @@ import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './e
 import { type Handlers, loadHandlers } from './function-handlers.ts';
 import type { FromFunctionProcess, ToFunctionProcess } from './function-messages.ts';
 import { Reports } from './function-reports.ts';
-import type { FunctionContext } from './functions.ts';
+import type { FunctionContext } from './handler.ts';
 import { describeThrown } from './thrown.ts';
 
 interface Run {

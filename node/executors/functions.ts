@@ -19,11 +19,12 @@
  * Not a sandbox: a handler is code that the peer's operator chose, with the rights of the peer.
  */
 import { availableParallelism } from 'node:os';
-import { type ErrorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
+import { type ErrorShape, FlowmeshError, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
 import type { WorkEnvironment } from '../processes/environment.ts';
-import { IsolatedProcess, type ProcessEnd, siblingModule } from '../processes/isolated-process.ts';
+import { IsolatedProcess, type ProcessEnd } from '../processes/isolated-process.ts';
+import { siblingModule } from '../sibling-module.ts';
 import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
 import { type FromFunctionProcess, readFromFunctionProcess } from './function-messages.ts';
 import { parseJsonOutput } from './json-output.ts';
@@ -34,22 +35,6 @@ import {
   FUNCTION_STARTS_MAX,
   FUNCTIONS_LOAD_MS,
 } from './limits.ts';
-
-/** What a handler gets beside its inputs. */
-export interface FunctionContext {
-  /** The task's idempotency key: the same at every attempt. */
-  uid: string;
-  /** 1 at the first start. */
-  attempt: number;
-  /** @param percent 0–100 */
-  progress(percent: number, message?: string): void;
-  log(line: string): void;
-  /** Aborted on cancel and timeout: end soon, or be killed. */
-  signal: AbortSignal;
-}
-
-/** The output is JSON; undefined is null. */
-export type FunctionHandler = (inputs: JsonObject, context: FunctionContext) => unknown;
 
 /** The user's modules cannot be used; the message names the file and why. The peer does not start. */
 export class FunctionsInvalidError extends FlowmeshError {

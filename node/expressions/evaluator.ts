@@ -15,7 +15,8 @@
  */
 import { type ErrorShape, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { CheckedExpression, EvaluationJob, Evaluator } from '../../scheduler/ports.ts';
-import { IsolatedProcess, type ProcessEnd, siblingModule } from '../processes/isolated-process.ts';
+import { IsolatedProcess, type ProcessEnd } from '../processes/isolated-process.ts';
+import { siblingModule } from '../sibling-module.ts';
 import type { Job, JobResult, Results } from './evaluator-messages.ts';
 import { JobQueue, type QueuedJob } from './job-queue.ts';
 import {

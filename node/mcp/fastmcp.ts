@@ -1,13 +1,11 @@
 /**
  * fastmcp without the HTTP server that it can start: the listener here is our own (`listener.ts`), and mcp-proxy with
- * its second generation of the MCP SDK would cost every peer 21 MB and a third of the time to load MCP.
+ * its second generation of the MCP SDK would cost every peer 21 MB and a third of the time to load MCP. The bundle is
+ * made without it (bundle.ts); this is for the sources.
  */
 import { registerHooks } from 'node:module';
 
-/** In place of mcp-proxy; what fastmcp imports of it has to be here, or the import of fastmcp fails. */
-const NO_SERVER = `data:text/javascript,${encodeURIComponent(
-  "export function startHTTPServer() { throw new Error('peers serve HTTP themselves: node/mcp/listener.ts'); }",
-)}`;
+const NO_SERVER = new URL('./no-server.ts', import.meta.url).href;
 
 const hooks = registerHooks({
   resolve(specifier, context, next) {

@@ -167,8 +167,3 @@ export class IsolatedProcess {
     this.#options.onEnd({ how: this.#fault ?? how, outOfMemory, stdout, stderr });
   }
 }
-
-/** The module beside `importer` of the same kind: `.ts` in a checkout, `.js` in the built package. */
-export function siblingModule(name: string, importer: string): URL {
-  return new URL(`./${name}${importer.endsWith('.ts') ? '.ts' : '.js'}`, importer);
-}

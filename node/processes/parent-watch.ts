@@ -1,11 +1,10 @@
 /**
- * Runs inside a child process, beside the code that may never yield: a thread that ends the process when the peer
- * that started it is gone, and, when it is given deadlines to watch, when one job runs too long. It then writes the
- * job's index to stdout, for the peer to know which one it was.
+ * Runs inside a child process, beside the code that may never yield: a thread (`parent-watch-thread.ts`) that ends the
+ * process when the peer that started it is gone, and, when it is given deadlines to watch, when one job runs too long.
  */
-import { writeFileSync, writeSync } from 'node:fs';
-import { isMainThread, Worker, workerData } from 'node:worker_threads';
-import { PARENT_POLL_INTERVAL_MS } from './limits.ts';
+import { writeFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { siblingModule } from '../sibling-module.ts';
 
 /** Set by the code that runs jobs, read by the watching thread. */
 export class JobMark {
@@ -31,12 +30,8 @@ export class JobMark {
   }
 }
 
-/** `process.stdout` of a thread is a stream to the main thread, which does not run now. */
-const STDOUT_FD = 1;
-/** How often a running job is looked at until it is late. */
-const LOOKS_PER_JOB = 8;
-
-interface WatchData {
+/** What the thread is started with. */
+export interface WatchData {
   parentPid: number;
   mark: Int32Array<SharedArrayBuffer>;
   /** Running time of one job, on the clock and on the processors; Infinity: no limit. */
@@ -55,7 +50,7 @@ export function watchParent(parentPid: number, deadline?: { mark: JobMark; timeo
     mark: (deadline?.mark ?? new JobMark()).shared,
     timeoutMs: deadline?.timeoutMs ?? Number.POSITIVE_INFINITY,
   };
-  const watcher = new Worker(new URL(import.meta.url), { workerData: data });
+  const watcher = new Worker(siblingModule('parent-watch-thread', import.meta.url), { workerData: data });
   watcher.unref();
 }
 
@@ -68,33 +63,8 @@ function offerToKernel(): void {
   }
 }
 
-function watch({ parentPid, mark, timeoutMs }: WatchData): never {
-  const lookMs = Math.min(timeoutMs / LOOKS_PER_JOB, PARENT_POLL_INTERVAL_MS);
-  let seen = { serial: 0, since: 0, worked: 0 };
-  for (;;) {
-    const serial = Atomics.load(mark, 0);
-    if (serial !== seen.serial) seen = { serial, since: performance.now(), worked: workedMs() };
-    Atomics.wait(mark, 0, serial, serial === 0 ? PARENT_POLL_INTERVAL_MS : lookMs);
-    if (process.ppid !== parentPid) endProcess();
-    const limit = timeoutMs + lookMs;
-    const isLate = performance.now() - seen.since > limit && workedMs() - seen.worked > limit;
-    if (serial !== 0 && isLate && Atomics.load(mark, 0) === serial) {
-      writeSync(STDOUT_FD, String(mark[1]));
-      endProcess();
-    }
-  }
-}
-
 /** How long this process has had processors, all of its threads together. */
 export function workedMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1_000;
 }
-
-/** The whole group: this process leads it. */
-function endProcess(): never {
-  process.kill(-process.pid, 'SIGKILL');
-  throw new Error('the process outlived SIGKILL');
-}
-
-if (!isMainThread) watch(workerData as WatchData);

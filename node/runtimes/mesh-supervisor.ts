@@ -8,12 +8,12 @@
  * 3. A first start that fails is not tried again: its error is the answer.
  * 4. What a thread worked on when it crashed is on the disk before the next one begins (`crash-file.ts`).
  */
-import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { type ErrorShape, errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Config } from '../config/settings.ts';
+import { siblingModule } from '../sibling-module.ts';
 import { BatchPort } from './batch-port.ts';
 import { noteCrash } from './crash-file.ts';
 import { orAborted } from './deadline.ts';
@@ -35,7 +35,7 @@ import { WorkedOnLeases } from './worked-on.ts';
 
 /** Named in the line of a crash. */
 const TASKS_LOGGED_MAX = 8;
-const MESH_THREAD = new URL(`./mesh-thread${extname(import.meta.filename)}`, import.meta.url);
+const MESH_THREAD = siblingModule('mesh-thread', import.meta.url);
 
 /** What waits for an answer of the thread. */
 interface Waiting {

@@ -1,6 +1,7 @@
 /** The way from a store to its writer: a thread of its own, or this loop. */
 import { Worker } from 'node:worker_threads';
 import { type FlowmeshError, RemoteError } from '../../dag/errors.ts';
+import { siblingModule } from '../sibling-module.ts';
 import { StoreFailedError } from './errors.ts';
 import type { FeedHeads } from './feed-heads.ts';
 import type { OpenOptions } from './file.ts';
@@ -28,10 +29,11 @@ export async function openInline(path: string, options: OpenOptions, events: Wri
 
 /** Resolves when the thread has opened and checked the file; rejects with the reason when it could not. */
 export function openThread(path: string, options: OpenOptions, events: WriterEvents): Promise<WriterLink> {
-  // Sources run as TypeScript, the built package as JavaScript.
-  const entry = import.meta.url.endsWith('.ts') ? './writer-thread.ts' : './writer-thread.js';
   const data: WriterThreadData = { path, options };
-  const worker = new Worker(new URL(entry, import.meta.url), { workerData: data, name: 'flowmesh-store' });
+  const worker = new Worker(siblingModule('writer-thread', import.meta.url), {
+    workerData: data,
+    name: 'flowmesh-store',
+  });
   return new Promise((resolve, reject) => {
     let opened = false;
     let closed = false;

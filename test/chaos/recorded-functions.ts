@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
-import type { FunctionContext } from '../../node/executors/functions.ts';
+import type { FunctionContext } from '../../node/executors/handler.ts';
 
 /** What a run gives: its number, and by which runs it came about. */
 export interface Sum {

@@ -4,7 +4,8 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../e2e/temporary-folder.ts';
-import { BIN, runCli } from './run-cli.ts';
+import { PROGRAM } from '../harness/program.ts';
+import { runCli } from './run-cli.ts';
 
 const complete = async (...words: string[]) => {
   const { exitCode, stdout, stderr } = await runCli(['complete', '--', ...words]);
@@ -47,7 +48,7 @@ describe('the scripts', () => {
   beforeAll(async () => {
     folder = await temporaryFolder();
     const program = join(folder.path, 'flowmesh');
-    await writeFile(program, `#!/bin/sh\nexec "${process.execPath}" "${BIN}" "$@"\n`);
+    await writeFile(program, `#!/bin/sh\nexec "${process.execPath}" "${PROGRAM}" "$@"\n`);
     await chmod(program, 0o755);
   });
   afterAll(() => folder[Symbol.asyncDispose]());

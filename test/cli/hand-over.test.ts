@@ -2,14 +2,15 @@
 import { once } from 'node:events';
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, it } from 'vitest';
 import { startEndpoint } from './mcp-endpoint.ts';
 import { oldNode } from './old-node.ts';
-import { BIN, runCli, startCli } from './run-cli.ts';
+import { runCli, startCli } from './run-cli.ts';
 
-const ROOT = dirname(dirname(BIN));
+const ROOT = join(import.meta.dirname, '../..');
+const BIN = join(ROOT, 'bin/flowmesh.js');
 
 const old = oldNode();
 const RUNNING = {
@@ -101,10 +102,10 @@ describe('installed as a package', () => {
     const folder = await mkdtemp(join(tmpdir(), 'flowmesh-installed-'));
     const root = join(folder, 'node_modules', 'flowmesh');
     await mkdir(join(root, 'bin'), { recursive: true });
-    await mkdir(join(root, 'dist', 'node', 'cli'), { recursive: true });
+    await mkdir(join(root, 'dist'));
     await writeFile(join(root, 'package.json'), '{"type":"module"}');
     await copyFile(BIN, join(root, 'bin', 'flowmesh.js'));
-    await writeFile(join(root, 'dist', 'node', 'cli', 'main.js'), 'console.log("built", ...process.argv.slice(2));');
+    await writeFile(join(root, 'dist', 'main.js'), 'console.log("built", ...process.argv.slice(2));');
     const { stdout } = await execa(process.execPath, [join(root, 'bin', 'flowmesh.js'), 'peer', 'list']);
     await rm(folder, { recursive: true });
     expect(stdout).toBe('built peer list');

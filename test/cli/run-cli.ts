@@ -1,8 +1,7 @@
 /** Runs the command line as a process of its own, cut off from the peers and settings of the machine. */
-import { join } from 'node:path';
 import { execa, type Options, type ResultPromise } from 'execa';
+import { PROGRAM } from '../harness/program.ts';
 
-export const BIN = join(import.meta.dirname, '..', '..', 'bin', 'flowmesh.js');
 /** A home in which no peer runs. */
 const NOWHERE = '/nonexistent/flowmesh-home';
 
@@ -14,7 +13,7 @@ export function startCli(
   options: { cwd?: string; input?: string; node?: string } = {},
 ): ResultPromise<typeof OPTIONS> {
   const { node = process.execPath, ...rest } = options;
-  return execa(node, [BIN, ...args], {
+  return execa(node, [PROGRAM, ...args], {
     ...OPTIONS,
     ...(rest.input === undefined && { stdin: 'ignore' }),
     ...rest,

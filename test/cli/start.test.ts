@@ -14,8 +14,9 @@ import { stopWithin } from '../../node/cli/start.ts';
 import { createLog } from '../../node/log.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { tools } from '../../tools/registry.ts';
+import { PROGRAM } from '../harness/program.ts';
 import { INITIALIZE } from '../mcp/raw-http.ts';
-import { BIN, runCli, startCli } from './run-cli.ts';
+import { runCli, startCli } from './run-cli.ts';
 
 const PEERS_MET_ROUNDS_MAX = 60;
 const PINO_WARN = 40;
@@ -195,7 +196,7 @@ describe('node start', () => {
   it('with --stdio nothing but MCP is on stdout, and the end of stdin stops the peer', async () => {
     const transport = new StdioClientTransport({
       command: process.execPath,
-      args: [BIN, 'node', 'start', '--stdio', '--no-http'],
+      args: [PROGRAM, 'node', 'start', '--stdio', '--no-http'],
       env: { ...env, PATH: process.env['PATH']! },
       stderr: 'ignore',
     });
@@ -211,7 +212,7 @@ describe('node start', () => {
 
   it('with --stdio a client is greeted before there is a peer, and a call hears why there will be none', async () => {
     const missing = join(home, 'none.ts');
-    const peer = execa(process.execPath, [BIN, 'node', 'start', '--stdio', '--no-http', '--functions', missing], {
+    const peer = execa(process.execPath, [PROGRAM, 'node', 'start', '--stdio', '--no-http', '--functions', missing], {
       env: { ...env, PATH: process.env['PATH']! },
       extendEnv: false,
       reject: false,

@@ -8,10 +8,10 @@ import { execa } from 'execa';
 import { expect, it } from 'vitest';
 import { tools } from '../../tools/registry.ts';
 import { startProcesses } from '../harness/processes.ts';
+import { PROGRAM } from '../harness/program.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const PROGRAM = join(ROOT, 'bin/flowmesh.js');
 const TOOL_COUNT = 26;
 
 interface ListedTool {

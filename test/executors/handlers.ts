@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
-import type { FunctionContext } from '../../node/executors/functions.ts';
+import type { FunctionContext } from '../../node/executors/handler.ts';
 
 export function reports(_inputs: JsonObject, { uid, attempt, progress, log }: FunctionContext) {
   progress(40, 'half');

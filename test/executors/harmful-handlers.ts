@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
-import type { FunctionContext } from '../../node/executors/functions.ts';
+import type { FunctionContext } from '../../node/executors/handler.ts';
 import { encodeMessage, FROM_PEER_FD, TO_PEER_FD } from '../../node/processes/child-messages.ts';
 
 export const pid = () => process.pid;

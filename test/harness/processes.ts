@@ -12,7 +12,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { type JsonObject, RemoteError } from '../../dag/errors.ts';
@@ -20,9 +20,9 @@ import { type PeerRecord, runningPeer } from '../../node/data-folder.ts';
 import { errorSchema } from '../../scheduler/records.ts';
 import { eventually, type Patience } from './eventually.ts';
 import { HANG_MS } from './patience.ts';
+import { PROGRAM } from './program.ts';
 import { areNeighbours, type Topology } from './topology.ts';
 
-const PROGRAM = resolve(import.meta.dirname, '../../bin/flowmesh.js');
 const START_MS = HANG_MS;
 /** Then it is asked again: one answer that is lost is not a peer that does not start. */
 const READY_ANSWER_MS = 30_000;

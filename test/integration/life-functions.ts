@@ -2,7 +2,7 @@
 import { appendFileSync, existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
-import type { FunctionContext } from '../../node/executors/functions.ts';
+import type { FunctionContext } from '../../node/executors/handler.ts';
 
 const POLL_MS = 20;
 
