@@ -32,8 +32,7 @@ import {
   reserveAnswerSchema,
 } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
-import type { CopiedRecord, LocalRecord } from '../storage/aliases.ts';
-import { aliasKey } from '../storage/aliases.ts';
+import { aliasKey, type CopiedRecord, type LocalRecord } from '../storage/aliases.ts';
 
 /** What this peer has itself. */
 interface Here {

@@ -299,7 +299,7 @@ export class Reconciliation {
     const isGivenUp = other !== undefined && gaveUp(other);
     for (const record of theirs.values()) {
       if (record.kind !== 'task') continue;
-      if (record.status === 'completed' && feed.tasks.adopt(turn, record)) continue;
+      if (record.status === 'completed' && feed.tasks.acceptResult(turn, record)) continue;
       const task = feed.tasks.live.get(record.uid);
       if (record.error?.code === 'REJECTED' && task?.record.status === 'input_required') {
         feed.tasks.fail(turn, task, record.error, false);

@@ -67,7 +67,7 @@ export class Leases {
    * A lease that was read from the store: its worker may still run the task, or keep its result. Its beats will say, or
    * their silence, which may have begun before.
    */
-  takeUp(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
+  readopt(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
     this.give(task, { ...lease, restored: true });
     task.lease!.overdue_at = this.overdueAt(task); // how much of its time is over, another process or peer knew (P8)
     task.lease!.confirmed_at = this.directory.silentSince(lease.peer_id, this.lateMs, this.clock.now());

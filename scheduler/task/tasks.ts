@@ -32,7 +32,7 @@ import type { WorkerPool } from '../worker/worker-pool.ts';
 import { Leases } from './leases.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import { Queue } from './queue.ts';
-import { DueTimes } from './timer-queue.ts';
+import { TimerQueue } from './timer-queue.ts';
 import {
   deadlineError,
   ended,
@@ -76,7 +76,7 @@ export interface TaskFeed {
 export class Tasks {
   readonly queue = new Queue();
   readonly live = new LiveRecords<LiveTask>();
-  private readonly due: DueTimes;
+  private readonly timers: TimerQueue;
   private readonly clock: Clock;
   private readonly random: Random;
   private readonly network: Network;
@@ -116,7 +116,7 @@ export class Tasks {
     this.hooks = hooks;
     this.feed = feed;
     this.leases = new Leases(components, feed, options);
-    this.due = new DueTimes(this.clock, (uid) => this.hooks.turn((turn) => this.onDue(turn, uid)));
+    this.timers = new TimerQueue(this.clock, (uid) => this.hooks.turn((turn) => this.onDue(turn, uid)));
   }
 
   now(): string {
@@ -135,7 +135,7 @@ export class Tasks {
     return task;
   }
 
-  /** Takes up a task read from the store; `resume` lets it go on, once everything is read. */
+  /** Loads a task that was read from the store; `resume` lets it go on, once everything is read. */
   restore(record: TaskRecord, payloadBytes: number, blockers: Iterable<string>, log: LogRecord | null): void {
     this.keep(liveTask(record, payloadBytes, blockers, { durable: true, log, needs: this.needsOf(record) }));
   }
@@ -146,9 +146,9 @@ export class Tasks {
       if (this.live.get(record.uid) !== task || task.lease !== null || this.queue.has(record.uid)) continue;
       const { attempt, peer_id, worker_id } = record;
       if (record.status === 'running' && worker_id !== null && peer_id !== null) {
-        this.leases.takeUp(task, { attempt, epoch: record.lease_epoch ?? this.feed.epoch, peer_id, worker_id });
+        this.leases.readopt(task, { attempt, epoch: record.lease_epoch ?? this.feed.epoch, peer_id, worker_id });
       } else if (record.status === 'running' || record.status === 'input_required') {
-        if (record.due_at !== null) this.due.set(record.uid, wallMs(record.due_at));
+        if (record.due_at !== null) this.timers.set(record.uid, wallMs(record.due_at));
       } else if (record.status === 'queued') {
         // A lease of the next attempt may have gone out before its row was durable: its number is not used again.
         if (!record.at_most_once && task.durable) task.record = { ...record, attempt: record.attempt + 1 };
@@ -173,7 +173,7 @@ export class Tasks {
     this.unwrittenReasons.clear();
     this.counted.queued = 0;
     this.counted.running = 0;
-    this.due.clear();
+    this.timers.clear();
     this.offered.clear();
   }
 
@@ -193,16 +193,16 @@ export class Tasks {
       return;
     }
     if (task.blockers.size > 0) {
-      if (deadline !== null) this.due.set(record.uid, deadline);
+      if (deadline !== null) this.timers.set(record.uid, deadline);
       return;
     }
     const due = record.due_at === null ? now : wallMs(record.due_at);
     if (due > now) {
-      this.due.set(record.uid, deadline === null ? due : Math.min(due, deadline));
+      this.timers.set(record.uid, deadline === null ? due : Math.min(due, deadline));
       return;
     }
-    if (deadline !== null) this.due.set(record.uid, deadline);
-    else this.due.delete(record.uid);
+    if (deadline !== null) this.timers.set(record.uid, deadline);
+    else this.timers.delete(record.uid);
     // One that only moves in the queue goes on waiting.
     if (!this.queue.has(record.uid)) task.ready_at = this.clock.now();
     this.queue.add(record, task);
@@ -260,7 +260,7 @@ export class Tasks {
   leased(turn: Turn, task: LiveTask, placement: Placement & { chosen: NonNullable<Placement['chosen']> }): void {
     const { record } = task;
     this.queue.remove(record.uid);
-    this.due.delete(record.uid);
+    this.timers.delete(record.uid);
     const { peer_id, worker_id } = placement.chosen;
     const attempt = record.attempt + 1;
     const { epoch } = this.feed;
@@ -280,8 +280,8 @@ export class Tasks {
     this.queue.remove(task.record.uid);
     this.change(turn, task, { ...keptByOwner(task.record, this.network.self, this.now()), status, due_at: dueAt });
     this.hooks.onBegun(turn, task.record);
-    if (dueAt === null) this.due.delete(task.record.uid);
-    else this.due.set(task.record.uid, wallMs(dueAt));
+    if (dueAt === null) this.timers.delete(task.record.uid);
+    else this.timers.set(task.record.uid, wallMs(dueAt));
     if (status === 'input_required') this.hooks.onWaiting(turn, task.record);
   }
 
@@ -484,7 +484,7 @@ export class Tasks {
    * A task that succeeded in another history of this feed, with the same inputs: it has not to run again.
    * @returns false when this one has ended already, or is another piece of work
    */
-  adopt(turn: Turn, record: TaskRecord): boolean {
+  acceptResult(turn: Turn, record: TaskRecord): boolean {
     const task = this.live.get(record.uid);
     if (task !== undefined) return this.succeed(turn, task, record);
     this.offered.set(record.uid, record);
@@ -511,7 +511,7 @@ export class Tasks {
     this.leases.callBack(turn, task, true, 'it has ended on the other side of a partition');
     this.endLease(task, 'given_up');
     this.queue.remove(uid);
-    this.due.delete(uid);
+    this.timers.delete(uid);
     this.unwrittenReasons.delete(uid);
     this.count(status, -1);
     this.live.delete(task);
@@ -539,7 +539,7 @@ export class Tasks {
   finish(turn: Turn, task: LiveTask, changes: TaskEnd): void {
     this.endLease(task, 'given_up');
     this.queue.remove(task.record.uid);
-    this.due.delete(task.record.uid);
+    this.timers.delete(task.record.uid);
     this.end(turn, task, changes);
     this.count(task.record.status, -1);
     this.live.delete(task);

@@ -15,7 +15,7 @@ const DUE_AT_ONCE_MAX = 1_000;
 
 type DueKey = [wallMs: number, key: string];
 
-export class DueTimes {
+export class TimerQueue {
   private readonly clock: Clock;
   private readonly onDue: (key: string) => void;
   private readonly order = new BTree<DueKey, string>(

@@ -37,7 +37,7 @@ const NOTHING_REQUIRED = requiresSchema.parse({});
 /** An owner refused a frame for its content or size: the same frame is refused again. */
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
 
-export class KeptResults {
+export class ResultOutbox {
   private readonly clock: Clock;
   private readonly network: Network;
   private readonly log: Log;

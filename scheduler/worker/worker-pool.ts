@@ -23,7 +23,7 @@ import type { Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts'
 import type { Clock, Crashes, ExecutionIO, Executors, LeaseWatch, Log, Network, WorkedOn } from '../ports.ts';
 import type { WorkerRecord } from '../records.ts';
 import { type ActionEnd, type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
-import { KeptResults } from './result-outbox.ts';
+import { ResultOutbox } from './result-outbox.ts';
 import { newestLines } from './task-log.ts';
 
 const OVER = 'it is over here already';
@@ -70,7 +70,7 @@ export class WorkerPool {
   private readonly self: { peer_id: string; name: string };
   private readonly workers = new Map<string, WorkerSlots>();
   private readonly attempts = new Map<string, Attempt>();
-  private readonly kept: KeptResults;
+  private readonly outbox: ResultOutbox;
   /** Leases that were given back or have ended, the last ones. */
   private readonly over = new Set<string>();
   /** By feed: who may own it next. */
@@ -102,8 +102,8 @@ export class WorkerPool {
     this.log = components.log;
     this.probe = components.probe;
     this.watch = components.watch;
-    this.kept = new KeptResults(components);
-    for (const lease of components.crashes.untold) this.kept.keepCrash(lease);
+    this.outbox = new ResultOutbox(components);
+    for (const lease of components.crashes.untold) this.outbox.keepCrash(lease);
     this.onSlotFree = hooks.onSlotFree;
   }
 
@@ -161,7 +161,7 @@ export class WorkerPool {
   holding(owner: string): LeaseToken[] {
     const tokens: LeaseToken[] = [];
     for (const attempt of this.attempts.values()) if (attempt.owner === owner) tokens.push(tokenOf(attempt.lease));
-    for (const token of this.kept.of(owner)) tokens.push(tokenOf(token));
+    for (const token of this.outbox.of(owner)) tokens.push(tokenOf(token));
     return tokens;
   }
 
@@ -169,7 +169,7 @@ export class WorkerPool {
   holdingOf(feedId: string): LeaseToken[] {
     const tokens: LeaseToken[] = [];
     for (const { lease } of this.attempts.values()) if (lease.feed_id === feedId) tokens.push(tokenOf(lease));
-    for (const token of this.kept.all()) if (token.feed_id === feedId) tokens.push(tokenOf(token));
+    for (const token of this.outbox.all()) if (token.feed_id === feedId) tokens.push(tokenOf(token));
     return tokens;
   }
 
@@ -177,7 +177,7 @@ export class WorkerPool {
   feeds(): Set<string> {
     const feeds = new Set<string>();
     for (const { lease } of this.attempts.values()) feeds.add(lease.feed_id);
-    for (const { feed_id } of this.kept.all()) feeds.add(feed_id);
+    for (const { feed_id } of this.outbox.all()) feeds.add(feed_id);
     return feeds;
   }
 
@@ -195,7 +195,7 @@ export class WorkerPool {
   /** A feed has another owner: it gets the results. */
   reassign(feedId: string, owner: string): void {
     for (const attempt of this.attempts.values()) if (attempt.lease.feed_id === feedId) attempt.owner = owner;
-    if (this.kept.reassign(feedId, owner)) this.kept.send();
+    if (this.outbox.reassign(feedId, owner)) this.outbox.send();
   }
 
   /** Takes none of these now. */
@@ -213,7 +213,7 @@ export class WorkerPool {
     const admitted: Attempt[] = [];
     for (const lease of leases) {
       const key = keyOf(lease);
-      if (this.attempts.has(key) || this.kept.has(key)) continue;
+      if (this.attempts.has(key) || this.outbox.has(key)) continue;
       const refusal = this.over.has(key) ? { reason: 'busy' as const, message: OVER } : this.refusalOf(lease);
       if (refusal === null) admitted.push(this.admit(owner, lease));
       else refused.push({ ...tokenOf(lease), ...this.giveBack(key, refusal) });
@@ -248,7 +248,7 @@ export class WorkerPool {
     }
     if (state.running >= state.slots) return { reason: 'busy', message: 'every slot is taken' };
     if (!this.hasRoom(worker, lease.requires)) return { reason: 'busy', message: 'its cores or memory are taken' };
-    if (!this.kept.hasRoom()) return { reason: 'busy', message: 'too many results wait for their owners' };
+    if (!this.outbox.hasRoom()) return { reason: 'busy', message: 'too many results wait for their owners' };
     return null;
   }
 
@@ -351,7 +351,7 @@ export class WorkerPool {
       const key = keyOf(item);
       const attempt = this.attempts.get(key);
       if (attempt?.owner === owner) this.end(attempt, 'cancel', item.force);
-      this.kept.drop(key, owner);
+      this.outbox.drop(key, owner);
     }
   }
 
@@ -379,7 +379,7 @@ export class WorkerPool {
       if (result.status === 'completed') of.completed++;
       else if (result.status === 'failed') of.failed++;
       this.probe('result:before');
-      this.kept.keep(lease, attempt, result, bytes);
+      this.outbox.keep(lease, attempt, result, bytes);
       attempt.gone.resolve();
     }
     if (of.running.size === 0) for (const tell of of.idle) tell();
@@ -388,7 +388,7 @@ export class WorkerPool {
 
   /** Sends every kept result that is not on its way; called again with every beat. */
   sendResults(): void {
-    this.kept.send();
+    this.outbox.send();
   }
 
   /** What a peer has to allow to run a task, as far as it can be said in few words; what cannot, its worker decides. */
@@ -484,8 +484,8 @@ export class WorkerPool {
   async leave(waitMs: number): Promise<void> {
     this.leaving = true;
     const gone = Promise.all([...this.attempts.values()].map((attempt) => this.handedBack(attempt))).then(() => {
-      this.kept.send();
-      return this.kept.answered();
+      this.outbox.send();
+      return this.outbox.answered();
     });
     let cancelWait = () => {};
     const tooLate = new Promise<void>((resolve) => {

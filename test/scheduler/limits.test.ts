@@ -15,7 +15,7 @@ import {
 } from '../../scheduler/limits.ts';
 import type { Lease } from '../../scheduler/messages.ts';
 import { currentLine } from '../../scheduler/storage/feed-lines.ts';
-import { KeptResults } from '../../scheduler/worker/result-outbox.ts';
+import { ResultOutbox } from '../../scheduler/worker/result-outbox.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
 import { quiet } from '../simulation/world.ts';
 import { HandFeed } from './hand-feed.ts';
@@ -126,37 +126,43 @@ describe('a worker with KEPT_RESULTS_MAX results, or KEPT_RESULTS_BYTES of them,
   });
 
   async function keeper(): Promise<{
-    kept: KeptResults;
+    outbox: ResultOutbox;
     keep: (attempt: number, owner: string, bytes: number) => void;
   }> {
     const scene = await Scene.of(['a']);
     const network = new SimulatedNetwork('w', scene.mesh.board);
-    const kept = new KeptResults({ clock: scene.peer('a').clock, network, log: quiet, probe: () => {}, ...unwatched });
+    const outbox = new ResultOutbox({
+      clock: scene.peer('a').clock,
+      network,
+      log: quiet,
+      probe: () => {},
+      ...unwatched,
+    });
     return {
-      kept,
+      outbox,
       keep: (attempt, owner, bytes) =>
-        kept.keep(lease(attempt), { granted_by: owner, owner }, resultOf(lease(attempt)), bytes),
+        outbox.keep(lease(attempt), { granted_by: owner, owner }, resultOf(lease(attempt)), bytes),
     };
   }
 
   test('begins nothing more for owners that are there', async () => {
-    const { kept, keep } = await keeper();
+    const { outbox, keep } = await keeper();
     for (let at = 0; at < KEPT_RESULTS_MAX; at++) {
-      expect(kept.hasRoom()).toBe(true);
+      expect(outbox.hasRoom()).toBe(true);
       keep(at, 'w', 1);
     }
-    expect(kept.hasRoom()).toBe(false);
+    expect(outbox.hasRoom()).toBe(false);
     const byBytes = await keeper();
     byBytes.keep(1, 'w', KEPT_RESULTS_BYTES);
-    expect(byBytes.kept.hasRoom()).toBe(false);
+    expect(byBytes.outbox.hasRoom()).toBe(false);
   });
 
   test('forgets the oldest of owners that are away', async () => {
-    const { kept, keep } = await keeper();
+    const { outbox, keep } = await keeper();
     for (let at = 0; at < KEPT_RESULTS_MAX; at++) keep(at, at < 2 ? 'away' : 'w', 1);
-    expect(kept.hasRoom()).toBe(true);
-    expect([...kept.of('away')].map(({ attempt }) => attempt)).toEqual([1]);
-    expect([...kept.of('w')]).toHaveLength(KEPT_RESULTS_MAX - 2);
+    expect(outbox.hasRoom()).toBe(true);
+    expect([...outbox.of('away')].map(({ attempt }) => attempt)).toEqual([1]);
+    expect([...outbox.of('w')]).toHaveLength(KEPT_RESULTS_MAX - 2);
   });
 });
 

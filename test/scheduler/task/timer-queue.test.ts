@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { DueTimes } from '../../../scheduler/task/timer-queue.ts';
+import { TimerQueue } from '../../../scheduler/task/timer-queue.ts';
 import { SimulatedClock, World } from '../../simulation/world.ts';
 
 const RUN_MS = 1_000_000;
@@ -9,17 +9,17 @@ function open() {
   const world = new World(1);
   const clock = new SimulatedClock(world, 1);
   const told: { key: string; at: number }[] = [];
-  const due: DueTimes = new DueTimes(clock, (key) => told.push({ key, at: clock.wall() }));
+  const timers: TimerQueue = new TimerQueue(clock, (key) => told.push({ key, at: clock.wall() }));
   const start = clock.wall();
-  return { world, clock, due, told, in: (ms: number) => start + ms, start };
+  return { world, clock, timers, told, in: (ms: number) => start + ms, start };
 }
 
-describe('due times', () => {
-  test('come once each, in order, never before their time', async () => {
+describe('the timer queue', () => {
+  test('tells of each key once, in order, never before its time', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(60_000), { maxLength: 20 }), async (delays) => {
-        const { world, due, told, start } = open();
-        for (const [index, delay] of delays.entries()) due.set(`k${index}`, start + delay);
+        const { world, timers, told, start } = open();
+        for (const [index, delay] of delays.entries()) timers.set(`k${index}`, start + delay);
         await world.run(world.now + RUN_MS);
         const expected = delays.map((delay, index) => ({ key: `k${index}`, delay })).sort((a, b) => a.delay - b.delay);
         expect(told.map(({ key }) => key).sort()).toEqual(expected.map(({ key }) => key).sort());
@@ -35,11 +35,11 @@ describe('due times', () => {
   });
 
   test('setting a key again replaces its time, also with an earlier one', async () => {
-    const { world, due, told, in: at, start } = open();
-    due.set('later', at(100));
-    due.set('later', at(5_000));
-    due.set('sooner', at(5_000));
-    due.set('sooner', at(100));
+    const { world, timers, told, in: at, start } = open();
+    timers.set('later', at(100));
+    timers.set('later', at(5_000));
+    timers.set('sooner', at(5_000));
+    timers.set('sooner', at(100));
     await world.run(RUN_MS);
     expect(told.map(({ key, at }) => [key, at - start])).toEqual([
       ['sooner', 100],
@@ -48,13 +48,13 @@ describe('due times', () => {
   });
 
   test('what is deleted or cleared does not come', async () => {
-    const { world, due, told, in: at } = open();
-    due.set('a', at(100));
-    due.set('b', at(200));
-    due.set('c', at(300));
-    due.delete('a');
+    const { world, timers, told, in: at } = open();
+    timers.set('a', at(100));
+    timers.set('b', at(200));
+    timers.set('c', at(300));
+    timers.delete('a');
     await world.run(world.now + 250);
-    due.clear();
+    timers.clear();
     await world.run(RUN_MS);
     expect(told.map(({ key }) => key)).toEqual(['b']);
   });
@@ -62,26 +62,26 @@ describe('due times', () => {
   test('a key may be set again while it is told', async () => {
     const { world, clock } = open();
     const told: number[] = [];
-    const due: DueTimes = new DueTimes(clock, (key) => {
+    const timers: TimerQueue = new TimerQueue(clock, (key) => {
       told.push(clock.wall());
-      if (told.length < 3) due.set(key, clock.wall() + 1_000);
+      if (told.length < 3) timers.set(key, clock.wall() + 1_000);
     });
-    due.set('again', clock.wall());
+    timers.set('again', clock.wall());
     await world.run(RUN_MS);
     expect(told).toHaveLength(3);
   });
 
   test('a time in the past comes at once', async () => {
-    const { world, due, told, in: at } = open();
-    due.set('a', at(-60_000));
+    const { world, timers, told, in: at } = open();
+    timers.set('a', at(-60_000));
     await world.run(world.now + 1);
     expect(told).toHaveLength(1);
   });
 
   test('a crowd that is due together does not come in one event', async () => {
-    const { world, due, told, in: at } = open();
+    const { world, timers, told, in: at } = open();
     const crowd = 5_000;
-    for (let index = 0; index < crowd; index++) due.set(`k${index}`, at(100));
+    for (let index = 0; index < crowd; index++) timers.set(`k${index}`, at(100));
     let most = 0;
     while (told.length < crowd) {
       const before = told.length;
@@ -103,8 +103,8 @@ describe('due times', () => {
       defer: (work: () => void) => clock.defer(work),
     };
     const told: number[] = [];
-    const due = new DueTimes(jumping, () => told.push(world.now));
-    due.set('a', clock.wall() + 3_600_000);
+    const timers = new TimerQueue(jumping, () => told.push(world.now));
+    timers.set('a', clock.wall() + 3_600_000);
     await world.run(world.now + 1_000);
     ahead = 3_600_000;
     await world.run(world.now + 11_000);
