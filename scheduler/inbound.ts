@@ -93,7 +93,7 @@ export async function receive(
       const { items } = read(progressSchema, method, params);
       for (const [feed, ofFeed] of byFeed(to, items)) {
         feed.turn((turn) => {
-          for (const item of ofFeed) feed.tasks.progress(turn, peer, item);
+          for (const item of ofFeed) feed.attempts.progress(turn, peer, item);
         });
       }
       return undefined;
@@ -108,7 +108,7 @@ export async function receive(
       if (peer !== to.self) to.watch.ending(results.map((result) => ({ ...tokenOf(result), owner: to.self })));
       const commits = byFeed(to, results).map(([feed, ofFeed]) =>
         feed.journal.turn((turn) => {
-          for (const result of ofFeed) feed.tasks.result(turn, peer, result);
+          for (const result of ofFeed) feed.attempts.result(turn, peer, result);
         }),
       );
       await Promise.all(commits).finally(() => {

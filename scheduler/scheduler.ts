@@ -635,8 +635,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     this.directory.entry(peer, this.clock.now()).leaving = true;
     const handedBack = this.pool.handBack(peer);
     let returned = 0;
-    for (const { journal, tasks } of [...this.feeds.owned.values()]) {
-      returned += await journal.turn((turn) => tasks.takeBack(turn, peer));
+    for (const { journal, attempts } of [...this.feeds.owned.values()]) {
+      returned += await journal.turn((turn) => attempts.takeBack(turn, peer));
     }
     return { handed_back: (await handedBack) + returned };
   }

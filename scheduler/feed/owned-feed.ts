@@ -20,6 +20,7 @@ import { ReplicaSet } from '../replication/replica-set.ts';
 import { type Duplicate, setAside } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import { Journal, type Turn } from '../storage/journal.ts';
+import { Attempts } from '../task/attempts.ts';
 import { Tasks } from '../task/tasks.ts';
 import { type Why, whyByRow } from '../waiting.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
@@ -59,6 +60,7 @@ export class OwnedFeed {
   readonly feed_id: string;
   readonly journal: Journal;
   readonly tasks: Tasks;
+  readonly attempts: Attempts;
   readonly runs: Runs;
   readonly nested: NestedRuns;
   readonly dispatcher: Dispatcher;
@@ -102,21 +104,21 @@ export class OwnedFeed {
     this.journal.copyBy(this.replicas);
     const turn = (work: (turn: Turn) => void) => this.turn(work);
     const dispatchSoon = () => this.dispatchSoon();
-    this.tasks = new Tasks(
-      { clock, random, network, directory, pool, log },
-      { feed_id, epoch, passed_on: feed.passed_on },
-      options,
-      {
-        turn,
-        dispatchSoon,
-        onEnded: (turn, record) => this.taskEnded(turn, record),
-        onBegun: (turn, record) => this.runs.onTaskBegun(turn, record),
-        onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record),
-        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
-        onNestedTimeout: (turn, record) => this.nested.onTaskTimeout(turn, record),
-      },
-    );
+    const written = { feed_id, epoch, passed_on: feed.passed_on };
+    const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);
+    this.tasks = new Tasks({ clock, random, network, directory, pool, log }, written, options, {
+      turn,
+      dispatchSoon,
+      onBegun,
+      onEnded: (turn, record) => this.taskEnded(turn, record),
+      onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
+      onNestedTimeout: (turn, record) => this.nested.onTaskTimeout(turn, record),
+    });
     const { tasks } = this;
+    this.attempts = new Attempts({ tasks, directory, network, log }, written, {
+      onBegun,
+      onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record),
+    });
     this.runs = new Runs({
       ...{ clock, random, evaluator, tasks, reader: store.reader, log },
       feedId: feed_id,
@@ -129,7 +131,7 @@ export class OwnedFeed {
     });
     this.nested = new NestedRuns({ random, tasks, runs: this.runs, feedId: feed_id });
     this.dispatcher = new Dispatcher(
-      { clock, random, network, directory, tasks, nested: this.nested, pool, log, probe },
+      { clock, random, network, directory, tasks, attempts: this.attempts, nested: this.nested, pool, log, probe },
       {
         turn,
         dispatchSoon,

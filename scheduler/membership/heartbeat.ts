@@ -97,7 +97,7 @@ export class Beats {
     if (!this.parts.isReady()) return;
     const holding = pool.holding(network.self);
     for (const feed of this.parts.owned()) {
-      feed.tasks.confirm(network.self, holding);
+      feed.attempts.confirm(network.self, holding);
       feed.turn((turn) => feed.tasks.writeReasons(turn));
       if (feed.tasks.queue.size > 0) feed.dispatchSoon();
     }
@@ -117,7 +117,7 @@ export class Beats {
     this.wasLate = !this.wasLate && clock.now() - dueAt > watchMs;
     if (this.wasLate) return;
     for (const feed of this.parts.owned()) {
-      if (feed.tasks.mustSweep(takeover_ms)) feed.turn((turn) => feed.tasks.sweep(turn, takeover_ms));
+      if (feed.attempts.mustSweep(takeover_ms)) feed.turn((turn) => feed.attempts.sweep(turn, takeover_ms));
     }
     this.parts.onWatch();
   }
@@ -165,8 +165,8 @@ export class Beats {
     entry.knows = new Set(beat.knows.map(({ peer_id }) => peer_id));
     if (this.parts.isReady()) {
       for (const feed of this.parts.owned()) {
-        const { tasks } = feed;
-        const unknown = tasks.confirm(peer, beat.holding);
+        const { tasks, attempts } = feed;
+        const unknown = attempts.confirm(peer, beat.holding);
         // Not before their ends are durable: the worker forgets the results that it keeps (P1, P3).
         if (unknown.length > 0) feed.turn((turn) => turn.after(() => void this.cancelEnded(peer, feed, unknown)));
         if (tasks.queue.size > 0) feed.dispatchSoon();

@@ -389,8 +389,8 @@ export class Feeds {
     const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });
     this.owned.set(feedId, owned);
     const takenUp = owned.takeUp(remembered, (turn) => {
-      owned.tasks.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
-      if (before !== network.self) owned.tasks.loseLeasesBut(turn, before, []);
+      owned.attempts.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
+      if (before !== network.self) owned.attempts.loseLeasesBut(turn, before, []);
       for (const duplicate of duplicates) owned.yieldId(turn, duplicate);
     });
     pool.reassign(feedId, network.self);
@@ -411,7 +411,7 @@ export class Feeds {
       const said = answer.then((value) => takeoverAnswerSchema.parse(value));
       said.then(
         ({ holding }) => {
-          owned.turn((turn) => owned.tasks.loseLeasesBut(turn, peer_id, holding));
+          owned.turn((turn) => owned.attempts.loseLeasesBut(turn, peer_id, holding));
         },
         (error: unknown) => log.debug({ peer_id, err: error }, 'a worker did not say what it holds; its beats will'),
       );

@@ -26,6 +26,7 @@ import { type Lease, refuseRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Random } from '../ports.ts';
 import type { Placement } from '../records.ts';
 import type { Turn } from '../storage/journal.ts';
+import type { Attempts } from '../task/attempts.ts';
 import type { LiveTask } from '../task/live-task.ts';
 import { type ClassHead, compareQueueKeys, type Nobody, type QueueKey, type TaskClass } from '../task/queue.ts';
 import type { Tasks } from '../task/tasks.ts';
@@ -53,6 +54,7 @@ export class Dispatcher {
   readonly #network: Network;
   readonly #directory: Directory;
   readonly #tasks: Tasks;
+  readonly #attempts: Attempts;
   readonly #nested: NestedRuns;
   readonly #pool: WorkerPool;
   readonly #log: Log;
@@ -72,6 +74,7 @@ export class Dispatcher {
       network: Network;
       directory: Directory;
       tasks: Tasks;
+      attempts: Attempts;
       nested: NestedRuns;
       pool: WorkerPool;
       log: Log;
@@ -85,6 +88,7 @@ export class Dispatcher {
     this.#network = components.network;
     this.#directory = components.directory;
     this.#tasks = components.tasks;
+    this.#attempts = components.attempts;
     this.#nested = components.nested;
     this.#pool = components.pool;
     this.#log = components.log;
@@ -234,7 +238,7 @@ export class Dispatcher {
     placement: Placement & { chosen: NonNullable<Placement['chosen']> },
   ): void {
     const early = task.durable && !task.record.at_most_once; // P1
-    this.#tasks.leased(turn, task, placement);
+    this.#attempts.leased(turn, task, placement);
     const { task_type, payload, requires, timeout_ms } = task.record;
     const { peer_id, worker_id } = placement.chosen;
     const token = this.#tasks.leases.tokenOf(task.record, task.lease!);
@@ -281,7 +285,7 @@ export class Dispatcher {
         // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
         const how = item.reason === 'unable' ? 'unable' : 'busy';
         this.#directory.refused(peer, task.lease!.worker_id, classKey, how, this.#clock.now());
-        this.#tasks.refused(turn, peer, item, item.reason);
+        this.#attempts.refused(turn, peer, item, item.reason);
       }
     });
   }

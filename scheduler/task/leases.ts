@@ -8,19 +8,19 @@ import type { LeaseToken } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import type { TaskRecord } from '../records.ts';
 import type { Turn } from '../storage/journal.ts';
-import type { GivenLease, LiveTask } from './live-task.ts';
+import { type GivenLease, isNamedBy, type LiveTask } from './live-task.ts';
 
 export type Cancel = LeaseToken & { force: boolean; reason: string };
 
 const REASON_CHARS_MAX = 1_024;
 
 export class Leases {
-  private readonly clock: Clock;
-  private readonly network: Network;
-  private readonly directory: Directory;
-  private readonly log: Log;
-  private readonly lateMs: number;
-  private readonly given = new Set<LiveTask>();
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #directory: Directory;
+  readonly #log: Log;
+  readonly #lateMs: number;
+  readonly #given = new Set<LiveTask>();
   readonly feed: { feed_id: string; epoch: number };
 
   /** @param feed that the leases belong to */
@@ -30,15 +30,15 @@ export class Leases {
     options: { beat_interval_ms: number },
   ) {
     this.feed = feed;
-    this.lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
-    this.clock = components.clock;
-    this.network = components.network;
-    this.directory = components.directory;
-    this.log = components.log;
+    this.#lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
+    this.#clock = components.clock;
+    this.#network = components.network;
+    this.#directory = components.directory;
+    this.#log = components.log;
   }
 
   get size(): number {
-    return this.given.size;
+    return this.#given.size;
   }
 
   tokenOf(record: TaskRecord, { epoch, attempt }: { epoch: number; attempt: number }): LeaseToken {
@@ -48,19 +48,19 @@ export class Leases {
   /** The next attempt of a task belongs to a worker. Its silence and its timeout count from `sent` on. */
   give(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at'>): void {
     task.lease = { ...lease, confirmed_at: null, overdue_at: null };
-    this.given.add(task);
-    this.directory.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
+    this.#given.add(task);
+    this.#directory.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
   }
 
   /** It goes out, or its worker has just named it. */
   sent(task: LiveTask): void {
     if (task.lease === null) return;
-    task.lease.confirmed_at = this.clock.now();
-    task.lease.overdue_at ??= this.overdueAt(task);
+    task.lease.confirmed_at = this.#clock.now();
+    task.lease.overdue_at ??= this.#overdueAt(task);
   }
 
-  private overdueAt({ record: { timeout_ms } }: LiveTask): number | null {
-    return timeout_ms === null ? null : this.clock.now() + timeout_ms + TIMEOUT_GRACE_MS;
+  #overdueAt({ record: { timeout_ms } }: LiveTask): number | null {
+    return timeout_ms === null ? null : this.#clock.now() + timeout_ms + TIMEOUT_GRACE_MS;
   }
 
   /**
@@ -69,33 +69,33 @@ export class Leases {
    */
   readopt(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
     this.give(task, { ...lease, restored: true });
-    task.lease!.overdue_at = this.overdueAt(task); // how much of its time is over, another process or peer knew (P8)
-    task.lease!.confirmed_at = this.directory.silentSince(lease.peer_id, this.lateMs, this.clock.now());
+    task.lease!.overdue_at = this.#overdueAt(task); // how much of its time is over, another process or peer knew (P8)
+    task.lease!.confirmed_at = this.#directory.silentSince(lease.peer_id, this.#lateMs, this.#clock.now());
   }
 
   end(task: LiveTask, how: LeaseEnd): void {
     const { lease } = task;
     if (lease === null) return;
     task.lease = null;
-    this.given.delete(task);
-    this.directory.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.clock.now());
+    this.#given.delete(task);
+    this.#directory.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.#clock.now());
   }
 
   clear(): void {
-    for (const task of this.given) this.end(task, 'given_up');
+    for (const task of this.#given) this.end(task, 'given_up');
   }
 
   /** Tasks whose lease a peer has. */
   of(peer: string): LiveTask[] {
-    return [...this.given].filter(({ lease }) => lease?.peer_id === peer);
+    return [...this.#given].filter(({ lease }) => lease?.peer_id === peer);
   }
 
   /** Tasks whose worker is gone: it has not named the lease for `takeoverMs`, or its peer is lost (`goneFor`). */
   silent(takeoverMs: number): LiveTask[] {
-    const now = this.clock.now();
-    return [...this.given].filter(({ lease }) => {
+    const now = this.#clock.now();
+    return [...this.#given].filter(({ lease }) => {
       if (lease?.confirmed_at == null) return false;
-      return this.directory.goneFor(lease.peer_id, now - lease.confirmed_at, takeoverMs, now) > 0;
+      return this.#directory.goneFor(lease.peer_id, now - lease.confirmed_at, takeoverMs, now) > 0;
     });
   }
 
@@ -104,7 +104,7 @@ export class Leases {
    * its result may wait for a connection, until it is `silent`.
    */
   overdue(): LiveTask[] {
-    return [...this.given].filter(({ lease }) => {
+    return [...this.#given].filter(({ lease }) => {
       if (lease?.confirmed_at == null || lease.overdue_at === null) return false;
       return lease.confirmed_at >= lease.overdue_at;
     });
@@ -112,8 +112,8 @@ export class Leases {
 
   /** This peer heard nothing because it slept itself: every silence begins anew, and what has come is read first (P11). */
   restartSilences(): void {
-    const now = this.clock.now();
-    for (const task of this.given) {
+    const now = this.#clock.now();
+    for (const task of this.#given) {
       if (task.lease?.confirmed_at == null) continue;
       this.sent(task);
       if (task.lease.overdue_at !== null)
@@ -138,9 +138,8 @@ export class Leases {
   }
 
   /** Whether a token that a peer names is the task's current lease (P3). */
-  isFrom(peer: string, { lease }: LiveTask, { feed_id, attempt, epoch }: LeaseToken): boolean {
-    if (lease === null || feed_id !== this.feed.feed_id) return false;
-    return lease.peer_id === peer && lease.attempt === attempt && lease.epoch === epoch;
+  isFrom(peer: string, { lease }: LiveTask, token: LeaseToken): boolean {
+    return isNamedBy(lease, this.feed.feed_id, peer, token);
   }
 
   /** Once the turn is durable, the worker of a task is told that its attempt is not wanted any more. */
@@ -154,9 +153,9 @@ export class Leases {
   cancel(peer: string, items: readonly Cancel[]): void {
     for (let from = 0; from < items.length; from += CANCEL_BATCH_MAX) {
       const batch = items.slice(from, from + CANCEL_BATCH_MAX);
-      this.network.request(peer, 'cancel', { items: batch }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
+      this.#network.request(peer, 'cancel', { items: batch }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
         // The next beat that names the lease has it cancelled again.
-        this.log.debug({ peer, cause }, 'a cancel was not answered');
+        this.#log.debug({ peer, cause }, 'a cancel was not answered');
       });
     }
   }

@@ -1,5 +1,6 @@
 /** A task that has not ended, in the memory of its owner. */
 import type { ErrorShape } from '../../dag/errors.ts';
+import type { LeaseToken } from '../messages.ts';
 import type { LogRecord, TaskRecord } from '../records.ts';
 
 /** A grant to a worker. Its token is `(feed_id, epoch, attempt)` of the task. */
@@ -14,6 +15,17 @@ export interface GivenLease {
   overdue_at: number | null;
   /** Read from the store: given by this peer's last process, or by the owner before. */
   restored: boolean;
+}
+
+/** Whether the token that a peer names is this lease (P3). */
+export function isNamedBy(
+  lease: GivenLease | null,
+  feedId: string,
+  peer: string,
+  { feed_id, attempt, epoch }: LeaseToken,
+): boolean {
+  if (lease === null || feed_id !== feedId) return false;
+  return lease.peer_id === peer && lease.attempt === attempt && lease.epoch === epoch;
 }
 
 export interface LiveTask {

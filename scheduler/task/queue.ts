@@ -57,60 +57,60 @@ export interface ClassHead {
 }
 
 export class Queue {
-  private readonly classes = new Map<string, TaskClass>();
-  private readonly keys = new Map<string, { key: QueueKey; of: TaskClass }>();
+  readonly #classes = new Map<string, TaskClass>();
+  readonly #keys = new Map<string, { key: QueueKey; of: TaskClass }>();
   /** The classes by their first task: how many there are must not show in the cost of a dispatch (P7). */
-  private readonly order = new BTree<QueueKey, TaskClass>(undefined, compareQueueKeys);
-  private readonly ranking = new Ranking<QueueKey>(compareQueueKeys);
+  readonly #order = new BTree<QueueKey, TaskClass>(undefined, compareQueueKeys);
+  readonly #ranking = new Ranking<QueueKey>(compareQueueKeys);
 
   get size(): number {
-    return this.keys.size;
+    return this.#keys.size;
   }
 
   add(task: TaskRecord, kind: TaskKind = PLAIN): void {
     this.remove(task.uid);
-    const of = this.classOf(task, kind);
+    const of = this.#classOf(task, kind);
     const key = { uid: task.uid, priority: task.priority, created_at: task.created_at };
-    this.change(of, () => of.tasks.set(key, task.uid));
-    this.ranking.add(key);
-    this.keys.set(task.uid, { key, of });
+    this.#change(of, () => of.tasks.set(key, task.uid));
+    this.#ranking.add(key);
+    this.#keys.set(task.uid, { key, of });
   }
 
   remove(uid: string): boolean {
-    const entry = this.keys.get(uid);
+    const entry = this.#keys.get(uid);
     if (entry === undefined) return false;
     const { key, of } = entry;
-    this.keys.delete(uid);
-    this.ranking.delete(key);
-    this.change(of, () => of.tasks.delete(key));
-    if (of.tasks.size === 0) this.classes.delete(of.key);
+    this.#keys.delete(uid);
+    this.#ranking.delete(key);
+    this.#change(of, () => of.tasks.delete(key));
+    if (of.tasks.size === 0) this.#classes.delete(of.key);
     return true;
   }
 
-  private classOf(task: TaskRecord, { needs, barred }: TaskKind): TaskClass {
+  #classOf(task: TaskRecord, { needs, barred }: TaskKind): TaskClass {
     const key = this.classKeyOf(task, { needs, barred });
-    const known = this.classes.get(key);
+    const known = this.#classes.get(key);
     if (known !== undefined) return known;
     const { task_type: action, requires, prefer } = task;
     const tasks = new BTree<QueueKey, string>(undefined, compareQueueKeys);
     const of: TaskClass = { key, action, requires, needs, prefer: prefer ?? NOTHING, barred, nobody: null, tasks };
-    this.classes.set(key, of);
+    this.#classes.set(key, of);
     return of;
   }
 
   /** The class of a waiting task. */
   classOfWaiting(uid: string): TaskClass | undefined {
-    return this.keys.get(uid)?.of;
+    return this.#keys.get(uid)?.of;
   }
 
   /** Keeps the order of the classes while one of them changes. */
-  private change(of: TaskClass, work: () => void): void {
+  #change(of: TaskClass, work: () => void): void {
     const before = of.tasks.minKey();
     work();
     const after = of.tasks.minKey();
     if (before === after) return;
-    if (before !== undefined) this.order.delete(before);
-    if (after !== undefined) this.order.set(after, of);
+    if (before !== undefined) this.#order.delete(before);
+    if (after !== undefined) this.#order.set(after, of);
   }
 
   /** Tasks with the same key can run on the same workers. */
@@ -119,13 +119,13 @@ export class Queue {
   }
 
   has(uid: string): boolean {
-    return this.keys.has(uid);
+    return this.#keys.has(uid);
   }
 
   /** At most `max` classes, the one with the first task of all first; only those after `after` when it is given. */
   heads(max: number, after?: QueueKey): ClassHead[] {
     const heads: ClassHead[] = [];
-    const entries = this.order.entries(after);
+    const entries = this.#order.entries(after);
     for (const [head, of] of entries) {
       if (heads.length === max) break;
       if (after === undefined || compareQueueKeys(head, after) > 0) heads.push({ of, head });
@@ -135,8 +135,8 @@ export class Queue {
 
   /** How many tasks are before this one, or null when it is not queued. */
   position(uid: string): number | null {
-    const entry = this.keys.get(uid);
-    return entry === undefined ? null : this.ranking.rank(entry.key);
+    const entry = this.#keys.get(uid);
+    return entry === undefined ? null : this.#ranking.rank(entry.key);
   }
 
   /**
@@ -146,7 +146,7 @@ export class Queue {
    */
   reorder(current: (uid: string) => TaskRecord): boolean {
     let changed = false;
-    for (const [uid, { key, of }] of [...this.keys]) {
+    for (const [uid, { key, of }] of [...this.#keys]) {
       const record = current(uid);
       if (record.priority === key.priority) continue;
       const before = this.position(uid);
@@ -157,7 +157,7 @@ export class Queue {
   }
 
   uids(): string[] {
-    return [...this.keys.keys()];
+    return [...this.#keys.keys()];
   }
 
   clear(): void {

@@ -6,47 +6,47 @@
 const BLOCK_ITEMS_MAX = 1_024;
 
 export class Ranking<T> {
-  private readonly compare: (a: T, b: T) => number;
+  readonly #compare: (a: T, b: T) => number;
   /** Sorted, none empty. */
-  private readonly blocks: T[][] = [];
+  readonly #blocks: T[][] = [];
 
   /** @param compare a total order: 0 only for the same item */
   constructor(compare: (a: T, b: T) => number) {
-    this.compare = compare;
+    this.#compare = compare;
   }
 
   add(item: T): void {
-    const { block, at, index } = this.placeOf(item);
+    const { block, at, index } = this.#placeOf(item);
     if (block === undefined) {
-      this.blocks.push([item]);
+      this.#blocks.push([item]);
       return;
     }
     block.splice(at, 0, item);
-    if (block.length > BLOCK_ITEMS_MAX) this.blocks.splice(index + 1, 0, block.splice(block.length >> 1));
+    if (block.length > BLOCK_ITEMS_MAX) this.#blocks.splice(index + 1, 0, block.splice(block.length >> 1));
   }
 
   delete(item: T): void {
-    const { block, at, index } = this.placeOf(item);
-    if (block?.[at] === undefined || this.compare(block[at], item) !== 0) return;
+    const { block, at, index } = this.#placeOf(item);
+    if (block?.[at] === undefined || this.#compare(block[at], item) !== 0) return;
     block.splice(at, 1);
-    if (block.length === 0) this.blocks.splice(index, 1);
+    if (block.length === 0) this.#blocks.splice(index, 1);
   }
 
   /** How many items come before this one, which need not be in the list. */
   rank(item: T): number {
-    const { at, index } = this.placeOf(item);
+    const { at, index } = this.#placeOf(item);
     let before = at;
-    for (let earlier = 0; earlier < index; earlier++) before += this.blocks[earlier]!.length;
+    for (let earlier = 0; earlier < index; earlier++) before += this.#blocks[earlier]!.length;
     return before;
   }
 
   /** The block where an item belongs, the last one when it is after all, and its place in that block. */
-  private placeOf(item: T): { block: T[] | undefined; index: number; at: number } {
-    const found = firstIndex(this.blocks.length, (index) => this.compare(this.blocks[index]!.at(-1)!, item) >= 0);
-    const index = Math.max(Math.min(found, this.blocks.length - 1), 0);
-    const block = this.blocks[index];
+  #placeOf(item: T): { block: T[] | undefined; index: number; at: number } {
+    const found = firstIndex(this.#blocks.length, (index) => this.#compare(this.#blocks[index]!.at(-1)!, item) >= 0);
+    const index = Math.max(Math.min(found, this.#blocks.length - 1), 0);
+    const block = this.#blocks[index];
     if (block === undefined) return { block, index, at: 0 };
-    return { block, index, at: firstIndex(block.length, (position) => this.compare(block[position]!, item) >= 0) };
+    return { block, index, at: firstIndex(block.length, (position) => this.#compare(block[position]!, item) >= 0) };
   }
 }
 

@@ -16,66 +16,66 @@ const DUE_AT_ONCE_MAX = 1_000;
 type DueKey = [wallMs: number, key: string];
 
 export class TimerQueue {
-  private readonly clock: Clock;
-  private readonly onDue: (key: string) => void;
-  private readonly order = new BTree<DueKey, string>(
+  readonly #clock: Clock;
+  readonly #onDue: (key: string) => void;
+  readonly #order = new BTree<DueKey, string>(
     undefined,
     (a, b) => a[0] - b[0] || (a[1] < b[1] ? -1 : a[1] > b[1] ? 1 : 0),
   );
-  private readonly keys = new Map<string, DueKey>();
-  private cancelTimer: (() => void) | null = null;
-  private armedFor = Number.POSITIVE_INFINITY;
+  readonly #keys = new Map<string, DueKey>();
+  #cancelTimer: (() => void) | null = null;
+  #armedFor = Number.POSITIVE_INFINITY;
 
   constructor(clock: Clock, onDue: (key: string) => void) {
-    this.clock = clock;
-    this.onDue = onDue;
+    this.#clock = clock;
+    this.#onDue = onDue;
   }
 
   /** `key` is due at `wallMs`; replaces its earlier time. */
   set(key: string, wallMs: number): void {
     this.delete(key);
     const entry: DueKey = [wallMs, key];
-    this.order.set(entry, key);
-    this.keys.set(key, entry);
-    if (wallMs < this.armedFor) this.arm();
+    this.#order.set(entry, key);
+    this.#keys.set(key, entry);
+    if (wallMs < this.#armedFor) this.#arm();
   }
 
   delete(key: string): void {
-    const entry = this.keys.get(key);
+    const entry = this.#keys.get(key);
     if (entry === undefined) return;
-    this.keys.delete(key);
-    this.order.delete(entry);
+    this.#keys.delete(key);
+    this.#order.delete(entry);
   }
 
   clear(): void {
-    this.order.clear();
-    this.keys.clear();
-    this.cancelTimer?.();
-    this.cancelTimer = null;
-    this.armedFor = Number.POSITIVE_INFINITY;
+    this.#order.clear();
+    this.#keys.clear();
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#armedFor = Number.POSITIVE_INFINITY;
   }
 
-  private arm(): void {
-    this.cancelTimer?.();
-    this.cancelTimer = null;
-    this.armedFor = Number.POSITIVE_INFINITY;
-    const first = this.order.minKey();
+  #arm(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#armedFor = Number.POSITIVE_INFINITY;
+    const first = this.#order.minKey();
     if (first === undefined) return;
-    this.armedFor = first[0];
-    const delay = Math.min(Math.max(first[0] - this.clock.wall(), 0), RECHECK_MS);
-    this.cancelTimer = this.clock.after(delay, () => this.fire());
+    this.#armedFor = first[0];
+    const delay = Math.min(Math.max(first[0] - this.#clock.wall(), 0), RECHECK_MS);
+    this.#cancelTimer = this.#clock.after(delay, () => this.#fire());
   }
 
-  private fire(): void {
-    this.cancelTimer = null;
-    this.armedFor = Number.POSITIVE_INFINITY;
-    const now = this.clock.wall();
+  #fire(): void {
+    this.#cancelTimer = null;
+    this.#armedFor = Number.POSITIVE_INFINITY;
+    const now = this.#clock.wall();
     for (let told = 0; told < DUE_AT_ONCE_MAX; told++) {
-      const first = this.order.minKey();
+      const first = this.#order.minKey();
       if (first === undefined || first[0] > now) break;
       this.delete(first[1]);
-      this.onDue(first[1]);
+      this.#onDue(first[1]);
     }
-    if (this.cancelTimer === null) this.arm();
+    if (this.#cancelTimer === null) this.#arm();
   }
 }

@@ -1,12 +1,173 @@
-/** What happens to a task, as changes of its record. Pure: `now` is the wall clock, as in records. */
+/**
+ * What happens to a task: what the end of an attempt means for it (`outcomeOf`), and the changes of its record. Pure:
+ * `now` is the wall clock, as in records.
+ *
+ * 1. The current lease decides anything; an earlier one only a success, and the current one is then called back (P3).
+ * 2. An attempt that was lost with its worker is repeated; for an `at_most_once` task it is the end (P4).
+ * 3. A task with which mesh loops crash again and again is not run any more.
+ */
 import { RECORD_ACTIONS } from '../../dag/actions.ts';
-import { cutText, type ErrorShape, type JsonValue } from '../../dag/errors.ts';
-import { wallMs } from '../ids.ts';
-import { ATTEMPT_HISTORY_MAX, RECORD_BYTES_MAX } from '../limits.ts';
+import { cutText, type ErrorShape, FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { contentHash, wallMs } from '../ids.ts';
+import {
+  ATTEMPT_HISTORY_MAX,
+  LOST_ATTEMPTS_MAX,
+  POISON_CRASHES,
+  POLICY_REFUSALS_MAX,
+  RECORD_BYTES_MAX,
+} from '../limits.ts';
+import type { LeaseEnd } from '../membership/peer-table.ts';
+import type { AttemptResult } from '../messages.ts';
 import type { TaskRecord } from '../records.ts';
-import type { GivenLease, LiveTask } from './live-task.ts';
+import { type GivenLease, isNamedBy, type LiveTask } from './live-task.ts';
 
 export type TaskEnd = Partial<TaskRecord> & { status: 'completed' | 'failed' | 'cancelled'; output?: JsonValue };
+
+/** The feed that tasks live in, as its owner writes it now. */
+export interface TaskFeed {
+  feed_id: string;
+  epoch: number;
+  /** It has had another owner, which may have started any of its tasks. */
+  passed_on: boolean;
+}
+
+/** What the end of an attempt means for its task. */
+export type Outcome =
+  /** Nothing: its worker may forget it. */
+  | { kind: 'stale' }
+  /** Its record says so from now on, and what runs goes on. */
+  | (Consequences & { kind: 'noted'; changes: Partial<TaskRecord> })
+  | FailureOutcome
+  /** It is gone with its worker: the task is queued again at once, its retries untouched. */
+  | (Consequences & { kind: 'lost'; changes: Partial<TaskRecord> })
+  /** Its peer does not allow the task: others are asked, as if it had not begun. */
+  | (Consequences & { kind: 'barred'; error: ErrorShape });
+
+export type FailureOutcome =
+  | (Consequences & { kind: 'finish'; end: TaskEnd })
+  /** The task is queued again after its backoff. */
+  | (Consequences & { kind: 'retry'; error: ErrorShape; changes: Partial<TaskRecord> });
+
+interface Consequences {
+  /** How the current lease has ended; absent where the attempt goes on, or ends with the task. */
+  lease?: LeaseEnd;
+  /** Why the worker that has the current lease is told to stop. */
+  call_back?: string;
+  /** How long the action took. */
+  measured_ms?: number;
+}
+
+const STALE: Outcome = { kind: 'stale' };
+
+/**
+ * What the result of an attempt means for its task.
+ * @param task that has not ended
+ * @param told the result, and the peer that brought it
+ * @param owner this peer and the feed of the task
+ */
+export function outcomeOf(
+  task: LiveTask,
+  { peer, result }: { peer: string; result: AttemptResult },
+  owner: { self: string; feed: TaskFeed },
+  now: string,
+): Outcome {
+  if (result.crash !== undefined) return crashOutcome(task, peer, { ...result, crash: result.crash }, owner, now);
+  const { record, lease } = task;
+  const current = isCurrent(lease, peer, result, owner.feed);
+  if (!current && (result.status !== 'completed' || !isUsable(record, result, owner.feed))) return STALE;
+  // An owner in a line that was given up wanted that: it says nothing of what the action would have done.
+  if (result.status === 'cancelled') return lossOutcome(task, lease!, owner.feed, now);
+  const { execution_time_ms, attempt, output } = result;
+  const measured = { lease: 'kept', measured_ms: execution_time_ms } as const;
+  if (result.status === 'completed') {
+    const end = { status: 'completed', output, execution_time_ms, attempt } as const;
+    if (current) return { kind: 'finish', ...measured, end };
+    const call_back = 'an earlier attempt has succeeded';
+    return { kind: 'finish', call_back, measured_ms: execution_time_ms, end: { ...end, peer_id: peer } };
+  }
+  const error =
+    result.error ??
+    new FlowmeshError('UNKNOWN_FAILURE', 'the worker did not say why it failed', { retryable: true }).toShape();
+  if (!isPolicyRefusal(task, error))
+    return { ...failureOutcome(record, error, now, { execution_time_ms }), ...measured };
+  if (task.barred.length + 1 < POLICY_REFUSALS_MAX) return { kind: 'barred', ...measured, error };
+  return { kind: 'finish', ...measured, end: deadLetter(error) };
+}
+
+/** Whether a result is that of the current lease. */
+function isCurrent(lease: GivenLease | null, peer: string, result: AttemptResult, { feed_id }: TaskFeed): boolean {
+  if (!isNamedBy(lease, feed_id, peer, result)) return false;
+  // Another owner granted it: in the store that this one read, or in a line that was given up.
+  return result.granted_by === undefined || lease!.restored;
+}
+
+/** Whether the success of a lease that is not the current one is a success of the task as it is now. */
+function isUsable(record: TaskRecord, result: AttemptResult, feed: TaskFeed): boolean {
+  if (result.epoch === feed.epoch && result.granted_by === undefined) return mayHaveRun(record, result.attempt);
+  return !RECORD_ACTIONS.has(record.task_type) && result.payload_hash === contentHash(record.payload);
+}
+
+/** The mesh loop of a peer crashed while it worked on an attempt. That may have been the task's doing, or another's. */
+function crashOutcome(
+  task: LiveTask,
+  peer: string,
+  result: AttemptResult & { crash: string },
+  { self, feed }: { self: string; feed: TaskFeed },
+  now: string,
+): Outcome {
+  const { record, lease } = task;
+  const { attempts, crashes: known = [] } = record;
+  const current = isNamedBy(lease, feed.feed_id, peer, result);
+  const hadIt = current || attempts.some(({ attempt, peer_id }) => attempt === result.attempt && peer_id === peer);
+  if (!hadIt && peer !== self) return STALE; // P9
+  const crashes = known.includes(result.crash) ? known : [...known, result.crash].slice(-POISON_CRASHES);
+  if (crashes.length >= POISON_CRASHES) {
+    const end = { ...deadLetter(poisonError(record, crashes.length)), crashes };
+    return { kind: 'finish', call_back: 'mesh loops crash while they work on it', end };
+  }
+  if (current) return lossOutcome(task, lease!, feed, now, { crashes });
+  return crashes === known ? STALE : { kind: 'noted', changes: { crashes } };
+}
+
+/**
+ * An attempt is gone with its worker.
+ * @param changes that the task's record gets besides
+ */
+export function lossOutcome(
+  { record, lost_attempts }: LiveTask,
+  lease: GivenLease,
+  { passed_on }: TaskFeed,
+  now: string,
+  changes: Partial<TaskRecord> = {},
+): Exclude<Outcome, { kind: 'stale' }> {
+  const error = passed_on && record.at_most_once ? ownerLost(record) : workerLost(lease, record);
+  const mayRepeat = !record.at_most_once && lost_attempts < LOST_ATTEMPTS_MAX; // P4
+  if (!mayRepeat) return { kind: 'finish', lease: 'lost', end: { ...changes, ...deadLetter(error) } };
+  return { kind: 'lost', lease: 'lost', changes: { ...changes, attempts: withAttempt(record, error, now) } };
+}
+
+/**
+ * The action of an attempt failed, or took too long.
+ * @param more what the task's record gets besides
+ */
+export function failureOutcome(
+  record: TaskRecord,
+  error: ErrorShape,
+  now: string,
+  more: Partial<TaskRecord> = {},
+): FailureOutcome {
+  const failures = record.failures + 1;
+  const changes = { ...more, failures, attempts: withAttempt(record, error, now) };
+  // P4: an `at_most_once` task that was started once is not started again, whatever its retries say.
+  const mayRetry = error.retryable && failures <= record.retry.max_retries && !record.at_most_once;
+  if (mayRetry) return { kind: 'retry', error, changes };
+  return { kind: 'finish', end: { ...changes, ...deadLetter(error) } };
+}
+
+/** It was tried, and nothing more is. */
+function deadLetter(error: ErrorShape): TaskEnd {
+  return { status: 'failed', error, dead_letter: true };
+}
 
 /** An attempt begins. */
 export function started(record: TaskRecord, now: string): Partial<TaskRecord> {
@@ -37,7 +198,7 @@ export function neverStarted(record: TaskRecord): Partial<TaskRecord> {
 }
 
 /** The failed attempts with the current one. */
-export function withAttempt(record: TaskRecord, error: ErrorShape, now: string): TaskRecord['attempts'] {
+function withAttempt(record: TaskRecord, error: ErrorShape, now: string): TaskRecord['attempts'] {
   const entry = { attempt: record.attempt, peer_id: record.peer_id, ended_at: now, error };
   return [...record.attempts, entry].slice(-ATTEMPT_HISTORY_MAX);
 }
@@ -64,14 +225,14 @@ export function recordTooLarge(end: TaskEnd): TaskEnd {
   return { ...end, status: 'failed', output: null, error, dead_letter: true };
 }
 
-export function workerLost({ worker_id, peer_id, attempt }: GivenLease, record: TaskRecord): ErrorShape {
+function workerLost({ worker_id, peer_id, attempt }: GivenLease, record: TaskRecord): ErrorShape {
   const message = `worker ${worker_id} on peer ${peer_id} was lost while it ran attempt ${attempt}`;
   if (!record.at_most_once) return { code: 'WORKER_LOST', message, retryable: true };
   return { code: 'WORKER_LOST', message: `${message}; ${LOOK_FIRST}`, retryable: false };
 }
 
 /** It is not run any more: whatever is in it would go on to stop one peer after the other. */
-export function poisonError({ task_id }: TaskRecord, crashes: number): ErrorShape {
+function poisonError({ task_id }: TaskRecord, crashes: number): ErrorShape {
   const message = `the mesh loop of a peer crashed ${crashes} times while it worked on task ${task_id}, which is not run any more; the log of that peer says why it crashed: change what the task does, or what it gives, before you retry it`;
   return { code: 'POISON_TASK', message, retryable: false, details: { crashes } };
 }
@@ -93,7 +254,7 @@ export function deadlineError({ deadline_at, attempts }: TaskRecord): ErrorShape
  * True when an attempt ended because its worker's policy forbids the task, which another peer may allow. Not of an
  * `at_most_once` task (P4): a refused redirect comes after a first request. What a handler throws is its own.
  */
-export function isPolicyRefusal({ record }: LiveTask, error: ErrorShape): boolean {
+function isPolicyRefusal({ record }: LiveTask, error: ErrorShape): boolean {
   return error.code === 'ACTION_NOT_ALLOWED' && !record.at_most_once && !record.task_type.startsWith('fn:');
 }
 
@@ -108,6 +269,6 @@ export function timeoutError(record: TaskRecord): ErrorShape {
 }
 
 /** False for an attempt that no worker can have been given. */
-export function mayHaveRun(record: TaskRecord, attempt: number): boolean {
+function mayHaveRun(record: TaskRecord, attempt: number): boolean {
   return attempt > 0 && attempt <= record.attempt && !RECORD_ACTIONS.has(record.task_type);
 }
