@@ -38,15 +38,15 @@ const NOTHING_REQUIRED = requiresSchema.parse({});
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
 
 export class ResultOutbox {
-  private readonly clock: Clock;
-  private readonly network: Network;
-  private readonly log: Log;
-  private readonly probe: Probe;
-  private readonly watch: LeaseWatch;
-  private readonly crashes: Crashes;
-  private readonly kept = new Map<string, KeptResult>();
-  private bytes = 0;
-  private sendDeferred = false;
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #log: Log;
+  readonly #probe: Probe;
+  readonly #watch: LeaseWatch;
+  readonly #crashes: Crashes;
+  readonly #kept = new Map<string, KeptResult>();
+  #bytes = 0;
+  #sendDeferred = false;
 
   constructor(components: {
     clock: Clock;
@@ -56,40 +56,40 @@ export class ResultOutbox {
     watch: LeaseWatch;
     crashes: Crashes;
   }) {
-    this.clock = components.clock;
-    this.network = components.network;
-    this.log = components.log;
-    this.probe = components.probe;
-    this.watch = components.watch;
-    this.crashes = components.crashes;
+    this.#clock = components.clock;
+    this.#network = components.network;
+    this.#log = components.log;
+    this.#probe = components.probe;
+    this.#watch = components.watch;
+    this.#crashes = components.crashes;
   }
 
   has(key: string): boolean {
-    return this.kept.has(key);
+    return this.#kept.has(key);
   }
 
   /** What is kept for an owner. */
   *of(owner: string): Iterable<LeaseToken> {
-    for (const kept of this.kept.values()) if (kept.owner === owner) yield kept.result;
+    for (const kept of this.#kept.values()) if (kept.owner === owner) yield kept.result;
   }
 
   *all(): Iterable<LeaseToken> {
-    for (const { result } of this.kept.values()) yield result;
+    for (const { result } of this.#kept.values()) yield result;
   }
 
   /** Results of a feed go to another owner from now on; true when there are any. */
   reassign(feedId: string, owner: string): boolean {
     let any = false;
-    for (const kept of this.kept.values()) {
+    for (const kept of this.#kept.values()) {
       if (kept.result.feed_id !== feedId || kept.owner === owner) continue;
-      this.bring(kept, owner);
+      this.#bring(kept, owner);
       any = true;
     }
     return any;
   }
 
   /** One that did not grant the lease is told who did, and what it was for (P3). */
-  private bring(kept: KeptResult, owner: string): void {
+  #bring(kept: KeptResult, owner: string): void {
     const { granted_by: _by, payload_hash: _hash, ...result } = kept.result;
     const { granted_by, lease } = kept;
     const origin = granted_by === owner ? {} : { granted_by, payload_hash: contentHash(lease.payload) };
@@ -100,19 +100,19 @@ export class ResultOutbox {
 
   /** False when so much waits for owners that are there that no more may be begun. */
   hasRoom(): boolean {
-    if (!this.isFull()) return true;
-    const present = new Set([this.network.self, ...this.network.connected()]);
-    for (const [key, { owner, result }] of this.kept) {
+    if (!this.#isFull()) return true;
+    const present = new Set([this.#network.self, ...this.#network.connected()]);
+    for (const [key, { owner, result }] of this.#kept) {
       if (present.has(owner)) continue;
-      this.log.warn({ owner, uid: result.uid }, 'a result is forgotten: there is no room and its owner is away');
-      this.delete(key);
-      if (!this.isFull()) return true;
+      this.#log.warn({ owner, uid: result.uid }, 'a result is forgotten: there is no room and its owner is away');
+      this.#delete(key);
+      if (!this.#isFull()) return true;
     }
     return false;
   }
 
-  private isFull(): boolean {
-    return this.kept.size >= KEPT_RESULTS_MAX || this.bytes >= KEPT_RESULTS_BYTES;
+  #isFull(): boolean {
+    return this.#kept.size >= KEPT_RESULTS_MAX || this.#bytes >= KEPT_RESULTS_BYTES;
   }
 
   /** The loop of this peer's last process, or of its last thread, crashed while it worked on a lease: its owner is told. */
@@ -137,40 +137,40 @@ export class ResultOutbox {
     const { granted_by, owner } = who;
     const all = bytes + jsonBytes(lease.payload);
     const kept: KeptResult = { lease, granted_by, owner, result, bytes: all, sending: null, alone: false };
-    if (granted_by !== owner) this.bring(kept, owner);
-    this.kept.set(keyOf(lease), kept);
-    this.bytes += all;
-    if (this.sendDeferred) return;
-    this.sendDeferred = true;
-    this.clock.defer(() => {
-      this.sendDeferred = false;
+    if (granted_by !== owner) this.#bring(kept, owner);
+    this.#kept.set(keyOf(lease), kept);
+    this.#bytes += all;
+    if (this.#sendDeferred) return;
+    this.#sendDeferred = true;
+    this.#clock.defer(() => {
+      this.#sendDeferred = false;
       this.send();
     });
   }
 
   /** Its owner does not want it. */
   drop(key: string, owner: string): void {
-    if (this.kept.get(key)?.owner === owner) this.delete(key);
+    if (this.#kept.get(key)?.owner === owner) this.#delete(key);
   }
 
-  private delete(key: string): void {
-    const kept = this.kept.get(key);
+  #delete(key: string): void {
+    const kept = this.#kept.get(key);
     if (kept === undefined) return;
-    this.kept.delete(key);
-    this.bytes -= kept.bytes;
+    this.#kept.delete(key);
+    this.#bytes -= kept.bytes;
     const token = tokenOf(kept.lease);
-    this.watch.over([token]);
-    if (kept.result.crash !== undefined) this.crashes.told(token);
+    this.#watch.over([token]);
+    if (kept.result.crash !== undefined) this.#crashes.told(token);
   }
 
   /** Sends everything that is not on its way. */
   send(): void {
     const frames = new Map<string, { entries: Entry[]; bytes: number }[]>();
-    for (const entry of this.kept) {
+    for (const entry of this.#kept) {
       const { owner, sending, alone, bytes, result } = entry[1];
       if (sending !== null) continue;
       if (alone) {
-        this.sendFrame(owner, [entry]);
+        this.#sendFrame(owner, [entry]);
         continue;
       }
       // Of one feed in a frame: an owner that has given up one of its feeds takes the results of the others.
@@ -186,36 +186,36 @@ export class ResultOutbox {
       last.bytes += bytes;
     }
     for (const ofOwner of frames.values()) {
-      for (const { entries } of ofOwner) this.sendFrame(entries[0]![1].owner, entries);
+      for (const { entries } of ofOwner) this.#sendFrame(entries[0]![1].owner, entries);
     }
   }
 
-  private sendFrame(owner: string, entries: Entry[]): void {
+  #sendFrame(owner: string, entries: Entry[]): void {
     const results = entries.map(([, kept]) => kept.result);
-    const sending = this.network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
+    const sending = this.#network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
       () => {
-        this.probe('result:after');
-        for (const [key, kept] of entries) if (this.kept.get(key) === kept && kept.owner === owner) this.delete(key); // P3
+        this.#probe('result:after');
+        for (const [key, kept] of entries) if (this.#kept.get(key) === kept && kept.owner === owner) this.#delete(key); // P3
       },
       (cause: unknown) => {
         for (const [, kept] of entries) if (kept.owner === owner) kept.sending = null;
-        this.watch.over(entries.map(([, { lease }]) => tokenOf(lease)));
-        if (cause instanceof FlowmeshError && REFUSED_FOR_GOOD.has(cause.code)) this.takeApart(entries, cause);
-        else this.log.debug({ owner, cause }, 'results are kept until their owner answers');
+        this.#watch.over(entries.map(([, { lease }]) => tokenOf(lease)));
+        if (cause instanceof FlowmeshError && REFUSED_FOR_GOOD.has(cause.code)) this.#takeApart(entries, cause);
+        else this.#log.debug({ owner, cause }, 'results are kept until their owner answers');
       },
     );
     for (const [, kept] of entries) kept.sending = sending;
   }
 
   /** One of a frame cannot be taken: each is sent by itself, and the one that still cannot be becomes a failure. */
-  private takeApart(entries: Entry[], cause: FlowmeshError): void {
+  #takeApart(entries: Entry[], cause: FlowmeshError): void {
     for (const [key, kept] of entries) {
-      if (this.kept.get(key) !== kept) continue;
+      if (this.#kept.get(key) !== kept) continue;
       if (!kept.alone) {
         kept.alone = true;
         continue;
       }
-      this.log.warn({ owner: kept.owner, uid: kept.result.uid, err: cause }, 'an owner cannot take a result');
+      this.#log.warn({ owner: kept.owner, uid: kept.result.uid, err: cause }, 'an owner cannot take a result');
       const error = {
         code: 'RESULT_REFUSED',
         message: `its owner cannot take the result of this attempt: ${errorShape(cause).message.slice(0, 1_024)}`,
@@ -231,11 +231,11 @@ export class ResultOutbox {
         dropped_lines: dropped_lines + lines.length,
       };
     }
-    this.clock.defer(() => this.send());
+    this.#clock.defer(() => this.send());
   }
 
   /** Resolves when what is on its way now has been answered, or has failed to. */
   async answered(): Promise<void> {
-    await Promise.all([...this.kept.values()].map(({ sending }) => sending));
+    await Promise.all([...this.#kept.values()].map(({ sending }) => sending));
   }
 }

@@ -60,25 +60,25 @@ interface Attempt extends EndedAttempt {
 
 /** The workers of this peer. A capability that is an action this peer can run is offered as such, any other as a label. */
 export class WorkerPool {
-  private readonly clock: Clock;
-  private readonly executors: Executors;
-  private readonly network: Network;
-  private readonly log: Log;
-  private readonly probe: Probe;
-  private readonly watch: LeaseWatch;
-  private readonly onSlotFree: () => void;
-  private readonly self: { peer_id: string; name: string };
-  private readonly workers = new Map<string, WorkerSlots>();
-  private readonly attempts = new Map<string, Attempt>();
-  private readonly outbox: ResultOutbox;
+  readonly #clock: Clock;
+  readonly #executors: Executors;
+  readonly #network: Network;
+  readonly #log: Log;
+  readonly #probe: Probe;
+  readonly #watch: LeaseWatch;
+  readonly #onSlotFree: () => void;
+  readonly #self: { peer_id: string; name: string };
+  readonly #workers = new Map<string, WorkerSlots>();
+  readonly #attempts = new Map<string, Attempt>();
+  readonly #outbox: ResultOutbox;
   /** Leases that were given back or have ended, the last ones. */
-  private readonly over = new Set<string>();
+  readonly #over = new Set<string>();
   /** By feed: who may own it next. */
-  private readonly heirs = new Map<string, readonly string[]>();
+  readonly #heirs = new Map<string, readonly string[]>();
   /** The process stops: no worker here takes anything any more. */
-  private leaving = false;
+  #leaving = false;
   /** What this peer allows of its actions; undefined when that is more than a beat carries. */
-  private readonly allowed: string[] | undefined;
+  readonly #allowed: string[] | undefined;
 
   constructor(
     components: {
@@ -92,59 +92,59 @@ export class WorkerPool {
     },
     hooks: { name: string; onSlotFree: () => void },
   ) {
-    this.self = { peer_id: components.network.self, name: hooks.name };
-    this.clock = components.clock;
-    this.executors = components.executors;
+    this.#self = { peer_id: components.network.self, name: hooks.name };
+    this.#clock = components.clock;
+    this.#executors = components.executors;
     const allowed = components.executors.allows();
     const sayable = allowed.length <= ALLOWS_MAX && allowed.every((each) => each.length <= NEED_CHARS_MAX);
-    this.allowed = sayable ? allowed : undefined;
-    this.network = components.network;
-    this.log = components.log;
-    this.probe = components.probe;
-    this.watch = components.watch;
-    this.outbox = new ResultOutbox(components);
-    for (const lease of components.crashes.untold) this.outbox.keepCrash(lease);
-    this.onSlotFree = hooks.onSlotFree;
+    this.#allowed = sayable ? allowed : undefined;
+    this.#network = components.network;
+    this.#log = components.log;
+    this.#probe = components.probe;
+    this.#watch = components.watch;
+    this.#outbox = new ResultOutbox(components);
+    for (const lease of components.crashes.untold) this.#outbox.keepCrash(lease);
+    this.#onSlotFree = hooks.onSlotFree;
   }
 
   /** Adds a worker or changes what it offers; what it runs goes on. */
   define(record: WorkerRecord): void {
-    const known = this.workers.get(record.worker_id);
+    const known = this.#workers.get(record.worker_id);
     if (known === undefined)
-      this.workers.set(record.worker_id, { record, running: new Set(), idle: new Set(), completed: 0, failed: 0 });
+      this.#workers.set(record.worker_id, { record, running: new Set(), idle: new Set(), completed: 0, failed: 0 });
     else known.record = record;
   }
 
   has(workerId: string): boolean {
-    return this.workers.has(workerId);
+    return this.#workers.has(workerId);
   }
 
   recordOf(workerId: string): WorkerRecord | undefined {
-    return this.workers.get(workerId)?.record;
+    return this.#workers.get(workerId)?.record;
   }
 
   get count(): number {
-    return this.workers.size;
+    return this.#workers.size;
   }
 
   get running(): number {
-    return this.attempts.size;
+    return this.#attempts.size;
   }
 
   states(): WorkerState[] {
-    return [...this.workers.values()].map((worker) => this.stateOf(worker));
+    return [...this.#workers.values()].map((worker) => this.#stateOf(worker));
   }
 
-  private stateOf({ record, running, completed, failed }: WorkerSlots): WorkerState {
-    const status = this.leaving && record.status === 'active' ? 'draining' : record.status;
-    const actions = this.executors.actions();
+  #stateOf({ record, running, completed, failed }: WorkerSlots): WorkerState {
+    const status = this.#leaving && record.status === 'active' ? 'draining' : record.status;
+    const actions = this.#executors.actions();
     const everything = record.capabilities.includes('*');
     const offered = everything ? actions : record.capabilities.filter((name) => actions.includes(name));
     return {
       worker_id: record.worker_id,
       actions: offered,
       labels: record.capabilities.filter((name) => name !== '*' && !actions.includes(name)),
-      allows: this.allowed,
+      allows: this.#allowed,
       cpu_cores: record.resource_limits.cpu_cores,
       memory_gb: record.resource_limits.memory_gb,
       slots: record.max_concurrent_tasks,
@@ -160,47 +160,47 @@ export class WorkerPool {
   /** Leases of an owner that are running, or ended and not acknowledged. */
   holding(owner: string): LeaseToken[] {
     const tokens: LeaseToken[] = [];
-    for (const attempt of this.attempts.values()) if (attempt.owner === owner) tokens.push(tokenOf(attempt.lease));
-    for (const token of this.outbox.of(owner)) tokens.push(tokenOf(token));
+    for (const attempt of this.#attempts.values()) if (attempt.owner === owner) tokens.push(tokenOf(attempt.lease));
+    for (const token of this.#outbox.of(owner)) tokens.push(tokenOf(token));
     return tokens;
   }
 
   /** Leases of one feed, whoever has granted them. */
   holdingOf(feedId: string): LeaseToken[] {
     const tokens: LeaseToken[] = [];
-    for (const { lease } of this.attempts.values()) if (lease.feed_id === feedId) tokens.push(tokenOf(lease));
-    for (const token of this.outbox.all()) if (token.feed_id === feedId) tokens.push(tokenOf(token));
+    for (const { lease } of this.#attempts.values()) if (lease.feed_id === feedId) tokens.push(tokenOf(lease));
+    for (const token of this.#outbox.all()) if (token.feed_id === feedId) tokens.push(tokenOf(token));
     return tokens;
   }
 
   /** The feeds that leases here belong to. */
   feeds(): Set<string> {
     const feeds = new Set<string>();
-    for (const { lease } of this.attempts.values()) feeds.add(lease.feed_id);
-    for (const { feed_id } of this.outbox.all()) feeds.add(feed_id);
+    for (const { lease } of this.#attempts.values()) feeds.add(lease.feed_id);
+    for (const { feed_id } of this.#outbox.all()) feeds.add(feed_id);
     return feeds;
   }
 
   /** Who may know where results of a feed go. */
   heirsOf(feedId: string): readonly string[] {
-    return this.heirs.get(feedId) ?? [];
+    return this.#heirs.get(feedId) ?? [];
   }
 
   /** Forgets the heirs of feeds of which nothing is here any more. */
   forgetHeirs(): void {
     const feeds = this.feeds();
-    for (const feedId of this.heirs.keys()) if (!feeds.has(feedId)) this.heirs.delete(feedId);
+    for (const feedId of this.#heirs.keys()) if (!feeds.has(feedId)) this.#heirs.delete(feedId);
   }
 
   /** A feed has another owner: it gets the results. */
   reassign(feedId: string, owner: string): void {
-    for (const attempt of this.attempts.values()) if (attempt.lease.feed_id === feedId) attempt.owner = owner;
-    if (this.outbox.reassign(feedId, owner)) this.outbox.send();
+    for (const attempt of this.#attempts.values()) if (attempt.lease.feed_id === feedId) attempt.owner = owner;
+    if (this.#outbox.reassign(feedId, owner)) this.#outbox.send();
   }
 
   /** Takes none of these now. */
   refuse(leases: readonly Lease[], message: string): Refusal[] {
-    return leases.map((lease) => this.giveBack(keyOf(lease), { ...tokenOf(lease), reason: 'busy', message }));
+    return leases.map((lease) => this.#giveBack(keyOf(lease), { ...tokenOf(lease), reason: 'busy', message }));
   }
 
   /**
@@ -208,51 +208,51 @@ export class WorkerPool {
    * @param heirs who may own the leases' feed when this owner is gone
    */
   accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = []): Refusal[] {
-    for (const { feed_id } of leases) this.heirs.set(feed_id, heirs);
+    for (const { feed_id } of leases) this.#heirs.set(feed_id, heirs);
     const refused: Refusal[] = [];
     const admitted: Attempt[] = [];
     for (const lease of leases) {
       const key = keyOf(lease);
-      if (this.attempts.has(key) || this.outbox.has(key)) continue;
-      const refusal = this.over.has(key) ? { reason: 'busy' as const, message: OVER } : this.refusalOf(lease);
-      if (refusal === null) admitted.push(this.admit(owner, lease));
-      else refused.push({ ...tokenOf(lease), ...this.giveBack(key, refusal) });
+      if (this.#attempts.has(key) || this.#outbox.has(key)) continue;
+      const refusal = this.#over.has(key) ? { reason: 'busy' as const, message: OVER } : this.#refusalOf(lease);
+      if (refusal === null) admitted.push(this.#admit(owner, lease));
+      else refused.push({ ...tokenOf(lease), ...this.#giveBack(key, refusal) });
     }
-    if (admitted.length > 0) this.watch.began(admitted.map(workedOn));
-    for (const attempt of admitted) this.start(attempt);
+    if (admitted.length > 0) this.#watch.began(admitted.map(workedOn));
+    for (const attempt of admitted) this.#start(attempt);
     return refused;
   }
 
-  private giveBack<R>(key: string, refusal: R): R {
-    this.isOver(key);
+  #giveBack<R>(key: string, refusal: R): R {
+    this.#isOver(key);
     return refusal;
   }
 
   /** P4: a lease that was given back, or has ended, is not begun when its message comes again. */
-  private isOver(key: string): void {
-    this.over.add(key);
-    if (this.over.size > LEASES_OVER_MAX) this.over.delete(this.over.keys().next().value!);
+  #isOver(key: string): void {
+    this.#over.add(key);
+    if (this.#over.size > LEASES_OVER_MAX) this.#over.delete(this.#over.keys().next().value!);
   }
 
-  private refusalOf(lease: Lease): { reason: 'busy' | 'unable'; message: string } | null {
-    const worker = this.workers.get(lease.worker_id);
+  #refusalOf(lease: Lease): { reason: 'busy' | 'unable'; message: string } | null {
+    const worker = this.#workers.get(lease.worker_id);
     if (worker === undefined) return { reason: 'unable', message: `there is no worker ${lease.worker_id} here` };
-    const state = this.stateOf(worker);
+    const state = this.#stateOf(worker);
     if (state.status !== 'active') return { reason: 'busy', message: `worker ${lease.worker_id} is ${state.status}` };
     const needs = this.needsOf(lease.action, lease.payload);
-    if (!canRun(state, this.self, { ...lease, needs })) {
+    if (!canRun(state, this.#self, { ...lease, needs })) {
       return {
         reason: 'unable',
         message: `worker ${lease.worker_id} does not offer ${lease.action} with what it requires`,
       };
     }
     if (state.running >= state.slots) return { reason: 'busy', message: 'every slot is taken' };
-    if (!this.hasRoom(worker, lease.requires)) return { reason: 'busy', message: 'its cores or memory are taken' };
-    if (!this.outbox.hasRoom()) return { reason: 'busy', message: 'too many results wait for their owners' };
+    if (!this.#hasRoom(worker, lease.requires)) return { reason: 'busy', message: 'its cores or memory are taken' };
+    if (!this.#outbox.hasRoom()) return { reason: 'busy', message: 'too many results wait for their owners' };
     return null;
   }
 
-  private hasRoom({ record, running }: WorkerSlots, requires: Lease['requires']): boolean {
+  #hasRoom({ record, running }: WorkerSlots, requires: Lease['requires']): boolean {
     let cores = requires.cpu_cores ?? 0;
     let memory = requires.memory_gb ?? 0;
     for (const { lease: other } of running) {
@@ -267,8 +267,8 @@ export class WorkerPool {
   }
 
   /** Gives a lease its slot. */
-  private admit(owner: string, lease: Lease): Attempt {
-    const of = this.workers.get(lease.worker_id)!;
+  #admit(owner: string, lease: Lease): Attempt {
+    const of = this.#workers.get(lease.worker_id)!;
     const attempt: Attempt = {
       lease,
       granted_by: owner,
@@ -276,7 +276,7 @@ export class WorkerPool {
       of,
       abort: new AbortController(),
       ending: null,
-      started: this.clock.now(),
+      started: this.#clock.now(),
       percent: null,
       message: null,
       lines: [],
@@ -286,61 +286,61 @@ export class WorkerPool {
       gone: Promise.withResolvers(),
     };
     if (lease.timeout_ms !== null) {
-      attempt.cancelTimeout = this.clock.after(lease.timeout_ms, () => this.end(attempt, 'timeout', false));
+      attempt.cancelTimeout = this.#clock.after(lease.timeout_ms, () => this.#end(attempt, 'timeout', false));
     }
-    this.attempts.set(keyOf(lease), attempt);
+    this.#attempts.set(keyOf(lease), attempt);
     of.running.add(attempt);
     return attempt;
   }
 
-  private start(attempt: Attempt): void {
-    this.run(attempt).then(
-      (output) => this.ended(attempt, { output }),
-      (thrown: unknown) => this.ended(attempt, { thrown }),
+  #start(attempt: Attempt): void {
+    this.#run(attempt).then(
+      (output) => this.#ended(attempt, { output }),
+      (thrown: unknown) => this.#ended(attempt, { thrown }),
     );
   }
 
   /** Rejects with whatever is thrown while the action is begun, too. */
-  private async run(attempt: Attempt): Promise<JsonValue> {
+  async #run(attempt: Attempt): Promise<JsonValue> {
     const { uid, attempt: number, action, payload } = attempt.lease;
-    return await this.executors.run({ uid, attempt: number, action, payload }, this.ioOf(attempt));
+    return await this.#executors.run({ uid, attempt: number, action, payload }, this.#ioOf(attempt));
   }
 
-  private ioOf(attempt: Attempt): ExecutionIO {
+  #ioOf(attempt: Attempt): ExecutionIO {
     return {
       signal: attempt.abort.signal,
       progress: (percent, message) => {
         if (Number.isFinite(percent)) attempt.percent = Math.min(Math.max(percent, 0), 100);
         if (typeof message === 'string') attempt.message = message.slice(0, PROGRESS_MESSAGE_CHARS_MAX);
-        this.reportLater(attempt);
+        this.#reportLater(attempt);
       },
       log: (stream, line) => {
         if (attempt.lines.length >= LOG_LINES_MAX) {
           attempt.lines.shift();
           attempt.dropped++;
         }
-        const at = isoTime(this.clock.wall());
+        const at = isoTime(this.#clock.wall());
         const kept = String(line).slice(0, LOG_LINE_CHARS_MAX);
         attempt.lines.push({ at, attempt: attempt.lease.attempt, stream, line: kept });
-        this.reportLater(attempt);
+        this.#reportLater(attempt);
       },
     };
   }
 
-  private reportLater(attempt: Attempt): void {
-    attempt.cancelProgress ??= this.clock.after(PROGRESS_INTERVAL_MS, () => {
+  #reportLater(attempt: Attempt): void {
+    attempt.cancelProgress ??= this.#clock.after(PROGRESS_INTERVAL_MS, () => {
       attempt.cancelProgress = null;
       const { percent, message } = attempt;
       const { lines, dropped } = newestLines(attempt.lines);
       attempt.lines = [];
       attempt.dropped += dropped;
-      this.network.notify(attempt.owner, 'progress', {
+      this.#network.notify(attempt.owner, 'progress', {
         items: [{ ...tokenOf(attempt.lease), percent, message, lines }],
       });
     });
   }
 
-  private end(attempt: Attempt, why: 'cancel' | 'timeout' | 'hand_back', force: boolean): void {
+  #end(attempt: Attempt, why: 'cancel' | 'timeout' | 'hand_back', force: boolean): void {
     attempt.ending ??= why;
     attempt.abort.abort({ force });
   }
@@ -349,60 +349,60 @@ export class WorkerPool {
   cancel(owner: string, items: readonly (LeaseToken & { force: boolean })[]): void {
     for (const item of items) {
       const key = keyOf(item);
-      const attempt = this.attempts.get(key);
-      if (attempt?.owner === owner) this.end(attempt, 'cancel', item.force);
-      this.outbox.drop(key, owner);
+      const attempt = this.#attempts.get(key);
+      if (attempt?.owner === owner) this.#end(attempt, 'cancel', item.force);
+      this.#outbox.drop(key, owner);
     }
   }
 
-  private ended(attempt: Attempt, end: ActionEnd): void {
+  #ended(attempt: Attempt, end: ActionEnd): void {
     const { lease, of, ending } = attempt;
-    this.watch.ending([workedOn(attempt)]);
+    this.#watch.ending([workedOn(attempt)]);
     attempt.cancelTimeout();
     attempt.cancelProgress?.();
-    this.attempts.delete(keyOf(lease));
-    this.isOver(keyOf(lease));
+    this.#attempts.delete(keyOf(lease));
+    this.#isOver(keyOf(lease));
     of.running.delete(attempt);
     // One that was quicker than its end is a result like any other.
     if (ending === 'hand_back' && 'thrown' in end) {
       const items = [{ ...tokenOf(lease), reason: 'handed_back' as const, message: `worker ${lease.worker_id} left` }];
-      this.network
+      this.#network
         .request(attempt.owner, 'refuse', { items }, REQUEST_DEADLINE_MS)
         .catch((cause: unknown) => {
           // The owner notices by the beats that this lease is gone.
-          this.log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
+          this.#log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
         })
         .then(() => attempt.gone.resolve());
-      this.watch.over([tokenOf(lease)]);
+      this.#watch.over([tokenOf(lease)]);
     } else {
-      const { result, bytes } = resultOf(attempt, end, this.clock.now());
+      const { result, bytes } = resultOf(attempt, end, this.#clock.now());
       if (result.status === 'completed') of.completed++;
       else if (result.status === 'failed') of.failed++;
-      this.probe('result:before');
-      this.outbox.keep(lease, attempt, result, bytes);
+      this.#probe('result:before');
+      this.#outbox.keep(lease, attempt, result, bytes);
       attempt.gone.resolve();
     }
     if (of.running.size === 0) for (const tell of of.idle) tell();
-    this.onSlotFree();
+    this.#onSlotFree();
   }
 
   /** Sends every kept result that is not on its way; called again with every beat. */
   sendResults(): void {
-    this.outbox.send();
+    this.#outbox.send();
   }
 
   /** What a peer has to allow to run a task, as far as it can be said in few words; what cannot, its worker decides. */
   needsOf(action: string, payload: Lease['payload']): readonly string[] {
-    const needs = this.executors.needs(action, payload);
+    const needs = this.#executors.needs(action, payload);
     return needs.every((need) => need.length <= NEED_CHARS_MAX) ? needs : NOTHING;
   }
 
   /** True when a worker here has a free slot, and the cores and memory, for tasks like these. */
   couldRun({ action, requires, needs = [] }: Pick<OfferClass, 'action' | 'requires' | 'needs'>): boolean {
-    for (const worker of this.workers.values()) {
-      const state = this.stateOf(worker);
-      if (state.running >= state.slots || !canRun(state, this.self, { action, requires, needs })) continue;
-      if (this.hasRoom(worker, requires)) return true;
+    for (const worker of this.#workers.values()) {
+      const state = this.#stateOf(worker);
+      if (state.running >= state.slots || !canRun(state, this.#self, { action, requires, needs })) continue;
+      if (this.#hasRoom(worker, requires)) return true;
     }
     return false;
   }
@@ -412,19 +412,19 @@ export class WorkerPool {
    * @returns how many of its tasks ended by themselves meanwhile, and how many were handed back
    */
   async drain(workerId: string, timeoutMs: number): Promise<{ completed: number; abandoned: number }> {
-    const worker = this.workers.get(workerId);
+    const worker = this.#workers.get(workerId);
     if (worker === undefined) return { completed: 0, abandoned: 0 };
     const running = worker.running.size;
-    if (running > 0 && timeoutMs > 0) await this.idle(worker, timeoutMs);
+    if (running > 0 && timeoutMs > 0) await this.#idle(worker, timeoutMs);
     const abandoned = worker.running.size;
-    for (const attempt of worker.running) this.end(attempt, 'hand_back', timeoutMs === 0);
+    for (const attempt of worker.running) this.#end(attempt, 'hand_back', timeoutMs === 0);
     return { completed: running - abandoned, abandoned };
   }
 
   /** Resolves when the worker runs nothing, or after `timeoutMs`. */
-  private async idle(worker: WorkerSlots, timeoutMs: number): Promise<void> {
+  async #idle(worker: WorkerSlots, timeoutMs: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const cancel = this.clock.after(timeoutMs, resolve);
+    const cancel = this.#clock.after(timeoutMs, resolve);
     worker.idle.add(resolve);
     await promise;
     worker.idle.delete(resolve);
@@ -434,17 +434,17 @@ export class WorkerPool {
   /** How many leases of one owner a worker runs now. */
   runningFor(owner: string, workerId: string): number {
     let count = 0;
-    for (const attempt of this.workers.get(workerId)?.running ?? []) if (attempt.owner === owner) count++;
+    for (const attempt of this.#workers.get(workerId)?.running ?? []) if (attempt.owner === owner) count++;
     return count;
   }
 
   /** Uids of what a worker runs now. */
   tasksOf(workerId: string): string[] {
-    return [...(this.workers.get(workerId)?.running ?? [])].map(({ lease }) => lease.uid);
+    return [...(this.#workers.get(workerId)?.running ?? [])].map(({ lease }) => lease.uid);
   }
 
   remove(workerId: string): void {
-    this.workers.delete(workerId);
+    this.#workers.delete(workerId);
   }
 
   /**
@@ -452,13 +452,13 @@ export class WorkerPool {
    * @returns how many
    */
   async handBack(owner: string): Promise<number> {
-    const running = [...this.attempts.values()].filter((attempt) => attempt.owner === owner);
-    await Promise.all(running.map((attempt) => this.handedBack(attempt)));
+    const running = [...this.#attempts.values()].filter((attempt) => attempt.owner === owner);
+    await Promise.all(running.map((attempt) => this.#handedBack(attempt)));
     return running.length;
   }
 
-  private handedBack(attempt: Attempt): Promise<void> {
-    this.end(attempt, 'hand_back', false);
+  #handedBack(attempt: Attempt): Promise<void> {
+    this.#end(attempt, 'hand_back', false);
     return attempt.gone.promise;
   }
 
@@ -467,13 +467,13 @@ export class WorkerPool {
    * @returns how much of it has, and how much has not
    */
   async finish(waitMs: number): Promise<{ ended: number; left: number }> {
-    this.leaving = true;
-    const running = [...this.attempts.values()];
+    this.#leaving = true;
+    const running = [...this.#attempts.values()];
     const { promise: tooLate, resolve } = Promise.withResolvers<void>();
-    const cancelWait = this.clock.after(waitMs, resolve);
+    const cancelWait = this.#clock.after(waitMs, resolve);
     await Promise.race([Promise.all(running.map(({ gone }) => gone.promise)), tooLate]);
     cancelWait();
-    const left = this.attempts.size;
+    const left = this.#attempts.size;
     return { ended: running.length - left, left };
   }
 
@@ -482,14 +482,14 @@ export class WorkerPool {
    * owners. Resolves when they all have answered, or after `waitMs`.
    */
   async leave(waitMs: number): Promise<void> {
-    this.leaving = true;
-    const gone = Promise.all([...this.attempts.values()].map((attempt) => this.handedBack(attempt))).then(() => {
-      this.outbox.send();
-      return this.outbox.answered();
+    this.#leaving = true;
+    const gone = Promise.all([...this.#attempts.values()].map((attempt) => this.#handedBack(attempt))).then(() => {
+      this.#outbox.send();
+      return this.#outbox.answered();
     });
     let cancelWait = () => {};
     const tooLate = new Promise<void>((resolve) => {
-      cancelWait = this.clock.after(waitMs, resolve);
+      cancelWait = this.#clock.after(waitMs, resolve);
     });
     await Promise.race([gone, tooLate]);
     cancelWait();
