@@ -4,7 +4,7 @@
  */
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import type { Requires, Retry, Workflow } from '../dag/schema.ts';
-import type { Alias, Located, PeerState, WorkerState } from './messages.ts';
+import type { Alias, PeerState, RemotePlace, WorkerState } from './messages.ts';
 import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';
 import type { Why } from './waiting.ts';
 
@@ -96,7 +96,7 @@ export interface PeerView {
 export type Place =
   | { here: true; uid: string }
   /** At its owner, or where a copy is (`copy_of`) while the owner cannot be reached; the copy may be here. */
-  | { here: false; at: Located };
+  | { here: false; at: RemotePlace };
 
 /** What is known of feeds beside their rows. */
 export interface FeedsNow {

@@ -1,7 +1,7 @@
 /** One class per cause. Codes are stable; messages say what to do next. */
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
 import { listed } from '../dag/quoted.ts';
-import type { Alias, Located } from './messages.ts';
+import type { Alias, RemotePlace } from './messages.ts';
 import type { FeedRecord } from './records.ts';
 
 export class ConflictError extends FlowmeshError {
@@ -14,9 +14,9 @@ export class ConflictError extends FlowmeshError {
 
 /** The record lives on another peer: the caller's tool is to be run there. Never seen by users. */
 export class ElsewhereError extends FlowmeshError {
-  readonly at: Located;
+  readonly at: RemotePlace;
 
-  constructor(alias: Alias, at: Located) {
+  constructor(alias: Alias, at: RemotePlace) {
     super('ELSEWHERE', `${alias.kind} "${alias.id}" is on peer ${at.peer_id}; call that one`, { retryable: true });
     this.at = at;
   }

@@ -6,6 +6,7 @@ import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { NoCopyError, NotReadyError } from './errors.ts';
 import type { OwnedFeed } from './feed/owned-feed.ts';
 import { ANSWER_ELEMENTS_MAX, ANSWER_LEVELS } from './limits.ts';
+import type { IdClaims } from './lookup/id-claims.ts';
 import type { Locator } from './lookup/locator.ts';
 import type { Beats } from './membership/heartbeat.ts';
 import type { Directory } from './membership/peer-table.ts';
@@ -45,6 +46,7 @@ export interface Receiver {
   followed: FollowedFeeds;
   reconciliation: Reconciliation;
   locator: Locator;
+  idClaims: IdClaims;
   beats: Beats;
   ready: boolean;
   describe(): PeerState;
@@ -147,7 +149,7 @@ export async function receive(
     }
     case 'reserve':
       mustBeReady(to);
-      return { holders: to.locator.answerReserve(peer, read(reserveRequestSchema, method, params).items) };
+      return { holders: to.idClaims.answerReserve(peer, read(reserveRequestSchema, method, params).items) };
     case 'locate': {
       const { items, hops, asked } = read(locateRequestSchema, method, params);
       await to.feeds.whenAwake(); // P11: others give way to what is here

@@ -224,6 +224,11 @@ export const locateAnswerSchema = z.object({
   ),
 });
 export type Located = NonNullable<z.infer<typeof locateAnswerSchema>['found'][number]>;
+/** Where a record is, for this peer itself. `status` and `content_hash` are null when only its peer is known. */
+export type RemotePlace = Omit<Located, 'status' | 'content_hash'> & {
+  status: string | null;
+  content_hash: string | null;
+};
 
 /** A row travels as its record's JSON, which is made once for every disk and every follower. */
 const rowMessageSchema = z.object({ epoch: count, seq: count, text: z.string() });

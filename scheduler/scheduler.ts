@@ -48,7 +48,9 @@ import {
   OFFER_INTERVAL_MS,
   TAKEOVER_MS,
 } from './limits.ts';
-import { Locator } from './lookup/locator.ts';
+import { IdClaims } from './lookup/id-claims.ts';
+import { Locator, type LocatorListener } from './lookup/locator.ts';
+import { RemoteCalls } from './lookup/remote-calls.ts';
 import { Beats } from './membership/heartbeat.ts';
 import { Directory } from './membership/peer-table.ts';
 import type { Alias, PeerState } from './messages.ts';
@@ -139,6 +141,8 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   readonly followed: FollowedFeeds;
   readonly reconciliation: Reconciliation;
   readonly locator: Locator;
+  readonly idClaims: IdClaims;
+  private readonly remoteCalls: RemoteCalls;
   readonly dependencies: Dependencies;
   private readonly idConflicts: IdConflicts;
   private readonly antiEntropy: AntiEntropy;
@@ -205,8 +209,21 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const onRival: IdConflicts['onRival'] = (uid, rival) => this.idConflicts.onRival(uid, rival);
     const onDoubt: IdConflicts['doubted'] = (alias) => this.idConflicts.doubted(alias);
     const isBeingMade = (uid: string) => this.feeds.isBeingMade(uid);
-    const here = { lookUp, lookUpCopy, isBeingMade, onRival, onDoubt };
-    this.locator = new Locator({ network, directory, clock, log }, here, this.options);
+    const listener: LocatorListener = {
+      onHeard: (...heard) => this.idClaims.onHeard(...heard),
+      holdOn: (alias) => this.idClaims.holdOn(alias),
+    };
+    this.locator = new Locator({
+      ...{ network, directory, clock, log, listener, lookUp, lookUpCopy, isBeingMade },
+      options: this.options,
+    });
+    const { locator } = this;
+    this.remoteCalls = new RemoteCalls({ network, clock, locator, options: this.options });
+    this.idClaims = new IdClaims({
+      ...{ network, directory, clock, log, locator, lookUp, lookUpCopy, onRival, onDoubt },
+      wantOwner: (feedId) => this.followed.want(feedId),
+      options: this.options,
+    });
     const isLive = ({ kind, id }: Alias) => kind !== 'worker' && this.feeds.byAlias(kind, id) !== undefined;
     this.dependencies = new Dependencies({ clock, locator: this.locator, log, isLive }, (kind, dependent, id, status) =>
       this.unblock(kind, dependent, id, status),
@@ -264,9 +281,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       ...{ clock, reader, log, lookUp },
       self: this.self,
       feeds: this.feeds,
-      locate: (items) => this.locator.locateAll(items),
-      locateSoon: (items) => this.locator.locateSoon(items),
-      locateAt: (peer, items) => this.locator.locateAt(peer, items),
+      locator,
     });
     this.antiEntropy = new AntiEntropy({
       ...{ clock, directory, log },
@@ -293,12 +308,12 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       options: this.options,
     });
     this.submit = new Submit({
-      ...{ clock, random, evaluator, reader, log, lookUp, lookUpCopy, mustBeReady },
+      ...{ clock, random, evaluator, reader, log, lookUp, mustBeReady },
       feeds: this.feeds,
-      locator: this.locator,
+      locator,
+      idClaims: this.idClaims,
       dependencies: this.dependencies,
       copies: this.options.copies,
-      wantOwner: (feedId) => this.followed.want(feedId),
       namedPeers: (text) => directory.named(text),
       slots: () => directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
@@ -606,7 +621,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   }
 
   call(...call: Parameters<SchedulerApi['call']>): Promise<JsonObject> {
-    return this.locator.call(...call);
+    return this.remoteCalls.call(...call);
   }
 
   workers(): WorkerView[] {

@@ -9,26 +9,18 @@
 import type { JsonValue } from '../../dag/errors.ts';
 import { carriedBytes, isLarge } from '../../dag/json.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from '../api.ts';
-import {
-  ConflictError,
-  ElsewhereError,
-  InvalidStateError,
-  OwnerUnreachableError,
-  QueueFullError,
-  TooFewCopiesError,
-  UnknownDependencyError,
-} from '../errors.ts';
+import { InvalidStateError, QueueFullError, TooFewCopiesError, UnknownDependencyError } from '../errors.ts';
 import type { Dependencies } from '../feed/dependencies.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { contentHash, isoTime, makeId, makeUid } from '../ids.ts';
-import { InOrder } from '../keyed-mutex.ts';
 import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from '../limits.ts';
+import type { IdClaims } from '../lookup/id-claims.ts';
 import type { Locator } from '../lookup/locator.ts';
-import type { Alias, Located } from '../messages.ts';
+import type { Alias } from '../messages.ts';
 import type { Feeds } from '../ownership/ownership.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from '../ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
-import { aliasKey, type CopiedRecord, type LocalRecord } from '../storage/aliases.ts';
+import type { LocalRecord } from '../storage/aliases.ts';
 import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { LiveTask } from '../task/live-task.ts';
@@ -48,12 +40,10 @@ interface SubmitParts {
   reader: Reader;
   feeds: Feeds;
   locator: Locator;
+  idClaims: IdClaims;
   dependencies: Dependencies;
   log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
-  /** A submit waits for the next owner of a feed of which a copy is here. */
-  wantOwner(feedId: string): void;
   /** @throws why nothing can be accepted now */
   mustBeReady(): void;
   /** Disks that a record is to be on when its submit does not say. */
@@ -66,7 +56,6 @@ interface SubmitParts {
 
 export class Submit {
   readonly #parts: SubmitParts;
-  readonly #submitting = new InOrder();
 
   constructor(parts: SubmitParts) {
     this.#parts = parts;
@@ -82,8 +71,8 @@ export class Submit {
     const { runs } = feed;
     const workflow_id = workflow.workflow_id ?? makeId('wf', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'workflow', id: workflow_id };
-    return await this.#oneAtATime(alias, async () => {
-      const known = workflow.workflow_id === undefined ? undefined : await this.#known(alias, content_hash);
+    return await parts.idClaims.hold(alias, async () => {
+      const known = workflow.workflow_id === undefined ? undefined : await parts.idClaims.known(alias, content_hash);
       if (known !== undefined && !known.refused) {
         const earlier = await this.#workflowOf(known.uid);
         const durability = durabilityNow(await this.#copiesOf(earlier.uid), earlier.copies, this.#mesh);
@@ -95,7 +84,7 @@ export class Submit {
       const waits = await this.#dependenciesOf('workflow', workflow.dependencies);
       const resolved = withPeerIds(workflow, parts.namedPeers);
       if (known !== undefined) {
-        parts.locator.replaces(alias, known);
+        parts.idClaims.replaces(alias, known);
         await this.#forgetRefused(known.uid);
       }
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
@@ -185,8 +174,8 @@ export class Submit {
     const feed = await parts.feeds.whenMain();
     const task_id = given ?? makeId('task', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'task', id: task_id };
-    return await this.#oneAtATime(alias, async () => {
-      const known = given === undefined ? undefined : await this.#known(alias, content_hash);
+    return await parts.idClaims.hold(alias, async () => {
+      const known = given === undefined ? undefined : await parts.idClaims.known(alias, content_hash);
       if (known !== undefined) {
         const at = (await parts.feeds.of(known.uid)) ?? feed;
         const record = at.tasks.live.get(known.uid)?.record ?? (await parts.reader.get('task', known.uid))!;
@@ -265,7 +254,7 @@ export class Submit {
     }
     checkRetries(task.at_most_once, { max_retries: config.max_retries ?? 0 }, 'retry_config.max_retries');
     const root = task.retry_of === null ? task : ((await parts.reader.byAlias('task', task.retry_of)) ?? task);
-    return await this.#oneAtATime({ kind: 'task', id: `${root.task_id} retry` }, async () => {
+    return await parts.idClaims.hold({ kind: 'task', id: `${root.task_id} retry` }, async () => {
       const feed = await parts.feeds.whenMain();
       this.#checkRoom(feed);
       const latest = (await parts.reader.get('task', root.uid)) ?? root;
@@ -341,46 +330,6 @@ export class Submit {
       }
       count += own.length;
     }
-  }
-
-  /** Runs submits of one id after each other. */
-  #oneAtATime<T>(alias: Alias, work: () => Promise<T>): Promise<T> {
-    return this.#submitting.run(aliasKey(alias), () => this.#parts.locator.claiming(alias, work));
-  }
-
-  /**
-   * The record that has this id already, when its content is the same.
-   * @throws ConflictError when it is not, ElsewhereError when another peer has it
-   */
-  async #known(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
-    const local = await this.#knownHere(alias, contentHash);
-    if (local !== undefined) return local;
-    const elsewhere = await this.#elsewhere(alias, contentHash);
-    if (elsewhere === undefined) return await this.#knownHere(alias, contentHash); // it may have come with a hand-over
-    if (elsewhere.content_hash !== '' && elsewhere.content_hash !== contentHash) {
-      throw new ConflictError(alias.kind, alias.id, `on peer ${elsewhere.peer_id}`);
-    }
-    throw new ElsewhereError(alias, elsewhere);
-  }
-
-  async #knownHere(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
-    const local = await this.#parts.lookUp(alias);
-    if (local === undefined || local.content_hash === contentHash) return local;
-    throw new ConflictError(alias.kind, alias.id, 'on this peer');
-  }
-
-  /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */
-  async #elsewhere(alias: Alias, contentHash: string): Promise<Located | undefined> {
-    const { locator, lookUpCopy } = this.#parts;
-    const copy = await lookUpCopy(alias);
-    if (copy === undefined) return await locator.reserve(alias, contentHash);
-    if (copy.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, `on peer ${copy.owner}`);
-    const place = await locator.resolve(alias);
-    if (place === undefined || place.here || place.at.peer_id === locator.self) {
-      this.#parts.wantOwner(copy.feed_id);
-      throw new OwnerUnreachableError(alias, copy.owner);
-    }
-    return place.at;
   }
 
   async #dependenciesOf(kind: Alias['kind'], ids: readonly string[]): Promise<Wait[]> {

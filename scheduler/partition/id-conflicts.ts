@@ -10,7 +10,8 @@
  */
 import type { Remembered } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
-import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, TAKEN_UP_TOGETHER_MS } from '../limits.ts';
+import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, INQUIRY_DEADLINE_MS, TAKEN_UP_TOGETHER_MS } from '../limits.ts';
+import type { Locator } from '../lookup/locator.ts';
 import type { Alias, Held, Located, Question } from '../messages.ts';
 import type { Feeds } from '../ownership/ownership.ts';
 import type { Clock, Log, Reader } from '../ports.ts';
@@ -41,16 +42,13 @@ interface IdConflictParts {
   log: Log;
   /** The record that this peer answers for under an id. */
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  /** Where records are, as far as other peers say so. */
-  locate: Locate;
-  /** As far as they say so soon. */
-  locateSoon: Locate;
-  /** Where records are, as far as one peer itself knows. */
-  locateAt(peer: string, items: Question[]): Promise<(Located | null)[]>;
+  locator: Pick<Locator, 'locateAll' | 'locateAt'>;
 }
 
 export class IdConflicts {
   readonly #parts: IdConflictParts;
+  /** Where records are, as far as any peer that can be asked says so. */
+  readonly #everywhere: Locate = (items) => this.#parts.locator.locateAll(items);
   readonly #doubts: Alias[] = [];
   /** Feeds were taken up that are not compared yet. */
   #comparesSoon = false;
@@ -63,7 +61,7 @@ export class IdConflicts {
   async compare(peer: string, sinceWall: number): Promise<void> {
     await this.#parts.feeds.whenAwake();
     const roots = await this.#acceptedSince(isoTime(Math.max(sinceWall, 0)));
-    await this.#tellApart(roots, (items) => this.#parts.locateAt(peer, items));
+    await this.#tellApart(roots, (items) => this.#parts.locator.locateAt(peer, items));
   }
 
   /**
@@ -71,7 +69,7 @@ export class IdConflicts {
    * The feed is not one of those that this peer answers for yet.
    */
   async ofTakenUp(remembered: Remembered): Promise<Duplicate[]> {
-    const { self, lookUp, locateSoon, feeds } = this.#parts;
+    const { self, lookUp, locator, feeds } = this.#parts;
     const roots = chosenOf(rootsOf(remembered));
     const duplicates: Duplicate[] = [];
     for (const root of roots) {
@@ -81,7 +79,8 @@ export class IdConflicts {
       if (isMade && yieldsId(root, rival)) duplicates.push(duplicateOf(root, { ...rival, peer_id: self }));
       else this.onRival(rival.uid, this.#heldOf(root));
     }
-    for (const [root, rival] of await this.#rivalsOf(roots, locateSoon)) {
+    const soon: Locate = (items) => locator.locateAll(items, { deadlineMs: INQUIRY_DEADLINE_MS });
+    for (const [root, rival] of await this.#rivalsOf(roots, soon)) {
       if (yieldsId(root, rival)) duplicates.push(duplicateOf(root, rival));
     }
     return duplicates;
@@ -98,10 +97,9 @@ export class IdConflicts {
   }
 
   async #compareAll(): Promise<void> {
-    const { locate } = this.#parts;
     const roots = chosenOf(await this.#acceptedSince(''));
     for (const root of roots) await this.#meetHere(root);
-    await this.#tellApart(roots, locate);
+    await this.#tellApart(roots, this.#everywhere);
   }
 
   /** A root came with a hand-over; `rival` is what this peer had under its id before. */
@@ -112,7 +110,7 @@ export class IdConflicts {
   async #tellAdoptedApart(root: Root, rival: LocalRecord | undefined): Promise<void> {
     await this.#meetHere(root, rival);
     await this.#meetHere(root); // one that was accepted here meanwhile
-    await this.#tellApart([root], this.#parts.locate);
+    await this.#tellApart([root], this.#everywhere);
   }
 
   /** A root and what this peer has under its id besides. */
@@ -129,14 +127,14 @@ export class IdConflicts {
   }
 
   async #lookAgain(): Promise<void> {
-    const { lookUp, locate } = this.#parts;
+    const { lookUp } = this.#parts;
     const roots: Root[] = [];
     for (const alias of this.#doubts.splice(0)) {
       const local = await lookUp(alias);
       const root = local === undefined ? undefined : await this.#find(local.uid);
       if (root !== undefined) roots.push(root);
     }
-    await this.#tellApart(roots, locate);
+    await this.#tellApart(roots, this.#everywhere);
   }
 
   /** A record here and another one have one id: this one gives way, or the other peer is told that its has to. */
@@ -145,7 +143,7 @@ export class IdConflicts {
   }
 
   async #meet(uid: string, met: Held): Promise<void> {
-    const { self, locateAt, reader } = this.#parts;
+    const { self, locator, reader } = this.#parts;
     for (let tries = 0; tries < DECISIONS_MAX; tries++) {
       const root = await this.#find(uid);
       // One of this peer is as it is now, unless its feed is just being taken up.
@@ -161,7 +159,8 @@ export class IdConflicts {
         if (await this.#yieldId(other, this.#heldOf(root))) return;
       } else {
         // It has asked, but may not have waited for the answer, or it was another one then.
-        if (rival.peer_id !== self) await locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.#heldOf(root) }]);
+        if (rival.peer_id !== self)
+          await locator.locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.#heldOf(root) }]);
         return;
       }
     }

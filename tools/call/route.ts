@@ -8,7 +8,7 @@ import type { JsonObject } from '../../dag/errors.ts';
 import type { Place, SchedulerApi } from '../../scheduler/api.ts';
 import { ElsewhereError, HopsExceededError, OwnerUnreachableError } from '../../scheduler/errors.ts';
 import { CALL_HOPS_MAX, PLACES_TRIED_MAX } from '../../scheduler/limits.ts';
-import type { Alias, Located } from '../../scheduler/messages.ts';
+import type { Alias, RemotePlace } from '../../scheduler/messages.ts';
 import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from '../definition.ts';
 import { RecordNotFoundError } from '../errors.ts';
 import {
@@ -78,14 +78,14 @@ export async function callParsed(
   }
 }
 
-type HandOn = (at: Located, operation: string, input: JsonObject, deadlineMs?: number) => Promise<JsonObject>;
+type HandOn = (at: RemotePlace, operation: string, input: JsonObject, deadlineMs?: number) => Promise<JsonObject>;
 
 interface Call {
   input: ParsedInput;
   context: MeshContext;
   /** How many peers may be tried, one after the other. */
   places: number;
-  forward(at: Located): Promise<JsonObject>;
+  forward(at: RemotePlace): Promise<JsonObject>;
 }
 
 async function read(tool: ReadTool, { input, context, places, forward }: Call): Promise<JsonObject> {

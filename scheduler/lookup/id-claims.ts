@@ -1,0 +1,238 @@
+/**
+ * Whose an id is that a client chose, so that two submits of it meet wherever they are made (design, section 6).
+ *
+ * 1. One submit of an id is under way at a time at this peer: it holds the id.
+ * 2. Before a record is made, the peer asks where the id is, and reserves it at an arbiter: the first of the peers in the
+ *    rendezvous order of the id. The first peer to reserve an id has it.
+ * 3. A peer that says meanwhile that it has the id is heard. What all of this leaves open is looked up once more when the
+ *    record is there (`onDoubt`); of two records with one id, one gives it up (`onRival`).
+ */
+import { ConflictError, ElsewhereError, OwnerUnreachableError } from '../errors.ts';
+import { InOrder } from '../keyed-mutex.ts';
+import {
+  INQUIRY_DEADLINE_MS,
+  LOCATE_HOPS_MAX,
+  REQUEST_DEADLINE_MS,
+  RESERVATION_MS,
+  RESERVATIONS_MAX,
+} from '../limits.ts';
+import type { Directory } from '../membership/peer-table.ts';
+import { rendezvous } from '../membership/rendezvous-hash.ts';
+import { type Alias, type Held, type RemotePlace, reserveAnswerSchema } from '../messages.ts';
+import type { Clock, Log, Network } from '../ports.ts';
+import { aliasKey, type CopiedRecord, type LocalRecord } from '../storage/aliases.ts';
+import type { Locator, LocatorListener } from './locator.ts';
+
+interface IdClaimParts {
+  network: Network;
+  directory: Directory;
+  clock: Clock;
+  log: Log;
+  locator: Locator;
+  /** The record that this peer answers for under an id. */
+  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  /** A whole copy of a record of another peer. */
+  lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** A record here and one of another peer have one id. */
+  onRival(uid: string, rival: Held): void;
+  /** A record was made here, and its id may not have been free. */
+  onDoubt(alias: Alias): void;
+  /** A submit waits for the next owner of a feed of which a copy is here. */
+  wantOwner(feedId: string): void;
+  options: { takeover_ms: number };
+}
+
+/** An id with which a record is just being made here. */
+interface Hold {
+  /** The record of another peer that was heard of meanwhile. */
+  heard: Held | null;
+  /** Others may have had answers that this peer did not get, or got too early. */
+  isDoubtful: boolean;
+  /** The refused record that has the id until the new one is there. */
+  replaced: LocalRecord | null;
+}
+
+type Holder = {
+  peer_id: string;
+  content_hash: string;
+};
+
+export class IdClaims implements LocatorListener {
+  readonly #parts: IdClaimParts;
+  readonly #inTurn = new InOrder();
+  readonly #holds = new Map<string, Hold>();
+  /** As an arbiter: who has reserved which id, the oldest first; `until` is monotonic. */
+  readonly #reservations = new Map<string, Holder & { until: number }>();
+
+  constructor(parts: IdClaimParts) {
+    this.#parts = parts;
+  }
+
+  // --- ids that this peer takes --------------------------------------------------------------------------------------
+
+  /**
+   * Makes a record of this peer with an id: no other one is made with it here in the meantime. A peer that says meanwhile
+   * that it has the id is heard: `known` names it, and when it was too late for that, one of the two records gives up the
+   * id. Where the answers leave a doubt, the id is looked up once more when the record is there.
+   */
+  hold<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
+    const key = aliasKey(alias);
+    return this.#inTurn.run(key, async () => {
+      const hold: Hold = { heard: null, isDoubtful: false, replaced: null };
+      this.#holds.set(key, hold);
+      try {
+        return await make();
+      } finally {
+        this.#holds.delete(key);
+        if (hold.heard !== null) void this.#heardBefore(alias, hold.heard);
+        if (hold.isDoubtful) this.#parts.onDoubt(alias);
+      }
+    });
+  }
+
+  /** The record that is just being made takes the place of a refused one, which is here for others until it is there. */
+  replaces(alias: Alias, refused: LocalRecord): void {
+    const hold = this.#holds.get(aliasKey(alias));
+    if (hold !== undefined) hold.replaced = refused;
+  }
+
+  /**
+   * The record of this peer that has an id already, with the same content; undefined when the id is free, and reserved
+   * for this peer by now. Called while the id is held.
+   *
+   * @throws ConflictError when its content is another one, ElsewhereError when another peer has it,
+   *   OwnerUnreachableError when a copy shows that somebody has it and nobody can be asked
+   */
+  async known(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
+    const local = await this.#knownHere(alias, contentHash);
+    if (local !== undefined) return local;
+    const elsewhere = await this.#elsewhere(alias, contentHash);
+    if (elsewhere === undefined) return await this.#knownHere(alias, contentHash); // it may have come with a hand-over
+    if (elsewhere.content_hash !== null && elsewhere.content_hash !== contentHash) {
+      throw new ConflictError(alias.kind, alias.id, `on peer ${elsewhere.peer_id}`);
+    }
+    throw new ElsewhereError(alias, elsewhere);
+  }
+
+  async #knownHere(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
+    const local = await this.#parts.lookUp(alias);
+    if (local === undefined || local.content_hash === contentHash) return local;
+    throw new ConflictError(alias.kind, alias.id, 'on this peer');
+  }
+
+  /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */
+  async #elsewhere(alias: Alias, contentHash: string): Promise<RemotePlace | undefined> {
+    const { locator, lookUpCopy, wantOwner } = this.#parts;
+    const copy = await lookUpCopy(alias);
+    if (copy === undefined) return await this.#reserve(alias, contentHash);
+    if (copy.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, `on peer ${copy.owner}`);
+    const place = await locator.resolve(alias);
+    if (place === undefined || place.here || place.at.peer_id === locator.self) {
+      wantOwner(copy.feed_id);
+      throw new OwnerUnreachableError(alias, copy.owner);
+    }
+    return place.at;
+  }
+
+  /** @returns undefined when the id is free, else the peer that has it, or is just submitting it */
+  async #reserve(alias: Alias, contentHash: string): Promise<RemotePlace | undefined> {
+    const { network, clock, locator } = this.#parts;
+    const order = rendezvous(alias.id, [network.self, ...locator.connected()]);
+    if (order.length === 1) return undefined;
+    const hold = this.#holds.get(aliasKey(alias));
+    const began = clock.now();
+    const [located, holder] = await Promise.all([
+      locator.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
+      this.#reserveAt(order, alias, contentHash, hold),
+    ]);
+    // What was answered so long ago may hold no more.
+    if (hold !== undefined && clock.now() - began > INQUIRY_DEADLINE_MS) hold.isDoubtful = true;
+    if (located !== undefined) return located;
+    // A peer that did not know it when it was asked, and does now, has read its disk.
+    const other = hold?.heard ?? holder;
+    if (other === undefined || other.peer_id === network.self) return undefined;
+    return { ...locator.placeAt(other.peer_id), content_hash: other.content_hash };
+  }
+
+  async #reserveAt(
+    order: string[],
+    alias: Alias,
+    content_hash: string,
+    hold: Hold | undefined,
+  ): Promise<Holder | undefined> {
+    const { network, log } = this.#parts;
+    for (const arbiter of order.slice(0, 3)) {
+      if (arbiter === network.self) return this.answerReserve(network.self, [{ ...alias, content_hash }])[0];
+      try {
+        const items = [{ ...alias, content_hash }];
+        const answer = await network.request(arbiter, 'reserve', { items }, REQUEST_DEADLINE_MS);
+        return reserveAnswerSchema.parse(answer).holders[0];
+      } catch (error) {
+        log.debug({ arbiter, error }, 'a peer did not answer a reservation; the next one is asked');
+        if (hold !== undefined) hold.isDoubtful = true; // another peer may have had its answer
+      }
+    }
+    return undefined;
+  }
+
+  // --- what others say of ids ----------------------------------------------------------------------------------------
+
+  holdOn(alias: Alias): Hold | undefined {
+    return this.#holds.get(aliasKey(alias));
+  }
+
+  onHeard(alias: Alias, local: LocalRecord | undefined, held: Held): void {
+    const hold = this.#holds.get(aliasKey(alias));
+    if (local !== undefined) this.#parts.onRival(local.uid, held);
+    else if (hold !== undefined) hold.heard = held;
+  }
+
+  /** Never rejects: the record is made. */
+  async #heardBefore(alias: Alias, held: Held): Promise<void> {
+    try {
+      this.onHeard(alias, await this.#parts.lookUp(alias), held);
+    } catch (error) {
+      this.#parts.log.debug({ alias, err: error }, 'two records with one id are told apart when their peers meet');
+    }
+  }
+
+  // --- as an arbiter -------------------------------------------------------------------------------------------------
+
+  /**
+   * Another peer, or this one, reserves ids. The first peer to reserve an id has it for RESERVATION_MS: by then its
+   * record is on its disk.
+   *
+   * @returns per id the peer that has it, which may be the one that asks
+   */
+  answerReserve(from: string, items: (Alias & { content_hash: string })[]): Holder[] {
+    const now = this.#parts.clock.now();
+    return items.map((item) => {
+      const { content_hash } = item;
+      const key = aliasKey(item);
+      const held = this.#reservations.get(key);
+      if (held !== undefined && held.until > now && held.peer_id !== from && !this.#isGone(held.peer_id)) {
+        return { peer_id: held.peer_id, content_hash: held.content_hash };
+      }
+      this.#reservations.delete(key);
+      this.#reservations.set(key, { peer_id: from, content_hash, until: now + RESERVATION_MS });
+      this.#forgetReservations(now);
+      return { peer_id: from, content_hash };
+    });
+  }
+
+  /** A peer that died has written what it reserved an id for, and a copy shows it, or never will. */
+  #isGone(peer: string): boolean {
+    const { network, directory, clock, options } = this.#parts;
+    if (peer === network.self) return false;
+    const entry = directory.find(peer);
+    return entry !== undefined && clock.now() - entry.heard_at > options.takeover_ms;
+  }
+
+  /** Forgets the reservations that are over, and the oldest of too many. */
+  #forgetReservations(now: number): void {
+    for (const [key, { until }] of this.#reservations) {
+      if (until > now && this.#reservations.size <= RESERVATIONS_MAX) return;
+      this.#reservations.delete(key);
+    }
+  }
+}

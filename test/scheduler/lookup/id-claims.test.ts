@@ -1,0 +1,157 @@
+import { describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../../dag/errors.ts';
+import { BEAT_INTERVAL_MS, RESERVATION_MS, TAKEOVER_MS } from '../../../scheduler/limits.ts';
+import { currentLine } from '../../../scheduler/storage/feed-lines.ts';
+import { HandFeed } from '../hand-feed.ts';
+import { HandPeer } from '../hand-peer.ts';
+import { gate, Scene, task } from '../scene.ts';
+
+const found = (peer_id: string, over: JsonObject = {}) => ({
+  peer_id,
+  addresses: [],
+  status: 'running',
+  content_hash: 'h',
+  ...over,
+});
+const asked = (peer: HandPeer, method: string) => peer.messages.filter((message) => message.method === method);
+const alias = (id: string) => ({ kind: 'task' as const, id });
+
+describe('reservations', () => {
+  const item = (content_hash: string) => ({ ...alias('wanted'), content_hash });
+  const reserve = (peer: HandPeer, content_hash: string) =>
+    peer.ask('a', 'reserve', { items: [item(content_hash)] }) as Promise<unknown>;
+
+  test('are given to the first that asks, for a while', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    expect(await reserve(h, 'x')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
+    expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
+    expect(await reserve(h, 'z')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'z' }] });
+    await scene.pass(RESERVATION_MS + 1_000 + RESERVATION_MS * 0.1);
+    expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'i', content_hash: 'y' }] });
+  });
+
+  test('of a peer that is gone are void: what it wrote is in a copy, or nowhere', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    await reserve(h, 'x');
+    scene.mesh.board.cut('a', 'h');
+    await scene.pass(TAKEOVER_MS - BEAT_INTERVAL_MS);
+    expect(await reserve(i, 'y')).toMatchObject({ holders: [{ peer_id: 'h' }] });
+    await scene.pass(2 * BEAT_INTERVAL_MS);
+    expect(await reserve(i, 'y')).toMatchObject({ holders: [{ peer_id: 'i' }] });
+  });
+
+  test('make submits of one id at several peers at once meet', async () => {
+    const names = ['a', 'b', 'c'];
+    for (let round = 0; round < 5; round++) {
+      const scene = await Scene.of(names);
+      const submits = names.map((name) => scene.scheduler(name).submitTask(task({ task_id: `id-${round}` })));
+      const outcomes = await scene.run(Promise.allSettled(submits));
+      const accepted = outcomes.filter(({ status }) => status === 'fulfilled');
+      const refusals = outcomes.flatMap((each) => (each.status === 'rejected' ? [each.reason.code] : []));
+      expect(accepted).toHaveLength(1);
+      expect(refusals).toEqual(['ELSEWHERE', 'ELSEWHERE']);
+    }
+  });
+
+  test('of an id with other content are a conflict that names the peer', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.submit('b', task({ task_id: 'wanted', delay_ms: 60_000 }));
+    await expect(scene.submit('a', task({ task_id: 'wanted', priority: 3 }))).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining('on peer b'),
+    });
+  });
+
+  test('of an id that a peer says meanwhile it has are not used: the submit is answered as that peer’s', async () => {
+    const scene = await Scene.of(['a']);
+    const { content_hash } = await scene.submit('a', task({ task_id: 'same' }));
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const answered = gate();
+    h.messages.length = 0;
+    h.answers.set('locate', async () => {
+      await answered.opened;
+      return { found: [null] };
+    });
+    const submits = ['wanted', 'other'].map((task_id) => scene.scheduler('a').submitTask(task({ task_id })));
+    const settled = Promise.allSettled(submits);
+    await scene.until('it asks', () => asked(h, 'locate').length === 2);
+    // It did not know them when it was asked, and has read its disk since.
+    const held = { peer_id: 'h', uid: '0'.repeat(20), status: 'queued' };
+    const items = [
+      { ...alias('wanted'), held: { ...held, content_hash } },
+      { ...alias('other'), held: { ...held, content_hash: 'other' } },
+    ];
+    expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null, null] });
+    answered.open();
+    expect(await scene.run(settled)).toMatchObject([
+      { status: 'rejected', reason: { code: 'ELSEWHERE', at: { peer_id: 'h' } } },
+      { status: 'rejected', reason: { code: 'CONFLICT' } },
+    ]);
+    expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null, null] });
+  });
+
+  test('of an id that a peer says it has after it was reserved here make one of the two records give way', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const answered = gate();
+    const isAwaited = (params: JsonObject) => (params['items'] as { id: string }[])[0]!.id === 'far';
+    h.answers.set('locate', async (params) => {
+      if (!isAwaited(params)) return { found: [null] };
+      await answered.opened;
+      return { found: [found('h')] };
+    });
+    const submitted = scene.scheduler('a').submitTask(task({ task_id: 'wanted', depends_on: ['far'] }));
+    await scene.until('it asks what it waits for', () => asked(h, 'locate').some(({ params }) => isAwaited(params)));
+    const held = { peer_id: 'h', uid: 'v'.repeat(20), status: 'queued', content_hash: 'other' };
+    const items = [{ ...alias('wanted'), held }];
+    expect(await h.ask('a', 'locate', { items, hops: 0, asked: [] })).toEqual({ found: [null] });
+    answered.open();
+    const { uid } = (await scene.run(submitted)).record;
+    await scene.pass(100);
+    expect(await scene.task('a', uid)).toMatchObject({ task_id: `wanted~${uid}`, status: 'queued' });
+  });
+
+  test('of an id that comes to this peer with a hand-over meanwhile are not used: it is the same record', async () => {
+    const scene = await Scene.of(['a']);
+    const record = await scene.submit('a', task({ task_id: 'same', delay_ms: 3_600_000 }));
+    const o = await HandPeer.joins(scene, 'o', ['a']);
+    const theirs = new HandFeed(o, 'feedfeedfeedfeedfeed', ['a']);
+    const { feed } = theirs;
+    await scene.run(theirs.push('a', []));
+    o.beating = false;
+    await scene.until('a owns it', () => scene.scheduler('a').feeds.owned.has(feed.feed_id));
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const answered = gate();
+    h.messages.length = 0;
+    h.answers.set('locate', async () => {
+      await answered.opened;
+      return { found: [null] };
+    });
+    const submitted = scene.scheduler('a').submitTask(task({ task_id: 'wanted', delay_ms: 3_600_000 }));
+    await scene.until('it asks', () => asked(h, 'locate').length > 0);
+    const root_uid = '0'.repeat(20);
+    const records = [{ ...record, uid: root_uid, task_id: 'wanted' }];
+    await o.ask('a', 'handover', {
+      feed_id: feed.feed_id,
+      line: currentLine(feed),
+      root_uid,
+      records,
+      part: 0,
+      last: true,
+    });
+    answered.open();
+    expect(await scene.run(submitted)).toMatchObject({ duplicate: true, record: { uid: root_uid } });
+  });
+
+  test('go to the next peer in the order when one does not answer', async () => {
+    const scene = await Scene.of(['a']);
+    const peers = [await HandPeer.joins(scene, 'h', ['a']), await HandPeer.joins(scene, 'i', ['a'])];
+    for (const peer of peers) peer.answers.set('reserve', () => Promise.reject(new Error('no')));
+    const { record } = await scene.run(scene.scheduler('a').submitTask(task({ task_id: 'wanted' })));
+    expect(record.task_id).toBe('wanted');
+  });
+});

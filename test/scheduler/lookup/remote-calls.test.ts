@@ -1,0 +1,62 @@
+import { describe, expect, test } from 'vitest';
+import type { JsonObject } from '../../../dag/errors.ts';
+import { HandPeer } from '../hand-peer.ts';
+import { Scene } from '../scene.ts';
+
+const found = (peer_id: string, over: JsonObject = {}) => ({
+  peer_id,
+  addresses: [],
+  status: 'running',
+  content_hash: 'h',
+  ...over,
+});
+const alias = (id: string) => ({ kind: 'task' as const, id });
+
+describe('a call', () => {
+  test('goes to the peer itself, else through the one that named it', async () => {
+    const scene = await Scene.of(['a']);
+    const via = await HandPeer.joins(scene, 'via', ['a']);
+    via.answers.set('locate', () => ({ found: [found('far')] }));
+    via.answers.set('call', (params) => ({ output: { tool: params['tool']! } }));
+    const { scheduler } = scene.peer('a');
+    await scene.run(scheduler.resolve(alias('theirs')));
+    scene.mesh.board.cut('a', 'far');
+    expect(await scene.run(scheduler.call('far', [], 'task_status', {}, 1))).toEqual({ tool: 'task_status' });
+    await expect(scene.run(scheduler.call('nobody', [], 'task_status', {}, 1))).rejects.toMatchObject({
+      code: 'PEER_UNREACHABLE',
+    });
+    const far = new HandPeer(scene, 'far');
+    far.answers.set('call', () => ({ output: { from: 'far' } }));
+    scene.mesh.board.heal('a', 'far');
+    expect(await scene.run(scheduler.call('far', [], 'task_status', {}, 1))).toEqual({ from: 'far' });
+  });
+
+  test.each([
+    ['an error', { error: { code: 'NOT_FOUND', message: 'no such task', retryable: false } }, 'NOT_FOUND'],
+    ['nothing', null, 'BAD_ANSWER'],
+    ['something else', { result: 1 }, 'BAD_ANSWER'],
+  ])('that is answered with %s rejects', async (_what, answer, code) => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.answers.set('call', () => answer);
+    await expect(scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0))).rejects.toMatchObject({ code });
+  });
+
+  test('that a silent peer does not answer is given up, long before its deadline', async () => {
+    const scene = await Scene.of(['a']);
+    const peer = await HandPeer.joins(scene, 'h', ['a']);
+    peer.answers.set('call', () => new Promise(() => {}));
+    const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0));
+    await expect(call()).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+    peer.beating = false;
+    const before = scene.world.now;
+    await expect(call()).rejects.toMatchObject({ code: 'PEER_SILENT' });
+    expect(scene.world.now - before).toBeLessThan(5_000);
+  });
+
+  test('is not handed on for ever', async () => {
+    const scene = await Scene.of(['a']);
+    const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 4));
+    await expect(call()).rejects.toMatchObject({ code: 'HOPS_EXCEEDED' });
+  });
+});
