@@ -6,28 +6,17 @@
  * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
  * 4. A lease that is known already (a repeated message) is neither run nor refused again.
  */
-import type { JsonValue } from '../../dag/errors.ts';
 import { canRun } from '../capabilities.ts';
 import type { Probe } from '../crash-points.ts';
-import { isoTime } from '../ids.ts';
-import {
-  ALLOWS_MAX,
-  LEASES_OVER_MAX,
-  LOG_LINE_CHARS_MAX,
-  LOG_LINES_MAX,
-  NEED_CHARS_MAX,
-  PROGRESS_INTERVAL_MS,
-  REQUEST_DEADLINE_MS,
-} from '../limits.ts';
+import { ALLOWS_MAX, LEASES_OVER_MAX, NEED_CHARS_MAX } from '../limits.ts';
 import type { Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts';
-import type { Clock, Crashes, ExecutionIO, Executors, LeaseWatch, Log, Network, WorkedOn } from '../ports.ts';
+import type { Clock, Crashes, Executors, LeaseWatch, Log, Network } from '../ports.ts';
 import type { WorkerRecord } from '../records.ts';
-import { type ActionEnd, type EndedAttempt, keyOf, resultOf, tokenOf } from './attempt-result.ts';
+import { type ActionEnd, keyOf, resultOf, tokenOf } from './attempt-result.ts';
+import { Attempt, type AttemptParts, type WorkerSlots } from './attempts.ts';
 import { ResultOutbox } from './result-outbox.ts';
-import { newestLines } from './task-log.ts';
 
 const OVER = 'it is over here already';
-const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
 const NOTHING: readonly string[] = [];
 
 export interface Refusal extends LeaseToken {
@@ -35,35 +24,11 @@ export interface Refusal extends LeaseToken {
   message: string;
 }
 
-interface WorkerSlots {
-  record: WorkerRecord;
-  running: Set<Attempt>;
-  /** Who waits until nothing runs. */
-  idle: Set<() => void>;
-  completed: number;
-  failed: number;
-}
-
-interface Attempt extends EndedAttempt {
-  /** Who has granted the lease, and who owns its feed now. */
-  granted_by: string;
-  owner: string;
-  of: WorkerSlots;
-  abort: AbortController;
-  percent: number | null;
-  message: string | null;
-  cancelTimeout: () => void;
-  cancelProgress: (() => void) | null;
-  /** Resolved when it has ended and, if it was handed back, its owner has answered. */
-  gone: PromiseWithResolvers<void>;
-}
-
 /** The workers of this peer. A capability that is an action this peer can run is offered as such, any other as a label. */
 export class WorkerPool {
   readonly #clock: Clock;
   readonly #executors: Executors;
-  readonly #network: Network;
-  readonly #log: Log;
+  readonly #parts: AttemptParts;
   readonly #probe: Probe;
   readonly #watch: LeaseWatch;
   readonly #onSlotFree: () => void;
@@ -98,10 +63,9 @@ export class WorkerPool {
     const allowed = components.executors.allows();
     const sayable = allowed.length <= ALLOWS_MAX && allowed.every((each) => each.length <= NEED_CHARS_MAX);
     this.#allowed = sayable ? allowed : undefined;
-    this.#network = components.network;
-    this.#log = components.log;
     this.#probe = components.probe;
     this.#watch = components.watch;
+    this.#parts = { ...components, onEnded: (attempt, end) => this.#ended(attempt, end) };
     this.#outbox = new ResultOutbox(components);
     for (const lease of components.crashes.untold) this.#outbox.keepCrash(lease);
     this.#onSlotFree = hooks.onSlotFree;
@@ -115,6 +79,7 @@ export class WorkerPool {
     else known.record = record;
   }
 
+  /** Whether a worker with this id is registered here. */
   has(workerId: string): boolean {
     return this.#workers.has(workerId);
   }
@@ -123,14 +88,17 @@ export class WorkerPool {
     return this.#workers.get(workerId)?.record;
   }
 
+  /** How many workers there are. */
   get count(): number {
     return this.#workers.size;
   }
 
+  /** How many attempts run, of all workers. */
   get running(): number {
     return this.#attempts.size;
   }
 
+  /** What beats say of the workers. */
   states(): WorkerState[] {
     return [...this.#workers.values()].map((worker) => this.#stateOf(worker));
   }
@@ -218,8 +186,8 @@ export class WorkerPool {
       if (refusal === null) admitted.push(this.#admit(owner, lease));
       else refused.push({ ...tokenOf(lease), ...this.#giveBack(key, refusal) });
     }
-    if (admitted.length > 0) this.#watch.began(admitted.map(workedOn));
-    for (const attempt of admitted) this.#start(attempt);
+    if (admitted.length > 0) this.#watch.began(admitted.map((attempt) => attempt.workedOn));
+    for (const attempt of admitted) attempt.start();
     return refused;
   }
 
@@ -269,80 +237,10 @@ export class WorkerPool {
   /** Gives a lease its slot. */
   #admit(owner: string, lease: Lease): Attempt {
     const of = this.#workers.get(lease.worker_id)!;
-    const attempt: Attempt = {
-      lease,
-      granted_by: owner,
-      owner,
-      of,
-      abort: new AbortController(),
-      ending: null,
-      started: this.#clock.now(),
-      percent: null,
-      message: null,
-      lines: [],
-      dropped: 0,
-      cancelTimeout: () => {},
-      cancelProgress: null,
-      gone: Promise.withResolvers(),
-    };
-    if (lease.timeout_ms !== null) {
-      attempt.cancelTimeout = this.#clock.after(lease.timeout_ms, () => this.#end(attempt, 'timeout', false));
-    }
-    this.#attempts.set(keyOf(lease), attempt);
+    const attempt = new Attempt(this.#parts, lease, owner, of);
+    this.#attempts.set(attempt.key, attempt);
     of.running.add(attempt);
     return attempt;
-  }
-
-  #start(attempt: Attempt): void {
-    this.#run(attempt).then(
-      (output) => this.#ended(attempt, { output }),
-      (thrown: unknown) => this.#ended(attempt, { thrown }),
-    );
-  }
-
-  /** Rejects with whatever is thrown while the action is begun, too. */
-  async #run(attempt: Attempt): Promise<JsonValue> {
-    const { uid, attempt: number, action, payload } = attempt.lease;
-    return await this.#executors.run({ uid, attempt: number, action, payload }, this.#ioOf(attempt));
-  }
-
-  #ioOf(attempt: Attempt): ExecutionIO {
-    return {
-      signal: attempt.abort.signal,
-      progress: (percent, message) => {
-        if (Number.isFinite(percent)) attempt.percent = Math.min(Math.max(percent, 0), 100);
-        if (typeof message === 'string') attempt.message = message.slice(0, PROGRESS_MESSAGE_CHARS_MAX);
-        this.#reportLater(attempt);
-      },
-      log: (stream, line) => {
-        if (attempt.lines.length >= LOG_LINES_MAX) {
-          attempt.lines.shift();
-          attempt.dropped++;
-        }
-        const at = isoTime(this.#clock.wall());
-        const kept = String(line).slice(0, LOG_LINE_CHARS_MAX);
-        attempt.lines.push({ at, attempt: attempt.lease.attempt, stream, line: kept });
-        this.#reportLater(attempt);
-      },
-    };
-  }
-
-  #reportLater(attempt: Attempt): void {
-    attempt.cancelProgress ??= this.#clock.after(PROGRESS_INTERVAL_MS, () => {
-      attempt.cancelProgress = null;
-      const { percent, message } = attempt;
-      const { lines, dropped } = newestLines(attempt.lines);
-      attempt.lines = [];
-      attempt.dropped += dropped;
-      this.#network.notify(attempt.owner, 'progress', {
-        items: [{ ...tokenOf(attempt.lease), percent, message, lines }],
-      });
-    });
-  }
-
-  #end(attempt: Attempt, why: 'cancel' | 'timeout' | 'hand_back', force: boolean): void {
-    attempt.ending ??= why;
-    attempt.abort.abort({ force });
   }
 
   /** The owner does not want these any more: running ones are ended, kept results are dropped. */
@@ -350,37 +248,29 @@ export class WorkerPool {
     for (const item of items) {
       const key = keyOf(item);
       const attempt = this.#attempts.get(key);
-      if (attempt?.owner === owner) this.#end(attempt, 'cancel', item.force);
+      if (attempt?.owner === owner) attempt.end('cancel', item.force);
       this.#outbox.drop(key, owner);
     }
   }
 
+  /** Its slot is free, and its owner is told what became of it. */
   #ended(attempt: Attempt, end: ActionEnd): void {
     const { lease, of, ending } = attempt;
-    this.#watch.ending([workedOn(attempt)]);
-    attempt.cancelTimeout();
-    attempt.cancelProgress?.();
-    this.#attempts.delete(keyOf(lease));
-    this.#isOver(keyOf(lease));
+    this.#watch.ending([attempt.workedOn]);
+    this.#attempts.delete(attempt.key);
+    this.#isOver(attempt.key);
     of.running.delete(attempt);
     // One that was quicker than its end is a result like any other.
     if (ending === 'hand_back' && 'thrown' in end) {
-      const items = [{ ...tokenOf(lease), reason: 'handed_back' as const, message: `worker ${lease.worker_id} left` }];
-      this.#network
-        .request(attempt.owner, 'refuse', { items }, REQUEST_DEADLINE_MS)
-        .catch((cause: unknown) => {
-          // The owner notices by the beats that this lease is gone.
-          this.#log.warn({ owner: attempt.owner, cause }, 'a lease could not be handed back');
-        })
-        .then(() => attempt.gone.resolve());
-      this.#watch.over([tokenOf(lease)]);
+      attempt.tellHandedBack();
+      this.#watch.over([attempt.token]);
     } else {
       const { result, bytes } = resultOf(attempt, end, this.#clock.now());
       if (result.status === 'completed') of.completed++;
       else if (result.status === 'failed') of.failed++;
       this.#probe('result:before');
       this.#outbox.keep(lease, attempt, result, bytes);
-      attempt.gone.resolve();
+      attempt.resultKept();
     }
     if (of.running.size === 0) for (const tell of of.idle) tell();
     this.#onSlotFree();
@@ -417,7 +307,7 @@ export class WorkerPool {
     const running = worker.running.size;
     if (running > 0 && timeoutMs > 0) await this.#idle(worker, timeoutMs);
     const abandoned = worker.running.size;
-    for (const attempt of worker.running) this.#end(attempt, 'hand_back', timeoutMs === 0);
+    for (const attempt of worker.running) attempt.end('hand_back', timeoutMs === 0);
     return { completed: running - abandoned, abandoned };
   }
 
@@ -443,6 +333,7 @@ export class WorkerPool {
     return [...(this.#workers.get(workerId)?.running ?? [])].map(({ lease }) => lease.uid);
   }
 
+  /** Takes no more; what it runs goes on. */
   remove(workerId: string): void {
     this.#workers.delete(workerId);
   }
@@ -453,13 +344,8 @@ export class WorkerPool {
    */
   async handBack(owner: string): Promise<number> {
     const running = [...this.#attempts.values()].filter((attempt) => attempt.owner === owner);
-    await Promise.all(running.map((attempt) => this.#handedBack(attempt)));
+    await Promise.all(running.map((attempt) => attempt.handBack()));
     return running.length;
-  }
-
-  #handedBack(attempt: Attempt): Promise<void> {
-    this.#end(attempt, 'hand_back', false);
-    return attempt.gone.promise;
   }
 
   /**
@@ -469,10 +355,7 @@ export class WorkerPool {
   async finish(waitMs: number): Promise<{ ended: number; left: number }> {
     this.#leaving = true;
     const running = [...this.#attempts.values()];
-    const { promise: tooLate, resolve } = Promise.withResolvers<void>();
-    const cancelWait = this.#clock.after(waitMs, resolve);
-    await Promise.race([Promise.all(running.map(({ gone }) => gone.promise)), tooLate]);
-    cancelWait();
+    await this.#atMost(waitMs, Promise.all(running.map(({ gone }) => gone)));
     const left = this.#attempts.size;
     return { ended: running.length - left, left };
   }
@@ -483,19 +366,18 @@ export class WorkerPool {
    */
   async leave(waitMs: number): Promise<void> {
     this.#leaving = true;
-    const gone = Promise.all([...this.#attempts.values()].map((attempt) => this.#handedBack(attempt))).then(() => {
+    const gone = Promise.all([...this.#attempts.values()].map((attempt) => attempt.handBack())).then(() => {
       this.#outbox.send();
       return this.#outbox.answered();
     });
-    let cancelWait = () => {};
-    const tooLate = new Promise<void>((resolve) => {
-      cancelWait = this.#clock.after(waitMs, resolve);
-    });
-    await Promise.race([gone, tooLate]);
+    await this.#atMost(waitMs, gone);
+  }
+
+  /** Resolves with `work`, or after `waitMs`. */
+  async #atMost(waitMs: number, work: Promise<unknown>): Promise<void> {
+    const { promise: tooLate, resolve } = Promise.withResolvers<void>();
+    const cancelWait = this.#clock.after(waitMs, resolve);
+    await Promise.race([work, tooLate]);
     cancelWait();
   }
-}
-
-function workedOn({ lease, owner }: Attempt): WorkedOn {
-  return { ...tokenOf(lease), owner };
 }
