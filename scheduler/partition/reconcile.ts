@@ -1,14 +1,7 @@
 /**
  * After a partition: what a peer wrote in a line that lost is brought to the owner of the line that stays, root by root
- * (a workflow with everything in it, or a task), and merged there (P5).
- *
- * 1. A root that is unknown there is taken over as it is.
- * 2. One that has ended beats one that has not, as a whole; what really ended beats what was cancelled because another
- *    record with its id does the same (SUPERSEDED).
- * 3. Of two that have ended, that of the line that stays does; the other one is kept as `superseded`.
- * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
- *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
- * 5. Where it gave its id away on one side and ended on the other, it has it, and it is looked for others that do.
+ * (a workflow with everything in it, or a task), and merged there (P5). What the two sides become is decided in
+ * `merge.ts`; this file reads, sends and takes what belongs to a root.
  */
 import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
@@ -16,7 +9,7 @@ import { carriedBytes } from '../../dag/json.ts';
 import { jsonBytes } from '../../dag/limits.ts';
 import { HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesError } from '../errors.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
-import { type Remembered, rememberedOf, restore } from '../feed/restore.ts';
+import { rememberedOf } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
 import { InOrder } from '../keyed-mutex.ts';
 import {
@@ -29,21 +22,12 @@ import {
 } from '../limits.ts';
 import { type Alias, carriedRecord, type handoverRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Reader } from '../ports.ts';
-import {
-  type FeedRecord,
-  type FlowRecord,
-  isTerminal,
-  type Line,
-  type SupersededRecord,
-  type TaskRecord,
-  type WorkflowRecord,
-} from '../records.ts';
+import type { FeedRecord, FlowRecord, Line } from '../records.ts';
 import { mustBeOfFeed, mustBeOfRoot } from '../replication/write-guard.ts';
-import { aliasOf, gaveUp, isSetAside, type LocalRecord, type Root, withOwnId } from '../storage/aliases.ts';
+import { aliasOf, type LocalRecord, type Root, withOwnId } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
-import type { Turn } from '../storage/journal.ts';
 import { recordsOf, rootOf } from '../storage/record-tree.ts';
-import { containerUid, supersededUid } from '../uids.ts';
+import { isOpen, isTouched, mergeRoot, type Records, rootIn } from './merge.ts';
 
 interface ReconciliationParts {
   clock: Clock;
@@ -66,9 +50,6 @@ interface Arriving {
 /** Of one root: one whose steps end all the time is merged as it was read. */
 const MERGE_TRIES_MAX = 8;
 const NOTHING: ReadonlySet<string> = new Set();
-
-/** What one side has of a root. */
-type Records = ReadonlyMap<string, FlowRecord>;
 
 export class Reconciliation {
   readonly #parts: ReconciliationParts;
@@ -200,7 +181,7 @@ export class Reconciliation {
     { line, root_uid: rootUid, theirs }: { line: Line; root_uid: string; theirs: Records },
     changed: ReadonlySet<string>,
   ): Promise<{ copied: Promise<void> } | null> {
-    const { reader, lookUp, onAdopted } = this.#parts;
+    const { reader, clock, lookUp, onAdopted } = this.#parts;
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
     const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
     const stored = mine.get(rootUid);
@@ -211,163 +192,14 @@ export class Reconciliation {
     if (live !== undefined && stored === undefined) return null;
     // What ended here meanwhile is to be kept as superseded.
     if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
-    const named = feed.journal.turn((turn) =>
-      this.#mergeRoot(turn, feed, { line, rootUid, theirs, mine, root: live ?? stored, remembered }),
-    );
+    const sides = { line, rootUid, theirs, mine, root: live ?? stored, remembered, now: isoTime(clock.wall()) };
+    const named = feed.journal.turn((turn) => mergeRoot(turn, feed, sides));
     const copied = named.then((root) => {
       if (root !== null) onAdopted(root, rival);
     });
     copied.catch(() => {}); // whoever waits for the disk hears of it first
     return { copied };
   }
-
-  /** @returns the root, if it has its id here from now on and may not be the only one */
-  #mergeRoot(turn: Turn, feed: OwnedFeed, side: Sides): Root | null {
-    const { theirs, rootUid, root } = side;
-    const other = theirs.get(rootUid);
-    for (const record of theirs.values()) if (record.kind === 'superseded') turn.put(record);
-    if (root === undefined) {
-      this.#adoptUnknown(turn, feed, side);
-      return isRoot(other) && !isSetAside(other) ? other : null;
-    }
-    if (other?.kind === 'tombstone') {
-      this.#clear(turn, side);
-      return null;
-    }
-    if (!isRoot(other) || !isRoot(root)) {
-      this.#keepSuperseded(turn, side);
-      return null;
-    }
-    const isDisputed = isSetAside(root) !== isSetAside(other);
-    if (isOpen(root) && (isOpen(other) || gaveUp(other))) {
-      this.#useResults(turn, feed, side);
-      return isDisputed && !isSetAside(root) ? root : null;
-    }
-    if (isOpen(root) || (gaveUp(root) && !isOpen(other) && !gaveUp(other))) {
-      this.#adoptEnded(turn, feed, side);
-      // What waits for this id may have to wait for another record from now on.
-      if (isDisputed) feed.dependencies.doubt();
-      return isDisputed && !isSetAside(other) ? other : null;
-    }
-    this.#keepSuperseded(turn, side);
-    if (!isDisputed || (isSetAside(root) && isOpen(other))) return null;
-    const named = withOwnId(root);
-    if (named !== root) turn.put(named);
-    return named;
-  }
-
-  /** It was accepted on the other side, after the fork. */
-  #adoptUnknown(turn: Turn, feed: OwnedFeed, { theirs, remembered }: Sides): void {
-    for (const record of theirs.values()) turn.put(record);
-    if (remembered !== null) restore(turn, remembered, feed);
-    for (const record of theirs.values()) feed.ended(record);
-  }
-
-  /** It was cleared on the other side, after it had ended. */
-  #clear(turn: Turn, { mine, root }: Sides): void {
-    if (root !== undefined && isOpen(root)) return;
-    const cleared_at = isoTime(this.#parts.clock.wall());
-    for (const { uid } of mine.values()) turn.put({ kind: 'tombstone', uid, cleared_at });
-  }
-
-  /** P5: one that has ended beats one that has not. */
-  #adoptEnded(turn: Turn, feed: OwnedFeed, side: Sides): void {
-    const { theirs, mine, rootUid } = side;
-    const run = feed.runs.live.get(rootUid);
-    const task = feed.tasks.live.get(rootUid);
-    // Rows of this moment may not be on the disk yet.
-    const dropped = run === undefined ? feed.nested.drop(turn, rootUid) : feed.runs.drop(turn, run);
-    const rows = new Set([...mine.keys(), ...dropped]);
-    if (task !== undefined) feed.tasks.drop(turn, task);
-    const cleared_at = isoTime(this.#parts.clock.wall());
-    for (const record of mine.values()) {
-      this.#supersede(turn, record, theirs.get(record.uid), currentLine(feed.feed), rootUid);
-    }
-    for (const uid of rows) if (!theirs.has(uid)) turn.put({ kind: 'tombstone', uid, cleared_at });
-    for (const record of theirs.values()) turn.put(record);
-    feed.ended(theirs.get(rootUid)!);
-  }
-
-  /** P2 decides between two that have ended. */
-  #keepSuperseded(turn: Turn, { theirs, mine, line, rootUid }: Sides): void {
-    for (const record of theirs.values()) this.#supersede(turn, record, mine.get(record.uid), line, rootUid);
-  }
-
-  #useResults(turn: Turn, feed: OwnedFeed, side: Sides): void {
-    const { theirs, mine, line, rootUid } = side;
-    const other = rootIn(theirs, rootUid);
-    const isGivenUp = other !== undefined && gaveUp(other);
-    for (const record of theirs.values()) {
-      if (record.kind !== 'task') continue;
-      if (record.status === 'completed' && feed.tasks.acceptResult(turn, record)) continue;
-      const task = feed.tasks.live.get(record.uid);
-      if (record.error?.code === 'REJECTED' && task?.record.status === 'input_required') {
-        feed.tasks.fail(turn, task, record.error, false);
-      } else if (!isGivenUp || record.uid === rootUid) {
-        this.#supersede(turn, record, mine.get(record.uid), line, rootUid);
-      }
-    }
-    // It is being cancelled there, and its last steps have not ended.
-    if (other?.kind === 'workflow' && other.error !== null && !isGivenUp) {
-      feed.runs.cancel(turn, feed.runs.live.get(rootUid), other.error);
-    }
-  }
-
-  /** What lost is kept, when it says of something that has ended how it did. */
-  #supersede(turn: Turn, lost: FlowRecord, kept: FlowRecord | undefined, line: Line, root_uid: string): void {
-    if (!isRoot(lost) || !isTerminal(lost.status)) return;
-    if (kept !== undefined && sameEnd(lost, kept)) return;
-    const superseded: SupersededRecord = {
-      kind: 'superseded',
-      uid: supersededUid(line, lost.uid),
-      root_uid,
-      line,
-      superseded_at: isoTime(this.#parts.clock.wall()),
-      record: lost,
-    };
-    turn.put(superseded);
-  }
-}
-
-interface Sides {
-  line: Line;
-  rootUid: string;
-  theirs: Records;
-  mine: Records;
-  /** As it is now in the line that stays; undefined when it is unknown there. */
-  root: FlowRecord | undefined;
-  /** Theirs, to be taken up, when it is unknown here. */
-  remembered: Remembered | null;
-}
-
-/** Whether something of a root is among these uids. */
-function isTouched(records: Records, uids: ReadonlySet<string>): boolean {
-  for (const uid of uids) if (records.has(uid) || records.has(containerUid(uid))) return true;
-  return false;
-}
-
-function rootIn(records: Records, rootUid: string): Root | undefined {
-  const root = records.get(rootUid);
-  return isRoot(root) ? root : undefined;
-}
-
-function isRoot(record: FlowRecord | undefined): record is Root {
-  return record?.kind === 'task' || record?.kind === 'workflow';
-}
-
-function isOpen(record: FlowRecord): boolean {
-  return (record.kind === 'workflow' || record.kind === 'task') && !isTerminal(record.status);
-}
-
-/** Whether a client is told the same of both: the status, the error's code and the result. */
-function sameEnd(lost: TaskRecord | WorkflowRecord, kept: FlowRecord): boolean {
-  if (kept.kind !== 'task' && kept.kind !== 'workflow') return false;
-  const endOf = (record: TaskRecord | WorkflowRecord): JsonValue => [
-    record.status,
-    record.error?.code ?? null,
-    record.kind === 'task' ? record.output : record.result,
-  ];
-  return kept.kind === lost.kind && JSON.stringify(endOf(lost)) === JSON.stringify(endOf(kept));
 }
 
 /** Splits records so that each part fits in a message; says of each whether it is the last one. */

@@ -142,7 +142,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'what has ended beats what has not',
-    file: 'scheduler/partition/reconcile.ts',
+    file: 'scheduler/partition/merge.ts',
     find: 'if (isOpen(root) && (isOpen(other) || gaveUp(other))) {',
     replace: 'if (isOpen(root)) {',
     promise: 'P5',
