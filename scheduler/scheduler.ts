@@ -201,10 +201,10 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
     const dispatchSoon = () => this.dispatchSoon();
     this.directory = new Directory(this.self);
     const { directory } = this;
-    this.pool = new WorkerPool(
-      { clock, executors, network, log, probe, watch, crashes },
-      { name: options.name, onSlotFree: () => this.slotFree() },
-    );
+    this.pool = new WorkerPool({
+      ...{ clock, executors, network, log, probe, watch, crashes, name: options.name },
+      onSlotFree: () => this.slotFree(),
+    });
     const lookUpCopy = (alias: Alias) => this.foreign.copyOf(alias);
     const onRival: IdConflicts['onRival'] = (uid, rival) => this.idConflicts.onRival(uid, rival);
     const onDoubt: IdConflicts['doubted'] = (alias) => this.idConflicts.doubted(alias);

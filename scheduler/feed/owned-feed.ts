@@ -21,6 +21,7 @@ import { type Duplicate, setAside } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import { Journal, type Turn } from '../storage/journal.ts';
 import { Attempts } from '../task/attempts.ts';
+import { Leases } from '../task/leases.ts';
 import { Tasks } from '../task/tasks.ts';
 import { type Why, whyByRow } from '../waiting.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
@@ -106,18 +107,23 @@ export class OwnedFeed {
     const dispatchSoon = () => this.dispatchSoon();
     const written = { feed_id, epoch, passed_on: feed.passed_on };
     const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);
-    this.tasks = new Tasks({ clock, random, network, directory, pool, log }, written, options, {
-      turn,
-      dispatchSoon,
-      onBegun,
-      onEnded: (turn, record) => this.taskEnded(turn, record),
-      onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
-      onNestedTimeout: (turn, record) => this.nested.onTaskTimeout(turn, record),
+    const { beat_interval_ms } = options;
+    this.tasks = new Tasks({
+      ...{ clock, random, network, pool, feed: written },
+      leases: new Leases({ clock, network, directory, log, feed: written, beat_interval_ms }),
+      hooks: {
+        turn,
+        dispatchSoon,
+        onBegun,
+        onEnded: (turn, record) => this.taskEnded(turn, record),
+        onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
+        onNestedTimeout: (turn, record) => this.nested.onTaskTimeout(turn, record),
+      },
     });
     const { tasks } = this;
-    this.attempts = new Attempts({ tasks, directory, network, log }, written, {
-      onBegun,
-      onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record),
+    this.attempts = new Attempts({
+      ...{ tasks, directory, network, log, feed: written },
+      hooks: { onBegun, onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record) },
     });
     this.runs = new Runs({
       ...{ clock, random, evaluator, tasks, reader: store.reader, log },

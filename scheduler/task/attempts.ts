@@ -37,18 +37,21 @@ export class Attempts {
   readonly #feed: TaskFeed;
   readonly #hooks: AttemptHooks;
 
-  /** @param feed that the tasks live in */
-  constructor(
-    components: { tasks: Tasks; directory: Directory; network: Network; log: Log },
-    feed: TaskFeed,
-    hooks: AttemptHooks,
-  ) {
-    this.#tasks = components.tasks;
-    this.#directory = components.directory;
-    this.#network = components.network;
-    this.#log = components.log;
-    this.#feed = feed;
-    this.#hooks = hooks;
+  /** @param parts.feed that the tasks live in */
+  constructor(parts: {
+    tasks: Tasks;
+    directory: Directory;
+    network: Network;
+    log: Log;
+    feed: TaskFeed;
+    hooks: AttemptHooks;
+  }) {
+    this.#tasks = parts.tasks;
+    this.#directory = parts.directory;
+    this.#network = parts.network;
+    this.#log = parts.log;
+    this.#feed = parts.feed;
+    this.#hooks = parts.hooks;
   }
 
   /** A lease goes to a worker; `leases.sent` follows when it does. */

@@ -1,6 +1,6 @@
 /**
- * The leases that this owner has given and that have not ended: which workers hold them by what their beats say, and
- * what they are told when a lease ends here first.
+ * The leases that this owner has given and that have not ended. The beats of a worker's peer say which of them it still
+ * holds; a worker whose lease ends here first is told.
  */
 import { BEATS_LATE_MAX, CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS, TIMEOUT_GRACE_MS } from '../limits.ts';
 import type { Directory, LeaseEnd } from '../membership/peer-table.ts';
@@ -23,24 +23,29 @@ export class Leases {
   readonly #given = new Set<LiveTask>();
   readonly feed: { feed_id: string; epoch: number };
 
-  /** @param feed that the leases belong to */
-  constructor(
-    components: { clock: Clock; network: Network; directory: Directory; log: Log },
-    feed: { feed_id: string; epoch: number },
-    options: { beat_interval_ms: number },
-  ) {
-    this.feed = feed;
-    this.#lateMs = options.beat_interval_ms * BEATS_LATE_MAX;
-    this.#clock = components.clock;
-    this.#network = components.network;
-    this.#directory = components.directory;
-    this.#log = components.log;
+  /** @param parts.feed that the leases belong to */
+  constructor(parts: {
+    clock: Clock;
+    network: Network;
+    directory: Directory;
+    log: Log;
+    feed: { feed_id: string; epoch: number };
+    beat_interval_ms: number;
+  }) {
+    this.feed = parts.feed;
+    this.#lateMs = parts.beat_interval_ms * BEATS_LATE_MAX;
+    this.#clock = parts.clock;
+    this.#network = parts.network;
+    this.#directory = parts.directory;
+    this.#log = parts.log;
   }
 
+  /** How many there are. */
   get size(): number {
     return this.#given.size;
   }
 
+  /** What names a lease of the task in messages. */
   tokenOf(record: TaskRecord, { epoch, attempt }: { epoch: number; attempt: number }): LeaseToken {
     return { uid: record.uid, feed_id: this.feed.feed_id, epoch, attempt };
   }
@@ -52,7 +57,7 @@ export class Leases {
     this.#directory.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
   }
 
-  /** It goes out, or its worker has just named it. */
+  /** The lease goes out, or its worker has just named it: the worker's silence counts from now on. */
   sent(task: LiveTask): void {
     if (task.lease === null) return;
     task.lease.confirmed_at = this.#clock.now();
@@ -64,15 +69,16 @@ export class Leases {
   }
 
   /**
-   * A lease that was read from the store: its worker may still run the task, or keep its result. Its beats will say, or
-   * their silence, which may have begun before.
+   * A lease that was read from the store: its worker may still run the task, or keep its result. The beats of its peer
+   * will say so, or their absence, which may have begun before this process.
    */
   readopt(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
     this.give(task, { ...lease, restored: true });
-    task.lease!.overdue_at = this.#overdueAt(task); // how much of its time is over, another process or peer knew (P8)
+    task.lease!.overdue_at = this.#overdueAt(task); // only the process that gave it knows how much of the time is used up (P8)
     task.lease!.confirmed_at = this.#directory.silentSince(lease.peer_id, this.#lateMs, this.#clock.now());
   }
 
+  /** @param how counts for or against the worker's peer when the next task is placed */
   end(task: LiveTask, how: LeaseEnd): void {
     const { lease } = task;
     if (lease === null) return;
@@ -81,6 +87,7 @@ export class Leases {
     this.#directory.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.#clock.now());
   }
 
+  /** Ends them all: another peer owns the feed, or it is read again. */
   clear(): void {
     for (const task of this.#given) this.end(task, 'given_up');
   }
@@ -100,8 +107,8 @@ export class Leases {
   }
 
   /**
-   * Tasks whose worker goes on to name them when it should long have ended them. One that says nothing is not meant:
-   * its result may wait for a connection, until it is `silent`.
+   * Tasks that their worker still names in its beats although their timeout is over. A worker that says nothing has not
+   * broken it: its result may wait for a connection, until the worker counts as `silent`.
    */
   overdue(): LiveTask[] {
     return [...this.#given].filter(({ lease }) => {
@@ -110,7 +117,7 @@ export class Leases {
     });
   }
 
-  /** This peer heard nothing because it slept itself: every silence begins anew, and what has come is read first (P11). */
+  /** This peer slept and heard nobody: every silence counts anew, and what has arrived is read first (P11). */
   restartSilences(): void {
     const now = this.#clock.now();
     for (const task of this.#given) {
@@ -150,11 +157,12 @@ export class Leases {
     turn.after(() => this.cancel(lease.peer_id, [{ ...token, force, reason: reason.slice(0, REASON_CHARS_MAX) }]));
   }
 
+  /** Tells a peer to end what it runs of these, and to drop the results it keeps. */
   cancel(peer: string, items: readonly Cancel[]): void {
     for (let from = 0; from < items.length; from += CANCEL_BATCH_MAX) {
       const batch = items.slice(from, from + CANCEL_BATCH_MAX);
       this.#network.request(peer, 'cancel', { items: batch }, REQUEST_DEADLINE_MS).catch((cause: unknown) => {
-        // The next beat that names the lease has it cancelled again.
+        // When a beat names the lease again, another cancel is sent.
         this.#log.debug({ peer, cause }, 'a cancel was not answered');
       });
     }

@@ -45,7 +45,7 @@ export function newTask(
   };
 }
 
-/** What few tasks have is not in the records of the others. */
+/** Fields that few tasks have; the records of the others do without them. */
 export function wishes({ prefer, wait_timeout_ms }: Pick<TaskRecord, 'prefer' | 'wait_timeout_ms'>) {
   return {
     ...(prefer !== undefined && prefer.length > 0 && { prefer }),

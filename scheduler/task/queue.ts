@@ -26,12 +26,12 @@ export function compareQueueKeys(a: QueueKey, b: QueueKey): number {
   return a.uid < b.uid ? -1 : a.uid > b.uid ? 1 : 0;
 }
 
-/** What of a class is not in the records of its tasks. */
+/** The part of what makes a class that is not in the records of its tasks. */
 export type TaskKind = Pick<Wanted, 'needs' | 'barred'>;
 
 export interface TaskClass extends Wanted {
   key: string;
-  /** While no connected worker can run it. */
+  /** Set while no connected worker can run it. */
   nobody: Nobody | null;
   /** First in the queue first. */
   tasks: InstanceType<typeof BTree<QueueKey, string>>;
@@ -43,7 +43,7 @@ export interface Nobody {
   reason: string;
   /** When that was found out. */
   looked_at: number;
-  /** Since when it is for policy alone, and whose policy (names of peers); null when something else is missing. */
+  /** Since when policy is the only reason, and whose (names of peers); null when something else is missing. */
   refused: { since: number; by: readonly string[] } | null;
 }
 
@@ -56,6 +56,7 @@ export interface ClassHead {
   head: QueueKey;
 }
 
+/** Tasks by uid, in the order in which they are to be given out. */
 export class Queue {
   readonly #classes = new Map<string, TaskClass>();
   readonly #keys = new Map<string, { key: QueueKey; of: TaskClass }>();
@@ -179,7 +180,7 @@ export class Queue {
 function classKeyOf(task: TaskRecord, { needs, barred }: TaskKind): string {
   const { labels, cpu_cores, memory_gb, peers } = task.requires;
   const wished = sorted(task.prefer ?? NOTHING);
-  // Those that wait for ever do not hide those that do not.
+  // The first task of a class speaks for all of it: how long each may wait for a worker has to be the same.
   const numbers = [cpu_cores ?? 0, memory_gb ?? 0, task.wait_timeout_ms ?? 0];
   return JSON.stringify([task.task_type, sorted(labels), numbers, sorted(peers), needs, wished, barred]);
 }

@@ -10,15 +10,15 @@ import { askedDelayMs, retryDelayMs } from '../../dag/retry.ts';
 import { InvalidStateError } from '../errors.ts';
 import { contentHash, isoTime, wallMs } from '../ids.ts';
 import { LOG_LINE_CHARS_MAX, OFFERED_RESULTS_MAX } from '../limits.ts';
-import type { Directory, LeaseEnd } from '../membership/peer-table.ts';
-import type { Clock, Log, Network, Random } from '../ports.ts';
+import type { LeaseEnd } from '../membership/peer-table.ts';
+import type { Clock, Network, Random } from '../ports.ts';
 import type { LogRecord, TaskRecord } from '../records.ts';
 import { recordText } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
 import { LiveRecords } from '../storage/live-records.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
-import { Leases } from './leases.ts';
+import type { Leases } from './leases.ts';
 import { type LiveTask, liveTask } from './live-task.ts';
 import { Queue } from './queue.ts';
 import { TimerQueue } from './timer-queue.ts';
@@ -70,26 +70,22 @@ export class Tasks {
   /** Tasks that have succeeded in another history of the feed, until they are made in this one. */
   readonly #offered = new Map<string, TaskRecord>();
 
-  constructor(
-    components: {
-      clock: Clock;
-      random: Random;
-      network: Network;
-      directory: Directory;
-      pool: Pick<WorkerPool, 'needsOf'>;
-      log: Log;
-    },
-    feed: TaskFeed,
-    options: { beat_interval_ms: number },
-    hooks: TaskHooks,
-  ) {
-    this.#clock = components.clock;
-    this.#pool = components.pool;
-    this.#random = components.random;
-    this.#network = components.network;
-    this.#hooks = hooks;
-    this.#feed = feed;
-    this.leases = new Leases(components, feed, options);
+  constructor(parts: {
+    clock: Clock;
+    random: Random;
+    network: Network;
+    pool: Pick<WorkerPool, 'needsOf'>;
+    leases: Leases;
+    feed: TaskFeed;
+    hooks: TaskHooks;
+  }) {
+    this.#clock = parts.clock;
+    this.#random = parts.random;
+    this.#network = parts.network;
+    this.#pool = parts.pool;
+    this.leases = parts.leases;
+    this.#feed = parts.feed;
+    this.#hooks = parts.hooks;
     this.#timers = new TimerQueue(this.#clock, (uid) => this.#hooks.turn((turn) => this.#onDue(turn, uid)));
   }
 
@@ -180,7 +176,7 @@ export class Tasks {
     }
     if (deadline !== null) this.#timers.set(record.uid, deadline);
     else this.#timers.delete(record.uid);
-    // One that only moves in the queue goes on waiting.
+    // A task that only moves in the queue has been waiting all along.
     if (!this.queue.has(record.uid)) task.ready_at = this.#clock.now();
     this.queue.add(record, task);
     this.#hooks.dispatchSoon();
@@ -235,7 +231,7 @@ export class Tasks {
     if (status === 'input_required') this.#hooks.onWaiting(turn, task.record);
   }
 
-  /** `approve`: what is asked is kept where people look. */
+  /** An `approve` begins. Its question is kept where people look: as its progress message. */
   waitForPerson(turn: Turn, task: LiveTask, { message }: { message?: string | undefined }): void {
     this.begin(turn, task, 'input_required', null);
     if (message !== undefined) {
@@ -243,7 +239,7 @@ export class Tasks {
     }
   }
 
-  /** Why a task still waits, kept with it. */
+  /** Notes why a task still waits. */
   waits(task: LiveTask, considered: number, reason: string): void {
     const known = task.record.placement;
     if (known?.reason === reason && known.considered === considered) return;
@@ -378,7 +374,7 @@ export class Tasks {
     this.live.renamed(before, task);
   }
 
-  /** It is not wanted any more. */
+  /** Cancels a task because something else does its work; `error` says what. */
   giveUp(turn: Turn, task: LiveTask, error: ErrorShape): void {
     this.leases.callBack(turn, task, false, error.message);
     this.finish(turn, task, { status: 'cancelled', error });

@@ -8,13 +8,14 @@ import type { Clock } from '../ports.ts';
 // A CommonJS package: its class is the `default` of what Node hands over.
 const BTree = sortedBTree.default;
 
-/** The wall clock can jump (a machine slept, the time was set): it is looked at again at least this often. */
+/** The wall clock can jump (a machine slept, the time was set), so no timer is set for longer than this. */
 const RECHECK_MS = 10_000;
-/** Told of in one event; the rest in the next, so that a crowd that is due together does not stall the loop (P7). */
+/** As many keys as are told in one event; the rest follow in the next, so that a crowd does not stall the loop (P7). */
 const DUE_AT_ONCE_MAX = 1_000;
 
 type DueKey = [wallMs: number, key: string];
 
+/** Keys, each with the wall-clock time at which it is told. */
 export class TimerQueue {
   readonly #clock: Clock;
   readonly #onDue: (key: string) => void;
@@ -26,6 +27,7 @@ export class TimerQueue {
   #cancelTimer: (() => void) | null = null;
   #armedFor = Number.POSITIVE_INFINITY;
 
+  /** @param onDue called once for each key, never before its time; the key may be set again in it */
   constructor(clock: Clock, onDue: (key: string) => void) {
     this.#clock = clock;
     this.#onDue = onDue;

@@ -75,7 +75,7 @@ export function outcomeOf(
   const { record, lease } = task;
   const current = isCurrent(lease, peer, result, owner.feed);
   if (!current && (result.status !== 'completed' || !isUsable(record, result, owner.feed))) return STALE;
-  // An owner in a line that was given up wanted that: it says nothing of what the action would have done.
+  // This owner did not ask for that; one whose history was given up did. How the action would have ended is unknown.
   if (result.status === 'cancelled') return lossOutcome(task, lease!, owner.feed, now);
   const { execution_time_ms, attempt, output } = result;
   const measured = { lease: 'kept', measured_ms: execution_time_ms } as const;
@@ -97,7 +97,7 @@ export function outcomeOf(
 /** Whether a result is that of the current lease. */
 function isCurrent(lease: GivenLease | null, peer: string, result: AttemptResult, { feed_id }: TaskFeed): boolean {
   if (!isNamedBy(lease, feed_id, peer, result)) return false;
-  // Another owner granted it: in the store that this one read, or in a line that was given up.
+  // What another owner granted is the current lease only where this owner has read it from the store.
   return result.granted_by === undefined || lease!.restored;
 }
 
@@ -180,7 +180,7 @@ export function started(record: TaskRecord, now: string): Partial<TaskRecord> {
   };
 }
 
-/** An attempt of a task that is a state of its record begins. */
+/** A task that no worker runs begins: `sleep`, `approve` and `workflow` are only states of their record. */
 export function keptByOwner(record: TaskRecord, owner: string, now: string): Partial<TaskRecord> {
   const reason = `${record.task_type} is kept by the owner and holds no slot`;
   return {
@@ -215,10 +215,10 @@ export function ended(record: TaskRecord, end: TaskEnd, now: string): TaskEnd {
   };
 }
 
-/** Not to be tried again by a program, where that may have its effect a second time. */
+/** For people: a program must not try again what may then have its effect twice. */
 const LOOK_FIRST = 'it may have had its effect, and may run at most once: look, then use task_retry';
 
-/** Its output would make its row one that no message carries. */
+/** With its output the task's row would be larger than any message may be. */
 export function recordTooLarge(end: TaskEnd): TaskEnd {
   const message = `the task succeeded, and its record with the output is larger than RECORD_BYTES_MAX (${RECORD_BYTES_MAX} bytes): keep the output elsewhere and return where it is`;
   const error = { code: 'OUTPUT_TOO_LARGE', message, retryable: false };
@@ -231,7 +231,7 @@ function workerLost({ worker_id, peer_id, attempt }: GivenLease, record: TaskRec
   return { code: 'WORKER_LOST', message: `${message}; ${LOOK_FIRST}`, retryable: false };
 }
 
-/** It is not run any more: whatever is in it would go on to stop one peer after the other. */
+/** Such a task is not run any more: it would go on to crash one peer after the other. */
 function poisonError({ task_id }: TaskRecord, crashes: number): ErrorShape {
   const message = `the mesh loop of a peer crashed ${crashes} times while it worked on task ${task_id}, which is not run any more; the log of that peer says why it crashed: change what the task does, or what it gives, before you retry it`;
   return { code: 'POISON_TASK', message, retryable: false, details: { crashes } };
@@ -251,14 +251,15 @@ export function deadlineError({ deadline_at, attempts }: TaskRecord): ErrorShape
 }
 
 /**
- * True when an attempt ended because its worker's policy forbids the task, which another peer may allow. Not of an
- * `at_most_once` task (P4): a refused redirect comes after a first request. What a handler throws is its own.
+ * True when an attempt ended because the policy of its worker's peer forbids the task, which another peer may allow.
+ * Never for an `at_most_once` task (P4): when a redirect is refused, the first request was sent. Nor for a function: its
+ * handler can throw any code.
  */
 function isPolicyRefusal({ record }: LiveTask, error: ErrorShape): boolean {
   return error.code === 'ACTION_NOT_ALLOWED' && !record.at_most_once && !record.task_type.startsWith('fn:');
 }
 
-/** True for one whose timeout ends it before it has lasted as long as it should. */
+/** Whether the timeout of a `sleep` ends it before its time. */
 export function isOverdue({ timeout_ms, payload }: TaskRecord): boolean {
   return timeout_ms !== null && timeout_ms < Number(payload['duration_ms']);
 }
@@ -268,7 +269,7 @@ export function timeoutError(record: TaskRecord): ErrorShape {
   return { code: 'TIMEOUT', message, retryable: true };
 }
 
-/** False for an attempt that no worker can have been given. */
+/** Whether a worker can have been given this attempt. */
 function mayHaveRun(record: TaskRecord, attempt: number): boolean {
   return attempt > 0 && attempt <= record.attempt && !RECORD_ACTIONS.has(record.task_type);
 }

@@ -27,16 +27,17 @@ interface KeptResult {
   bytes: number;
   /** Settled when the owner has answered or failed to; null while it is not on its way. Never rejects. */
   sending: Promise<void> | null;
-  /** A frame with it was refused for what it is: it travels by itself. */
+  /** Its owner refused a frame with it for its content or size: it is sent in a frame of its own. */
   alone: boolean;
 }
 
 type Entry = [key: string, kept: KeptResult];
 
 const NOTHING_REQUIRED = requiresSchema.parse({});
-/** An owner refused a frame for its content or size: the same frame is refused again. */
+/** Codes of an owner that would refuse the same frame again, for its content or size. */
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
 
+/** The outbox of one peer's results. */
 export class ResultOutbox {
   readonly #clock: Clock;
   readonly #network: Network;
@@ -64,6 +65,7 @@ export class ResultOutbox {
     this.#crashes = components.crashes;
   }
 
+  /** @param key of the lease (`keyOf`) */
   has(key: string): boolean {
     return this.#kept.has(key);
   }
@@ -73,6 +75,7 @@ export class ResultOutbox {
     for (const kept of this.#kept.values()) if (kept.owner === owner) yield kept.result;
   }
 
+  /** What is kept, for any owner. */
   *all(): Iterable<LeaseToken> {
     for (const { result } of this.#kept.values()) yield result;
   }
@@ -88,7 +91,7 @@ export class ResultOutbox {
     return any;
   }
 
-  /** One that did not grant the lease is told who did, and what it was for (P3). */
+  /** An owner that did not grant the lease is told who did, and with which payload it ran (P3). */
   #bring(kept: KeptResult, owner: string): void {
     const { granted_by: _by, payload_hash: _hash, ...result } = kept.result;
     const { granted_by, lease } = kept;
@@ -98,7 +101,10 @@ export class ResultOutbox {
     kept.sending = null;
   }
 
-  /** False when so much waits for owners that are there that no more may be begun. */
+  /**
+   * Whether another attempt may begin. Results of owners that are away are forgotten to make room; false when those of
+   * connected owners alone take all of it.
+   */
   hasRoom(): boolean {
     if (!this.#isFull()) return true;
     const present = new Set([this.#network.self, ...this.#network.connected()]);
@@ -148,7 +154,7 @@ export class ResultOutbox {
     });
   }
 
-  /** Its owner does not want it. */
+  /** Its owner does not want it. Does nothing for a result of another owner. */
   drop(key: string, owner: string): void {
     if (this.#kept.get(key)?.owner === owner) this.#delete(key);
   }
@@ -173,7 +179,7 @@ export class ResultOutbox {
         this.#sendFrame(owner, [entry]);
         continue;
       }
-      // Of one feed in a frame: an owner that has given up one of its feeds takes the results of the others.
+      // A frame is of one feed: an owner that has given up one of its feeds still takes the results of the others.
       const to = `${owner} ${result.feed_id}`;
       const ofOwner = frames.get(to) ?? [];
       frames.set(to, ofOwner);
@@ -207,7 +213,7 @@ export class ResultOutbox {
     for (const [, kept] of entries) kept.sending = sending;
   }
 
-  /** One of a frame cannot be taken: each is sent by itself, and the one that still cannot be becomes a failure. */
+  /** The owner cannot take one of these: each is sent by itself, and the one that is refused again becomes a failure. */
   #takeApart(entries: Entry[], cause: FlowmeshError): void {
     for (const [key, kept] of entries) {
       if (this.#kept.get(key) !== kept) continue;

@@ -45,30 +45,31 @@ export class WorkerPool {
   /** What this peer allows of its actions; undefined when that is more than a beat carries. */
   readonly #allowed: string[] | undefined;
 
-  constructor(
-    components: {
-      clock: Clock;
-      executors: Executors;
-      network: Network;
-      log: Log;
-      probe: Probe;
-      watch: LeaseWatch;
-      crashes: Crashes;
-    },
-    hooks: { name: string; onSlotFree: () => void },
-  ) {
-    this.#self = { peer_id: components.network.self, name: hooks.name };
-    this.#clock = components.clock;
-    this.#executors = components.executors;
-    const allowed = components.executors.allows();
+  constructor(parts: {
+    clock: Clock;
+    executors: Executors;
+    network: Network;
+    log: Log;
+    probe: Probe;
+    watch: LeaseWatch;
+    crashes: Crashes;
+    /** Of this peer. */
+    name: string;
+    /** Another lease may fit now. */
+    onSlotFree: () => void;
+  }) {
+    this.#self = { peer_id: parts.network.self, name: parts.name };
+    this.#clock = parts.clock;
+    this.#executors = parts.executors;
+    const allowed = parts.executors.allows();
     const sayable = allowed.length <= ALLOWS_MAX && allowed.every((each) => each.length <= NEED_CHARS_MAX);
     this.#allowed = sayable ? allowed : undefined;
-    this.#probe = components.probe;
-    this.#watch = components.watch;
-    this.#parts = { ...components, onEnded: (attempt, end) => this.#ended(attempt, end) };
-    this.#outbox = new ResultOutbox(components);
-    for (const lease of components.crashes.untold) this.#outbox.keepCrash(lease);
-    this.#onSlotFree = hooks.onSlotFree;
+    this.#probe = parts.probe;
+    this.#watch = parts.watch;
+    this.#parts = { ...parts, onEnded: (attempt, end) => this.#ended(attempt, end) };
+    this.#outbox = new ResultOutbox(parts);
+    for (const lease of parts.crashes.untold) this.#outbox.keepCrash(lease);
+    this.#onSlotFree = parts.onSlotFree;
   }
 
   /** Adds a worker or changes what it offers; what it runs goes on. */

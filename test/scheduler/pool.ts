@@ -58,13 +58,12 @@ export class PoolScene {
     });
     const executors =
       run === undefined ? memory : { actions: () => ['fn:wait'], allows: () => [], needs: () => [], run };
-    this.pool = new WorkerPool(
-      {
-        ...{ clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
-        ...unwatched,
-      },
-      { name: 'worker', onSlotFree: () => this.slotsFreed++ },
-    );
+    this.pool = new WorkerPool({
+      ...{ clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
+      ...unwatched,
+      name: 'worker',
+      onSlotFree: () => this.slotsFreed++,
+    });
     this.network.attach(
       { onMessage: async () => null, onOffer() {}, onConnected() {}, onDisconnected() {} },
       () => null as never,
