@@ -147,3 +147,9 @@ function hasBody(request: IncomingMessage): boolean {
   const length = request.headers['content-length'];
   return request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
 }
+
+/** A refusal as JSON-RPC, on `/mcp`. */
+export function refuseMcp(request: IncomingMessage, response: ServerResponse, refusal: HttpRefusal): void {
+  const error = { code: refusal.rpcCode, message: refusal.message };
+  sendJson(request, response, refusal.status, { jsonrpc: '2.0', error, id: refusal.rpcId }, refusal.headers);
+}

@@ -8,6 +8,8 @@
  * 1. Host and Origin are checked before anything else, on every route; an Origin that is admitted may read the answer.
  * 2. Who asks is decided once per request, in `identify`; routes and sessions get the principal.
  * 3. Every refusal is JSON with a sentence; on `/mcp` it is a JSON-RPC error.
+ * 4. What speaks MCP is loaded with the first request for it: no start waits for it, and a peer that only works for
+ *    others goes without it.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
@@ -17,11 +19,10 @@ import type { Log } from '../../scheduler/ports.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
-import { catalogueOf } from './catalogue.ts';
 import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck } from './host-check.ts';
-import { HttpRefusal, sendJson } from './http-exchange.ts';
-import { HttpSessions, type Principal, type SessionLimits } from './http-sessions.ts';
+import { HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
+import type { Principal, SessionLimits } from './http-sessions.ts';
 import {
   CLOSE_GRACE_MS,
   CONNECTIONS_MAX,
@@ -30,7 +31,7 @@ import {
   REQUEST_TIMEOUT_MS,
   TIMEOUT_CHECK_MS,
 } from './limits.ts';
-import { refuseMcp, serveMcp } from './mcp-route.ts';
+import type { McpRoute } from './mcp-route.ts';
 import { servePeerRoute } from './peer-routes.ts';
 import type { PeerInfo } from './session.ts';
 
@@ -77,8 +78,11 @@ const ANONYMOUS: Principal = { id: 'anonymous' };
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { router, host, info, log } = options;
   assertSafeToListen(host);
-  const catalogue = catalogueOf(options.tools ?? registry);
-  const sessions = new HttpSessions({ router, catalogue, info, log }, options);
+  let mcp: Promise<McpRoute> | undefined;
+  const openMcp = async () => {
+    const { openMcpRoute } = await import('./mcp-route.ts');
+    return openMcpRoute({ router, tools: options.tools ?? registry, info, log }, options);
+  };
   const refusalOfHost = createHostCheck([host, ...(options.allowed_hosts ?? [])]);
   const identify = options.identify ?? (() => ANONYMOUS);
 
@@ -86,8 +90,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     const refusal = refusalOfHost(request.headers);
     if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
     if (allowOrigin(request, response)) return;
-    if (path === '/mcp') await serveMcp(sessions, await identify(request), request, response);
-    else await servePeerRoute({ router, info, onDrain: options.onDrain }, path, request, response);
+    if (path === '/mcp') {
+      const principal = await identify(request);
+      mcp ??= openMcp();
+      await (await mcp).serve(principal, request, response);
+    } else await servePeerRoute({ router, info, onDrain: options.onDrain }, path, request, response);
   };
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const path = request.url!.split('?', 1)[0]!;
@@ -106,14 +113,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   // Clients of large bodies wait for "continue"; readJson sends it once the request has passed the checks.
   server.on('checkContinue', handle);
   server.maxConnections = CONNECTIONS_MAX;
-  const port = await listen(server, host, options.port).catch(async (error) => {
-    await sessions.close();
-    throw error;
-  });
+  const port = await listen(server, host, options.port);
   const url = `http://${isIPv6(host) ? `[${host}]` : host}:${port}`;
   log.info({ url }, 'listening for MCP and HTTP');
 
-  return { url, port, close: () => close(server, sessions) };
+  return { url, port, close: () => close(server, mcp) };
 }
 
 function listen(server: Server, host: string, port: number): Promise<number> {
@@ -129,14 +133,15 @@ function listen(server: Server, host: string, port: number): Promise<number> {
   });
 }
 
-async function close(server: Server, sessions: HttpSessions): Promise<void> {
+async function close(server: Server, opened: Promise<McpRoute> | undefined): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const mcp = await opened;
   const grace = new AbortController();
-  await Promise.race([sessions.drained(), delay(CLOSE_GRACE_MS, undefined, { signal: grace.signal })]);
+  await Promise.race([mcp?.drained(), delay(CLOSE_GRACE_MS, undefined, { signal: grace.signal })]);
   grace.abort();
   // Answers that are ready leave in this turn.
   await new Promise(setImmediate);
-  await sessions.close();
+  await mcp?.close();
   server.closeAllConnections();
   await closed;
 }

@@ -5,14 +5,39 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ErrorCode, type JSONRPCMessage, SUPPORTED_PROTOCOL_VERSIONS } from '@modelcontextprotocol/sdk/types.js';
 import { cut } from '../../dag/quoted.ts';
-import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
-import type { HttpSessions, Principal } from './http-sessions.ts';
+import type { Tool } from '../../tools/definition.ts';
+import { catalogueOf } from './catalogue.ts';
+import { HttpRefusal, readJson } from './http-exchange.ts';
+import { HttpSessions, type Principal, type SessionLimits } from './http-sessions.ts';
 import { MESSAGE_BYTES_MAX } from './limits.ts';
 import { RpcError, readMessage } from './messages.ts';
+import type { SessionComponents } from './session.ts';
 
 const ACCEPTED = 'application/json, text/event-stream';
 
-export async function serveMcp(
+export interface McpRoute {
+  /** Answers one request. @throws HttpRefusal */
+  serve(principal: Principal, request: IncomingMessage, response: ServerResponse): Promise<void>;
+  /** Resolves when no call runs any more. */
+  drained(): Promise<void>;
+  /** Ends every session. */
+  close(): Promise<void>;
+}
+
+/** @param components.tools what is served */
+export function openMcpRoute(
+  { tools, ...components }: Omit<SessionComponents, 'catalogue'> & { tools: ReadonlyMap<string, Tool> },
+  limits: SessionLimits,
+): McpRoute {
+  const sessions = new HttpSessions({ ...components, catalogue: catalogueOf(tools) }, limits);
+  return {
+    serve: (principal, request, response) => serveMcp(sessions, principal, request, response),
+    drained: () => sessions.drained(),
+    close: () => sessions.close(),
+  };
+}
+
+async function serveMcp(
   sessions: HttpSessions,
   principal: Principal,
   request: IncomingMessage,
@@ -87,12 +112,6 @@ function acceptAnything(request: IncomingMessage): void {
   if (accept !== undefined && !accept.includes('*/*')) return;
   request.headers.accept = ACCEPTED;
   request.rawHeaders.push('Accept', ACCEPTED);
-}
-
-/** A refusal as JSON-RPC. */
-export function refuseMcp(request: IncomingMessage, response: ServerResponse, refusal: HttpRefusal): void {
-  const error = { code: refusal.rpcCode, message: refusal.message };
-  sendJson(request, response, refusal.status, { jsonrpc: '2.0', error, id: refusal.rpcId }, refusal.headers);
 }
 
 function header(request: IncomingMessage, name: string): string | undefined {
