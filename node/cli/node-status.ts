@@ -1,11 +1,10 @@
 /** `flowmesh node status`: the peer that commands talk to, from its data folder and from itself. */
 import type { Command } from 'commander';
 import type { JsonObject } from '../../dag/errors.ts';
-import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { EXIT } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
-import { renderOutput } from './render.ts';
+import { printOutput } from './print-output.ts';
 import { addPeerOptions, peerChoiceOf } from './tool-command.ts';
 
 export function addStatusCommand(group: Command, run: (choice: PeerChoice, json: boolean) => Promise<void>): void {
@@ -26,8 +25,6 @@ export async function showStatus(choice: PeerChoice, json: boolean): Promise<num
   const output: JsonObject = { url, ...(record as JsonObject | undefined), ...state };
   delete output['http_url'];
   if (output['ready'] === true) delete output['reasons'];
-  process.stdout.write(
-    `${json ? printableJson(output, 2) : renderOutput({ name: 'node_status' }, output, undefined)}\n`,
-  );
+  await printOutput(output, { json, tool: { name: 'node_status' }, width: undefined });
   return output['ready'] === true ? EXIT.done : EXIT.failed;
 }

@@ -3,11 +3,10 @@ import type { Command } from 'commander';
 import type { JsonValue } from '../../dag/errors.ts';
 import { faultText } from '../../dag/json.ts';
 import { parseJson } from '../../dag/json-text.ts';
-import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { EXIT, UsageError } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
-import { renderOutput } from './render.ts';
+import { printOutput } from './print-output.ts';
 import { addPeerOptions, peerChoiceOf } from './tool-command.ts';
 
 export interface Answer {
@@ -46,9 +45,7 @@ export function addAnswerCommand(group: Command, run: (answer: Answer) => Promis
 export async function answerTask({ task_id, approve, data, json, peer }: Answer): Promise<number> {
   const { url } = await findPeer(peer, process.env, process.cwd());
   const output = await new PeerClient(url).answerTask(task_id, { approve, data });
-  process.stdout.write(
-    `${json ? printableJson(output, 2) : renderOutput({ name: 'task_answer' }, output, undefined)}\n`,
-  );
+  await printOutput(output, { json, tool: { name: 'task_answer' }, width: undefined });
   return EXIT.done;
 }
 

@@ -4,13 +4,12 @@ import type { JsonObject } from '../../dag/errors.ts';
 import { callWaitMs } from '../../tools/call/envelope.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools } from '../../tools/registry.ts';
-import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { readDocument, type SourceDocument } from './document.ts';
 import { EXIT, UsageError } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
 import { warningLines, withPlaces } from './places.ts';
-import { renderOutput } from './render.ts';
+import { printOutput } from './print-output.ts';
 import { addFields, checkInput, checkOptions, fieldsOf, inputOf } from './tool-options.ts';
 import { inCommands, wordsOf } from './wording.ts';
 
@@ -97,9 +96,7 @@ export async function runTool(invocation: Invocation): Promise<number> {
         process.stderr.write(`${nothingWasRun(workflowId, String(output['status']))}\n`);
       return await watchWorkflow(found.url, workflowId, json);
     }
-    process.stdout.write(
-      `${json ? printableJson(output, 2) : renderOutput(tool, told(withoutWarnings(output), tool), terminalWidth())}\n`,
-    );
+    await printOutput(output, { json, tool, width: terminalWidth(), shown: told(withoutWarnings(output), tool) });
     return tellsOfFailure(tool, output) ? EXIT.failed : EXIT.done;
   } catch (error) {
     throw document === undefined ? error : withPlaces(error, document);

@@ -2,11 +2,10 @@
 import { type Command, Option } from 'commander';
 import type { JsonObject } from '../../dag/errors.ts';
 import { queueStats } from '../../tools/queue/stats.ts';
-import { printableJson } from '../printable.ts';
 import { PeerClient } from './client.ts';
 import { EXIT } from './exit.ts';
 import { findPeer, type PeerChoice } from './find-peer.ts';
-import { renderOutput } from './render.ts';
+import { printOutput } from './print-output.ts';
 import { addPeerOptions, peerChoiceOf, terminalWidth } from './tool-command.ts';
 
 export interface WorkerListing {
@@ -44,7 +43,7 @@ export async function listWorkers({ scope, json, peer }: WorkerListing): Promise
     const output = { workers, returned_count: workers.length, total_count: workers.length, missing };
     const { columns } = queueStats.cli!.list!;
     const shown = { name: 'worker_list', cli: { list: { field: 'workers', columns } } };
-    process.stdout.write(`${json ? printableJson(output, 2) : renderOutput(shown, output, terminalWidth())}\n`);
+    await printOutput(output, { json, tool: shown, width: terminalWidth() });
     return EXIT.done;
   } finally {
     await client.close();
