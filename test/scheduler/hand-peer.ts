@@ -5,7 +5,7 @@
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import type { AttemptResult, Lease, LeaseToken, PeerState, Push } from '../../scheduler/messages.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
-import type { Scene } from './scene.ts';
+import { Scene, task } from './scene.ts';
 
 const BEAT_MS = 1_000;
 const DEADLINE_MS = 5_000;
@@ -165,4 +165,17 @@ export function resultOf(lease: LeaseToken, over: Partial<AttemptResult> = {}): 
 
 export function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToken {
   return { uid, feed_id, epoch, attempt };
+}
+
+/** A task that only hand peers run. */
+export function hand(over: Parameters<typeof task>[0] = {}): ReturnType<typeof task> {
+  return task({ task_type: 'fn:hand', ...over });
+}
+
+/** A real peer `a` with hand peers around it, each with its name as a label. */
+export async function openWithHands(hands = ['h']): Promise<{ scene: Scene; peers: HandPeer[] }> {
+  const scene = await Scene.of(['a']);
+  const peers: HandPeer[] = [];
+  for (const name of hands) peers.push(await HandPeer.joins(scene, name, ['a'], { labels: [name] }));
+  return { scene, peers };
 }

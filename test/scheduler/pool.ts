@@ -143,3 +143,10 @@ export function lease(uid: string, over: Partial<Lease> = {}): Lease {
     ...over,
   };
 }
+
+/** The pool of a peer with one worker, and the owner that it is connected to. */
+export async function openPool(options: Parameters<PoolScene['define']>[0] = {}, behaviours = {}) {
+  const pools = new PoolScene(behaviours);
+  pools.define(options);
+  return { pools, pool: pools.pool, owner: await pools.owner('owner') };
+}

@@ -2,21 +2,15 @@ import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonValue, RemoteError } from '../../../dag/errors.ts';
 import { JSON_ELEMENTS_MAX, OUTPUT_BYTES_MAX } from '../../../dag/limits.ts';
 import { requiresSchema } from '../../../dag/schema.ts';
-import { CANCEL_GRACE_MS, PROGRESS_INTERVAL_MS } from '../../../scheduler/limits.ts';
-import { lease, PoolScene } from '../pool.ts';
+import { CANCEL_GRACE_MS } from '../../../scheduler/limits.ts';
+import { lease, openPool, PoolScene } from '../pool.ts';
 
 const SOON_MS = 100;
 const requires = (over: object) => requiresSchema.parse(over);
 
-async function scene(options: Parameters<PoolScene['define']>[0] = {}, behaviours = {}) {
-  const pools = new PoolScene(behaviours);
-  pools.define(options);
-  return { pools, pool: pools.pool, owner: await pools.owner('owner') };
-}
-
 describe('a lease is accepted', () => {
   test('while there is a slot, else refused as busy', async () => {
-    const { pool } = await scene();
+    const { pool } = await openPool();
     const refused = pool.accept('owner', [lease('a'), lease('b'), lease('c')]);
     expect(refused).toMatchObject([{ uid: 'c', attempt: 1, reason: 'busy' }]);
     expect(pool.running).toBe(2);
@@ -29,13 +23,13 @@ describe('a lease is accepted', () => {
     ['more memory than it has', lease('a', { requires: requires({ memory_gb: 9 }) }), 'unable'],
     ['another peer', lease('a', { requires: requires({ peers: ['somebody'] }) }), 'unable'],
   ])('not for %s', async (_what, wrong, reason) => {
-    const { pool } = await scene();
+    const { pool } = await openPool();
     expect(pool.accept('owner', [wrong])).toMatchObject([{ reason }]);
     expect(pool.running).toBe(0);
   });
 
   test('not by a draining worker, and not while the process leaves', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     pools.define({ status: 'draining' });
     expect(pool.accept('owner', [lease('a')])).toMatchObject([{ reason: 'busy' }]);
     pools.define({ status: 'active' });
@@ -44,7 +38,7 @@ describe('a lease is accepted', () => {
   });
 
   test('within the cores and memory that are left', async () => {
-    const { pools, pool } = await scene({ max_concurrent_tasks: 9 });
+    const { pools, pool } = await openPool({ max_concurrent_tasks: 9 });
     const heavy = requires({ cpu_cores: 3, memory_gb: 1 });
     expect(pool.accept('owner', [lease('a', { requires: heavy })])).toEqual([]);
     expect(pool.couldRun({ action: 'echo', requires: heavy })).toBe(false);
@@ -58,7 +52,7 @@ describe('a lease is accepted', () => {
 
   test('once: a repeated message neither runs it again nor refuses it', async () => {
     let starts = 0;
-    const { pools, pool, owner } = await scene({}, { 'fn:count': () => ++starts });
+    const { pools, pool, owner } = await openPool({}, { 'fn:count': () => ++starts });
     owner.onResults = () => Promise.reject(new FlowmeshError('NOT_READY', 'later', { retryable: true }));
     expect(pool.accept('owner', [lease('a', { action: 'fn:count' }), lease('a', { action: 'fn:count' })])).toEqual([]);
     await pools.pass(SOON_MS);
@@ -74,7 +68,7 @@ describe('a lease is accepted', () => {
 
 describe('the result of an attempt', () => {
   test('is brought to its owner, and not named any more once it is acknowledged', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     pool.accept('owner', [lease('a', { payload: { x: 1 } })]);
     expect(pool.holding('owner')).toEqual([{ uid: 'a', feed_id: 'feed', epoch: 1, attempt: 1 }]);
     expect(pool.holding('other')).toEqual([]);
@@ -87,7 +81,7 @@ describe('the result of an attempt', () => {
   });
 
   test('is kept while its owner does not answer, and sent again (P3)', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     let down = true;
     owner.onResults = async () => {
       if (down) throw new FlowmeshError('NOT_READY', 'later', { retryable: true });
@@ -104,7 +98,7 @@ describe('the result of an attempt', () => {
   });
 
   test('is not sent twice at a time', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     const acknowledged = pools.gate('acknowledged');
     owner.onResults = () => acknowledged.opened;
     pool.accept('owner', [lease('a', { action: 'echo' })]);
@@ -117,7 +111,7 @@ describe('the result of an attempt', () => {
   });
 
   test('that its owner refuses for its content does not hold up the others', async () => {
-    const { pools, pool, owner } = await scene({ max_concurrent_tasks: 9 }, { 'fn:bad': () => 'bad' });
+    const { pools, pool, owner } = await openPool({ max_concurrent_tasks: 9 }, { 'fn:bad': () => 'bad' });
     owner.onResults = async (results) => {
       if (results.some(({ output }) => output === 'bad')) {
         throw new RemoteError({ code: 'INVALID_MESSAGE', message: 'at results.1.output', retryable: false });
@@ -140,7 +134,7 @@ describe('the result of an attempt', () => {
 
   test('travels with its log in frames that stay within their bytes', async () => {
     const lines = 1_000;
-    const { pools, pool, owner } = await scene(
+    const { pools, pool, owner } = await openPool(
       { max_concurrent_tasks: 9 },
       {
         'fn:loud': (_request: unknown, io: { log(stream: 'stdout', line: string): void }) => {
@@ -162,7 +156,7 @@ describe('the result of an attempt', () => {
   });
 
   test('that is larger than allowed is a failure that says so', async () => {
-    const { pools, pool, owner } = await scene({}, { 'fn:large': () => 'x'.repeat(OUTPUT_BYTES_MAX) });
+    const { pools, pool, owner } = await openPool({}, { 'fn:large': () => 'x'.repeat(OUTPUT_BYTES_MAX) });
     pool.accept('owner', [lease('a', { action: 'fn:large' })]);
     await pools.pass(SOON_MS);
     expect(owner.results).toMatchObject([{ status: 'failed', output: null, error: { code: 'OUTPUT_TOO_LARGE' } }]);
@@ -193,7 +187,7 @@ describe('the result of an attempt', () => {
   });
 
   test('of an owner that is gone does not keep the worker from work for others, once there is no more room', async () => {
-    const { pools, pool, owner } = await scene({ max_concurrent_tasks: 1_024 });
+    const { pools, pool, owner } = await openPool({ max_concurrent_tasks: 1_024 });
     const gone = await pools.owner('gone');
     pools.board.cut('worker-peer', 'gone');
     for (let batch = 0; batch < 10; batch++) {
@@ -214,7 +208,7 @@ describe('the result of an attempt', () => {
   });
 
   test('of owners that are there is never forgotten: the worker takes no more', async () => {
-    const { pools, pool, owner } = await scene({ max_concurrent_tasks: 1_024 });
+    const { pools, pool, owner } = await openPool({ max_concurrent_tasks: 1_024 });
     owner.onResults = () => Promise.reject(new FlowmeshError('NOT_READY', 'later', { retryable: true }));
     for (let batch = 0; batch < 10; batch++) {
       const leases = Array.from({ length: 1_000 }, (_, index) => lease(`${batch}/${index}`, { action: 'echo' }));
@@ -226,87 +220,9 @@ describe('the result of an attempt', () => {
   });
 });
 
-describe('an attempt is ended before its time', () => {
-  test('by its timeout: it has failed, retryably', async () => {
-    const { pools, pool, owner } = await scene();
-    pool.accept('owner', [lease('a', { timeout_ms: 500 })]);
-    await pools.pass(499);
-    expect(pool.running).toBe(1);
-    await pools.pass(CANCEL_GRACE_MS + SOON_MS);
-    expect(owner.results).toMatchObject([{ status: 'failed', error: { code: 'TIMEOUT', retryable: true } }]);
-  });
-
-  test('by a cancel of its owner, and of nobody else', async () => {
-    const { pools, pool, owner } = await scene();
-    pool.accept('owner', [lease('a')]);
-    const token = { uid: 'a', feed_id: 'feed', epoch: 1, attempt: 1 };
-    pool.cancel('other', [{ ...token, force: true }]);
-    pool.cancel('owner', [{ ...token, attempt: 2, force: true }]);
-    await pools.pass(SOON_MS);
-    expect(pool.running).toBe(1);
-    pool.cancel('owner', [{ ...token, force: true }]);
-    await pools.pass(SOON_MS);
-    expect(pool.running).toBe(0);
-    expect(owner.results).toMatchObject([{ status: 'cancelled', output: null }]);
-  });
-
-  test('with grace time, or with force at once, when the action does not listen', async () => {
-    for (const force of [false, true]) {
-      const { pools, pool } = await scene({}, { 'fn:deaf': () => new Promise(() => {}) });
-      pool.accept('owner', [lease('a', { action: 'fn:deaf' })]);
-      pool.cancel('owner', [{ uid: 'a', feed_id: 'feed', epoch: 1, attempt: 1, force }]);
-      await pools.pass(CANCEL_GRACE_MS / 2);
-      expect(pool.running).toBe(force ? 0 : 1);
-      await pools.pass(CANCEL_GRACE_MS);
-      expect(pool.running).toBe(0);
-    }
-  });
-
-  test('a cancel drops a result that is kept', async () => {
-    const { pools, pool, owner } = await scene();
-    owner.onResults = () => Promise.reject(new FlowmeshError('NOT_READY', 'later', { retryable: true }));
-    pool.accept('owner', [lease('a', { action: 'echo' })]);
-    await pools.pass(SOON_MS);
-    pool.cancel('other', [{ uid: 'a', feed_id: 'feed', epoch: 1, attempt: 1, force: false }]);
-    expect(pool.holding('owner')).toHaveLength(1);
-    pool.cancel('owner', [{ uid: 'a', feed_id: 'feed', epoch: 1, attempt: 1, force: false }]);
-    expect(pool.holding('owner')).toEqual([]);
-  });
-});
-
-describe('progress', () => {
-  test('is reported now and then, with the lines since the last report, the rest with the result', async () => {
-    const { pools, pool, owner } = await scene(
-      {},
-      {
-        'fn:talk': async (
-          request: { uid: string },
-          io: { progress(percent: number, message: string): void; log(stream: 'log', line: string): void },
-        ) => {
-          io.progress(150, 'nearly');
-          io.log('log', 'first');
-          await pools.gate(request.uid).opened;
-          io.log('log', 'last');
-          return null;
-        },
-      },
-    );
-    pool.accept('owner', [lease('a', { action: 'fn:talk' })]);
-    await pools.pass(PROGRESS_INTERVAL_MS + SOON_MS);
-    const reports = owner.heard.filter(({ method }) => method === 'progress');
-    expect(reports).toMatchObject([
-      { params: { items: [{ uid: 'a', percent: 100, message: 'nearly', lines: [{ line: 'first' }] }] } },
-    ]);
-    pools.gate('a').open();
-    await pools.pass(2 * PROGRESS_INTERVAL_MS);
-    expect(owner.results[0]!.lines.map(({ line }) => line)).toEqual(['last']);
-    expect(owner.heard.filter(({ method }) => method === 'progress')).toHaveLength(1);
-  });
-});
-
 describe('drain', () => {
   test('waits for what runs', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     pool.accept('owner', [lease('a'), lease('b')]);
     const drained = pool.drain('w', 10_000);
     pools.gate('a').open();
@@ -315,7 +231,7 @@ describe('drain', () => {
   });
 
   test('hands back what still runs after its time', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     pool.accept('owner', [lease('a'), lease('b')]);
     const drained = pool.drain('w', 1_000);
     pools.gate('a').open();
@@ -328,7 +244,7 @@ describe('drain', () => {
   });
 
   test('without time hands back everything at once', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     pool.accept('owner', [lease('a')]);
     expect(await pools.run(pool.drain('w', 0))).toEqual({ completed: 0, abandoned: 1 });
     await pools.pass(SOON_MS);
@@ -336,7 +252,7 @@ describe('drain', () => {
   });
 
   test('asked for twice, both are told when the worker runs nothing', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     pool.accept('owner', [lease('a')]);
     const both = [pool.drain('w', 50_000), pool.drain('w', 50_000)];
     pools.gate('a').open();
@@ -349,7 +265,7 @@ describe('drain', () => {
   });
 
   test('a later one without time ends the wait of the first', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     pool.accept('owner', [lease('a')]);
     const first = pool.drain('w', 50_000);
     const asked = pools.world.now;
@@ -361,7 +277,7 @@ describe('drain', () => {
 
 describe('handing back', () => {
   test('to one owner leaves what others lease', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     await pools.owner('other');
     pool.accept('owner', [lease('a')]);
     pool.accept('other', [lease('b')]);
@@ -371,7 +287,7 @@ describe('handing back', () => {
   });
 
   test('asked for twice, both wait until the owner was told', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     pool.accept('owner', [lease('a')]);
     expect(await pools.run(Promise.all([pool.handBack('owner'), pool.handBack('owner'), pool.leave(30_000)]))).toEqual([
       1,
@@ -384,7 +300,7 @@ describe('handing back', () => {
 
 describe('draining before the process stops', () => {
   test('takes nothing more, says so, and waits for what runs', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     pool.accept('owner', [lease('a')]);
     const drained = pool.finish(5_000);
     expect(pool.states()).toMatchObject([{ status: 'draining', running: 1 }]);
@@ -396,7 +312,7 @@ describe('draining before the process stops', () => {
   });
 
   test('waits no longer than it may; what is left is handed back when it leaves', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     pool.accept('owner', [lease('a'), lease('b')]);
     pools.gate('a').open();
     expect(await pools.run(pool.finish(500))).toEqual({ ended: 1, left: 1 });
@@ -406,14 +322,14 @@ describe('draining before the process stops', () => {
   });
 
   test('is over at once where nothing runs', async () => {
-    const { pools, pool } = await scene();
+    const { pools, pool } = await openPool();
     expect(await pools.run(pool.finish(60_000))).toEqual({ ended: 0, left: 0 });
   });
 });
 
 describe('leaving', () => {
   test('brings what has ended and hands back what runs', async () => {
-    const { pools, pool, owner } = await scene();
+    const { pools, pool, owner } = await openPool();
     let down = true;
     owner.onResults = async () => {
       if (down) throw new FlowmeshError('NOT_READY', 'later', { retryable: true });
@@ -428,7 +344,7 @@ describe('leaving', () => {
   });
 
   test('does not wait longer than it is given, whatever an action or an owner does', async () => {
-    const { pools, pool } = await scene({}, { 'fn:deaf': () => new Promise(() => {}) });
+    const { pools, pool } = await openPool({}, { 'fn:deaf': () => new Promise(() => {}) });
     pool.accept('owner', [lease('a', { action: 'fn:deaf' })]);
     await pools.run(pool.leave(200));
     expect(pools.world.now).toBeLessThan(1_000);
