@@ -27,6 +27,7 @@ import type {
 } from './api.ts';
 import { capabilityNames } from './capabilities.ts';
 import { Change, type PriorityChange } from './client/change.ts';
+import { ClearQueue } from './client/clear-queue.ts';
 import { DeferredCalls } from './client/deferred-calls.ts';
 import { QueueState } from './client/queue-state.ts';
 import { Submit } from './client/submit.ts';
@@ -152,6 +153,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   private readonly onMainFeed: ((state: MainFeedState) => void) | undefined;
   private readonly store: Store;
   private readonly submit: Submit;
+  private readonly queueClearing: ClearQueue;
   private readonly change: Change;
   private readonly registry: WorkerRegistry;
   private readonly queueState: QueueState;
@@ -308,7 +310,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       options: this.options,
     });
     this.submit = new Submit({
-      ...{ clock, random, evaluator, reader, log, lookUp, mustBeReady },
+      ...{ clock, random, evaluator, reader, lookUp, mustBeReady },
       feeds: this.feeds,
       locator,
       idClaims: this.idClaims,
@@ -317,6 +319,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
       namedPeers: (text) => directory.named(text),
       slots: () => directory.workers().reduce((sum, { slots }) => sum + slots, 0),
     });
+    this.queueClearing = new ClearQueue({ clock, reader, feeds: this.feeds, mustBeReady });
     this.change = new Change({ reader, feeds: this.feeds, mustBeReady });
     this.registry = new WorkerRegistry({
       ...{ clock, reader, commit },
@@ -714,7 +717,7 @@ export class Scheduler implements SchedulerApi, NetworkEvents {
   clearQueue(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
   ): Promise<{ cleared_count: number; remaining_count: number }> {
-    return this.submit.clearQueue(filter);
+    return this.queueClearing.clear(filter);
   }
 
   registerWorker(registration: WorkerRegistration): Promise<WorkerRecord> {

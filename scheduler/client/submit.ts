@@ -18,20 +18,16 @@ import type { IdClaims } from '../lookup/id-claims.ts';
 import type { Locator } from '../lookup/locator.ts';
 import type { Alias } from '../messages.ts';
 import type { Feeds } from '../ownership/ownership.ts';
-import type { Clock, Evaluator, Log, Random, Reader } from '../ports.ts';
+import type { Clock, Evaluator, Random, Reader } from '../ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
 import type { LocalRecord } from '../storage/aliases.ts';
 import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
-import type { LiveTask } from '../task/live-task.ts';
 import { newTask, retriedTask } from '../task/new-task.ts';
-import { definitionUid, logUid } from '../uids.ts';
+import { definitionUid } from '../uids.ts';
 import { checkRetries, checkTask, checkWorkflow } from '../workflow/check-submission.ts';
 import type { LiveRun } from '../workflow/live-run.ts';
 import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
-
-/** Tasks cleared in one commit: between two of them others get their turn (P7). */
-const CLEAR_PAGE = 500;
 
 interface SubmitParts {
   clock: Clock;
@@ -42,7 +38,6 @@ interface SubmitParts {
   locator: Locator;
   idClaims: IdClaims;
   dependencies: Dependencies;
-  log: Log;
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
   /** @throws why nothing can be accepted now */
   mustBeReady(): void;
@@ -61,6 +56,12 @@ export class Submit {
     this.#parts = parts;
   }
 
+  /**
+   * Resolves when the workflow is on this disk, and on as many others as can be had soon; with `require_copies`, when it
+   * is on as many as it requires. The same content under the same id is answered with the record that is there.
+   *
+   * @throws what `checkWorkflow` and `IdClaims.known` throw, UnknownDependencyError, QueueFullError, TooFewCopiesError
+   */
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const parts = this.#parts;
     parts.mustBeReady();
@@ -165,6 +166,11 @@ export class Submit {
     return started_at ?? tasks.estimateStart(null, this.#parts.slots());
   }
 
+  /**
+   * As `submitWorkflow`, for a task of its own.
+   *
+   * @throws what `checkTask` and `IdClaims.known` throw, UnknownDependencyError, QueueFullError
+   */
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const parts = this.#parts;
     parts.mustBeReady();
@@ -239,6 +245,12 @@ export class Submit {
     return { record, queue_position, estimated_start_time: record.started_at ?? record.due_at ?? estimate() };
   }
 
+  /**
+   * Submits an ended task once more, as a new one.
+   *
+   * @param uid of the task, which may be a retry itself
+   * @throws InvalidStateError for one that has not failed and was not cancelled, QueueFullError
+   */
   async retryTask(
     uid: string,
     config: { max_retries: number | undefined; timeout_ms: number | undefined },
@@ -272,64 +284,6 @@ export class Submit {
       const current = this.#receipt(feed, feed.tasks.live.get(record.uid)?.record ?? record);
       return { record: current.record, queue_position: current.queue_position };
     });
-  }
-
-  /** Queued tasks are cancelled; ended ones, unless they belong to a workflow, are forgotten. */
-  async clearQueue(
-    filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
-  ): Promise<{ cleared_count: number; remaining_count: number }> {
-    const { feeds } = this.#parts;
-    this.#parts.mustBeReady();
-    let cleared = 0;
-    // What has ended goes first: the queued ones that this call cancels stay to be seen.
-    for (const status of ['failed', 'cancelled', 'dead_letter'] as const) {
-      if (filter === undefined || filter === status) cleared += await this.#forgetEnded(status);
-    }
-    if (filter === undefined || filter === 'queued') {
-      for (const feed of [...feeds.owned.values()]) {
-        const queued = [...feed.tasks.live.values()].filter(({ record }) => record.status === 'queued');
-        for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
-          cleared += await this.#cancelQueued(feed, queued.slice(from, from + CLEAR_PAGE));
-        }
-      }
-    }
-    return { cleared_count: cleared, remaining_count: feeds.counts.queued };
-  }
-
-  /** Those of them that have not started or ended meanwhile. */
-  async #cancelQueued({ tasks, journal }: OwnedFeed, page: readonly LiveTask[]): Promise<number> {
-    return await journal.turn((turn) => {
-      let count = 0;
-      for (const task of page) {
-        if (tasks.live.get(task.record.uid) !== task || task.record.status !== 'queued') continue;
-        tasks.cancel(turn, task, 'the queue was cleared', false);
-        count++;
-      }
-      return count;
-    });
-  }
-
-  async #forgetEnded(status: 'failed' | 'cancelled' | 'dead_letter'): Promise<number> {
-    const { reader, feeds, clock } = this.#parts;
-    const query = status === 'cancelled' ? { status } : { status: 'failed', dead_letter: status === 'dead_letter' };
-    let count = 0;
-    for (let offset = 0; ; ) {
-      const { records } = await reader.list({ kind: 'task', ...query, limit: CLEAR_PAGE, offset });
-      if (records.length === 0) return count;
-      const own = records.filter(({ workflow_uid }) => workflow_uid === null);
-      offset += records.length - own.length; // those of workflows stay and are passed over
-      const cleared_at = isoTime(clock.wall());
-      const places = await Promise.all(own.map(async ({ uid }) => ({ uid, feed: await feeds.of(uid) })));
-      for (const [feed, ofFeed] of Map.groupBy(places, (place) => place.feed)) {
-        await feeds.mustOwn(feed).journal.turn((turn) => {
-          for (const { uid } of ofFeed) {
-            turn.put({ kind: 'tombstone', uid, cleared_at });
-            turn.put({ kind: 'tombstone', uid: logUid(uid), cleared_at });
-          }
-        });
-      }
-      count += own.length;
-    }
   }
 
   async #dependenciesOf(kind: Alias['kind'], ids: readonly string[]): Promise<Wait[]> {

@@ -1,0 +1,89 @@
+/** What a client asks of the whole queue of this peer: to cancel what waits, and to forget what has ended. */
+import type { OwnedFeed } from '../feed/owned-feed.ts';
+import { isoTime } from '../ids.ts';
+import type { Feeds } from '../ownership/ownership.ts';
+import type { Clock, Reader } from '../ports.ts';
+import type { LiveTask } from '../task/live-task.ts';
+import { logUid } from '../uids.ts';
+
+interface ClearQueueParts {
+  clock: Clock;
+  reader: Reader;
+  feeds: Feeds;
+  /** @throws why nothing can be changed now */
+  mustBeReady(): void;
+}
+
+/** Tasks cleared in one commit: between two of them others get their turn (P7). */
+const CLEAR_PAGE = 500;
+
+export class ClearQueue {
+  readonly #parts: ClearQueueParts;
+
+  constructor(parts: ClearQueueParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Cancels queued tasks, and forgets ended ones unless they belong to a workflow.
+   *
+   * @param filter the tasks that are meant; all of these kinds when absent
+   * @returns how many were cleared, and how many are queued now
+   */
+  async clear(
+    filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
+  ): Promise<{ cleared_count: number; remaining_count: number }> {
+    const { feeds, mustBeReady } = this.#parts;
+    mustBeReady();
+    let cleared = 0;
+    // What has ended goes first: the queued ones that this call cancels stay to be seen.
+    for (const status of ['failed', 'cancelled', 'dead_letter'] as const) {
+      if (filter === undefined || filter === status) cleared += await this.#forgetEnded(status);
+    }
+    if (filter === undefined || filter === 'queued') {
+      for (const feed of [...feeds.owned.values()]) {
+        const queued = [...feed.tasks.live.values()].filter(({ record }) => record.status === 'queued');
+        for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
+          cleared += await this.#cancelQueued(feed, queued.slice(from, from + CLEAR_PAGE));
+        }
+      }
+    }
+    return { cleared_count: cleared, remaining_count: feeds.counts.queued };
+  }
+
+  /** @returns how many were cancelled: some may have started or ended meanwhile */
+  async #cancelQueued({ tasks, journal }: OwnedFeed, page: readonly LiveTask[]): Promise<number> {
+    return await journal.turn((turn) => {
+      let count = 0;
+      for (const task of page) {
+        if (tasks.live.get(task.record.uid) !== task || task.record.status !== 'queued') continue;
+        tasks.cancel(turn, task, 'the queue was cleared', false);
+        count++;
+      }
+      return count;
+    });
+  }
+
+  async #forgetEnded(status: 'failed' | 'cancelled' | 'dead_letter'): Promise<number> {
+    const { reader, feeds, clock } = this.#parts;
+    const query = status === 'cancelled' ? { status } : { status: 'failed', dead_letter: status === 'dead_letter' };
+    let count = 0;
+    for (let offset = 0; ; ) {
+      const { records } = await reader.list({ kind: 'task', ...query, limit: CLEAR_PAGE, offset });
+      if (records.length === 0) return count;
+      const own = records.filter(({ workflow_uid }) => workflow_uid === null);
+      offset += records.length - own.length; // those of workflows stay and are passed over
+      const cleared_at = isoTime(clock.wall());
+      const places = await Promise.all(own.map(async ({ uid }) => ({ uid, feed: await feeds.of(uid) })));
+      for (const [feed, ofFeed] of Map.groupBy(places, (place) => place.feed)) {
+        await feeds.mustOwn(feed).journal.turn((turn) => {
+          for (const { uid } of ofFeed) {
+            turn.put({ kind: 'tombstone', uid, cleared_at });
+            turn.put({ kind: 'tombstone', uid: logUid(uid), cleared_at });
+          }
+        });
+      }
+      count += own.length;
+    }
+  }
+}
