@@ -16,6 +16,7 @@ import {
   jsonBytes,
   LARGE_ELEMENTS,
   LimitError,
+  SUBMISSION_BYTES_MAX,
 } from './limits.ts';
 import { placeOf } from './problems.ts';
 
@@ -205,6 +206,24 @@ const WHAT: Record<string, string> = {
   JSON_ELEMENTS_MAX: 'too many values',
   JSON_NAMES_MAX: 'too many different names of fields',
 };
+
+/**
+ * Walks a value that comes from outside, before anything else looks at it: a deep or huge one would make the checks
+ * themselves expensive (P7).
+ *
+ * @param what names the value in the message
+ * @param invalid makes the error of a value that is no JSON
+ * @throws LimitError, or what `invalid` made
+ */
+export function checkJson(
+  value: unknown,
+  what: string,
+  invalid: (fault: Exclude<JsonFault, { kind: 'limit' }>) => Error,
+): void {
+  const fault = faultOf(value, { chars: { limit: 'SUBMISSION_BYTES_MAX', maximum: SUBMISSION_BYTES_MAX } });
+  if (fault?.kind === 'limit') throw limitErrorOf(fault, what);
+  if (fault !== undefined) throw invalid(fault);
+}
 
 /**
  * @param what the value as the subject of a sentence: "the input of task_submit"

@@ -68,9 +68,13 @@ export function jsonBytes(value: JsonValue | undefined): number {
 }
 
 /** @throws LimitError when the JSON of `value` is larger than `maximum` bytes. */
-export function checkBytes(value: JsonValue, limit: string, maximum: number, what: string): void {
+export function checkBytes(
+  value: JsonValue,
+  limit: string,
+  maximum: number,
+  what: string,
+  advice = 'Pass a reference to the data.',
+): void {
   const bytes = jsonBytes(value);
-  if (bytes > maximum) {
-    throw new LimitError(limit, bytes, maximum, `${what} is too large, in bytes`, 'Pass a reference to the data.');
-  }
+  if (bytes > maximum) throw new LimitError(limit, bytes, maximum, `${what} is too large, in bytes`, advice);
 }

@@ -5,15 +5,15 @@
  */
 import { z } from 'zod';
 import { FlowmeshError, type JsonValue } from './errors.ts';
-import { anyJson, faultOf, jsonObject, limitErrorOf } from './json.ts';
+import { anyJson, checkJson, jsonObject } from './json.ts';
 import {
   ACTION_CHARS_MAX,
   BACKOFF_FACTOR_MAX,
+  checkBytes,
   DURATION_MS_MAX,
   EDGES_MAX,
   EXPRESSION_CHARS_MAX,
   ID_CHARS_MAX,
-  jsonBytes,
   LABEL_CHARS_MAX,
   LABELS_MAX,
   LimitError,
@@ -211,22 +211,13 @@ export function workflowJsonSchema(): z.core.JSONSchema.JSONSchema {
 
 /** Everything that could make the checks themselves expensive is bounded before they start. */
 function checkSize(value: unknown): void {
-  const fault = faultOf(value, { chars: { limit: 'SUBMISSION_BYTES_MAX', maximum: SUBMISSION_BYTES_MAX } });
-  if (fault?.kind === 'limit') throw limitErrorOf(fault, 'The workflow');
-  if (fault !== undefined) throw new InvalidWorkflowError([fault]);
+  const what = 'The workflow';
+  checkJson(value, what, (fault) => new InvalidWorkflowError([fault]));
   if (value === null || typeof value !== 'object') return;
   const steps = (value as { steps?: unknown }).steps;
   if (Array.isArray(steps)) checkSteps(steps);
-  const bytes = jsonBytes(value as JsonValue);
-  if (bytes > SUBMISSION_BYTES_MAX) {
-    throw new LimitError(
-      'SUBMISSION_BYTES_MAX',
-      bytes,
-      SUBMISSION_BYTES_MAX,
-      'The workflow is too large, in bytes',
-      'Pass references to large data, not the data.',
-    );
-  }
+  const advice = 'Pass references to large data, not the data.';
+  checkBytes(value as JsonValue, 'SUBMISSION_BYTES_MAX', SUBMISSION_BYTES_MAX, what, advice);
 }
 
 function checkSteps({ length }: readonly unknown[]): void {

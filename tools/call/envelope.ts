@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod';
 import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts';
-import { faultOf, limitErrorOf } from '../../dag/json.ts';
+import { checkJson } from '../../dag/json.ts';
 import { checkBytes, SUBMISSION_BYTES_MAX } from '../../dag/limits.ts';
 import { describeProblems } from '../../dag/schema.ts';
 import { CALL_DEADLINE_MS, CALL_WAIT_MAX_MS } from '../../scheduler/limits.ts';
@@ -60,11 +60,9 @@ export function failure(error: unknown): Failure {
   return { success: false, error: errorShape(error) };
 }
 
-/** Before the schema sees it: a deep or huge value would make the check itself expensive (P7). */
+/** Before the schema sees it. */
 function checkValue(tool: string, value: unknown): void {
   const what = `the input of ${tool}`;
-  const fault = faultOf(value, { chars: { limit: 'SUBMISSION_BYTES_MAX', maximum: SUBMISSION_BYTES_MAX } });
-  if (fault?.kind === 'limit') throw limitErrorOf(fault, what);
-  if (fault !== undefined) throw new InvalidInputError(tool, [fault]);
+  checkJson(value, what, (fault) => new InvalidInputError(tool, [fault]));
   checkBytes(value as JsonValue, 'SUBMISSION_BYTES_MAX', SUBMISSION_BYTES_MAX, what);
 }
