@@ -286,7 +286,7 @@ const plainRecordSchema = z.discriminatedUnion('kind', [
   intentRecordSchema,
 ]);
 
-/** `superseded/<epoch>/<owner>/<uid>`: what another history said of the record `uid`. */
+/** `superseded/<epoch>/<owner>/<nonce>/<uid>`: what another history said of the record `uid`. */
 export const supersededRecordSchema = z.object({
   kind: z.literal('superseded'),
   uid: z.string(),

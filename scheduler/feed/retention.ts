@@ -197,8 +197,10 @@ export class Retention {
   /** What a task has led to elsewhere: its output in the cache, the workflows that are nested in it. */
   private async *besides(feedId: string, taskUid: string): AsyncGenerator<string[]> {
     const task = await this.reader.get('task', taskUid);
-    const cached = cacheUid(feedId, `${task?.cache_key}`);
-    if ((await this.reader.get('cache', cached))?.task_uid === taskUid) yield [cached];
+    if (task !== undefined && task.cache_key !== null) {
+      const cached = cacheUid(feedId, task.cache_key);
+      if ((await this.reader.get('cache', cached))?.task_uid === taskUid) yield [cached];
+    }
     for (const { uid } of await this.reader.children('workflow', taskUid)) {
       yield* this.partsOf(feedId, uid);
       yield [definitionUid(uid), uid];
