@@ -160,7 +160,7 @@ export class ProbedMesh {
   private handOn(tool: string, input: unknown): Promise<JsonObject> | undefined {
     const peer = fieldOf(fieldOf(input, 'metadata'), ON_PEER);
     if (tool !== 'task_submit' || typeof peer !== 'string') return undefined;
-    return this.mesh.scheduler.call(peer, [], tool, { ...(input as JsonObject), metadata: {} }, 1);
+    return this.mesh.scheduler.api.call(peer, [], tool, { ...(input as JsonObject), metadata: {} }, 1);
   }
 }
 

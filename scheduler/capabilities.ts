@@ -10,7 +10,7 @@ export interface Wanted {
   needs: readonly string[];
   /** Labels of a worker that is chosen before others while it has a free slot. */
   prefer: readonly string[];
-  /** Peers that have refused this very task by their policy (`Directory.markOf`). */
+  /** Peers that have refused this very task by their policy (`PeerTable.markOf`). */
   barred: readonly string[];
 }
 

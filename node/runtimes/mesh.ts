@@ -84,7 +84,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
       },
       { ...config, version: packageVersion() },
     );
-    const calls = new MeshCalls({ scheduler, peers: network, reader: store.reader, clock, log });
+    const calls = new MeshCalls({ scheduler: scheduler.api, peers: network, reader: store.reader, clock, log });
     scheduler.serveCalls((tool, input, hops) => calls.runInbound(tool, input, hops));
     network.attach(scheduler, () => scheduler.describe());
     const schedulerPart: Closing = { part: 'scheduler', close: () => scheduler.stop() };

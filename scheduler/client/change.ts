@@ -5,8 +5,9 @@
 import { boundedError, type JsonValue } from '../../dag/errors.ts';
 import { checkBytes, INPUT_BYTES_MAX, PRIORITY_MAX } from '../../dag/limits.ts';
 import { InvalidStateError } from '../errors.ts';
+import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
-import type { Feeds } from '../ownership/ownership.ts';
+import type { Lifecycle } from '../lifecycle.ts';
 import type { Reader } from '../ports.ts';
 import type { TaskRecord, WorkflowRecord } from '../records.ts';
 
@@ -14,9 +15,9 @@ export type PriorityChange = { new_priority: number } | { boost: number } | { de
 
 interface ChangeParts {
   reader: Reader;
-  feeds: Feeds;
-  /** @throws why nothing can be changed now: what is in memory tells nothing about what is kept. */
-  mustBeReady(): void;
+  feeds: FeedTable;
+  /** Until it is ready, what is in memory tells nothing about what is kept. */
+  lifecycle: Lifecycle;
 }
 
 export class Change {
@@ -30,7 +31,7 @@ export class Change {
     uid: string,
     options: { reason: string | undefined; force: boolean },
   ): Promise<{ record: WorkflowRecord; cancelled_steps: string[] }> {
-    this.#parts.mustBeReady();
+    this.#parts.lifecycle.mustBeReady();
     const feed = this.#parts.feeds.mustOwn(await this.#parts.feeds.of(uid));
     if (!feed.runs.live.has(uid)) {
       const record = await this.#parts.reader.get('workflow', uid);
@@ -50,7 +51,7 @@ export class Change {
 
   /** The feed of a task that has not ended. */
   async #liveTask(uid: string): Promise<OwnedFeed> {
-    this.#parts.mustBeReady();
+    this.#parts.lifecycle.mustBeReady();
     const feed = this.#parts.feeds.mustOwn(await this.#parts.feeds.of(uid));
     if (feed.tasks.live.has(uid)) return feed;
     const record = await this.#parts.reader.get('task', uid);

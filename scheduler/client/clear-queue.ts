@@ -1,7 +1,8 @@
 /** What a client asks of the whole queue of this peer: to cancel what waits, and to forget what has ended. */
+import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { isoTime } from '../ids.ts';
-import type { Feeds } from '../ownership/ownership.ts';
+import type { Lifecycle } from '../lifecycle.ts';
 import type { Clock, Reader } from '../ports.ts';
 import type { LiveTask } from '../task/live-task.ts';
 import { logUid } from '../uids.ts';
@@ -9,9 +10,8 @@ import { logUid } from '../uids.ts';
 interface ClearQueueParts {
   clock: Clock;
   reader: Reader;
-  feeds: Feeds;
-  /** @throws why nothing can be changed now */
-  mustBeReady(): void;
+  feeds: FeedTable;
+  lifecycle: Lifecycle;
 }
 
 /** Tasks cleared in one commit: between two of them others get their turn (P7). */
@@ -33,15 +33,15 @@ export class ClearQueue {
   async clear(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
   ): Promise<{ cleared_count: number; remaining_count: number }> {
-    const { feeds, mustBeReady } = this.#parts;
-    mustBeReady();
+    const { feeds, lifecycle } = this.#parts;
+    lifecycle.mustBeReady();
     let cleared = 0;
     // What has ended goes first: the queued ones that this call cancels stay to be seen.
     for (const status of ['failed', 'cancelled', 'dead_letter'] as const) {
       if (filter === undefined || filter === status) cleared += await this.#forgetEnded(status);
     }
     if (filter === undefined || filter === 'queued') {
-      for (const feed of [...feeds.owned.values()]) {
+      for (const feed of feeds.all()) {
         const queued = [...feed.tasks.live.values()].filter(({ record }) => record.status === 'queued');
         for (let from = 0; from < queued.length; from += CLEAR_PAGE) {
           cleared += await this.#cancelQueued(feed, queued.slice(from, from + CLEAR_PAGE));

@@ -9,31 +9,32 @@ import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from '../errors.ts';
 import { isoTime } from '../ids.ts';
 import { INTENTS_MAX } from '../limits.ts';
+import type { LocalRecords } from '../lookup/local-records.ts';
+import type { BeatListener } from '../membership/heartbeat.ts';
 import type { Alias } from '../messages.ts';
 import type { Clock, Log, Reader } from '../ports.ts';
 import { type IntentRecord, isTerminal, LOCAL_FEED } from '../records.ts';
-import type { CopiedRecord } from '../storage/aliases.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { LocalFeed } from '../storage/local-feed.ts';
 import { intentUid } from '../uids.ts';
+import type { ServedCalls } from './served-calls.ts';
 
 interface DeferredCallParts {
   clock: Clock;
   reader: Reader;
   log: Log;
-  /** A change of what this peer remembers of itself, given when it is durable. */
-  commit<T>(work: (turn: Turn) => T): Promise<T>;
-  /** What is here of a record that this peer may own next, and cannot change now. */
-  lookUp(alias: Alias): Promise<CopiedRecord | undefined>;
+  self: string;
+  local: LocalFeed;
+  records: Pick<LocalRecords, 'heirOf'>;
   /** Whether somebody can write a feed now: this peer or one that is there. */
-  hasOwner(feedId: string): boolean;
+  owners: { isOwned(feedId: string): boolean };
   /** Runs a tool where its record is. */
-  run(tool: string, input: JsonObject): Promise<JsonObject>;
+  served: ServedCalls;
 }
 
 /** The owner has said what became of it. */
 const SETTLED = new Set(['INVALID_STATE', 'NOT_FOUND', 'INVALID_INPUT']);
 
-export class DeferredCalls {
+export class DeferredCalls implements BeatListener {
   readonly #parts: DeferredCallParts;
   readonly #kept = new Map<string, IntentRecord>();
   #doing = false;
@@ -55,8 +56,8 @@ export class DeferredCalls {
    *   next owner of it
    */
   async keep({ kind, id }: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
-    const { clock, lookUp, commit } = this.#parts;
-    const record = await lookUp({ kind, id });
+    const { clock, records, local } = this.#parts;
+    const record = await records.heirOf({ kind, id });
     if (record === undefined || kind === 'worker')
       throw new OwnerUnreachableError({ kind, id }, 'that is unknown here');
     const { uid, status, feed_id } = record;
@@ -73,7 +74,7 @@ export class DeferredCalls {
     if (!this.#kept.has(intent.uid) && this.#kept.size >= INTENTS_MAX) throw new TooManyIntentsError(this.#kept.size);
     this.#kept.set(intent.uid, intent);
     try {
-      await commit((turn) => turn.put(intent));
+      await local.commit((turn) => turn.put(intent));
     } catch (error) {
       this.#kept.delete(intent.uid);
       throw error;
@@ -82,8 +83,8 @@ export class DeferredCalls {
   }
 
   /** Called with every beat: does those whose feed has an owner, one after the other. */
-  tick(): void {
-    const due = [...this.#kept.values()].filter(({ feed_id }) => this.#parts.hasOwner(feed_id));
+  onTick(): void {
+    const due = [...this.#kept.values()].filter(({ feed_id }) => this.#parts.owners.isOwned(feed_id));
     if (this.#doing || due.length === 0) return;
     this.#doing = true;
     void this.#doAll(due).finally(() => {
@@ -92,11 +93,11 @@ export class DeferredCalls {
   }
 
   async #doAll(due: readonly IntentRecord[]): Promise<void> {
-    const { run, log } = this.#parts;
+    const { self, served, log } = this.#parts;
     for (const intent of due) {
       const { target, tool, input } = intent;
       try {
-        await run(tool, input);
+        await served.run(tool, input, 1, self);
         await this.#forget(intent);
         log.info({ tool, target }, 'what was asked while the owner was away is done');
       } catch (error) {
@@ -111,8 +112,8 @@ export class DeferredCalls {
   }
 
   async #forget({ uid }: IntentRecord): Promise<void> {
-    const { clock, commit } = this.#parts;
+    const { clock, local } = this.#parts;
     this.#kept.delete(uid);
-    await commit((turn) => turn.put({ kind: 'tombstone', uid, cleared_at: isoTime(clock.wall()) }));
+    await local.commit((turn) => turn.put({ kind: 'tombstone', uid, cleared_at: isoTime(clock.wall()) }));
   }
 }

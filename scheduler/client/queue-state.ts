@@ -1,16 +1,15 @@
 /** Whether the queue of this peer is paused, kept in the store. */
+import type { FeedTable } from '../feed/feed-table.ts';
 import { isoTime } from '../ids.ts';
 import type { Clock, Reader } from '../ports.ts';
 import type { QueueRecord } from '../records.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { LocalFeed } from '../storage/local-feed.ts';
 
 interface QueueStateParts {
   clock: Clock;
   reader: Reader;
-  commit<T>(work: (turn: Turn) => T): Promise<T>;
-  /** Puts what waits in the order of the priorities of now; true when that changed it. */
-  reorder(): boolean;
-  dispatchSoon(): void;
+  local: LocalFeed;
+  feeds: FeedTable;
 }
 
 export class QueueState {
@@ -36,7 +35,7 @@ export class QueueState {
   }
 
   async pause(reason: string | undefined): Promise<QueueRecord> {
-    return await this.#parts.commit((turn) => {
+    return await this.#parts.local.commit((turn) => {
       const paused_at = this.#current.paused_at ?? isoTime(this.#parts.clock.wall());
       this.#current = { ...this.#current, paused: true, reason: reason ?? null, paused_at };
       turn.put(this.#current);
@@ -45,11 +44,11 @@ export class QueueState {
   }
 
   async resume({ reorder_by_priority = true }): Promise<{ queue: QueueRecord; reordered: boolean }> {
-    return await this.#parts.commit((turn) => {
+    return await this.#parts.local.commit((turn) => {
       this.#current = { ...this.#current, paused: false, reason: null, paused_at: null };
       turn.put(this.#current);
-      const reordered = reorder_by_priority && this.#parts.reorder();
-      this.#parts.dispatchSoon();
+      const reordered = reorder_by_priority && this.#parts.feeds.reorder();
+      this.#parts.feeds.dispatchSoon();
       return { queue: this.#current, reordered };
     });
   }

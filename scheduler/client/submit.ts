@@ -11,16 +11,19 @@ import { carriedBytes, isLarge } from '../../dag/json.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from '../api.ts';
 import { InvalidStateError, QueueFullError, TooFewCopiesError, UnknownDependencyError } from '../errors.ts';
 import type { Dependencies } from '../feed/dependencies.ts';
+import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { contentHash, isoTime, makeId, makeUid } from '../ids.ts';
+import type { Lifecycle } from '../lifecycle.ts';
 import { ACTIVE_TASKS_MAX, JOURNAL_BACKLOG_MAX } from '../limits.ts';
 import type { IdClaims } from '../lookup/id-claims.ts';
+import type { LocalRecords } from '../lookup/local-records.ts';
 import type { Locator } from '../lookup/locator.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import type { Alias } from '../messages.ts';
-import type { Feeds } from '../ownership/ownership.ts';
+import type { MainFeed } from '../ownership/main-feed.ts';
 import type { Clock, Evaluator, Random, Reader } from '../ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
-import type { LocalRecord } from '../storage/aliases.ts';
 import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
 import { newTask, retriedTask } from '../task/new-task.ts';
@@ -34,23 +37,22 @@ interface SubmitParts {
   random: Random;
   evaluator: Evaluator;
   reader: Reader;
-  feeds: Feeds;
+  feeds: FeedTable;
+  main: MainFeed;
+  peers: PeerTable;
   locator: Locator;
   idClaims: IdClaims;
   dependencies: Dependencies;
-  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  /** @throws why nothing can be accepted now */
-  mustBeReady(): void;
+  records: LocalRecords;
+  lifecycle: Lifecycle;
   /** Disks that a record is to be on when its submit does not say. */
   copies: number;
-  /** Slots of all workers known now, for estimates. */
-  slots(): number;
-  /** The ids of peers that a word of `requires.peers` can mean. */
-  namedPeers: Named;
 }
 
 export class Submit {
   readonly #parts: SubmitParts;
+  /** The ids of peers that a word of `requires.peers` can mean. */
+  readonly #named: Named = (text) => this.#parts.peers.named(text);
 
   constructor(parts: SubmitParts) {
     this.#parts = parts;
@@ -64,11 +66,11 @@ export class Submit {
    */
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const parts = this.#parts;
-    parts.mustBeReady();
+    parts.lifecycle.mustBeReady();
     const { graph, warnings } = await checkWorkflow(workflow, parts);
     const wanted = copies ?? parts.copies;
     const content_hash = await this.#hashOf({ ...workflow, workflow_id: null } as unknown as JsonValue);
-    const feed = await parts.feeds.whenMain();
+    const feed = await parts.main.whenThere();
     const { runs } = feed;
     const workflow_id = workflow.workflow_id ?? makeId('wf', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'workflow', id: workflow_id };
@@ -83,7 +85,7 @@ export class Submit {
       this.#checkBacklog(feed);
       runs.checkRoom();
       const waits = await this.#dependenciesOf('workflow', workflow.dependencies);
-      const resolved = withPeerIds(workflow, parts.namedPeers);
+      const resolved = withPeerIds(workflow, this.#named);
       if (known !== undefined) {
         parts.idClaims.replaces(alias, known);
         await this.#forgetRefused(known.uid);
@@ -143,7 +145,7 @@ export class Submit {
 
   /** P1: a mesh of one peer can keep one copy, and by default nobody asks it for more. */
   get #mesh(): { byDefault: number; alone: boolean } {
-    return { byDefault: this.#parts.copies, alone: this.#parts.feeds.isAlone() };
+    return { byDefault: this.#parts.copies, alone: this.#parts.peers.isAlone() };
   }
 
   #wantedByDefault(): number {
@@ -163,7 +165,7 @@ export class Submit {
   }
 
   #estimateOf({ tasks }: OwnedFeed, { started_at }: { started_at: string | null }): string {
-    return started_at ?? tasks.estimateStart(null, this.#parts.slots());
+    return started_at ?? tasks.estimateStart(null, this.#parts.peers.slots);
   }
 
   /**
@@ -173,11 +175,11 @@ export class Submit {
    */
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const parts = this.#parts;
-    parts.mustBeReady();
+    parts.lifecycle.mustBeReady();
     const warnings = await checkTask(submission, parts);
     const { task_id: given, ...content } = submission;
     const content_hash = await this.#hashOf(content as unknown as JsonValue);
-    const feed = await parts.feeds.whenMain();
+    const feed = await parts.main.whenThere();
     const task_id = given ?? makeId('task', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'task', id: task_id };
     return await parts.idClaims.hold(alias, async () => {
@@ -192,7 +194,7 @@ export class Submit {
       const waits = await this.#dependenciesOf('task', submission.depends_on);
       const wall = parts.clock.wall();
       const uid = makeUid(parts.random, wall);
-      const requires = requiresWithIds(submission.requires, parts.namedPeers, 'requires');
+      const requires = requiresWithIds(submission.requires, this.#named, 'requires');
       const record = newTask({ ...submission, requires, copies: parts.copies }, task_id, content_hash, uid, wall);
       const { receipt, copies } = await this.#createTask(feed, record, waits);
       return { ...receipt, duplicate: false, durability: { copies, wanted: this.#wantedByDefault() }, warnings };
@@ -241,7 +243,7 @@ export class Submit {
 
   #receipt({ tasks }: OwnedFeed, record: TaskRecord) {
     const queue_position = tasks.queue.position(record.uid);
-    const estimate = () => tasks.estimateStart(queue_position, this.#parts.slots());
+    const estimate = () => tasks.estimateStart(queue_position, this.#parts.peers.slots);
     return { record, queue_position, estimated_start_time: record.started_at ?? record.due_at ?? estimate() };
   }
 
@@ -256,7 +258,7 @@ export class Submit {
     config: { max_retries: number | undefined; timeout_ms: number | undefined },
   ): Promise<{ record: TaskRecord; queue_position: number | null }> {
     const parts = this.#parts;
-    parts.mustBeReady();
+    parts.lifecycle.mustBeReady();
     const task = await parts.reader.get('task', uid);
     if (task === undefined || !isTerminal(task.status) || task.status === 'completed') {
       throw new InvalidStateError(
@@ -267,7 +269,7 @@ export class Submit {
     checkRetries(task.at_most_once, { max_retries: config.max_retries ?? 0 }, 'retry_config.max_retries');
     const root = task.retry_of === null ? task : ((await parts.reader.byAlias('task', task.retry_of)) ?? task);
     return await parts.idClaims.hold({ kind: 'task', id: `${root.task_id} retry` }, async () => {
-      const feed = await parts.feeds.whenMain();
+      const feed = await parts.main.whenThere();
       this.#checkRoom(feed);
       const latest = (await parts.reader.get('task', root.uid)) ?? root;
       const retry_count = latest.retry_count + 1;
@@ -290,7 +292,7 @@ export class Submit {
     const waits: Wait[] = [];
     for (const id of new Set(ids)) {
       const alias = { kind, id };
-      const local = await this.#parts.lookUp(alias);
+      const local = await this.#parts.records.find(alias);
       if (local?.status === 'completed') continue;
       if (local !== undefined) {
         waits.push({ alias, status: local.status });

@@ -10,7 +10,7 @@ import { WORKERS_MAX } from '../limits.ts';
 import type { Locator } from '../lookup/locator.ts';
 import type { Clock, Reader } from '../ports.ts';
 import { LOCAL_FEED, type WorkerRecord } from '../records.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { LocalFeed } from '../storage/local-feed.ts';
 import { workerUid } from '../uids.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 
@@ -19,7 +19,7 @@ interface RegistryParts {
   pool: WorkerPool;
   locator: Locator;
   reader: Reader;
-  commit<T>(work: (turn: Turn) => T): Promise<T>;
+  local: LocalFeed;
   /** The workers here offer something else now. */
   onChange(): void;
 }
@@ -33,7 +33,7 @@ export class WorkerRegistry {
     this.#parts = parts;
   }
 
-  /** Reads the workers that were registered before this process. */
+  /** Loads the workers that were registered before this process. */
   async load(): Promise<void> {
     for (const record of await this.#parts.reader.active('worker', LOCAL_FEED)) {
       if (record.status !== 'offline') this.#parts.pool.define(record);
@@ -64,7 +64,7 @@ export class WorkerRegistry {
   }
 
   async #write(registration: WorkerRegistration): Promise<WorkerRecord> {
-    const { clock, pool, locator, commit, onChange } = this.#parts;
+    const { clock, pool, locator, local, onChange } = this.#parts;
     const { worker_id } = registration;
     const elsewhere = await locator.resolve({ kind: 'worker', id: worker_id });
     // An id that was given up is free again.
@@ -81,7 +81,7 @@ export class WorkerRegistry {
       status: 'active',
       registered_at: isoTime(clock.wall()),
     };
-    await commit((turn) => turn.put(record));
+    await local.commit((turn) => turn.put(record));
     pool.define(record);
     onChange();
     return record;
@@ -92,7 +92,7 @@ export class WorkerRegistry {
     worker_id: string,
     options: { graceful: boolean; timeout_ms: number },
   ): Promise<{ completed_tasks: number; abandoned_tasks: number }> {
-    const { pool, commit, onChange } = this.#parts;
+    const { pool, local, onChange } = this.#parts;
     const record = pool.recordOf(worker_id);
     if (record === undefined) throw new InvalidStateError(`worker ${worker_id} is not registered here now`);
     const draining: WorkerRecord = { ...record, status: 'draining' };
@@ -104,7 +104,7 @@ export class WorkerRegistry {
     if (pool.recordOf(worker_id) !== draining) return ended;
     pool.remove(worker_id);
     onChange();
-    if (record.uid !== '') await commit((turn) => turn.put({ ...record, status: 'offline' }));
+    if (record.uid !== '') await local.commit((turn) => turn.put({ ...record, status: 'offline' }));
     return ended;
   }
 }

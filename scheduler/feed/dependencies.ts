@@ -9,6 +9,14 @@ import type { Clock, Log } from '../ports.ts';
 import { isTerminal } from '../records.ts';
 import { aliasKey } from '../storage/aliases.ts';
 
+/** The records of this peer that may wait for others. */
+export interface Dependents {
+  /** Whether a record has not ended and is this peer's: its end will be told. */
+  isLive(alias: Alias): boolean;
+  /** What a record waits for has ended. */
+  unblock(kind: Alias['kind'], dependent: string, id: string, status: string): void;
+}
+
 interface Awaited {
   alias: Alias;
   /** Uids that wait for it. */
@@ -19,8 +27,7 @@ export class Dependencies {
   private readonly clock: Clock;
   private readonly locator: Locator;
   private readonly log: Log;
-  private readonly isLive: (alias: Alias) => boolean;
-  private readonly onEnded: (kind: Alias['kind'], dependent: string, id: string, status: string) => void;
+  private readonly dependents: Dependents;
   /** By `kind/id`. */
   private readonly awaited = new Map<string, Awaited>();
   /** Those of them that may live on other peers, the one asked for longest ago first. */
@@ -28,16 +35,11 @@ export class Dependencies {
   private cancelPoll: (() => void) | null = null;
   private polling = false;
 
-  /** @param components.isLive whether a record has not ended and is this peer's: its end will be told */
-  constructor(
-    components: { clock: Clock; locator: Locator; log: Log; isLive: (alias: Alias) => boolean },
-    onEnded: (kind: Alias['kind'], dependent: string, id: string, status: string) => void,
-  ) {
+  constructor(components: { clock: Clock; locator: Locator; log: Log; dependents: Dependents }) {
     this.clock = components.clock;
     this.locator = components.locator;
     this.log = components.log;
-    this.isLive = components.isLive;
-    this.onEnded = onEnded;
+    this.dependents = components.dependents;
   }
 
   /** How many are waited for. */
@@ -51,7 +53,7 @@ export class Dependencies {
     const entry = this.awaited.get(key) ?? { alias, dependents: new Set() };
     this.awaited.set(key, entry);
     entry.dependents.add(dependent);
-    if (this.isLive(alias)) return;
+    if (this.dependents.isLive(alias)) return;
     this.remote.set(key, entry);
     this.pollLater();
   }
@@ -68,7 +70,7 @@ export class Dependencies {
     const entry = this.awaited.get(key);
     if (entry === undefined) return;
     this.delete(key);
-    for (const dependent of entry.dependents) this.onEnded(alias.kind, dependent, alias.id, status);
+    for (const dependent of entry.dependents) this.dependents.unblock(alias.kind, dependent, alias.id, status);
   }
 
   /** One that waited has ended itself. */
@@ -102,7 +104,7 @@ export class Dependencies {
 
   /** Never rejects: a peer that does not answer is one that does not know. */
   private async poll(): Promise<void> {
-    for (const [key, { alias }] of this.remote) if (this.isLive(alias)) this.remote.delete(key);
+    for (const [key, { alias }] of this.remote) if (this.dependents.isLive(alias)) this.remote.delete(key);
     if (this.remote.size === 0) return;
     this.polling = true;
     const asked = [...this.remote].slice(0, LOCATE_ITEMS_MAX); // the rest next time

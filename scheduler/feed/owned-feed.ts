@@ -5,7 +5,7 @@
 import { listed } from '../../dag/quoted.ts';
 import type { Probe } from '../crash-points.ts';
 import { NotOwnerError } from '../errors.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import { Dispatcher } from '../placement/dispatcher.ts';
 import type { Clock, Evaluator, Log, Network, Random, Store } from '../ports.ts';
 import {
@@ -38,7 +38,7 @@ export interface OwnedFeedComponents {
   evaluator: Evaluator;
   log: Log;
   probe: Probe;
-  directory: Directory;
+  directory: PeerTable;
   pool: WorkerPool;
   dependencies: Dependencies;
 }
@@ -154,7 +154,7 @@ export class OwnedFeed {
   }
 
   /** Puts into memory what the store holds of it, and goes on with it. Everything in one commit, the new line with it. */
-  async takeUp(remembered: Remembered, then: (turn: Turn) => void): Promise<void> {
+  async open(remembered: Remembered, then: (turn: Turn) => void): Promise<void> {
     const done = this.journal.turn((turn) => {
       turn.put(this.feed);
       restore(turn, remembered, this);

@@ -19,12 +19,15 @@ import {
   TOMBSTONES_KEPT_MS,
   TOMBSTONES_KEPT_MS_MAX,
 } from '../limits.ts';
+import type { BeatListener } from '../membership/heartbeat.ts';
 import type { Clock, Log, Reader, Store } from '../ports.ts';
 import { LOCAL_FEED } from '../records.ts';
 import type { FollowedFeeds } from '../replication/follower.ts';
 import { aliasKey } from '../storage/aliases.ts';
 import type { Journal } from '../storage/journal.ts';
+import type { LocalFeed } from '../storage/local-feed.ts';
 import { cacheUid, definitionUid, stepOfTask } from '../uids.ts';
+import type { FeedTable } from './feed-table.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 
 const DAY_MS = 24 * 3_600_000;
@@ -41,9 +44,8 @@ interface RetentionParts {
   store: Store;
   log: Log;
   followed: FollowedFeeds;
-  owned(): Iterable<OwnedFeed>;
-  /** The journal of LOCAL_FEED. */
-  local(): Journal;
+  feeds: FeedTable;
+  local: LocalFeed;
   options: RetentionOptions;
 }
 
@@ -61,7 +63,7 @@ interface Doomed {
   name: string | null;
 }
 
-export class Retention {
+export class Retention implements BeatListener {
   private readonly parts: RetentionParts;
   private readonly reader: Reader;
   private nextAt = Number.NEGATIVE_INFINITY;
@@ -76,7 +78,7 @@ export class Retention {
   }
 
   /** Called with every beat; looks every RETENTION_INTERVAL_MS, one look at a time. */
-  tick(): void {
+  onTick(): void {
     const { clock } = this.parts;
     if (this.looking || clock.now() < this.nextAt) return;
     this.nextAt = clock.now() + RETENTION_INTERVAL_MS;
@@ -88,14 +90,14 @@ export class Retention {
 
   /** Never rejects. */
   private async look(): Promise<void> {
-    const { owned, local } = this.parts;
-    for (const feed of [...owned()]) {
+    const { feeds, local } = this.parts;
+    for (const feed of feeds.all()) {
       await this.tried(feed.journal, async () => {
         await this.prune(feed);
         await this.sweep(feed);
       });
     }
-    const journal = local();
+    const { journal } = local;
     await this.tried(journal, () => this.tidyLocal(journal));
   }
 
@@ -164,7 +166,7 @@ export class Retention {
   /** What something open here names. */
   private needed(): Set<string> {
     const names = new Set<string>();
-    for (const { tasks, runs } of this.parts.owned()) {
+    for (const { tasks, runs } of this.parts.feeds.all()) {
       for (const { record } of tasks.live.values()) {
         for (const id of record.depends_on) names.add(aliasKey({ kind: 'task', id }));
         if (record.retry_of !== null) names.add(aliasKey({ kind: 'task', id: record.retry_of }));

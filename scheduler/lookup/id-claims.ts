@@ -16,23 +16,21 @@ import {
   RESERVATION_MS,
   RESERVATIONS_MAX,
 } from '../limits.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import { rendezvous } from '../membership/rendezvous-hash.ts';
 import { type Alias, type Held, type RemotePlace, reserveAnswerSchema } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
-import { aliasKey, type CopiedRecord, type LocalRecord } from '../storage/aliases.ts';
+import { aliasKey, type LocalRecord } from '../storage/aliases.ts';
+import type { LocalRecords } from './local-records.ts';
 import type { Locator, LocatorListener } from './locator.ts';
 
 interface IdClaimParts {
   network: Network;
-  directory: Directory;
+  directory: PeerTable;
   clock: Clock;
   log: Log;
   locator: Locator;
-  /** The record that this peer answers for under an id. */
-  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  /** A whole copy of a record of another peer. */
-  lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
+  records: LocalRecords;
   /** A record here and one of another peer have one id. */
   onRival(uid: string, rival: Held): void;
   /** A record was made here, and its id may not have been free. */
@@ -115,15 +113,15 @@ export class IdClaims implements LocatorListener {
   }
 
   async #knownHere(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
-    const local = await this.#parts.lookUp(alias);
+    const local = await this.#parts.records.find(alias);
     if (local === undefined || local.content_hash === contentHash) return local;
     throw new ConflictError(alias.kind, alias.id, 'on this peer');
   }
 
   /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */
   async #elsewhere(alias: Alias, contentHash: string): Promise<RemotePlace | undefined> {
-    const { locator, lookUpCopy, wantOwner } = this.#parts;
-    const copy = await lookUpCopy(alias);
+    const { locator, records, wantOwner } = this.#parts;
+    const copy = await records.copyOf(alias);
     if (copy === undefined) return await this.#reserve(alias, contentHash);
     if (copy.content_hash !== contentHash) throw new ConflictError(alias.kind, alias.id, `on peer ${copy.owner}`);
     const place = await locator.resolve(alias);
@@ -190,7 +188,7 @@ export class IdClaims implements LocatorListener {
   /** Never rejects: the record is made. */
   async #heardBefore(alias: Alias, held: Held): Promise<void> {
     try {
-      this.onHeard(alias, await this.#parts.lookUp(alias), held);
+      this.onHeard(alias, await this.#parts.records.find(alias), held);
     } catch (error) {
       this.#parts.log.debug({ alias, err: error }, 'two records with one id are told apart when their peers meet');
     }

@@ -14,7 +14,7 @@ import {
   LOCATED_MAX,
   REQUEST_DEADLINE_MS,
 } from '../limits.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import {
   type Alias,
   type Held,
@@ -24,20 +24,15 @@ import {
   type RemotePlace,
 } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
-import { aliasKey, type CopiedRecord, type LocalRecord } from '../storage/aliases.ts';
+import { aliasKey, type LocalRecord } from '../storage/aliases.ts';
+import type { LocalRecords } from './local-records.ts';
 
 interface LocatorParts {
   network: Network;
-  directory: Directory;
+  directory: PeerTable;
   clock: Clock;
   log: Log;
-  listener: LocatorListener;
-  /** The record that this peer answers for under an id. */
-  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
-  /** A whole copy of a record of another peer. */
-  lookUpCopy(alias: Alias): Promise<CopiedRecord | undefined>;
-  /** Whether a record is just being accepted here. */
-  isBeingMade(uid: string): boolean;
+  records: LocalRecords;
   options: { beat_interval_ms: number };
 }
 
@@ -58,8 +53,15 @@ export class Locator {
   readonly #found = new Map<string, string>();
   readonly #vias = new Map<string, string>();
 
+  #listener: LocatorListener = { onHeard: () => {}, holdOn: () => undefined };
+
   constructor(parts: LocatorParts) {
     this.#parts = parts;
+  }
+
+  /** Sets who hears of ids: it is made after this one, which it uses. */
+  listen(listener: LocatorListener): void {
+    this.#listener = listener;
   }
 
   /**
@@ -69,9 +71,9 @@ export class Locator {
    * @throws OwnerUnreachableError when the record is known to exist, and neither its owner nor a copy can be reached
    */
   async resolve(alias: Alias, except: readonly string[] = []): Promise<Place | undefined> {
-    const local = await this.#parts.lookUp(alias);
+    const local = await this.#parts.records.find(alias);
     if (local !== undefined) return { here: true, uid: local.uid };
-    const copy = await this.#parts.lookUpCopy(alias);
+    const copy = await this.#parts.records.copyOf(alias);
     const known = this.#byFeed(alias, copy?.feed_id, except) ?? this.#byWorker(alias, except);
     if (known !== undefined) return { here: false, at: known };
     const asked = await this.#ask(alias, except);
@@ -239,10 +241,10 @@ export class Locator {
 
   /** The statuses of records, here or at connected peers, of copies too; null where nobody knows one. */
   async statusesOf(items: readonly Alias[]): Promise<(string | null)[]> {
-    const local = await Promise.all(items.map((alias) => this.#parts.lookUp(alias)));
+    const local = await Promise.all(items.map((alias) => this.#parts.records.find(alias)));
     const missing = items.filter((_alias, position) => local[position] === undefined);
     const found = missing.length === 0 ? [] : await this.locate(missing, LOCATE_HOPS_MAX);
-    const copies = await Promise.all(missing.map((alias) => this.#parts.lookUpCopy(alias)));
+    const copies = await Promise.all(missing.map((alias) => this.#parts.records.copyOf(alias)));
     const elsewhere = new Map(missing.map((alias, at) => [alias, found[at]?.status ?? copies[at]?.status ?? null]));
     return items.map((alias, position) => local[position]?.status ?? elsewhere.get(alias) ?? null);
   }
@@ -260,16 +262,16 @@ export class Locator {
 
   /** Another peer asks where records are: here, or at a peer that this one is connected to. */
   async answerLocate(from: string, items: Question[], hops: number, asked: readonly string[]): Promise<JsonObject> {
-    const { listener, lookUp, lookUpCopy, isBeingMade } = this.#parts;
+    const { records } = this.#parts;
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
-        const hold = listener.holdOn(alias);
-        const local = await lookUp(alias);
-        if (alias.held !== undefined) listener.onHeard(alias, local, alias.held);
+        const hold = this.#listener.holdOn(alias);
+        const local = await records.find(alias);
+        if (alias.held !== undefined) this.#listener.onHeard(alias, local, alias.held);
         // P1: others may give up the id for a record that they are told of.
-        if (local !== undefined && !isBeingMade(local.uid)) return this.#asLocated(local);
+        if (local !== undefined && !records.isBeingMade(local.uid)) return this.#asLocated(local);
         if (hold !== undefined && hold.replaced !== null) return this.#asLocated(hold.replaced);
-        const copy = await lookUpCopy(alias);
+        const copy = await records.copyOf(alias);
         return copy === undefined ? null : { ...this.#asLocated(copy), copy_of: copy.owner };
       }),
     );

@@ -73,7 +73,7 @@ const NOBODY: ReadonlySet<string> = new Set();
 /** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, it says nothing of the worker. */
 export type LeaseEnd = 'kept' | 'lost' | 'given_up';
 
-export class Directory {
+export class PeerTable {
   readonly self: string;
   private readonly entries = new Map<string, PeerEntry>();
   /** Uids leased by this owner, by `peer/worker`. */
@@ -118,6 +118,17 @@ export class Directory {
 
   *connected(): Iterable<PeerEntry> {
     for (const entry of this.entries.values()) if (entry.connected && entry.peer_id !== this.self) yield entry;
+  }
+
+  /** No other peer could keep a copy now. */
+  isAlone(): boolean {
+    for (const _ of this.connected()) return false;
+    return true;
+  }
+
+  /** Of all workers known now. */
+  get slots(): number {
+    return this.workers().reduce((sum, { slots }) => sum + slots, 0);
   }
 
   /** A beat, greeting or claim came in: a peer about itself. */

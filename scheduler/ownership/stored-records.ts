@@ -1,4 +1,6 @@
-/** Records that are on this peer's disk and that it may not change now: copies, and its own while it asks whose they are. */
+/** The records on this peer's disk: its own, and those that it may not change now because their feed is another's. */
+import type { FeedTable } from '../feed/feed-table.ts';
+import type { LocalRecords } from '../lookup/local-records.ts';
 import type { Alias } from '../messages.ts';
 import type { Reader } from '../ports.ts';
 import type { FeedRecord, Row } from '../records.ts';
@@ -6,52 +8,70 @@ import type { FollowedFeeds } from '../replication/follower.ts';
 import { type CopiedRecord, type LocalRecord, localRecord } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
-import type { Feeds } from './ownership.ts';
 
-export class ForeignRecords {
-  private readonly parts: { self: string; reader: Reader; feeds: Feeds; followed: FollowedFeeds };
+interface StoredRecordsParts {
+  self: string;
+  reader: Reader;
+  feeds: FeedTable;
+  followed: FollowedFeeds;
+  pool: WorkerPool;
+}
 
-  constructor(parts: { self: string; reader: Reader; feeds: Feeds; followed: FollowedFeeds }) {
-    this.parts = parts;
+export class StoredRecords implements LocalRecords {
+  readonly #parts: StoredRecordsParts;
+
+  constructor(parts: StoredRecordsParts) {
+    this.#parts = parts;
   }
 
-  /** A record of another peer, if a whole copy of it is here. */
+  async find(alias: Alias): Promise<LocalRecord | undefined> {
+    const { feeds, reader } = this.#parts;
+    const { kind, id } = alias;
+    if (kind === 'worker') return this.#worker(id);
+    const record = feeds.byAlias(alias) ?? (await reader.byAlias(kind, id));
+    return record && localRecord(record);
+  }
+
+  async #worker(id: string): Promise<LocalRecord | undefined> {
+    const { pool, reader } = this.#parts;
+    const state = pool.states().find(({ worker_id }) => worker_id === id) ?? (await reader.byAlias('worker', id));
+    return state && { uid: id, status: state.status, content_hash: '' };
+  }
+
+  isBeingMade(uid: string): boolean {
+    return this.#parts.feeds.isBeingMade(uid);
+  }
+
   async copyOf({ kind, id }: Alias): Promise<CopiedRecord | undefined> {
     if (kind === 'worker') return undefined;
-    return this.asCopied(await this.parts.reader.copyByAlias(kind, id));
+    return this.#asCopied(await this.#parts.reader.copyByAlias(kind, id));
   }
 
-  /** A record whose feed this peer may be the next one to own. */
   async heirOf({ kind, id }: Alias): Promise<CopiedRecord | undefined> {
     if (kind === 'worker') return undefined;
-    const { reader, followed, self } = this.parts;
+    const { reader, followed, self } = this.#parts;
     const own = await reader.byAlias(kind, id);
-    const copied = this.asCopied(own === undefined ? await reader.copyByAlias(kind, id) : await reader.row(own.uid));
+    const copied = this.#asCopied(own === undefined ? await reader.copyByAlias(kind, id) : await reader.row(own.uid));
     if (copied === undefined || copied.owner === self) return copied;
     const { followers } = followed.find(copied.feed_id)!.feed!;
     return followers.some(({ peer_id, synced }) => peer_id === self && synced) ? copied : undefined;
   }
 
-  private asCopied(row: Row | undefined): CopiedRecord | undefined {
+  #asCopied(row: Row | undefined): CopiedRecord | undefined {
     if (row === undefined || (row.record.kind !== 'task' && row.record.kind !== 'workflow')) return undefined;
-    const feed = this.wholeCopy(row.feed_id);
-    if (feed === null) return undefined;
-    return { ...localRecord(row.record), feed_id: row.feed_id, owner: currentLine(feed).owner };
+    const owner = this.ownerOfCopy(row.feed_id);
+    return owner === null ? undefined : { ...localRecord(row.record), feed_id: row.feed_id, owner };
   }
 
-  /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes itself. */
-  staleMs(feedId: string): number | null {
-    const feed = this.wholeCopy(feedId);
-    return feed === null ? null : this.parts.feeds.takeover.silenceOf(currentLine(feed).owner);
+  /** Who owns a feed of which a whole copy is here, by that copy; null for other feeds. */
+  ownerOfCopy(feedId: string): string | null {
+    const feed = this.#wholeCopy(feedId);
+    return feed === null ? null : currentLine(feed).owner;
   }
 
-  private wholeCopy(feedId: string): FeedRecord | null {
-    const copy = this.parts.followed.find(feedId);
-    return copy !== undefined && this.parts.followed.isComplete(copy) ? copy.feed : null;
+  #wholeCopy(feedId: string): FeedRecord | null {
+    const { followed } = this.#parts;
+    const copy = followed.find(feedId);
+    return copy !== undefined && followed.isComplete(copy) ? copy.feed : null;
   }
-}
-
-export function localWorker(pool: WorkerPool, id: string): LocalRecord | undefined {
-  const state = pool.states().find(({ worker_id }) => worker_id === id);
-  return state === undefined ? undefined : { uid: id, status: state.status, content_hash: '' };
 }

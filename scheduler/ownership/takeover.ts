@@ -12,7 +12,7 @@ import {
   INQUIRY_DEADLINE_MS,
   REQUEST_DEADLINE_MS,
 } from '../limits.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import { rendezvous } from '../membership/rendezvous-hash.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import type { FeedRecord } from '../records.ts';
@@ -22,7 +22,7 @@ import { compareLines, currentLine } from '../storage/feed-lines.ts';
 interface TakeoverParts {
   clock: Clock;
   network: Network;
-  directory: Directory;
+  directory: PeerTable;
   followed: FollowedFeeds;
   log: Log;
   probe: Probe;

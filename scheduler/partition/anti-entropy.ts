@@ -3,8 +3,10 @@
  * id. They are compared when the two meet, and once more when submits that were under way then, and could not ask the
  * other peer, are over.
  */
+import type { Lifecycle } from '../lifecycle.ts';
 import { COMPARED_BACK_MS, REQUEST_DEADLINE_MS, SUBMITS_SETTLE_MS } from '../limits.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { BeatListener } from '../membership/heartbeat.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import type { Clock, Log } from '../ports.ts';
 import type { IdConflicts } from './id-conflicts.ts';
 
@@ -13,15 +15,14 @@ const APART_BEATS = 2;
 
 interface AntiEntropyParts {
   clock: Clock;
-  directory: Directory;
-  idConflicts: IdConflicts;
+  peers: PeerTable;
+  conflicts: IdConflicts;
   log: Log;
-  /** Whether what is on the disk is known. */
-  isReady(): boolean;
+  lifecycle: Lifecycle;
   options: { beat_interval_ms: number };
 }
 
-export class AntiEntropy {
+export class AntiEntropy implements BeatListener {
   readonly #parts: AntiEntropyParts;
   /** Peers whose ids are just being compared with those of this one. */
   readonly #comparing = new Set<string>();
@@ -31,9 +32,9 @@ export class AntiEntropy {
   }
 
   /** A beat of a peer came, which may be the first one for a while. */
-  heard(peer: string): void {
-    const { clock, directory, options } = this.#parts;
-    const entry = directory.entry(peer, clock.now());
+  onBeat(peer: string): void {
+    const { clock, peers, options } = this.#parts;
+    const entry = peers.entry(peer, clock.now());
     const apartMs = clock.now() - (entry.compared_at ?? Number.NEGATIVE_INFINITY);
     if (apartMs > APART_BEATS * options.beat_interval_ms) this.met(peer);
     else entry.compared_at = clock.now();
@@ -41,15 +42,15 @@ export class AntiEntropy {
 
   /** The two hear each other again. */
   met(peer: string): void {
-    const { clock, directory, idConflicts, log, isReady } = this.#parts;
-    const entry = directory.find(peer);
-    if (!isReady() || entry === undefined || this.#comparing.has(peer)) return; // its next beat asks for it again
+    const { clock, peers, conflicts, log, lifecycle } = this.#parts;
+    const entry = peers.find(peer);
+    if (!lifecycle.ready || entry === undefined || this.#comparing.has(peer)) return; // its next beat asks for it again
     const now = clock.now();
     if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // the beats until then do, too
     const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
     const since = clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
     this.#comparing.add(peer);
-    idConflicts
+    conflicts
       .compare(peer, since)
       .then(
         () => {
@@ -63,7 +64,7 @@ export class AntiEntropy {
 
   /** They do not hear each other any more: when they meet, everything since is compared. */
   parted(peer: string): void {
-    const entry = this.#parts.directory.find(peer);
+    const entry = this.#parts.peers.find(peer);
     if (entry !== undefined) entry.met_at = null;
   }
 }

@@ -8,12 +8,13 @@
  * had no clear answer whether its id is free. Whoever asks says what it has itself, so that both sides know of each other,
  * and both decide alike.
  */
+import type { FeedTable } from '../feed/feed-table.ts';
 import type { Remembered } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
 import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, INQUIRY_DEADLINE_MS, TAKEN_UP_TOGETHER_MS } from '../limits.ts';
 import type { Locator } from '../lookup/locator.ts';
 import type { Alias, Held, Located, Question } from '../messages.ts';
-import type { Feeds } from '../ownership/ownership.ts';
+import type { Inquiry } from '../ownership/inquiry.ts';
 import type { Clock, Log, Reader } from '../ports.ts';
 import {
   aliasOf,
@@ -38,7 +39,8 @@ interface IdConflictParts {
   clock: Clock;
   self: string;
   reader: Reader;
-  feeds: Feeds;
+  feeds: FeedTable;
+  inquiry: Inquiry;
   log: Log;
   /** The record that this peer answers for under an id. */
   lookUp(alias: Alias): Promise<LocalRecord | undefined>;
@@ -59,7 +61,7 @@ export class IdConflicts {
 
   /** Two peers have met: ids that this one has accepted since then are looked for at the other. */
   async compare(peer: string, sinceWall: number): Promise<void> {
-    await this.#parts.feeds.whenAwake();
+    await this.#parts.inquiry.whenAwake();
     const roots = await this.#acceptedSince(isoTime(Math.max(sinceWall, 0)));
     await this.#tellApart(roots, (items) => this.#parts.locator.locateAt(peer, items));
   }
@@ -68,7 +70,7 @@ export class IdConflicts {
    * Which of these records of a feed that is just taken up give way; records of other feeds of this peer do so soon.
    * The feed is not one of those that this peer answers for yet.
    */
-  async ofTakenUp(remembered: Remembered): Promise<Duplicate[]> {
+  async among(remembered: Remembered): Promise<Duplicate[]> {
     const { self, lookUp, locator, feeds } = this.#parts;
     const roots = chosenOf(rootsOf(remembered));
     const duplicates: Duplicate[] = [];
@@ -87,7 +89,7 @@ export class IdConflicts {
   }
 
   /** A feed is this peer's again, with what has ended in it: what this peer has accepted is looked for everywhere, soon. */
-  takenUp(): void {
+  onOwned(): void {
     if (this.#comparesSoon) return;
     this.#comparesSoon = true;
     this.#parts.clock.after(TAKEN_UP_TOGETHER_MS, () => {

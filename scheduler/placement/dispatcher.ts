@@ -21,7 +21,7 @@ import {
   LEASE_BATCH_MAX,
   REQUEST_DEADLINE_MS,
 } from '../limits.ts';
-import type { Candidate, Directory } from '../membership/peer-table.ts';
+import type { Candidate, PeerTable } from '../membership/peer-table.ts';
 import { type Lease, refuseRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Random } from '../ports.ts';
 import type { Placement } from '../records.ts';
@@ -52,7 +52,7 @@ export class Dispatcher {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #network: Network;
-  readonly #directory: Directory;
+  readonly #directory: PeerTable;
   readonly #tasks: Tasks;
   readonly #attempts: Attempts;
   readonly #nested: NestedRuns;
@@ -72,7 +72,7 @@ export class Dispatcher {
       clock: Clock;
       random: Random;
       network: Network;
-      directory: Directory;
+      directory: PeerTable;
       tasks: Tasks;
       attempts: Attempts;
       nested: NestedRuns;

@@ -9,13 +9,13 @@ import {
   PROVIDERS_LOOK_UPS_MAX,
   PROVIDERS_MAX,
 } from '../limits.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 
 export class ProviderLookUps {
   readonly #clock: Clock;
   readonly #network: Network;
-  readonly #directory: Directory;
+  readonly #directory: PeerTable;
   readonly #log: Log;
   readonly #dispatchSoon: () => void;
   /** An answer that led nowhere is good for this long only. */
@@ -27,7 +27,7 @@ export class ProviderLookUps {
   #underWay = 0;
 
   constructor(
-    components: { clock: Clock; network: Network; directory: Directory; log: Log },
+    components: { clock: Clock; network: Network; directory: PeerTable; log: Log },
     options: { againMs: number; dispatchSoon: () => void },
   ) {
     this.#clock = components.clock;

@@ -15,7 +15,7 @@ import {
   PUSHES_IN_FLIGHT_MAX,
   REQUEST_DEADLINE_MS,
 } from '../limits.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import { rendezvous } from '../membership/rendezvous-hash.ts';
 import { pushAnswerSchema, rowMessages } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
@@ -64,7 +64,7 @@ export interface ReplicaHooks {
 export class ReplicaSet implements Copier {
   readonly #clock: Clock;
   readonly #network: Network;
-  readonly #directory: Directory;
+  readonly #directory: PeerTable;
   readonly #log: Log;
   readonly #hooks: ReplicaHooks;
   readonly #silentMs: number;
@@ -78,7 +78,7 @@ export class ReplicaSet implements Copier {
   #stopped = false;
 
   constructor(
-    components: { clock: Clock; network: Network; directory: Directory; log: Log },
+    components: { clock: Clock; network: Network; directory: PeerTable; log: Log },
     feed: FeedRecord,
     options: { beat_interval_ms: number },
     hooks: ReplicaHooks,

@@ -3,6 +3,7 @@
  * tried every turn is refused with the error of the commit, and reads go on.
  */
 import { errorShape } from '../../dag/errors.ts';
+import type { Lifecycle } from '../lifecycle.ts';
 import type { Clock, Log } from '../ports.ts';
 
 /** Waits between attempts to open a store again whose commit failed. */
@@ -11,12 +12,11 @@ const RECOVERY_DELAYS_MS = [0, 200, 500, 1_000, 2_000, 5_000];
 interface StoreRecoveryParts {
   clock: Clock;
   log: Log;
-  isReady(): boolean;
-  isStopped(): boolean;
+  lifecycle: Lifecycle;
   /** Throws away what is in memory, and refuses every turn with this error. */
   forget(error: unknown): void;
   /** Opens the store and reads it into memory; everything is ready when it resolves. */
-  takeUp(): Promise<void>;
+  reload(): Promise<void>;
 }
 
 export class StoreRecovery {
@@ -29,18 +29,18 @@ export class StoreRecovery {
 
   /** Never rejects. */
   async start(cause: unknown): Promise<void> {
-    const { clock, log, forget, takeUp, isReady, isStopped } = this.parts;
+    const { clock, log, forget, reload, lifecycle } = this.parts;
     forget(cause);
     // The commit of a recovery that runs already: it sees that it has to begin again.
     if (this.running) return;
     this.running = true;
     log.error({ err: cause }, 'a commit failed; the store is opened again and read anew');
-    for (let failures = 0; !isReady() && !isStopped(); failures++) {
+    for (let failures = 0; !lifecycle.ready && !lifecycle.stopped; failures++) {
       const delay = RECOVERY_DELAYS_MS[Math.min(failures, RECOVERY_DELAYS_MS.length - 1)]!;
       await new Promise<void>((resolve) => clock.after(delay, resolve));
-      if (isStopped()) break;
+      if (lifecycle.stopped) break;
       try {
-        await takeUp();
+        await reload();
         log.info({ failures }, 'the store is open again, work goes on');
       } catch (error) {
         forget(error);

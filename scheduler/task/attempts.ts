@@ -3,7 +3,7 @@
  * attempt ends. `transitions.ts` decides what that is.
  */
 import type { ErrorShape } from '../../dag/errors.ts';
-import type { Directory } from '../membership/peer-table.ts';
+import type { PeerTable } from '../membership/peer-table.ts';
 import type { AttemptResult, LeaseToken } from '../messages.ts';
 import type { Log, Network } from '../ports.ts';
 import type { LogLine, Placement, TaskRecord } from '../records.ts';
@@ -31,7 +31,7 @@ export interface AttemptHooks {
 /** The attempts of the tasks of one feed, at workers of any peer. */
 export class Attempts {
   readonly #tasks: Tasks;
-  readonly #directory: Directory;
+  readonly #directory: PeerTable;
   readonly #network: Network;
   readonly #log: Log;
   readonly #feed: TaskFeed;
@@ -40,7 +40,7 @@ export class Attempts {
   /** @param parts.feed that the tasks live in */
   constructor(parts: {
     tasks: Tasks;
-    directory: Directory;
+    directory: PeerTable;
     network: Network;
     log: Log;
     feed: TaskFeed;

@@ -3,7 +3,7 @@
  * holds; a worker whose lease ends here first is told.
  */
 import { BEATS_LATE_MAX, CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS, TIMEOUT_GRACE_MS } from '../limits.ts';
-import type { Directory, LeaseEnd } from '../membership/peer-table.ts';
+import type { LeaseEnd, PeerTable } from '../membership/peer-table.ts';
 import type { LeaseToken } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import type { TaskRecord } from '../records.ts';
@@ -17,7 +17,7 @@ const REASON_CHARS_MAX = 1_024;
 export class Leases {
   readonly #clock: Clock;
   readonly #network: Network;
-  readonly #directory: Directory;
+  readonly #directory: PeerTable;
   readonly #log: Log;
   readonly #lateMs: number;
   readonly #given = new Set<LiveTask>();
@@ -27,7 +27,7 @@ export class Leases {
   constructor(parts: {
     clock: Clock;
     network: Network;
-    directory: Directory;
+    directory: PeerTable;
     log: Log;
     feed: { feed_id: string; epoch: number };
     beat_interval_ms: number;

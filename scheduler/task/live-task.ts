@@ -34,7 +34,7 @@ export interface LiveTask {
   lease: GivenLease | null;
   /** What the peer of its worker has to allow. */
   readonly needs: readonly string[];
-  /** Peers that have refused it by their policy, sorted (`Directory.markOf`). */
+  /** Peers that have refused it by their policy, sorted (`PeerTable.markOf`). */
   barred: readonly string[];
   /** What the last one of them said. */
   refusal: ErrorShape | null;

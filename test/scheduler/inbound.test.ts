@@ -88,12 +88,12 @@ describe('a message that does not have the form of its method', () => {
   /** What the peer knows and does, but for how often it was asked. */
   const known = async () => {
     const { scheduler } = scene.peer('a');
-    const { requests_served, ...entry } = scheduler.directory.find('h')!;
+    const { requests_served, ...entry } = scheduler.parts.peers.find('h')!;
     return JSON.stringify([
       entry,
-      scheduler.pool.running,
-      scheduler.feeds.counts,
-      scheduler.dependencies.size,
+      scheduler.parts.pool.running,
+      scheduler.parts.feeds.counts,
+      scheduler.parts.dependencies.size,
       await scene.task('a', uid),
     ]);
   };
@@ -158,17 +158,17 @@ describe('a peer that reads its store', () => {
     await expect(peer.ask('a', 'result', { results: [RESULT] })).rejects.toMatchObject(notReady);
     await expect(peer.ask('a', 'reserve', { items: [] })).rejects.toMatchObject(notReady);
     const writes: (() => Promise<unknown>)[] = [
-      () => scheduler.submitTask(task()),
-      () => scheduler.submitWorkflow(workflow({ name: 'w', steps: [{ step_id: 's', action: 'echo' }] })),
-      () => scheduler.retryTask('u', { max_retries: undefined, timeout_ms: undefined }),
-      () => scheduler.cancelTask('u', { reason: undefined, force: false }),
-      () => scheduler.pauseQueue(undefined),
-      () => scheduler.resumeQueue(),
-      () => scheduler.clearQueue(undefined),
+      () => scheduler.api.submitTask(task()),
+      () => scheduler.api.submitWorkflow(workflow({ name: 'w', steps: [{ step_id: 's', action: 'echo' }] })),
+      () => scheduler.api.retryTask('u', { max_retries: undefined, timeout_ms: undefined }),
+      () => scheduler.api.cancelTask('u', { reason: undefined, force: false }),
+      () => scheduler.api.pauseQueue(undefined),
+      () => scheduler.api.resumeQueue(),
+      () => scheduler.api.clearQueue(undefined),
     ];
     for (const write of writes) await expect(scene.run(write())).rejects.toMatchObject(notReady);
     expect(await peer.ask('a', 'describe', {})).toMatchObject({ name: 'a' });
-    const { worker_id } = scheduler.pool.states()[0]!;
+    const { worker_id } = scheduler.parts.pool.states()[0]!;
     expect(await peer.ask('a', 'lease', { leases: [{ ...LEASE, worker_id }], heirs: [] })).toEqual({ items: [] });
     read.open();
     await scene.run(started);

@@ -71,7 +71,7 @@ describe('a submit is refused', () => {
       await held.opened;
       return { seq: params['head_seq']! };
     });
-    const submitted = scene.scheduler('a').submitTask(task({ delay_ms: 3_600_000 }));
+    const submitted = scene.scheduler('a').api.submitTask(task({ delay_ms: 3_600_000 }));
     await scene.pass(100);
     expect(journal.backlog).toBeGreaterThan(0);
     held.open();
@@ -199,7 +199,7 @@ test('a follower that acknowledges nothing has at most PUSHES_IN_FLIGHT_MAX comm
 test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', async () => {
   const scene = await Scene.of(['a']);
   const peer = await HandPeer.joins(scene, 'h', ['a']);
-  const { followed } = scene.scheduler('a');
+  const { followed } = scene.scheduler('a').parts;
   for (let at = [...followed.all()].length; at < COPIED_FEEDS_MAX; at++) await followed.load(`feed-${at}`);
   const feed = new HandFeed(peer, 'one-too-many', ['a']);
   const refused = scene.run(feed.push('a', []));
@@ -213,7 +213,7 @@ test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', 
 test('no more than ARRIVING_ROOTS_MAX wait for their last part', async () => {
   const scene = await Scene.of(['a']);
   const feed = scene.feed('a');
-  const { reconciliation } = scene.scheduler('a');
+  const { reconciliation } = scene.scheduler('a').parts;
   const begin = (root_uid: string) =>
     reconciliation.receive('h', feed, { line: currentLine(feed.feed), root_uid, part: 0, last: false, records: [] });
   for (let at = 0; at < ARRIVING_ROOTS_MAX; at++) await begin(`root-${at}`);
@@ -227,7 +227,7 @@ test('no more than ARRIVING_ROOTS_MAX wait for their last part', async () => {
 test('what is handed over is refused while ARRIVING_BYTES_MAX wait for their last part, and taken later', async () => {
   const scene = await Scene.of(['a']);
   const feed = scene.feed('a');
-  const { reconciliation } = scene.scheduler('a');
+  const { reconciliation } = scene.scheduler('a').parts;
   const records = [taskRecord('t', { output: 'x'.repeat(ARRIVING_BYTES_MAX / 4) })];
   const part = (root_uid: string, part = 0) => ({ line: currentLine(feed.feed), root_uid, part, last: false, records });
   for (let at = 0; at < 3; at++) await reconciliation.receive('h', feed, part('root', at));

@@ -50,7 +50,7 @@ export class Scene {
 
   /** The feed of a peer's new work. */
   feed(name: string): OwnedFeed {
-    return this.scheduler(name).feeds.main!;
+    return this.scheduler(name).parts.main.feed!;
   }
 
   /** How far the disk of a peer has come in that feed. */
@@ -85,11 +85,11 @@ export class Scene {
   }
 
   async submit(name: string, submission: TaskSubmission): Promise<TaskRecord> {
-    return (await this.run(this.scheduler(name).submitTask(submission))).record;
+    return (await this.run(this.scheduler(name).api.submitTask(submission))).record;
   }
 
   async submitWorkflow(name: string, value: JsonValue): Promise<WorkflowRecord> {
-    return (await this.run(this.scheduler(name).submitWorkflow(workflow(value)))).record;
+    return (await this.run(this.scheduler(name).api.submitWorkflow(workflow(value)))).record;
   }
 
   /** What is on the disk of a peer. */
@@ -114,7 +114,7 @@ export class Scene {
 
   /** A peer whose store was read anew has asked whoever has copies, and goes on with its feed. */
   async ownsAgain(name: string): Promise<void> {
-    await this.until(`${name} owns its feed`, () => this.scheduler(name).feeds.main !== undefined);
+    await this.until(`${name} owns its feed`, () => this.scheduler(name).parts.main.feed !== undefined);
   }
 
   /** Kills a peer and starts it again on its disk. */

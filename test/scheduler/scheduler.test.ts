@@ -33,19 +33,19 @@ async function open(): Promise<{ scene: Scene; end: Gate }> {
 const workers = (scene: Scene) =>
   scene
     .scheduler('a')
-    .pool.states()
+    .parts.pool.states()
     .map(({ worker_id, status }) => [worker_id, status]);
 
 describe('a worker', () => {
   test('is registered for good, and given up for good', async () => {
     const { scene } = await open();
-    await scene.run(scene.scheduler('a').registerWorker(registration('w')));
+    await scene.run(scene.scheduler('a').api.registerWorker(registration('w')));
     await scene.restart('a');
     expect(workers(scene)).toContainEqual(['w', 'active']);
-    await scene.run(scene.scheduler('a').unregisterWorker('w', GRACEFUL));
+    await scene.run(scene.scheduler('a').api.unregisterWorker('w', GRACEFUL));
     await scene.restart('a');
     expect(workers(scene).map(([id]) => id)).not.toContain('w');
-    await expect(scene.run(scene.scheduler('a').unregisterWorker('w', GRACEFUL))).rejects.toMatchObject({
+    await expect(scene.run(scene.scheduler('a').api.unregisterWorker('w', GRACEFUL))).rejects.toMatchObject({
       code: 'INVALID_STATE',
     });
   });
@@ -53,10 +53,10 @@ describe('a worker', () => {
   test('given up gracefully ends what it runs first', async () => {
     const { scene, end } = await open();
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.registerWorker(registration('w')));
+    await scene.run(scheduler.api.registerWorker(registration('w')));
     const { uid } = await scene.submit('a', held());
-    await scene.until('it runs', () => scheduler.pool.running === 1);
-    const given_up = scheduler.unregisterWorker('w', GRACEFUL);
+    await scene.until('it runs', () => scheduler.parts.pool.running === 1);
+    const given_up = scheduler.api.unregisterWorker('w', GRACEFUL);
     await scene.pass(1_000);
     expect(workers(scene)).toContainEqual(['w', 'draining']);
     end.open();
@@ -68,12 +68,12 @@ describe('a worker', () => {
     const { scene } = await open();
     const owner = await HandPeer.joins(scene, 'h', ['a']);
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.registerWorker(registration('w')));
+    await scene.run(scheduler.api.registerWorker(registration('w')));
     const { uid } = await scene.submit('a', held());
     const token = { uid: 'theirs', feed_id: 'f', epoch: 1, attempt: 1 };
     const theirs = { ...token, worker_id: 'w', action: 'fn:held', payload: {}, timeout_ms: null };
     await owner.ask('a', 'lease', { leases: [{ ...theirs, requires: requiresSchema.parse({}) }], heirs: [] });
-    expect(await scene.run(scheduler.unregisterWorker('w', { graceful: false, timeout_ms: 0 }))).toEqual({
+    expect(await scene.run(scheduler.api.unregisterWorker('w', { graceful: false, timeout_ms: 0 }))).toEqual({
       completed_tasks: 0,
       abandoned_tasks: 2,
     });
@@ -87,10 +87,13 @@ describe('a worker', () => {
   test('given up by two calls at once is given up, and both are told when nothing runs', async () => {
     const { scene, end } = await open();
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.registerWorker(registration('w')));
+    await scene.run(scheduler.api.registerWorker(registration('w')));
     await scene.submit('a', held());
-    await scene.until('it runs', () => scheduler.pool.running === 1);
-    const both = Promise.all([scheduler.unregisterWorker('w', GRACEFUL), scheduler.unregisterWorker('w', GRACEFUL)]);
+    await scene.until('it runs', () => scheduler.parts.pool.running === 1);
+    const both = Promise.all([
+      scheduler.api.unregisterWorker('w', GRACEFUL),
+      scheduler.api.unregisterWorker('w', GRACEFUL),
+    ]);
     await scene.pass(100);
     end.open();
     const before = scene.world.now;
@@ -102,12 +105,12 @@ describe('a worker', () => {
   test('registered anew while it is being given up stays', async () => {
     const { scene, end } = await open();
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.registerWorker(registration('w')));
+    await scene.run(scheduler.api.registerWorker(registration('w')));
     await scene.submit('a', held());
-    await scene.until('it runs', () => scheduler.pool.running === 1);
-    const given_up = scheduler.unregisterWorker('w', GRACEFUL);
+    await scene.until('it runs', () => scheduler.parts.pool.running === 1);
+    const given_up = scheduler.api.unregisterWorker('w', GRACEFUL);
     await scene.pass(100);
-    await scene.run(scheduler.registerWorker(registration('w', 7)));
+    await scene.run(scheduler.api.registerWorker(registration('w', 7)));
     end.open();
     await scene.run(given_up);
     expect(workers(scene)).toContainEqual(['w', 'active']);
@@ -119,9 +122,11 @@ describe('a worker', () => {
     const { scene } = await open();
     const { scheduler } = scene.peer('a');
     const outcomes = await scene.run(
-      Promise.allSettled(Array.from({ length: 70 }, (_, index) => scheduler.registerWorker(registration(`w${index}`)))),
+      Promise.allSettled(
+        Array.from({ length: 70 }, (_, index) => scheduler.api.registerWorker(registration(`w${index}`))),
+      ),
     );
-    expect(scheduler.pool.count).toBe(64);
+    expect(scheduler.parts.pool.count).toBe(64);
     expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(63);
   });
 });
@@ -134,11 +139,11 @@ describe('peers that part', () => {
     const once = await scene.submit('a', task({ task_type: 'fn:hand', at_most_once: true }));
     await peer.leased(2);
     peer.holding = peer.leases.map(tokenOf);
-    const worker_id = scene.scheduler('a').pool.states()[0]!.worker_id;
+    const worker_id = scene.scheduler('a').parts.pool.states()[0]!.worker_id;
     const theirs = { uid: 'theirs', feed_id: 'f', epoch: 1, attempt: 1, worker_id, action: 'fn:held', payload: {} };
     const lease = { ...theirs, requires: requiresSchema.parse({}), timeout_ms: null };
     await peer.ask('a', 'lease', { leases: [lease], heirs: [] });
-    const released = await scene.run(scene.scheduler('a').releasePeer('h'));
+    const released = await scene.run(scene.scheduler('a').api.releasePeer('h'));
     expect(released).toEqual({ handed_back: 2 });
     expect((await scene.task('a', ordinary.uid)).status).toBe('queued');
     expect((await scene.task('a', once.uid)).status).toBe('running');
@@ -156,7 +161,7 @@ describe('peers that part', () => {
     await scene.submit('a', task({ task_type: 'fn:hand' }));
     await peer.leased(1);
     const { scheduler } = scene.peer('a');
-    const both = await scene.run(Promise.all([scheduler.releasePeer('h'), scheduler.releasePeer('h')]));
+    const both = await scene.run(Promise.all([scheduler.api.releasePeer('h'), scheduler.api.releasePeer('h')]));
     expect(both.map(({ handed_back }) => handed_back)).toEqual([1, 0]);
   });
 });
@@ -168,9 +173,9 @@ describe('a stop', () => {
     await scene.run(scheduler.stop());
     await scene.run(scheduler.stop());
     const stopped = { code: 'PEER_STOPPED', retryable: true };
-    await expect(scene.run(scheduler.submitTask(task()))).rejects.toMatchObject(stopped);
-    await expect(scene.run(scheduler.pauseQueue(undefined))).rejects.toMatchObject(stopped);
-    await expect(scene.run(scheduler.cancelTask('u', { reason: undefined, force: false }))).rejects.toMatchObject(
+    await expect(scene.run(scheduler.api.submitTask(task()))).rejects.toMatchObject(stopped);
+    await expect(scene.run(scheduler.api.pauseQueue(undefined))).rejects.toMatchObject(stopped);
+    await expect(scene.run(scheduler.api.cancelTask('u', { reason: undefined, force: false }))).rejects.toMatchObject(
       stopped,
     );
   });
@@ -179,7 +184,7 @@ describe('a stop', () => {
     const { scene, end } = await open();
     const ordinary = await scene.submit('a', task({ task_type: 'fn:held' }));
     const once = await scene.submit('a', task({ task_type: 'fn:held', at_most_once: true }));
-    await scene.until('they run', () => scene.scheduler('a').pool.running === 2);
+    await scene.until('they run', () => scene.scheduler('a').parts.pool.running === 2);
     await scene.run(scene.scheduler('a').stop());
     expect((await scene.task('a', ordinary.uid)).status).toBe('queued');
     expect(await scene.task('a', once.uid)).toMatchObject({ status: 'failed', error: { code: 'WORKER_LOST' } });

@@ -195,7 +195,7 @@ describe('a task', () => {
     const scene = await Scene.of(['a']);
     const { uid } = await scene.submit('a', task({ task_type: 'approve' }));
     await scene.until('it waits', async () => (await scene.task('a', uid)).status === 'input_required');
-    const answered = scene.scheduler('a').answerTask(uid, { approve: true, data: text(2 * MIB) });
+    const answered = scene.scheduler('a').api.answerTask(uid, { approve: true, data: text(2 * MIB) });
     await expect(scene.run(answered)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
     expect((await scene.task('a', uid)).status).toBe('input_required');
   });
@@ -217,6 +217,6 @@ describe('a task', () => {
 /** What is submitted now gets to another disk. */
 async function expectCopied(scene: Scene): Promise<void> {
   await scene.until('two disks have all of it', () => scene.feed('a').replicas.copies === 2);
-  const { durability } = await scene.run(scene.scheduler('a').submitTask(task({ delay_ms: 3_600_000 })));
+  const { durability } = await scene.run(scene.scheduler('a').api.submitTask(task({ delay_ms: 3_600_000 })));
   expect(durability).toEqual({ copies: 2, wanted: 2 });
 }

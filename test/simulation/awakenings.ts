@@ -35,9 +35,9 @@ export class Awakenings {
     if (forMs < LONG_HOLD_MS) return;
     mesh.world.at(forMs, () => {
       const followers = new Map<string, string[]>();
-      for (const [feedId, { feed }] of process.scheduler.feeds.owned) {
+      for (const { feed_id, feed } of process.scheduler.parts.feeds.all()) {
         followers.set(
-          feedId,
+          feed_id,
           feed.followers.map(({ peer_id }) => peer_id),
         );
       }

@@ -133,7 +133,7 @@ export class Faults {
     const ofIt = new Set([name]);
     for (const { peer_id, alive, scheduler, disk } of this.#mesh.peers.values()) {
       const isSteady = alive && disk.isSound && !this.#stopping.has(peer_id);
-      const owns = ({ feed_id }: FeedRecord) => scheduler.feeds.owned.has(feed_id);
+      const owns = ({ feed_id }: FeedRecord) => scheduler.parts.feeds.has(feed_id);
       const asks = !isSteady || !feedsOn(disk.rows, peer_id).every(owns);
       if (asks && this.#counts(peer_id, ofIt)) return false;
     }

@@ -228,20 +228,22 @@ export class Histories {
 
   /** The peers that own a feed now: after all has healed, one. */
   owners(feedId: string): SimulatedPeer[] {
-    return [...this.#mesh!.peers.values()].filter(({ alive, scheduler }) => alive && scheduler.feeds.owned.has(feedId));
+    return [...this.#mesh!.peers.values()].filter(({ alive, scheduler }) => alive && scheduler.parts.feeds.has(feedId));
   }
 
   /** Each feed has one owner and as many copies as it wants, and they are the same. */
   judge(): void {
     const { peers } = this.#mesh!;
-    const feeds = new Set([...peers.values()].flatMap(({ scheduler }) => [...scheduler.feeds.owned.keys()]));
+    const feeds = new Set(
+      [...peers.values()].flatMap(({ scheduler }) => scheduler.parts.feeds.all().map(({ feed_id }) => feed_id)),
+    );
     for (const feedId of feeds) {
       const [owner, ...others] = this.owners(feedId);
       if (others.length > 0) {
         this.#broken(`P2: feed ${feedId} is owned by ${[owner!, ...others].map(({ peer_id }) => peer_id)}`);
         continue;
       }
-      const { followers } = owner!.scheduler.feeds.owned.get(feedId)!.feed;
+      const { followers } = owner!.scheduler.parts.feeds.get(feedId)!.feed;
       const wanted = Math.min(COPIES_DEFAULT, peers.size);
       const copies = 1 + followers.filter(({ synced, peer_id }) => synced && peers.get(peer_id)?.alive).length;
       if (copies < wanted) this.#broken(`P1: feed ${feedId} of ${owner!.peer_id} is on ${copies} disks, not ${wanted}`);
@@ -255,7 +257,7 @@ export class Histories {
   /** What belongs to a workflow that has ended has ended with it. */
   #areEnded({ disk, peer_id, scheduler }: SimulatedPeer): void {
     for (const { record, feed_id } of disk.rows.values()) {
-      if (!scheduler.feeds.owned.has(feed_id)) continue;
+      if (!scheduler.parts.feeds.has(feed_id)) continue;
       if (record.kind !== 'task' || record.workflow_uid === null || isTerminal(record.status)) continue;
       const workflow = disk.rows.get(record.workflow_uid)?.record;
       if (workflow !== undefined && isRoot(workflow) && !isTerminal(workflow.status)) continue;

@@ -5,8 +5,8 @@ import type { SimulatedMesh } from './mesh.ts';
 export function leftBehind(mesh: SimulatedMesh): string[] {
   const failures: string[] = [];
   for (const { peer_id, scheduler } of mesh.peers.values()) {
-    const { feeds, dependencies, pool, directory } = scheduler;
-    const owned = [...feeds.owned.values()];
+    const { feeds, dependencies, pool, peers } = scheduler.parts;
+    const owned = feeds.all();
     const sum = (count: (feed: (typeof owned)[number]) => number) => owned.reduce((all, feed) => all + count(feed), 0);
     const left = {
       tasks: sum(({ tasks }) => tasks.live.size),
@@ -18,7 +18,7 @@ export function leftBehind(mesh: SimulatedMesh): string[] {
       dependencies: dependencies.size,
       running: pool.running,
       kept: [...mesh.peers.keys()].flatMap((owner) => pool.holding(owner)).length,
-      believed: directory.workers().filter((worker) => worker.tasks.length > 0).length,
+      believed: peers.workers().filter((worker) => worker.tasks.length > 0).length,
     };
     if (Object.values(left).some((count) => count > 0)) failures.push(`P7: ${peer_id} keeps ${JSON.stringify(left)}`);
   }

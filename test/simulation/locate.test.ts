@@ -33,13 +33,13 @@ test('in a full mesh each peer is asked once where an unknown record is', async 
   const names = ['a', 'b', 'c', 'd', 'e'];
   const mesh = await startMesh(names);
   const { scheduler } = mesh.peers.get('a')!;
-  expect(await run(mesh, scheduler.resolve({ kind: 'task', id: 'nobody-has-it' }))).toBeUndefined();
+  expect(await run(mesh, scheduler.api.resolve({ kind: 'task', id: 'nobody-has-it' }))).toBeUndefined();
   expect(questions(mesh)).toBe(names.length - 1);
 });
 
 test('a record at the far end of a line is found through the peer between', async () => {
   const mesh = await startMesh(['a', 'b', 'c'], [['a', 'c']]);
-  const submitted = mesh.peers.get('c')!.scheduler.submitTask({
+  const submitted = mesh.peers.get('c')!.scheduler.api.submitTask({
     task_id: 'far-away',
     task_type: 'echo',
     payload: {},
@@ -56,7 +56,7 @@ test('a record at the far end of a line is found through the peer between', asyn
   });
   await run(mesh, submitted);
   const before = questions(mesh);
-  const found = mesh.peers.get('a')!.scheduler.resolve({ kind: 'task', id: 'far-away' });
+  const found = mesh.peers.get('a')!.scheduler.api.resolve({ kind: 'task', id: 'far-away' });
   expect(await run(mesh, found)).toMatchObject({ here: false, at: { peer_id: 'c' } });
   expect(questions(mesh) - before).toBe(2);
 });

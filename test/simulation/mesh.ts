@@ -253,7 +253,7 @@ export class SimulatedMesh {
   async owned(kind: 'task' | 'workflow', uid: string): Promise<TaskRecord | WorkflowRecord | undefined> {
     for (const { store, scheduler, alive } of this.peers.values()) {
       const row = alive ? await store.reader.row(uid) : undefined;
-      if (row === undefined || !scheduler.feeds.owned.has(row.feed_id) || row.record.kind !== kind) continue;
+      if (row === undefined || !scheduler.parts.feeds.has(row.feed_id) || row.record.kind !== kind) continue;
       return row.record as TaskRecord | WorkflowRecord;
     }
     return undefined;

@@ -134,7 +134,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'nothing is written after a sleep before the others were heard',
-    file: 'scheduler/ownership/ownership.ts',
+    file: 'scheduler/ownership/inquiry.ts',
     find: 'feed.journal.freeze();',
     replace: '',
     promise: 'P11',

@@ -284,7 +284,7 @@ export class Oracle implements MeshWatch {
     for (const { alive, disk, scheduler } of this.#mesh!.peers.values()) {
       const row = disk.rows.get(uid);
       if (!alive || row === undefined || !isRoot(row.record)) continue;
-      if (scheduler.feeds.owned.has(row.feed_id)) records.push(row.record);
+      if (scheduler.parts.feeds.has(row.feed_id)) records.push(row.record);
     }
     return records;
   }

@@ -64,25 +64,25 @@ it('a disk that is full for a minute is tried now and then, by one at a time, an
   // More than there are slots: what waits is given out by each recovery, which has to write that down and cannot.
   const accepted: { owner: string; kind: 'task'; uid: string }[] = [];
   for (let n = 0; n < TASKS; n++) {
-    const { record } = await run(scheduler.submitTask(submission(`t${n}`, 'fn:work', 1_000)));
+    const { record } = await run(scheduler.api.submitTask(submission(`t${n}`, 'fn:work', 1_000)));
     accepted.push({ owner: 'a', kind: 'task', uid: record.uid });
   }
-  await run(scheduler.pauseQueue('to be resumed').then(() => scheduler.resumeQueue()));
+  await run(scheduler.api.pauseQueue('to be resumed').then(() => scheduler.api.resumeQueue()));
 
   store.disk.full = true;
   const full = { code: 'DISK_FULL', retryable: true };
-  await expect(run(scheduler.pauseQueue('too late'))).rejects.toMatchObject(full);
-  await expect(run(scheduler.cancelTask(accepted[0]!.uid, { reason: undefined, force: false }))).rejects.toMatchObject(
-    full,
-  );
+  await expect(run(scheduler.api.pauseQueue('too late'))).rejects.toMatchObject(full);
+  await expect(
+    run(scheduler.api.cancelTask(accepted[0]!.uid, { reason: undefined, force: false })),
+  ).rejects.toMatchObject(full);
   await world.run(world.now + FULL_MS);
   expect(store.recoveries).toBeGreaterThan(2);
   expect(store.recoveries).toBeLessThanOrEqual(TRIES_MAX);
-  await expect(run(scheduler.submitTask(submission('refused', 'echo', 0)))).rejects.toMatchObject(full);
+  await expect(run(scheduler.api.submitTask(submission('refused', 'echo', 0)))).rejects.toMatchObject(full);
 
   store.disk.full = false;
   expect(await mesh.settle(accepted, 60_000)).toBe(true);
-  expect(scheduler.queue().paused).toBe(false);
+  expect(scheduler.api.queue().paused).toBe(false);
   expect(mesh.failures).toEqual([]);
   for (const { uid } of accepted) expect((await mesh.task('a', uid))?.status).toBe('completed');
   expect(await store.reader.byAlias('task', 'refused')).toBeUndefined();

@@ -14,7 +14,7 @@ async function restartWhileRunning(at_most_once: boolean): Promise<{ mesh: Simul
   const { world } = mesh;
   const { scheduler } = await mesh.start(PEER);
   let uid = '';
-  scheduler
+  scheduler.api
     .submitTask({
       task_id: undefined,
       task_type: 'fn:work',

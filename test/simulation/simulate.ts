@@ -125,7 +125,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
 /** Everybody is awake and has nothing to do, for clients that heard no answer either. */
 function isIdle({ peers }: SimulatedMesh): boolean {
   return [...peers.values()].every(({ clock, scheduler }) => {
-    const owned = [...scheduler.feeds.owned.values()];
+    const owned = scheduler.parts.feeds.all();
     return !clock.isHeld && owned.every(({ tasks, runs }) => tasks.live.size === 0 && runs.live.size === 0);
   });
 }
@@ -133,13 +133,19 @@ function isIdle({ peers }: SimulatedMesh): boolean {
 /** Nobody owns a feed in its line or a later one, and a peer with a copy of it is going to. */
 function isOrphaned({ peers }: SimulatedMesh): boolean {
   const all = [...peers.values()];
-  return all.some(({ peer_id, scheduler: { followed } }) =>
-    [...followed.all()].some((copy) => {
-      const { feed_id, feed } = copy;
-      if (feed === null || !followed.isComplete(copy)) return false;
-      const isHeir = feed.followers.some((follower) => follower.synced && follower.peer_id === peer_id);
-      return isHeir && !all.some((peer) => isOwned(peer.scheduler.feeds.owned.get(feed_id), feed));
-    }),
+  return all.some(
+    ({
+      peer_id,
+      scheduler: {
+        parts: { followed },
+      },
+    }) =>
+      [...followed.all()].some((copy) => {
+        const { feed_id, feed } = copy;
+        if (feed === null || !followed.isComplete(copy)) return false;
+        const isHeir = feed.followers.some((follower) => follower.synced && follower.peer_id === peer_id);
+        return isHeir && !all.some((peer) => isOwned(peer.scheduler.parts.feeds.get(feed_id), feed));
+      }),
   );
 }
 

@@ -126,12 +126,12 @@ function logOf(peer_id: string, { world, broken }: PeerWorld): Log {
 
 function contextOf(scheduler: Scheduler, store: MemoryStore, clock: SimulatedClock): MeshContext {
   return {
-    scheduler,
+    scheduler: scheduler.api,
     reader: store.reader,
     clock,
     self: scheduler.self,
-    feeds: scheduler,
-    whyWaiting: async (uids) => scheduler.whyWaiting(uids),
+    feeds: scheduler.api,
+    whyWaiting: async (uids) => scheduler.api.whyWaiting(uids),
     // Simulated clients ask neither for connections by name nor for all peers at once.
     peers: {} as PeerDirectory,
     signal: NEVER_ABORTED,

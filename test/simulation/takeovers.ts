@@ -57,8 +57,8 @@ export class Takeovers {
   /** How far its copy of the same history is; 0 when it could not be asked all the time, or has none to give. */
   #toldBy({ alive, network, scheduler }: SimulatedPeer, asker: string, { feed_id, lines }: FeedRecord): number {
     if (!alive || this.#mesh.world.now - network.connectedSince(asker) < TAKING_MS) return 0;
-    const copy = scheduler.followed.find(feed_id);
-    if (copy === undefined || copy.feed === null || !scheduler.followed.isComplete(copy)) return 0;
+    const copy = scheduler.parts.followed.find(feed_id);
+    if (copy === undefined || copy.feed === null || !scheduler.parts.followed.isComplete(copy)) return 0;
     return compareLines(currentLine(copy.feed), lines.at(-1)!) === 0 ? copy.cursor : 0;
   }
 

@@ -47,8 +47,8 @@ class Outage {
     const { reader } = store;
     const signal = new AbortController().signal;
     const everywhere = async () => ({ outputs: [], missing: [] });
-    const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.whyWaiting(uids);
-    const of = { scheduler, feeds: scheduler, whyWaiting, peers: {} as PeerDirectory };
+    const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.api.whyWaiting(uids);
+    const of = { scheduler: scheduler.api, feeds: scheduler.api, whyWaiting, peers: {} as PeerDirectory };
     return { ...of, reader, clock, self: name, signal, everywhere };
   }
 
@@ -67,7 +67,7 @@ class Outage {
   }
 
   async ownedBy(name: string): Promise<void> {
-    const { feeds } = this.scene.scheduler(name);
+    const { feeds } = this.scene.scheduler(name).parts;
     await this.scene.until(`${name} owns it`, async () => (await feeds.of(this.record.uid)) !== undefined);
   }
 }

@@ -62,13 +62,13 @@ describe('a step that waits says for what', () => {
 
   test('a queue that is paused', async () => {
     const scene = await Scene.of(['a']);
-    await scene.run(scene.scheduler('a').pauseQueue('we move'));
+    await scene.run(scene.scheduler('a').api.pauseQueue('we move'));
     const { status, steps } = await run(scene, [{ step_id: 's', action: 'echo' }]);
     expect(status).toBe('submitted');
     expect(steps).toMatchObject([
       { status: 'queued', waiting: { for: 'queue', reason: 'the queue is paused: we move' } },
     ]);
-    await scene.run(scene.scheduler('a').resumeQueue());
+    await scene.run(scene.scheduler('a').api.resumeQueue());
     await scene.pass(1_000);
     expect(await asked(scene, 'workflow_status', { workflow_id: 'w' })).toMatchObject({
       ...{ status: 'completed', steps: [{ status: 'completed', waiting: null }] },

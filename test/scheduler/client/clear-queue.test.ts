@@ -10,10 +10,10 @@ describe('clearing the queue', () => {
     const running = await scene.submit('a', task({ payload: { ms: 60_000 } }));
     const count = 1_200;
     await scene.run(
-      Promise.all(Array.from({ length: count }, () => scheduler.submitTask(task({ task_type: 'fn:nobody' })))),
+      Promise.all(Array.from({ length: count }, () => scheduler.api.submitTask(task({ task_type: 'fn:nobody' })))),
     );
     const seq = scene.head('a');
-    expect(await scene.run(scheduler.clearQueue('queued'))).toEqual({ cleared_count: count, remaining_count: 0 });
+    expect(await scene.run(scheduler.api.clearQueue('queued'))).toEqual({ cleared_count: count, remaining_count: 0 });
     expect(scene.head('a') - seq).toBeGreaterThanOrEqual(3);
     expect((await scene.task('a', running.uid)).status).toBe('running');
     const { records } = await scene
@@ -33,8 +33,8 @@ describe('clearing the queue', () => {
       steps: [{ step_id: 's', action: 'sleep', inputs: { duration_ms: 10 }, timeout_ms: 1 }],
     });
     await scene.endedWorkflow('a', uid);
-    expect(await scene.run(scheduler.clearQueue('failed'))).toEqual({ cleared_count: 0, remaining_count: 0 });
-    expect(await scene.run(scheduler.clearQueue('dead_letter'))).toEqual({ cleared_count: 1, remaining_count: 0 });
+    expect(await scene.run(scheduler.api.clearQueue('failed'))).toEqual({ cleared_count: 0, remaining_count: 0 });
+    expect(await scene.run(scheduler.api.clearQueue('dead_letter'))).toEqual({ cleared_count: 1, remaining_count: 0 });
     const { reader } = scene.peer('a').store;
     expect(await reader.get('task', dead.uid)).toBeUndefined();
     expect(await reader.children('task', uid)).toHaveLength(1);
@@ -44,7 +44,7 @@ describe('clearing the queue', () => {
     const scene = await Scene.of(['a']);
     const { uid } = await scene.submit('a', task({ task_type: 'approve' }));
     await scene.pass(100);
-    expect(await scene.run(scene.scheduler('a').clearQueue(undefined))).toEqual({
+    expect(await scene.run(scene.scheduler('a').api.clearQueue(undefined))).toEqual({
       cleared_count: 0,
       remaining_count: 0,
     });

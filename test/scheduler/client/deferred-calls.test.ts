@@ -2,10 +2,12 @@
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonObject } from '../../../dag/errors.ts';
 import { DeferredCalls } from '../../../scheduler/client/deferred-calls.ts';
+import { ServedCalls } from '../../../scheduler/client/served-calls.ts';
+import { Lifecycle } from '../../../scheduler/lifecycle.ts';
 import { INTENTS_MAX } from '../../../scheduler/limits.ts';
 import { LOCAL_FEED } from '../../../scheduler/records.ts';
 import type { CopiedRecord } from '../../../scheduler/storage/aliases.ts';
-import { Journal } from '../../../scheduler/storage/journal.ts';
+import { LocalFeed } from '../../../scheduler/storage/local-feed.ts';
 import { MemoryStore } from '../../simulation/memory-store.ts';
 import { quiet, SimulatedClock, World } from '../../simulation/world.ts';
 
@@ -16,20 +18,21 @@ function open(over: Partial<CopiedRecord> = {}) {
   const world = new World(1);
   const clock = new SimulatedClock(world, 1);
   const store = new MemoryStore();
-  const components = { store, clock, log: quiet, probe: () => {} };
-  const journal = new Journal(components, { feed_id: LOCAL_FEED, epoch: 1, seq: 0 }, { onFailure: () => {} });
+  const lifecycle = new Lifecycle();
+  lifecycle.ready = true;
+  const local = new LocalFeed({ store, clock, log: quiet, probe: () => {}, lifecycle, onFailure: () => {} });
   const ran: { tool: string; input: JsonObject }[] = [];
   const mesh = { hasOwner: false, answer: async (): Promise<JsonObject> => ({}) };
   const record = { uid: 'u', status: 'running', content_hash: '', feed_id: 'f', owner: 'away', ...over };
+  const served = new ServedCalls();
+  served.serve((tool, input) => {
+    ran.push({ tool, input });
+    return mesh.answer();
+  });
   const deferred = new DeferredCalls({
-    ...{ clock, reader: store.reader, log: quiet },
-    commit: (work) => journal.turn(work),
-    lookUp: async ({ id }) => (id === 'unknown' ? undefined : { ...record, uid: `u-${id}` }),
-    hasOwner: () => mesh.hasOwner,
-    run: (tool, input) => {
-      ran.push({ tool, input });
-      return mesh.answer();
-    },
+    ...{ self: 'self', clock, reader: store.reader, local, served, log: quiet },
+    records: { heirOf: async ({ id }) => (id === 'unknown' ? undefined : { ...record, uid: `u-${id}` }) },
+    owners: { isOwned: () => mesh.hasOwner },
   });
   const settle = () => world.run(world.now + 100);
   /** Resolves with the promise's outcome after time has passed. */
@@ -49,10 +52,10 @@ describe('a call is kept', () => {
     expect(await keep('t', { reason: 'first' })).toEqual({ status: 'running' });
     await keep('t', { reason: 'second' });
     expect(await kept()).toEqual(['t']);
-    deferred.tick();
+    deferred.onTick();
     expect(ran).toEqual([]);
     mesh.hasOwner = true;
-    deferred.tick();
+    deferred.onTick();
     await settle();
     expect(ran).toEqual([{ tool: 'task_cancel', input: { reason: 'second' } }]);
     expect(await kept()).toEqual([]);
@@ -82,7 +85,7 @@ describe('a kept call', () => {
       throw new FlowmeshError(answers.shift()!, 'no');
     };
     for (const left of [1, 1, 0, 0]) {
-      deferred.tick();
+      deferred.onTick();
       await settle();
       expect(await kept()).toHaveLength(left);
     }
@@ -95,7 +98,7 @@ describe('a kept call', () => {
     mesh.hasOwner = true;
     mesh.answer = () => new Promise(() => {});
     for (const _beat of [1, 2, 3]) {
-      deferred.tick();
+      deferred.onTick();
       await settle();
     }
     expect(ran).toHaveLength(1);
@@ -106,7 +109,7 @@ describe('a kept call', () => {
     await keep('t');
     await deferred.load();
     mesh.hasOwner = true;
-    deferred.tick();
+    deferred.onTick();
     await settle();
     expect(ran).toHaveLength(1);
   });

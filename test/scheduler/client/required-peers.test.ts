@@ -97,7 +97,7 @@ describe('a peer that a task requires', () => {
     const submission = { ...on('gpu-box'), task_id: 't' };
     const first = await scene.submit('a', submission);
     await named(scene, 'two', 'gpu-box');
-    const again = await scene.run(scene.scheduler('a').submitTask(submission));
+    const again = await scene.run(scene.scheduler('a').api.submitTask(submission));
     expect(again).toMatchObject({ duplicate: true, record: { uid: first.uid } });
   });
 });

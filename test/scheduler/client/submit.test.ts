@@ -17,12 +17,18 @@ describe('an id', () => {
   test('again with the same content is the same record, in whatever order its keys come', async () => {
     const scene = await Scene.of(['a']);
     const { scheduler } = scene.peer('a');
-    const first = await scene.run(scheduler.submitTask(task({ task_id: 't', payload: { x: 1, y: { z: 2, a: 3 } } })));
-    const again = await scene.run(scheduler.submitTask(task({ task_id: 't', payload: { y: { a: 3, z: 2 }, x: 1 } })));
+    const first = await scene.run(
+      scheduler.api.submitTask(task({ task_id: 't', payload: { x: 1, y: { z: 2, a: 3 } } })),
+    );
+    const again = await scene.run(
+      scheduler.api.submitTask(task({ task_id: 't', payload: { y: { a: 3, z: 2 }, x: 1 } })),
+    );
     expect([first.duplicate, again.duplicate]).toEqual([false, true]);
     expect(again.record.uid).toBe(first.record.uid);
     await scene.ended('a', first.record.uid);
-    const later = await scene.run(scheduler.submitTask(task({ task_id: 't', payload: { x: 1, y: { z: 2, a: 3 } } })));
+    const later = await scene.run(
+      scheduler.api.submitTask(task({ task_id: 't', payload: { x: 1, y: { z: 2, a: 3 } } })),
+    );
     expect(later).toMatchObject({ duplicate: true, record: { uid: first.record.uid, status: 'completed' } });
     expect(scene.mesh.ledger).toHaveLength(1);
   });
@@ -44,7 +50,7 @@ describe('an id', () => {
   test('many times at once makes one record', async () => {
     const scene = await Scene.of(['a']);
     const { scheduler } = scene.peer('a');
-    const submits = Array.from({ length: 20 }, () => scheduler.submitTask(task({ task_id: 't' })));
+    const submits = Array.from({ length: 20 }, () => scheduler.api.submitTask(task({ task_id: 't' })));
     const receipts = await scene.run(Promise.all(submits));
     expect(new Set(receipts.map(({ record }) => record.uid)).size).toBe(1);
     expect(receipts.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
@@ -63,8 +69,8 @@ describe('an id', () => {
     const { scheduler } = scene.peer('a');
     const { task_id } = await scene.submit('a', task());
     const { workflow_id } = await scene.submitWorkflow('a', { name: 'w', steps: ECHO });
-    expect(task_id).toMatch(new RegExp(`^task-${scheduler.feed_id.slice(0, 6)}-[0-9a-v]{12}$`));
-    expect(workflow_id).toMatch(new RegExp(`^wf-${scheduler.feed_id.slice(0, 6)}-[0-9a-v]{12}$`));
+    expect(task_id).toMatch(new RegExp(`^task-${scheduler.api.feed_id.slice(0, 6)}-[0-9a-v]{12}$`));
+    expect(workflow_id).toMatch(new RegExp(`^wf-${scheduler.api.feed_id.slice(0, 6)}-[0-9a-v]{12}$`));
   });
 });
 
@@ -107,11 +113,11 @@ describe('what is refused changes nothing', () => {
   test('a workflow that must have more copies than there can be', async () => {
     const scene = await Scene.of(['a']);
     const submission = { ...workflow({ name: 'w', steps: ECHO }), copies: 2, require_copies: true };
-    await expect(scene.run(scene.scheduler('a').submitWorkflow(submission))).rejects.toMatchObject({
+    await expect(scene.run(scene.scheduler('a').api.submitWorkflow(submission))).rejects.toMatchObject({
       code: 'TOO_FEW_COPIES',
     });
     const { durability } = await scene.run(
-      scene.scheduler('a').submitWorkflow({ ...submission, require_copies: false }),
+      scene.scheduler('a').api.submitWorkflow({ ...submission, require_copies: false }),
     );
     expect(durability).toEqual({ copies: 1, wanted: 2 });
   });
@@ -123,7 +129,7 @@ describe('what is refused changes nothing', () => {
       copies: 2,
       require_copies: true,
     };
-    const submit = () => scene.run(scene.scheduler('a').submitWorkflow(submission));
+    const submit = () => scene.run(scene.scheduler('a').api.submitWorkflow(submission));
     for (let time = 0; time < 2; time++) {
       await expect(submit()).rejects.toMatchObject({ code: 'TOO_FEW_COPIES', retryable: true });
     }
@@ -145,7 +151,7 @@ describe('what is refused changes nothing', () => {
         copies: 2,
         require_copies: true,
       };
-      const submitTo = (name: string) => scene.scheduler(name).submitWorkflow(submission);
+      const submitTo = (name: string) => scene.scheduler(name).api.submitWorkflow(submission);
       await expect(scene.run(submitTo('a'))).rejects.toMatchObject({ code: 'TOO_FEW_COPIES' });
       for (const name of ['b', 'c']) await scene.mesh.start(name);
       await scene.until('their feeds are copied', () =>
@@ -162,13 +168,13 @@ describe('what is refused changes nothing', () => {
     const scene = await Scene.of(['a']);
     const submit = (copies?: number) => {
       const submission = { ...workflow({ workflow_id: 'x', name: 'w', steps: ECHO }), copies };
-      return scene.run(scene.scheduler('a').submitWorkflow(submission));
+      return scene.run(scene.scheduler('a').api.submitWorkflow(submission));
     };
     expect(await submit()).toMatchObject({ duplicate: false, durability: { copies: 1, wanted: 1 } });
     expect(await submit(5)).toMatchObject({ duplicate: true, durability: { copies: 1, wanted: 1 } });
     const same = task({ task_id: 't', task_type: 'echo' });
     for (const duplicate of [false, true]) {
-      const receipt = await scene.run(scene.scheduler('a').submitTask(same));
+      const receipt = await scene.run(scene.scheduler('a').api.submitTask(same));
       expect(receipt).toMatchObject({ duplicate, durability: { copies: 1, wanted: 1 } });
     }
   });
@@ -186,7 +192,7 @@ describe('what is refused changes nothing', () => {
       }),
     );
     const submits = Array.from({ length: 10 }, (_, index) =>
-      scheduler.submitTask(task({ task_id: `t${index}`, delay_ms: 60_000 })),
+      scheduler.api.submitTask(task({ task_id: `t${index}`, delay_ms: 60_000 })),
     );
     const outcomes = await scene.run(Promise.allSettled(submits));
     expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(room);
@@ -203,7 +209,7 @@ describe('receipts', () => {
     const { scheduler } = scene.peer('a');
     const positions: (number | null)[] = [];
     for (const priority of [1, 1, 5]) {
-      const { queue_position } = await scene.run(scheduler.submitTask(task({ task_type: 'fn:nobody', priority })));
+      const { queue_position } = await scene.run(scheduler.api.submitTask(task({ task_type: 'fn:nobody', priority })));
       positions.push(queue_position);
       await scene.pass(5);
     }
@@ -214,7 +220,7 @@ describe('receipts', () => {
     const scene = await Scene.of(['a']);
     const { scheduler } = scene.peer('a');
     const wall = scene.peer('a').clock.wall();
-    const receipt = await scene.run(scheduler.submitTask(task({ delay_ms: 60_000 })));
+    const receipt = await scene.run(scheduler.api.submitTask(task({ delay_ms: 60_000 })));
     expect(receipt.queue_position).toBeNull();
     expect(Date.parse(receipt.estimated_start_time) - wall).toBe(60_000);
   });
@@ -226,7 +232,7 @@ describe('a retry', () => {
     const { scheduler } = scene.peer('a');
     const { uid } = await scene.submit('a', bad({ task_id: 't' }));
     await scene.ended('a', uid);
-    const { record } = await scene.run(scheduler.retryTask(uid, { max_retries: 4, timeout_ms: 9 }));
+    const { record } = await scene.run(scheduler.api.retryTask(uid, { max_retries: 4, timeout_ms: 9 }));
     expect(record).toMatchObject({
       task_id: 't-retry-1',
       retry_of: 't',
@@ -237,7 +243,7 @@ describe('a retry', () => {
     });
     await scene.ended('a', record.uid);
     expect(await scene.task('a', uid)).toMatchObject({ status: 'failed', retry_count: 1 });
-    const again = await scene.run(scheduler.retryTask(record.uid, NO_CONFIG));
+    const again = await scene.run(scheduler.api.retryTask(record.uid, NO_CONFIG));
     expect(again.record).toMatchObject({ task_id: 't-retry-2', retry_of: 't', retry_count: 2 });
   });
 
@@ -247,7 +253,7 @@ describe('a retry', () => {
     const { uid } = await scene.submit('a', bad({ task_id: 't' }));
     await scene.ended('a', uid);
     const both = await scene.run(
-      Promise.all([scheduler.retryTask(uid, NO_CONFIG), scheduler.retryTask(uid, NO_CONFIG)]),
+      Promise.all([scheduler.api.retryTask(uid, NO_CONFIG), scheduler.api.retryTask(uid, NO_CONFIG)]),
     );
     expect(both.map(({ record }) => record.task_id)).toEqual(['t-retry-1', 't-retry-2']);
     expect(both[0]!.record.uid).not.toBe(both[1]!.record.uid);
@@ -257,8 +263,8 @@ describe('a retry', () => {
     const scene = await Scene.of(['a']);
     const { scheduler } = scene.peer('a');
     const { uid } = await scene.submit('a', task({ payload: { ms: 500 } }));
-    await expect(scene.run(scheduler.retryTask(uid, NO_CONFIG))).rejects.toMatchObject({ code: 'INVALID_STATE' });
+    await expect(scene.run(scheduler.api.retryTask(uid, NO_CONFIG))).rejects.toMatchObject({ code: 'INVALID_STATE' });
     await scene.ended('a', uid);
-    await expect(scene.run(scheduler.retryTask(uid, NO_CONFIG))).rejects.toMatchObject({ code: 'INVALID_STATE' });
+    await expect(scene.run(scheduler.api.retryTask(uid, NO_CONFIG))).rejects.toMatchObject({ code: 'INVALID_STATE' });
   });
 });

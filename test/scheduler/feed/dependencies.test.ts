@@ -39,20 +39,20 @@ describe('tasks that wait for tasks of this peer', () => {
     expect((await scene.ended('a', last.uid)).status).toBe('completed');
     const started = scene.mesh.ledger.find(({ uid }) => uid === last.uid)!.at;
     expect(started).toBeGreaterThan(900);
-    expect(scene.scheduler('a').dependencies.size).toBe(0);
+    expect(scene.scheduler('a').parts.dependencies.size).toBe(0);
   });
 
   test('fail when one of them fails, and those that wait for them fail too', async () => {
     const scene = await Scene.of(['a']);
-    await scene.run(scene.scheduler('a').pauseQueue(undefined));
+    await scene.run(scene.scheduler('a').api.pauseQueue(undefined));
     await scene.submit('a', failing('bad'));
     await scene.submit('a', work('other', 0));
     const middle = await scene.submit('a', work('middle', 0, ['bad', 'other']));
     const last = await scene.submit('a', work('last', 0, ['middle']));
-    await scene.run(scene.scheduler('a').resumeQueue());
+    await scene.run(scene.scheduler('a').api.resumeQueue());
     expect((await scene.ended('a', middle.uid)).error).toMatchObject({ code: 'DEPENDENCY_FAILED' });
     expect((await scene.ended('a', last.uid)).error).toMatchObject({ code: 'DEPENDENCY_FAILED' });
-    expect(scene.scheduler('a').dependencies.size).toBe(0);
+    expect(scene.scheduler('a').parts.dependencies.size).toBe(0);
   });
 
   test('on ones that have ended already: completed does not hold up, failed fails at once', async () => {
@@ -65,7 +65,7 @@ describe('tasks that wait for tasks of this peer', () => {
     expect((await scene.ended('a', after.uid)).status).toBe('completed');
     const doomed = await scene.submit('a', work('after-bad', 0, ['bad', 'good']));
     expect(await scene.task('a', doomed.uid)).toMatchObject({ status: 'failed', error: { code: 'DEPENDENCY_FAILED' } });
-    expect(scene.scheduler('a').dependencies.size).toBe(0);
+    expect(scene.scheduler('a').parts.dependencies.size).toBe(0);
   });
 
   test('wait on over a restart', async () => {
@@ -95,10 +95,10 @@ describe('tasks that wait for tasks of this peer', () => {
     });
     const { scheduler } = scene.peer('a');
     // `first` is looked up and waits for a person; then `remote` is, which takes a while.
-    const submitted = scheduler.submitTask(work('last', 0, ['first', 'remote']));
+    const submitted = scheduler.api.submitTask(work('last', 0, ['first', 'remote']));
     await scene.pass(100);
     disk.hold();
-    const approved = scheduler.answerTask(first.uid, { approve: true, data: null });
+    const approved = scheduler.api.answerTask(first.uid, { approve: true, data: null });
     await scene.pass(100);
     answered.open();
     await scene.pass(100);
@@ -116,14 +116,14 @@ describe('tasks that wait for tasks of this peer', () => {
     const doomed = await scene.submitWorkflow('a', { name: 'doomed', steps, dependencies: ['first'] });
     const given_up = await scene.submitWorkflow('a', { name: 'given-up', steps, dependencies: ['first'] });
     const options = { reason: undefined, force: false };
-    await scene.run(scheduler.cancelWorkflow(given_up.uid, options));
+    await scene.run(scheduler.api.cancelWorkflow(given_up.uid, options));
     expect((await scene.workflow('a', given_up.uid)).status).toBe('cancelled');
-    await scene.run(scheduler.cancelWorkflow(first.uid, options));
+    await scene.run(scheduler.api.cancelWorkflow(first.uid, options));
     expect(await scene.endedWorkflow('a', doomed.uid)).toMatchObject({
       status: 'failed',
       error: { code: 'DEPENDENCY_FAILED' },
     });
-    expect(scheduler.dependencies.size).toBe(0);
+    expect(scheduler.parts.dependencies.size).toBe(0);
   });
 });
 
@@ -166,9 +166,9 @@ describe('tasks that wait for tasks of other peers', () => {
     const { scheduler } = scene.peer('a');
     for (let round = 0; round < 3; round++) {
       const { uid } = await scene.submit('a', work(`near-${round}`, 0, ['far']));
-      await scene.run(scheduler.cancelTask(uid, { reason: undefined, force: false }));
+      await scene.run(scheduler.api.cancelTask(uid, { reason: undefined, force: false }));
     }
-    expect(scheduler.dependencies.size).toBe(0);
+    expect(scheduler.parts.dependencies.size).toBe(0);
     await scene.pass(SUBMITS_SETTLE_MS + 2_000); // then ids are compared once more
     const asked = peer.messages.length;
     await scene.pass(10_000);
@@ -181,7 +181,7 @@ describe('tasks that wait for tasks of other peers', () => {
     const statuses = new Map(Array.from({ length: count }, (_, index) => [`far-${index}`, 'running']));
     await ownerByHand(scene, 'h', statuses);
     const submits = Array.from({ length: count }, (_, index) =>
-      scene.scheduler('a').submitTask(work(`near-${index}`, 0, [`far-${index}`])),
+      scene.scheduler('a').api.submitTask(work(`near-${index}`, 0, [`far-${index}`])),
     );
     const receipts = await scene.run(Promise.all(submits));
     // Those asked for first never end.
@@ -205,7 +205,7 @@ describe('tasks that wait for tasks of other peers', () => {
     });
     for (let index = 0; index < 5; index++) {
       await scene.pass(700);
-      scene.scheduler('a').dependencies.add({ kind: 'task', id: `other-${index}` }, 'nobody');
+      scene.scheduler('a').parts.dependencies.add({ kind: 'task', id: `other-${index}` }, 'nobody');
     }
     expect(most).toBe(1);
   });
@@ -241,7 +241,7 @@ describe('what waits for a task of a feed', () => {
     await scene.run(scene.mesh.restart('a', diskA));
     await scene.ownsAgain('a');
     const last = await scene.submit('b', work('last', 0, ['first']));
-    await scene.run(scene.scheduler('a').answerTask(uid, approved));
+    await scene.run(scene.scheduler('a').api.answerTask(uid, approved));
     expect((await scene.ended('b', last.uid)).status).toBe('completed');
   });
 
@@ -263,9 +263,9 @@ describe('what waits for a task of a feed', () => {
       return { found: [null] };
     });
     await scene.until('a asks', () => questions > 0);
-    await scene.run(scene.scheduler('a').answerTask(uid, approved));
+    await scene.run(scene.scheduler('a').api.answerTask(uid, approved));
     expect((await scene.task('a', uid)).status).toBe('completed');
-    expect(scene.scheduler('a').feeds.owned.has(feed.feed.feed_id)).toBe(false);
+    expect(scene.scheduler('a').parts.feeds.has(feed.feed.feed_id)).toBe(false);
     answered.open();
     expect((await scene.ended('a', 'last')).status).toBe('completed');
   });
@@ -281,11 +281,11 @@ describe('what waits for a task of a feed', () => {
       ),
     );
     h.beating = false;
-    const { feeds } = scene.scheduler('a');
-    await scene.until('a has it', () => feeds.owned.has(feed.feed.feed_id));
-    const { journal } = feeds.owned.get(feed.feed.feed_id)!;
+    const { feeds } = scene.scheduler('a').parts;
+    await scene.until('a has it', () => feeds.has(feed.feed.feed_id));
+    const { journal } = feeds.get(feed.feed.feed_id)!;
     journal.freeze(); // as after a sleep, until its followers were heard
-    const answered = scene.scheduler('a').answerTask('first', approved);
+    const answered = scene.scheduler('a').api.answerTask('first', approved);
     const last = await scene.submit('a', work('last', 0, ['first']));
     journal.thaw();
     await scene.run(answered);
@@ -296,18 +296,18 @@ describe('what waits for a task of a feed', () => {
     const { scene, feedId, uid } = await meshWithCopy();
     const disk = scene.mesh.kill('a');
     scene.mesh.board.cut('a', 'b');
-    await scene.until('b has it', () => scene.scheduler('b').feeds.owned.has(feedId));
+    await scene.until('b has it', () => scene.scheduler('b').parts.feeds.has(feedId));
     await scene.run(scene.mesh.restart('a', disk));
     const last = await scene.submit('a', work('last', 0, ['first'])); // into a new feed: nobody has said whose that is
     scene.mesh.board.heal('a', 'b');
-    await scene.run(scene.scheduler('b').answerTask(uid, approved));
+    await scene.run(scene.scheduler('b').api.answerTask(uid, approved));
     expect((await scene.ended('a', last.uid)).status).toBe('completed');
   });
 
   test('that turns out to have come further notices that it has ended', async () => {
     const { scene, feedId, uid } = await meshWithCopy();
     const old = scene.peer('a').disk.image();
-    await scene.run(scene.scheduler('a').answerTask(uid, approved));
+    await scene.run(scene.scheduler('a').api.answerTask(uid, approved));
     await scene.ended('a', uid);
     await scene.until('b has a copy', async () => (await scene.task('b', uid)).status === 'completed');
     scene.mesh.kill('a');
@@ -315,7 +315,7 @@ describe('what waits for a task of a feed', () => {
     scene.peer('b').clock.sleep(START_WAIT_MS + 1_000, false); // it neither answers nor takes over meanwhile
     await scene.run(scene.mesh.restart('a'));
     const last = await scene.submit('a', work('last', 0, ['first']));
-    await scene.until('a has it again', () => scene.scheduler('a').feeds.owned.has(feedId));
+    await scene.until('a has it again', () => scene.scheduler('a').parts.feeds.has(feedId));
     expect((await scene.ended('a', last.uid)).status).toBe('completed');
   });
 });

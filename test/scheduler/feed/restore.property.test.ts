@@ -169,10 +169,10 @@ test('a cancel at any moment, and a crash after it, leave a cancelled workflow a
   await fc.assert(
     fc.asyncProperty(workflows, fc.nat(60), fc.nat(10), async (value, after, crash) => {
       const scene = await open();
-      const { record } = await scene.run(scene.scheduler('a').submitWorkflow(workflow(value)));
+      const { record } = await scene.run(scene.scheduler('a').api.submitWorkflow(workflow(value)));
       await scene.pass(after);
       const cancelled = await scene
-        .run(scene.scheduler('a').cancelWorkflow(record.uid, { reason: undefined, force: true }))
+        .run(scene.scheduler('a').api.cancelWorkflow(record.uid, { reason: undefined, force: true }))
         .then(
           () => true,
           () => false, // it had ended

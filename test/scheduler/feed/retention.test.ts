@@ -29,7 +29,7 @@ async function keeping(options: RetentionOptions, names: readonly string[] = NO_
       },
     },
   });
-  for (const name of names) Object.assign(scene.scheduler(name).options, options);
+  for (const name of names) Object.assign(scene.scheduler(name).parts.options, options);
   return scene;
 }
 
@@ -121,7 +121,7 @@ describe('what is open', () => {
     expect((await scene.workflow('a', asks.uid)).status).toBe('input_required');
     // What it waited for is looked up again when its owner starts again.
     await scene.restart('a');
-    Object.assign(scene.scheduler('a').options, AT_ONCE);
+    Object.assign(scene.scheduler('a').parts.options, AT_ONCE);
     expect((await scene.ended('a', waits.uid)).status).toBe('completed');
     await scene.pass(2 * LOOKED_MS);
     expect(await status(scene, first)).toBeUndefined();
@@ -147,7 +147,7 @@ describe('a large workflow', () => {
     expect((await disk.reader.get('workflow', uid))?.status).toBe('completed');
     expect((await disk.reader.parts(uid, '', ALL_BYTES)).length).toBeGreaterThan(0);
     await scene.run(scene.mesh.restart('a', disk));
-    Object.assign(scene.scheduler('a').options, AT_ONCE);
+    Object.assign(scene.scheduler('a').parts.options, AT_ONCE);
     await scene.pass(LOOKED_MS);
     const left = await rows(scene, 'a');
     expect(kinds(left)).toEqual(new Set(['tombstone']));
@@ -201,8 +201,8 @@ test('of the workers that were given up only some are remembered, the last ones'
   for (let at = 0; at < OFFLINE_WORKERS_MAX + 10; at++) {
     const worker = { worker_id: `w-${at}`, capabilities: ['*'], max_concurrent_tasks: 1, metadata: {} };
     const resource_limits = { cpu_cores: null, memory_gb: null };
-    await scene.run(scheduler.registerWorker({ ...worker, resource_limits }));
-    await scene.run(scheduler.unregisterWorker(worker.worker_id, { graceful: false, timeout_ms: 0 }));
+    await scene.run(scheduler.api.registerWorker({ ...worker, resource_limits }));
+    await scene.run(scheduler.api.unregisterWorker(worker.worker_id, { graceful: false, timeout_ms: 0 }));
   }
   await scene.pass(2 * RETENTION_INTERVAL_MS);
   const left = await offline();

@@ -48,7 +48,7 @@ describe('reservations', () => {
     const names = ['a', 'b', 'c'];
     for (let round = 0; round < 5; round++) {
       const scene = await Scene.of(names);
-      const submits = names.map((name) => scene.scheduler(name).submitTask(task({ task_id: `id-${round}` })));
+      const submits = names.map((name) => scene.scheduler(name).api.submitTask(task({ task_id: `id-${round}` })));
       const outcomes = await scene.run(Promise.allSettled(submits));
       const accepted = outcomes.filter(({ status }) => status === 'fulfilled');
       const refusals = outcomes.flatMap((each) => (each.status === 'rejected' ? [each.reason.code] : []));
@@ -76,7 +76,7 @@ describe('reservations', () => {
       await answered.opened;
       return { found: [null] };
     });
-    const submits = ['wanted', 'other'].map((task_id) => scene.scheduler('a').submitTask(task({ task_id })));
+    const submits = ['wanted', 'other'].map((task_id) => scene.scheduler('a').api.submitTask(task({ task_id })));
     const settled = Promise.allSettled(submits);
     await scene.until('it asks', () => asked(h, 'locate').length === 2);
     // It did not know them when it was asked, and has read its disk since.
@@ -104,7 +104,7 @@ describe('reservations', () => {
       await answered.opened;
       return { found: [found('h')] };
     });
-    const submitted = scene.scheduler('a').submitTask(task({ task_id: 'wanted', depends_on: ['far'] }));
+    const submitted = scene.scheduler('a').api.submitTask(task({ task_id: 'wanted', depends_on: ['far'] }));
     await scene.until('it asks what it waits for', () => asked(h, 'locate').some(({ params }) => isAwaited(params)));
     const held = { peer_id: 'h', uid: 'v'.repeat(20), status: 'queued', content_hash: 'other' };
     const items = [{ ...alias('wanted'), held }];
@@ -123,7 +123,7 @@ describe('reservations', () => {
     const { feed } = theirs;
     await scene.run(theirs.push('a', []));
     o.beating = false;
-    await scene.until('a owns it', () => scene.scheduler('a').feeds.owned.has(feed.feed_id));
+    await scene.until('a owns it', () => scene.scheduler('a').parts.feeds.has(feed.feed_id));
     const h = await HandPeer.joins(scene, 'h', ['a']);
     const answered = gate();
     h.messages.length = 0;
@@ -131,7 +131,7 @@ describe('reservations', () => {
       await answered.opened;
       return { found: [null] };
     });
-    const submitted = scene.scheduler('a').submitTask(task({ task_id: 'wanted', delay_ms: 3_600_000 }));
+    const submitted = scene.scheduler('a').api.submitTask(task({ task_id: 'wanted', delay_ms: 3_600_000 }));
     await scene.until('it asks', () => asked(h, 'locate').length > 0);
     const root_uid = '0'.repeat(20);
     const records = [{ ...record, uid: root_uid, task_id: 'wanted' }];
@@ -151,7 +151,7 @@ describe('reservations', () => {
     const scene = await Scene.of(['a']);
     const peers = [await HandPeer.joins(scene, 'h', ['a']), await HandPeer.joins(scene, 'i', ['a'])];
     for (const peer of peers) peer.answers.set('reserve', () => Promise.reject(new Error('no')));
-    const { record } = await scene.run(scene.scheduler('a').submitTask(task({ task_id: 'wanted' })));
+    const { record } = await scene.run(scene.scheduler('a').api.submitTask(task({ task_id: 'wanted' })));
     expect(record.task_id).toBe('wanted');
   });
 });

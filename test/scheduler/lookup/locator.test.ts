@@ -19,9 +19,9 @@ describe('where a record is', () => {
     const peer = await HandPeer.joins(scene, 'h', ['a']);
     const { uid } = await scene.submit('a', task({ task_id: 'mine' }));
     peer.messages.length = 0;
-    expect(await scene.run(scene.scheduler('a').resolve(alias('mine')))).toEqual({ here: true, uid });
+    expect(await scene.run(scene.scheduler('a').api.resolve(alias('mine')))).toEqual({ here: true, uid });
     await scene.ended('a', uid);
-    expect(await scene.run(scene.scheduler('a').resolve(alias('mine')))).toEqual({ here: true, uid });
+    expect(await scene.run(scene.scheduler('a').api.resolve(alias('mine')))).toEqual({ here: true, uid });
     expect(asked(peer, 'locate')).toEqual([]);
   });
 
@@ -30,7 +30,7 @@ describe('where a record is', () => {
     const peer = await HandPeer.joins(scene, 'h', ['a']);
     peer.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0, nonce: '' }];
     await peer.beat('a');
-    const located = await scene.run(scene.scheduler('a').resolve(alias('task-012345-abcdefghijkl')));
+    const located = await scene.run(scene.scheduler('a').api.resolve(alias('task-012345-abcdefghijkl')));
     expect(located).toMatchObject({ here: false, at: { peer_id: 'h' } });
     expect(asked(peer, 'locate')).toEqual([]);
   });
@@ -41,11 +41,11 @@ describe('where a record is', () => {
     peer.state.feeds = [{ feed_id: '0123456789abcdefghij', epoch: 1, base_seq: 0, nonce: '' }];
     peer.answers.set('locate', () => ({ found: [found('h')] }));
     await peer.beat('a');
-    await scene.run(scene.scheduler('a').resolve(alias('theirs')));
+    await scene.run(scene.scheduler('a').api.resolve(alias('theirs')));
     scene.mesh.board.cut('a', 'h');
     await scene.pass(100);
     for (const id of ['task-012345-abcdefghijkl', 'theirs']) {
-      await expect(scene.run(scene.scheduler('a').resolve(alias(id)))).rejects.toMatchObject({
+      await expect(scene.run(scene.scheduler('a').api.resolve(alias(id)))).rejects.toMatchObject({
         code: 'OWNER_UNREACHABLE',
         retryable: true,
       });
@@ -58,7 +58,7 @@ describe('where a record is', () => {
     const i = await HandPeer.joins(scene, 'i', ['a']);
     i.answers.set('locate', () => ({ found: [found('i')] }));
     for (let round = 0; round < 2; round++) {
-      const located = await scene.run(scene.scheduler('a').resolve(alias('theirs')));
+      const located = await scene.run(scene.scheduler('a').api.resolve(alias('theirs')));
       expect(located).toMatchObject({ here: false, at: { peer_id: 'i' } });
     }
     expect([asked(h, 'locate').length, asked(i, 'locate').length]).toEqual([1, 1]);
@@ -76,9 +76,9 @@ describe('where a record is', () => {
       resource_limits: { cpu_cores: null, memory_gb: null },
       metadata: {},
     };
-    await expect(scene.run(scheduler.registerWorker(registration))).rejects.toMatchObject({ code: 'CONFLICT' });
+    await expect(scene.run(scheduler.api.registerWorker(registration))).rejects.toMatchObject({ code: 'CONFLICT' });
     peer.answers.set('locate', () => ({ found: [found('h', { status: 'offline' })] }));
-    expect(await scene.run(scheduler.registerWorker(registration))).toMatchObject({ status: 'active' });
+    expect(await scene.run(scheduler.api.registerWorker(registration))).toMatchObject({ status: 'active' });
   });
 
   test('nowhere, when nobody knows it or their answers cannot be read', async () => {
@@ -87,7 +87,7 @@ describe('where a record is', () => {
     const i = await HandPeer.joins(scene, 'i', ['a']);
     h.answers.set('locate', () => ({ found: 'here' }));
     i.answers.set('locate', () => Promise.reject(new Error('no')));
-    expect(await scene.run(scene.scheduler('a').resolve(alias('unknown')))).toBeUndefined();
+    expect(await scene.run(scene.scheduler('a').api.resolve(alias('unknown')))).toBeUndefined();
   });
 
   test('is answered for others: from here, or through the peers of this one that were not asked', async () => {
@@ -110,7 +110,8 @@ describe('where a record is', () => {
 
 describe('while the owner cannot be reached', () => {
   const asCopy = (peer_id: string) => found(peer_id, { copy_of: 'owner' });
-  const where = (scene: Scene, ...except: string[]) => scene.run(scene.scheduler('a').resolve(alias('theirs'), except));
+  const where = (scene: Scene, ...except: string[]) =>
+    scene.run(scene.scheduler('a').api.resolve(alias('theirs'), except));
 
   test('a record is where a copy is; an owner that somebody names comes first', async () => {
     const scene = await Scene.of(['a']);

@@ -19,16 +19,16 @@ describe('a call', () => {
     via.answers.set('locate', () => ({ found: [found('far')] }));
     via.answers.set('call', (params) => ({ output: { tool: params['tool']! } }));
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.resolve(alias('theirs')));
+    await scene.run(scheduler.api.resolve(alias('theirs')));
     scene.mesh.board.cut('a', 'far');
-    expect(await scene.run(scheduler.call('far', [], 'task_status', {}, 1))).toEqual({ tool: 'task_status' });
-    await expect(scene.run(scheduler.call('nobody', [], 'task_status', {}, 1))).rejects.toMatchObject({
+    expect(await scene.run(scheduler.api.call('far', [], 'task_status', {}, 1))).toEqual({ tool: 'task_status' });
+    await expect(scene.run(scheduler.api.call('nobody', [], 'task_status', {}, 1))).rejects.toMatchObject({
       code: 'PEER_UNREACHABLE',
     });
     const far = new HandPeer(scene, 'far');
     far.answers.set('call', () => ({ output: { from: 'far' } }));
     scene.mesh.board.heal('a', 'far');
-    expect(await scene.run(scheduler.call('far', [], 'task_status', {}, 1))).toEqual({ from: 'far' });
+    expect(await scene.run(scheduler.api.call('far', [], 'task_status', {}, 1))).toEqual({ from: 'far' });
   });
 
   test.each([
@@ -39,14 +39,14 @@ describe('a call', () => {
     const scene = await Scene.of(['a']);
     const peer = await HandPeer.joins(scene, 'h', ['a']);
     peer.answers.set('call', () => answer);
-    await expect(scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0))).rejects.toMatchObject({ code });
+    await expect(scene.run(scene.scheduler('a').api.call('h', [], 'x', {}, 0))).rejects.toMatchObject({ code });
   });
 
   test('that a silent peer does not answer is given up, long before its deadline', async () => {
     const scene = await Scene.of(['a']);
     const peer = await HandPeer.joins(scene, 'h', ['a']);
     peer.answers.set('call', () => new Promise(() => {}));
-    const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 0));
+    const call = () => scene.run(scene.scheduler('a').api.call('h', [], 'x', {}, 0));
     await expect(call()).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
     peer.beating = false;
     const before = scene.world.now;
@@ -56,7 +56,7 @@ describe('a call', () => {
 
   test('is not handed on for ever', async () => {
     const scene = await Scene.of(['a']);
-    const call = () => scene.run(scene.scheduler('a').call('h', [], 'x', {}, 4));
+    const call = () => scene.run(scene.scheduler('a').api.call('h', [], 'x', {}, 4));
     await expect(call()).rejects.toMatchObject({ code: 'HOPS_EXCEEDED' });
   });
 });

@@ -21,7 +21,7 @@ describe('a beat', () => {
     });
     const owner = await HandPeer.joins(scene, 'h', ['a']);
     const other = await HandPeer.joins(scene, 'i', ['a']);
-    const worker_id = scene.scheduler('a').pool.states()[0]!.worker_id;
+    const worker_id = scene.scheduler('a').parts.pool.states()[0]!.worker_id;
     const token = { uid: 'u', feed_id: 'f', epoch: 1, attempt: 3 };
     const lease = { ...token, worker_id, action: 'fn:held', payload: {}, requires: requires(), timeout_ms: null };
     owner.answers.set('result', () => Promise.reject(new Error('not now')));
@@ -150,12 +150,12 @@ describe('offers', () => {
       () => listener.state,
     );
     const submits = Array.from({ length: 2 * OFFER_CLASSES_MAX }, (_, index) =>
-      scene.scheduler('a').submitTask(hand({ requires: requires(`label-${index}`) })),
+      scene.scheduler('a').api.submitTask(hand({ requires: requires(`label-${index}`) })),
     );
     await scene.run(Promise.all(submits));
     await scene.until('an offer comes', () => offers.length > 0);
     for (const { classes } of offers) expect(classes.length).toBeLessThanOrEqual(OFFER_CLASSES_MAX);
-    await scene.run(scene.scheduler('a').clearQueue('queued'));
+    await scene.run(scene.scheduler('a').api.clearQueue('queued'));
     await scene.pass(1_000);
     const before = offers.length;
     await scene.pass(10_000);

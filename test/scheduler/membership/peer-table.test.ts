@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../../dag/schema.ts';
-import { Directory } from '../../../scheduler/membership/peer-table.ts';
+import { PeerTable } from '../../../scheduler/membership/peer-table.ts';
 import type { PeerState, WorkerState } from '../../../scheduler/messages.ts';
 
 const SILENT_MS = 3_000;
@@ -40,14 +40,14 @@ function state(over: Partial<PeerState> = {}): PeerState {
 }
 
 /** A directory that is connected to one peer `p`. */
-function open(of: PeerState = state()): Directory {
-  const directory = new Directory('self');
+function open(of: PeerState = state()): PeerTable {
+  const directory = new PeerTable('self');
   directory.entry('p', 0).connected = true;
   directory.heard('p', of, [], 0);
   return directory;
 }
 
-const free = (directory: Directory, now = 0) =>
+const free = (directory: PeerTable, now = 0) =>
   directory.candidates(ECHO, 'class', now, SILENT_MS).map((each) => [each.worker_id, each.free]);
 
 describe('believed free slots', () => {
@@ -109,9 +109,9 @@ describe('candidates', () => {
   });
 
   test.each([
-    ['is not connected', (directory: Directory) => (directory.find('p')!.connected = false)],
-    ['is leaving', (directory: Directory) => (directory.find('p')!.leaving = true)],
-    ['has not told anything', (directory: Directory) => (directory.find('p')!.state = null)],
+    ['is not connected', (directory: PeerTable) => (directory.find('p')!.connected = false)],
+    ['is leaving', (directory: PeerTable) => (directory.find('p')!.leaving = true)],
+    ['has not told anything', (directory: PeerTable) => (directory.find('p')!.state = null)],
   ])('not one of a peer that %s', (_what, change) => {
     const directory = open();
     change(directory);

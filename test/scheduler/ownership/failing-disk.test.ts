@@ -47,7 +47,7 @@ async function takingUp() {
   const asked = (times: number) => scene.until(`h is asked ${times} times`, () => questions.length >= times);
   scene.mesh.board.heal('a', 'b');
   await asked(1);
-  const owned = () => scene.scheduler('a').feeds.owned.get(feedId);
+  const owned = () => scene.scheduler('a').parts.feeds.get(feedId);
   expect(owned()).toBeUndefined();
   return { scene, histories, feedId, uid, opened, questions, asked, owned };
 }
@@ -55,8 +55,8 @@ async function takingUp() {
 /** A write of `a` fails, and its store is read anew. */
 async function failDisk(scene: Scene): Promise<void> {
   scene.mesh.failNextSync('a');
-  await expect(scene.run(scene.scheduler('a').pauseQueue('it fails'))).rejects.toMatchObject({ code: 'DISK_FULL' });
-  await scene.until('the store is read anew', () => scene.scheduler('a').ready);
+  await expect(scene.run(scene.scheduler('a').api.pauseQueue('it fails'))).rejects.toMatchObject({ code: 'DISK_FULL' });
+  await scene.until('the store is read anew', () => scene.scheduler('a').parts.lifecycle.ready);
 }
 
 describe('a take-up that a failed disk interrupts', () => {
@@ -76,8 +76,8 @@ describe('a take-up that a failed disk interrupts', () => {
       await scene.pass(10 * BEAT_MS);
       expect(opened).toMatchObject([{ epoch: 2, base_seq: seq, owner: 'a' }]);
       expect(questions).toHaveLength(3); // the last one for what has ended, once it owns the feed
-      expect(currentLine(scene.scheduler('b').followed.find(feedId)!.feed!)).toEqual(opened[0]);
-      await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
+      expect(currentLine(scene.scheduler('b').parts.followed.find(feedId)!.feed!)).toEqual(opened[0]);
+      await scene.run(scene.scheduler('a').api.answerTask(uid, { approve: true, data: 'yes' }));
       expect((await scene.ended('b', uid)).status).toBe('completed');
       histories.judge();
       expect(scene.mesh.failures).toEqual([]);
@@ -105,7 +105,7 @@ describe('a take-over that a failed disk interrupts', () => {
     await failDisk(scene);
     question.open();
     await scene.pass(100);
-    expect(scene.scheduler('a').feeds.owned.has(feed_id)).toBe(false);
+    expect(scene.scheduler('a').parts.feeds.has(feed_id)).toBe(false);
     expect(scene.peer('a').store.feeds.get(feed_id)).toMatchObject({ seq: feed.head, owned: false });
   });
 });

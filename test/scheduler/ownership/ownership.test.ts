@@ -20,7 +20,7 @@ const SLACK_MS = 2_500;
 const APPROVAL = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
 
 const quietTask = () => task({ delay_ms: 3_600_000 });
-const owns = (scene: Scene, name: string, feedId: string) => scene.scheduler(name).feeds.owned.has(feedId);
+const owns = (scene: Scene, name: string, feedId: string) => scene.scheduler(name).parts.feeds.has(feedId);
 const followersOf = (scene: Scene, name: string) =>
   scene.feed(name).feed.followers.flatMap((each) => (each.synced ? [each.peer_id] : []));
 
@@ -28,7 +28,7 @@ const followersOf = (scene: Scene, name: string) =>
 async function meshWith(names: string[], followers = 1): Promise<{ scene: Scene; feedId: string; members: string[] }> {
   const scene = await Scene.of(names);
   const submission = { ...workflow(APPROVAL), copies: followers + 1 };
-  await scene.run(scene.scheduler(names[0]!).submitWorkflow(submission));
+  await scene.run(scene.scheduler(names[0]!).api.submitWorkflow(submission));
   await scene.until('all count', () => scene.feed(names[0]!).replicas.copies === followers + 1);
   return { scene, feedId: scene.feed(names[0]!).feed_id, members: followersOf(scene, names[0]!) };
 }
@@ -62,7 +62,7 @@ describe('a feed whose owner is gone', () => {
     await scene.until('it is taken over', () => owns(scene, first, feedId));
     await scene.pass(4 * TAKEOVER_MS);
     expect(['b', 'c', 'd'].filter((name) => owns(scene, name, feedId))).toEqual([first]);
-    const { feed } = scene.scheduler(first).feeds.owned.get(feedId)!;
+    const { feed } = scene.scheduler(first).parts.feeds.get(feedId)!;
     expect(feed.lines.map(({ epoch, owner }) => [epoch, owner])).toEqual([
       [1, 'a'],
       [2, first],
@@ -131,7 +131,7 @@ describe('a feed whose owner is gone', () => {
     expect(
       scene
         .scheduler('b')
-        .feeds.owned.get(feedId)!
+        .parts.feeds.get(feedId)!
         .feed.lines.map(({ epoch, owner }) => [epoch, owner]),
     ).toEqual([
       [1, 'a'],
@@ -215,7 +215,7 @@ describe('a feed whose owner is gone', () => {
     for (const { uid } of [running, waiting]) {
       expect((await scene.ended('b', uid)).status).toBe('completed');
       expect(
-        await scene.run(scene.scheduler('b').resolve({ kind: 'task', id: (await scene.task('b', uid)).task_id })),
+        await scene.run(scene.scheduler('b').api.resolve({ kind: 'task', id: (await scene.task('b', uid)).task_id })),
       ).toEqual({
         here: true,
         uid,
@@ -342,7 +342,7 @@ describe('an owner that starts again', () => {
     await HandPeer.joins(scene, 'i', ['a']);
     await scene.run(h.network.connect('a'));
     await scene.run(theirs.push('a', []));
-    const { owner, ...line } = currentLine(scene.scheduler('a').followed.find(feedId)!.feed!);
+    const { owner, ...line } = currentLine(scene.scheduler('a').parts.followed.find(feedId)!.feed!);
     expect(owner).toBe('h');
     h.state.feeds = [{ feed_id: feedId, ...line }]; // else `a` would take it over one day
     await scene.pass(START_WAIT_MS + SLACK_MS);
@@ -357,7 +357,7 @@ describe('an owner that starts again', () => {
 
   test('goes on without followers that are said to be gone for good', async () => {
     const scene = await Scene.of(['a', 'b'], { gone: ['b'] });
-    await scene.run(scene.scheduler('a').submitWorkflow({ ...workflow(APPROVAL), copies: 2 }));
+    await scene.run(scene.scheduler('a').api.submitWorkflow({ ...workflow(APPROVAL), copies: 2 }));
     await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
     const { feed_id: feedId } = scene.feed('a');
     const disk = scene.mesh.kill('a');
@@ -365,7 +365,7 @@ describe('an owner that starts again', () => {
     await scene.run(scene.mesh.restart('a', disk));
     await scene.until('a owns it again', () => owns(scene, 'a', feedId));
     // What only they knew may be missing: nothing that may start once is started in it (P4), and new work goes elsewhere.
-    expect(scene.scheduler('a').feeds.owned.get(feedId)!.feed.passed_on).toBe(true);
+    expect(scene.scheduler('a').parts.feeds.get(feedId)!.feed.passed_on).toBe(true);
     expect(scene.feed('a').feed_id).not.toBe(feedId);
   });
 
@@ -382,7 +382,7 @@ describe('an owner that starts again', () => {
     await scene.restart('a');
     await scene.pass(START_WAIT_MS + 2 * BEAT_MS);
     // Nobody has said that its disk is not one from the past, so nothing that may start once is started (P4).
-    expect(scene.scheduler('a').feeds.owned.get(feedId)?.feed.passed_on).toBe(true);
+    expect(scene.scheduler('a').parts.feeds.get(feedId)?.feed.passed_on).toBe(true);
     expect((await scene.task('a', uid)).status).toBe('queued');
   });
 
@@ -474,9 +474,9 @@ describe('after a partition', () => {
     await scene.pass(10 * BEAT_MS);
     const owners = ['a', 'b', 'c', 'd'].filter((name) => owns(scene, name, feedId));
     expect(owners).toHaveLength(1);
-    const { feed } = scene.scheduler(owners[0]!).feeds.owned.get(feedId)!;
+    const { feed } = scene.scheduler(owners[0]!).parts.feeds.get(feedId)!;
     for (const { peer_id } of feed.followers) {
-      const copy = scene.scheduler(peer_id).followed.find(feedId)!;
+      const copy = scene.scheduler(peer_id).parts.followed.find(feedId)!;
       expect(currentLine(copy.feed!)).toEqual(currentLine(feed));
     }
     expect(scene.mesh.failures).toEqual([]);
@@ -501,6 +501,6 @@ describe('after a partition', () => {
 function followersOfFeed(scene: Scene, owner: string, feedId: string): string[] {
   return scene
     .scheduler(owner)
-    .feeds.owned.get(feedId)!
+    .parts.feeds.get(feedId)!
     .feed.followers.map(({ peer_id }) => peer_id);
 }

@@ -34,7 +34,7 @@ class Restored {
     histories.watch(scene.mesh);
     for (const name of names) await scene.mesh.start(name);
     const approval = workflow({ name: 'w', steps: [{ step_id: 's', action: 'approve' }] });
-    await scene.run(scene.scheduler('a').submitWorkflow({ ...approval, copies: names.length }));
+    await scene.run(scene.scheduler('a').api.submitWorkflow({ ...approval, copies: names.length }));
     await scene.until('all count', () => scene.feed('a').replicas.copies === names.length);
     const asked = [0, 1].map(() => scene.submit('a', task({ task_type: 'approve' })));
     const uids = (await Promise.all(asked)).map(({ uid }) => uid);
@@ -43,7 +43,7 @@ class Restored {
   }
 
   owned(name: string) {
-    return this.scene.scheduler(name).feeds.owned.get(this.feedId);
+    return this.scene.scheduler(name).parts.feeds.get(this.feedId);
   }
 
   seqAt(name: string): number {
@@ -93,7 +93,7 @@ describe('what only a follower has', () => {
     expect(restored.owned('a')!.feed.passed_on).toBe(true);
     expect(scene.feed('a').feed_id).not.toBe(restored.feedId);
     expect((await scene.task('a', uid)).status).toBe('input_required');
-    await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
+    await scene.run(scene.scheduler('a').api.answerTask(uid, { approve: true, data: 'yes' }));
     expect(await restored.settle()).toBe('a');
     expect((await scene.task('b', uid)).status).toBe('completed');
     await restored.expectOneHistory();
@@ -119,7 +119,7 @@ describe('an owner whose one follower was replaced since, and has not heard it',
     disk.restore(backup);
     await scene.run(scene.mesh.restart('b')); // has not heard that it follows no more
     await scene.run(scene.mesh.restart('a'));
-    await scene.until('a owns it again', () => scene.scheduler('a').feeds.owned.has(feedId));
+    await scene.until('a owns it again', () => scene.scheduler('a').parts.feeds.has(feedId));
     expect(await scene.ended('a', uid)).toMatchObject({ status: 'failed', error: { code: 'OWNER_LOST' } });
     expect(scene.mesh.ledger.filter((entry) => entry.uid === uid)).toHaveLength(1);
     expect(scene.mesh.failures).toEqual([]);
@@ -158,7 +158,7 @@ async function twoLines(draws: number) {
   const restored = await Restored.open(['a', 'b', 'c']);
   const { scene } = restored;
   const answer = async (uid: string) => {
-    await scene.run(scene.scheduler('a').answerTask(uid, { approve: true, data: 'yes' }));
+    await scene.run(scene.scheduler('a').api.answerTask(uid, { approve: true, data: 'yes' }));
     await scene.ended('a', uid);
   };
   const [first, second] = restored.asked as [string, string];

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { silentLog } from '../../../node/log.ts';
 import { BEAT_INTERVAL_MS, CUT_OFF_PATIENCE, TAKEOVER_MS, WATCHES_PER_BEAT } from '../../../scheduler/limits.ts';
-import { Directory } from '../../../scheduler/membership/peer-table.ts';
+import { PeerTable } from '../../../scheduler/membership/peer-table.ts';
 import { Takeover } from '../../../scheduler/ownership/takeover.ts';
 import type { Network } from '../../../scheduler/ports.ts';
 import type { Copy, FollowedFeeds } from '../../../scheduler/replication/follower.ts';
@@ -16,7 +16,7 @@ const STATE = {
 /** When `f`, which hears nobody from 1 s on, finds that the feed of `o` is for it to take over, in ms. */
 function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
   let now = 0;
-  const directory = new Directory('f');
+  const directory = new PeerTable('f');
   const takeover = new Takeover({
     clock: { now: () => now, wall: () => now, after: () => () => {}, defer: () => {} },
     network: { self: 'f' } as Network,

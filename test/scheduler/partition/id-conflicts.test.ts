@@ -51,7 +51,7 @@ class Accepted {
 
   async takeOver(): Promise<void> {
     this.h.beating = false;
-    await this.scene.until('b has taken over', () => this.scene.scheduler('b').feeds.owned.has(FEED));
+    await this.scene.until('b has taken over', () => this.scene.scheduler('b').parts.feeds.has(FEED));
     await this.scene.pass(2 * BEAT_MS);
   }
 
@@ -78,7 +78,7 @@ class Accepted {
     });
     expect(await scene.task(kept.at, kept.uid)).toMatchObject({ task_id: ID, status: 'queued' });
     for (const name of ['b', 'c']) {
-      const place = await scene.run(scene.scheduler(name).resolve({ kind: 'task', id: ID }));
+      const place = await scene.run(scene.scheduler(name).api.resolve({ kind: 'task', id: ID }));
       if (name === kept.at) expect(place).toEqual({ here: true, uid: kept.uid });
       else expect(place).toMatchObject({ here: false, at: { peer_id: kept.at } });
     }
@@ -89,10 +89,10 @@ class Accepted {
 test('a refused workflow has no end: one that its client had accepted at the other side of a partition goes on', async () => {
   const scene = await Scene.of(['a', 'b', 'c']);
   for (const other of ['b', 'c']) scene.mesh.board.cut('a', other);
-  await scene.until('a is alone', () => scene.scheduler('a').feeds.isAlone());
+  await scene.until('a is alone', () => scene.scheduler('a').parts.peers.isAlone());
   const steps = [{ step_id: 's', action: 'approve' }];
   const submission = { ...workflow({ workflow_id: ID, name: 'w', steps }), copies: 2, require_copies: true };
-  const submitTo = (name: string) => scene.run(scene.scheduler(name).submitWorkflow(submission));
+  const submitTo = (name: string) => scene.run(scene.scheduler(name).api.submitWorkflow(submission));
   await expect(submitTo('a')).rejects.toMatchObject({ code: 'TOO_FEW_COPIES' });
   const { record } = await submitTo('b');
   for (const other of ['b', 'c']) scene.mesh.board.heal('a', other);
@@ -145,7 +145,7 @@ test('feeds that are taken up together are compared together', async () => {
   for (const feedId of feeds) await scene.run(new HandFeed(h, feedId, ['b']).push('b', []));
   other.messages.length = 0;
   h.beating = false;
-  await scene.until('b has them', () => feeds.every((feedId) => scene.scheduler('b').feeds.owned.has(feedId)));
+  await scene.until('b has them', () => feeds.every((feedId) => scene.scheduler('b').parts.feeds.has(feedId)));
   await scene.pass(5 * BEAT_MS);
   const asked = other.messages.filter(
     ({ method, params }) => method === 'locate' && JSON.stringify(params).includes(ID),
@@ -170,7 +170,7 @@ describe('a record that gave way in the line that stays, and ended in the other 
     const open = taskRecord(UIDS.later, { task_id: ID, content_hash: first.content_hash });
     await scene.run(feed.push('b', feed.commit(open)));
     h.beating = false;
-    await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+    await scene.until('b has taken over', () => scene.scheduler('b').parts.feeds.has(FEED));
     expect(await scene.ended('b', UIDS.later)).toMatchObject({ task_id: `${ID}~${UIDS.later}`, status: 'cancelled' });
     const second = { ...open, status: 'completed', output: { by: 'h' }, ended_at: first.ended_at } as TaskRecord;
     return { scene, h, feed, first, second };
@@ -186,7 +186,7 @@ describe('a record that gave way in the line that stays, and ended in the other 
     expect(await scene.task('b', UIDS.later)).toMatchObject({ task_id: ID, status: 'completed', output: { by: 'h' } });
     expect(await scene.task('c', first.uid)).toMatchObject({ task_id: `${ID}~${first.uid}`, status: 'completed' });
     for (const name of ['b', 'c']) {
-      const place = await scene.run(scene.scheduler(name).resolve({ kind: 'task', id: ID }));
+      const place = await scene.run(scene.scheduler(name).api.resolve({ kind: 'task', id: ID }));
       expect(place).toMatchObject(name === 'b' ? { here: true, uid: UIDS.later } : { at: { peer_id: 'b' } });
     }
     expect(scene.mesh.failures).toEqual([]);
@@ -216,7 +216,7 @@ test('a record that gave way in the line that lost goes on in the one that stays
   const open = taskRecord(UIDS.later, { task_id: ID, due_at: '2027-01-01T00:00:00.000Z' });
   await scene.run(feed.push('b', feed.commit(open)));
   h.beating = false;
-  await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+  await scene.until('b has taken over', () => scene.scheduler('b').parts.feeds.has(FEED));
   const error = { code: 'SUPERSEDED', message: 'another one does it', retryable: false };
   const gone = { ...open, task_id: `${ID}~${open.uid}`, status: 'cancelled', error, ended_at: open.created_at };
   const root = { feed_id: FEED, line: currentLine(feed.feed), root_uid: open.uid, records: [gone] };
@@ -238,9 +238,12 @@ describe('a record that is just being accepted, and never comes to the disk (P1)
   async function acceptedInVain(scene: Scene, meet: () => Promise<unknown>): Promise<void> {
     const feed = scene.feed('b');
     feed.journal.freeze();
-    const submitted = scene.scheduler('b').submitTask(task({ task_id: ID, delay_ms: 3_600_000 }));
+    const submitted = scene.scheduler('b').api.submitTask(task({ task_id: ID, delay_ms: 3_600_000 }));
     submitted.catch(() => {});
-    await scene.until('it is in memory', () => scene.scheduler('b').feeds.byAlias('task', ID) !== undefined);
+    await scene.until(
+      'it is in memory',
+      () => scene.scheduler('b').parts.feeds.byAlias({ kind: 'task', id: ID }) !== undefined,
+    );
     await meet();
     feed.abandon();
     await expect(scene.run(submitted)).rejects.toMatchObject({ code: 'NOT_OWNER' });
@@ -258,7 +261,7 @@ describe('a record that is just being accepted, and never comes to the disk (P1)
   test('keeps the id from no record that comes with a hand-over', async () => {
     const { scene, h, feed, older } = await following();
     h.beating = false;
-    await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+    await scene.until('b has taken over', () => scene.scheduler('b').parts.feeds.has(FEED));
     const root = { feed_id: FEED, line: currentLine(feed.feed), root_uid: older.uid, records: [older] };
     await acceptedInVain(scene, () => h.ask('b', 'handover', { ...root, part: 0, last: true }));
     expect(await scene.task('b', older.uid)).toMatchObject({ task_id: ID, status: 'queued' });
@@ -269,7 +272,7 @@ describe('a record that is just being accepted, and never comes to the disk (P1)
     await acceptedInVain(scene, async () => {
       await scene.run(feed.push('b', feed.commit(older)));
       h.beating = false;
-      await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(FEED));
+      await scene.until('b has taken over', () => scene.scheduler('b').parts.feeds.has(FEED));
     });
     expect(await scene.task('b', older.uid)).toMatchObject({ task_id: ID, status: 'queued' });
   });
@@ -283,9 +286,9 @@ test.each(['task', 'workflow'] as const)('another peer is told of a %s once it i
   const steps = [{ step_id: 's', action: 'approve' }];
   const submitted: Promise<{ record: TaskRecord | WorkflowRecord }> =
     kind === 'task'
-      ? scene.scheduler('b').submitTask(task({ task_id: ID, delay_ms: 3_600_000 }))
-      : scene.scheduler('b').submitWorkflow(workflow({ workflow_id: ID, name: 'w', steps }));
-  await scene.until('it is in memory', () => scene.scheduler('b').feeds.byAlias(kind, ID) !== undefined);
+      ? scene.scheduler('b').api.submitTask(task({ task_id: ID, delay_ms: 3_600_000 }))
+      : scene.scheduler('b').api.submitWorkflow(workflow({ workflow_id: ID, name: 'w', steps }));
+  await scene.until('it is in memory', () => scene.scheduler('b').parts.feeds.byAlias({ kind, id: ID }) !== undefined);
   expect(await located()).toEqual({ found: [null] });
   scene.feed('b').journal.thaw();
   const { uid } = (await scene.run(submitted)).record;
@@ -301,10 +304,10 @@ test('what waits for a record of this peer that gives way waits for the one that
   const ended: TaskRecord = { ...first, uid: UIDS.later, status: 'completed', output: { result: 1 } } as never;
   await scene.run(feed.push('c', feed.commit(ended)));
   h.beating = false;
-  await scene.until('c has taken over', () => scene.scheduler('c').feeds.owned.has(FEED));
+  await scene.until('c has taken over', () => scene.scheduler('c').parts.feeds.has(FEED));
   expect((await scene.ended('b', first.uid)).error).toMatchObject({ code: 'SUPERSEDED' });
   expect((await scene.ended('b', waiting.uid)).status).toBe('completed');
-  expect(scene.scheduler('b').dependencies.size).toBe(0);
+  expect(scene.scheduler('b').parts.dependencies.size).toBe(0);
 });
 
 test('two peers that meet while both just accept one id find out', async () => {
@@ -313,7 +316,7 @@ test('two peers that meet while both just accept one id find out', async () => {
   const acceptedMs = 3 * BEAT_MS; // on the disk only after they have met and compared what was there
   for (const name of ['b', 'c']) scene.peer(name).disk.delayMs = [acceptedMs, acceptedMs];
   const submits = ['b', 'c'].map((name) =>
-    scene.scheduler(name).submitTask(task({ task_id: ID, delay_ms: 3_600_000 })),
+    scene.scheduler(name).api.submitTask(task({ task_id: ID, delay_ms: 3_600_000 })),
   );
   await scene.pass(100);
   scene.mesh.board.heal('b', 'c');
@@ -332,9 +335,9 @@ test('a submit whose arbiter was silent hears of the record that was made meanwh
   const content = task({ task_id: id, delay_ms: 3_600_000 });
   const never = new Promise<never>(() => {});
   h.answers.set('reserve', (params, from) => (from === 'a' ? never : { holders: grantedTo(from, params) }));
-  const slow = scene.scheduler('a').submitTask(content);
+  const slow = scene.scheduler('a').api.submitTask(content);
   await scene.pass(BEAT_MS);
-  const { record: kept } = await scene.run(scene.scheduler('b').submitTask(content));
+  const { record: kept } = await scene.run(scene.scheduler('b').api.submitTask(content));
   const { record: lost } = await scene.run(slow);
   const [first, second] = kept.uid < lost.uid ? [kept, lost] : [lost, kept];
   const at = (uid: string) => (uid === kept.uid ? 'b' : 'a');

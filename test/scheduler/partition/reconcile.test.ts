@@ -42,7 +42,7 @@ class Sides {
   }
 
   private owned(name: string) {
-    return this.scene.scheduler(name).feeds.owned.get(this.feedId);
+    return this.scene.scheduler(name).parts.feeds.get(this.feedId);
   }
 
   async part(): Promise<void> {
@@ -53,7 +53,7 @@ class Sides {
   async heal(): Promise<void> {
     this.scene.mesh.board.heal('a', 'b');
     await this.scene.until('a has given way and follows', () => {
-      const copy = this.scene.scheduler('a').followed.find(this.feedId);
+      const copy = this.scene.scheduler('a').parts.followed.find(this.feedId);
       return this.owned('a') === undefined && copy?.feed?.lines.length === 2;
     });
     await this.scene.pass(BEAT_MS);
@@ -63,14 +63,14 @@ class Sides {
 
   async submit(value: JsonValue): Promise<string> {
     const { record } = await this.scene.run(
-      this.scene.scheduler('a').submitWorkflow({ ...workflow(value), copies: 2 }),
+      this.scene.scheduler('a').api.submitWorkflow({ ...workflow(value), copies: 2 }),
     );
     await this.scene.pass(100);
     return record.uid;
   }
 
   async answer(name: string, uid: string, data: JsonValue, isApproved = true): Promise<void> {
-    await this.scene.run(this.scene.scheduler(name).answerTask(uid, { approve: isApproved, data }));
+    await this.scene.run(this.scene.scheduler(name).api.answerTask(uid, { approve: isApproved, data }));
     await this.scene.pass(100);
   }
 
@@ -212,8 +212,8 @@ describe('a root that has ended on one side', () => {
     });
     await sides.part();
     await sides.answer('b', `${uid}/s/0`, 'of b');
-    await sides.scene.until('it runs at b', () => sides.scene.scheduler('b').pool.running === 1);
-    await sides.scene.run(sides.scene.scheduler('a').cancelWorkflow(uid, { reason: 'enough', force: false }));
+    await sides.scene.until('it runs at b', () => sides.scene.scheduler('b').parts.pool.running === 1);
+    await sides.scene.run(sides.scene.scheduler('a').api.cancelWorkflow(uid, { reason: 'enough', force: false }));
     await sides.heal();
     expect(await sides.workflow('b', uid)).toMatchObject({
       status: 'cancelled',
@@ -223,7 +223,7 @@ describe('a root that has ended on one side', () => {
     expect(kept.map(({ record }) => [record.uid, (record as TaskRecord).status])).toEqual([
       [`${uid}/s/0`, 'completed'],
     ]);
-    await sides.scene.until('nothing runs', () => sides.scene.scheduler('b').pool.running === 0);
+    await sides.scene.until('nothing runs', () => sides.scene.scheduler('b').parts.pool.running === 0);
     expect(sides.live).toEqual({ tasks: 0, runs: 0 });
     const tasks = await sides.scene.peer('b').store.reader.children('task', uid);
     for (const { status } of tasks) expect(isTerminal(status)).toBe(true);
@@ -236,9 +236,9 @@ describe('a root that has ended on one side', () => {
     const uid = await sides.submit({ name: 'w', steps: [approve('s'), approve('t')] });
     await sides.part();
     const { scene } = sides;
-    await scene.run(scene.scheduler('a').cancelWorkflow(uid, { reason: 'enough', force: false }));
+    await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, { reason: 'enough', force: false }));
     disk.hold();
-    const answered = scene.scheduler('b').answerTask(`${uid}/s/0`, { approve: true, data: 'b' });
+    const answered = scene.scheduler('b').api.answerTask(`${uid}/s/0`, { approve: true, data: 'b' });
     scene.mesh.board.heal('a', 'b');
     await scene.pass(5 * BEAT_MS);
     disk.release();
@@ -423,7 +423,7 @@ describe('a root that was cleared on one side', () => {
     );
     await sides.scene.ended('a', uid);
     await sides.part();
-    await sides.scene.run(sides.scene.scheduler('a').clearQueue('dead_letter'));
+    await sides.scene.run(sides.scene.scheduler('a').api.clearQueue('dead_letter'));
     await sides.heal();
     expect(await sides.task('b', uid)).toBeUndefined();
     await sides.expectOneAnswer();
@@ -457,7 +457,7 @@ test('a root that several peers bring waits for its copies once', async () => {
   const brought = ['t~x', 't'].map((task_id, place) => {
     const records = [taskRecord('x', { task_id, status: 'completed', copies: 2 })];
     const message = { line: { ...line, nonce: `n${place}` }, root_uid: 'x', part: 0, last: true, records };
-    return scene.scheduler('a').reconciliation.receive(`h${place}`, scene.feed('a'), message);
+    return scene.scheduler('a').parts.reconciliation.receive(`h${place}`, scene.feed('a'), message);
   });
   await scene.run(Promise.all(brought));
   expect(scene.world.now - began).toBeLessThan(1.5 * COPY_WAIT_MS);
@@ -507,7 +507,7 @@ describe('roots that come in parts', () => {
       };
       const records = [part === 0 ? taskRecord(root_uid, { status: 'completed' }) : log];
       const message = { line: currentLine(feed.feed), root_uid, part, last: part === 1, records };
-      return scene.run(scene.scheduler('a').reconciliation.receive('h', feed, message));
+      return scene.run(scene.scheduler('a').parts.reconciliation.receive('h', feed, message));
     };
     const uids = () => Promise.all(['x', 'y', 'x/log', 'y/log'].map(async (uid) => (await rowOf(uid))?.uid));
     const rowOf = (uid: string) => scene.peer('a').store.reader.row(uid);

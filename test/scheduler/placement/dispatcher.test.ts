@@ -26,7 +26,7 @@ describe('a lease and the disk (P1)', () => {
   test('goes out not before its task is on the disk', async () => {
     const { scene, disk, peer } = await onHeldDisk();
     disk.hold();
-    const submitted = scene.scheduler('a').submitTask(hand());
+    const submitted = scene.scheduler('a').api.submitTask(hand());
     await scene.pass(2_000);
     expect(peer.leases).toEqual([]);
     disk.release();
@@ -150,7 +150,7 @@ describe('the order of work', () => {
   test('what nobody can run never keeps others from being looked at, however much of it there is', async () => {
     const { scene, peer } = await open();
     const impossible = Array.from({ length: 2 * DISPATCH_CLASSES_MAX }, (_, index) =>
-      scene.scheduler('a').submitTask(hand({ priority: 9, requires: requires(`nobody-${index}`) })),
+      scene.scheduler('a').api.submitTask(hand({ priority: 9, requires: requires(`nobody-${index}`) })),
     );
     await scene.run(Promise.all(impossible));
     const { uid } = await scene.submit('a', hand({ priority: 1 }));
@@ -160,7 +160,7 @@ describe('the order of work', () => {
   test('a paused queue starts nothing, not even what holds no slot; resumed, everything', async () => {
     const { scene, peer } = await open();
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.pauseQueue('maintenance'));
+    await scene.run(scheduler.api.pauseQueue('maintenance'));
     const leased = await scene.submit('a', hand());
     const approve = await scene.submit('a', task({ task_type: 'approve' }));
     const sleep = await scene.submit('a', task({ task_type: 'sleep', payload: { duration_ms: 10 } }));
@@ -177,7 +177,7 @@ describe('the order of work', () => {
     for (const { uid } of [leased, approve, sleep, nested]) {
       expect((await scene.task('a', uid)).status).toBe('queued');
     }
-    await scene.run(scene.scheduler('a').resumeQueue());
+    await scene.run(scene.scheduler('a').api.resumeQueue());
     await peer.leased(1);
     expect((await scene.ended('a', sleep.uid)).status).toBe('completed');
     expect((await scene.ended('a', nested.uid)).status).toBe('completed');
@@ -187,16 +187,16 @@ describe('the order of work', () => {
   test('resuming puts the queue in the order of the priorities of now', async () => {
     const { scene, peer } = await open();
     const { scheduler } = scene.peer('a');
-    await scene.run(scheduler.pauseQueue(undefined));
+    await scene.run(scheduler.api.pauseQueue(undefined));
     const first = await scene.submit('a', hand());
     await scene.pass(5);
     const second = await scene.submit('a', hand());
-    const change = await scene.run(scheduler.setPriority(second.uid, { boost: 3 }, { requeue: false }));
+    const change = await scene.run(scheduler.api.setPriority(second.uid, { boost: 3 }, { requeue: false }));
     expect(change).toEqual({ old_priority: 1, new_priority: 4, new_queue_position: 1 });
-    expect(await scene.run(scheduler.resumeQueue())).toMatchObject({ reordered: true });
+    expect(await scene.run(scheduler.api.resumeQueue())).toMatchObject({ reordered: true });
     await peer.leased(2);
     expect(peer.leases.map(({ uid }) => uid)).toEqual([second.uid, first.uid]);
-    expect(await scene.run(scheduler.resumeQueue())).toMatchObject({ reordered: false });
+    expect(await scene.run(scheduler.api.resumeQueue())).toMatchObject({ reordered: false });
   });
 });
 
@@ -229,7 +229,7 @@ describe('workers that are not connected', () => {
       return [];
     };
     const submits = Array.from({ length: kinds }, (_, index) =>
-      scene.scheduler('a').submitTask(hand({ requires: requires(`label-${index}`) })),
+      scene.scheduler('a').api.submitTask(hand({ requires: requires(`label-${index}`) })),
     );
     await scene.run(Promise.all(submits));
     await scene.until('all were looked up', () => asked.size === kinds);

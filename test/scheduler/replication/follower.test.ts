@@ -24,7 +24,7 @@ async function open(): Promise<{ scene: Scene; disk: HeldDisk; owner: HandPeer; 
   return { scene, disk, owner, feed };
 }
 
-const copyOf = (scene: Scene) => scene.scheduler('f').followed.find(FEED);
+const copyOf = (scene: Scene) => scene.scheduler('f').parts.followed.find(FEED);
 const headOf = (scene: Scene) => scene.peer('f').store.feeds.get(FEED)?.seq ?? 0;
 const settledOf = (promise: Promise<unknown>) => {
   const state = { settled: false };
@@ -185,12 +185,12 @@ describe('a pull', () => {
     const seen: boolean[] = [];
     feed.peer.answers.set('pull', (params, from) => {
       const copy = copyOf(scene)!;
-      if (asked++ > 0) seen.push(scene.scheduler('f').followed.isComplete(copy));
+      if (asked++ > 0) seen.push(scene.scheduler('f').parts.followed.isComplete(copy));
       return answer(params, from);
     });
     await scene.run(feed.push('f', []));
     expect(seen).toEqual([false, false]);
-    expect(scene.scheduler('f').followed.isComplete(copyOf(scene)!)).toBe(true);
+    expect(scene.scheduler('f').parts.followed.isComplete(copyOf(scene)!)).toBe(true);
   });
 
   test('in one page is complete at once, though one in pages was given up before', async () => {
@@ -207,7 +207,7 @@ describe('a pull', () => {
     next.commit({ ...next.feed, followers: feed.feed.followers, former: [], version: next.feed.version + 1 });
     await scene.run(next.push('f', []));
     expect(headOf(scene)).toBeLessThan(feed.head);
-    expect(scene.scheduler('f').followed.isComplete(copyOf(scene)!)).toBe(true);
+    expect(scene.scheduler('f').parts.followed.isComplete(copyOf(scene)!)).toBe(true);
   });
 
   test('cut short goes on where it was, also after a restart', async () => {
@@ -223,14 +223,14 @@ describe('a pull', () => {
     await expect(scene.run(feed.push('f', []))).rejects.toThrow();
     expect(headOf(scene)).toBe(3);
     await scene.restart('f');
-    expect(scene.scheduler('f').followed.isComplete(copyOf(scene)!)).toBe(false);
+    expect(scene.scheduler('f').parts.followed.isComplete(copyOf(scene)!)).toBe(false);
     feed.peer.answers.set('pull', answer);
     feed.pulls.length = 0;
     await scene.run(feed.peer.network.connect('f'));
     expect(await scene.run(feed.push('f', []))).toEqual({ seq: 5 });
     const first = feed.pulls.find(({ seq }) => seq < Number.MAX_SAFE_INTEGER); // without questions how far it is
     expect(first!.seq).toBe(4);
-    expect(scene.scheduler('f').followed.isComplete(copyOf(scene)!)).toBe(true);
+    expect(scene.scheduler('f').parts.followed.isComplete(copyOf(scene)!)).toBe(true);
   });
 
   test('of a feed that was pruned beyond the copy makes it anew', async () => {
@@ -276,7 +276,7 @@ test('what a peer remembers of itself is written by nobody else (P9)', async () 
   await expect(scene.run(feed.push('f', feed.commit(filling('queue'))))).rejects.toMatchObject({
     code: 'INVALID_MESSAGE',
   });
-  expect(scene.scheduler('f').followed.find(LOCAL_FEED)).toBeUndefined();
+  expect(scene.scheduler('f').parts.followed.find(LOCAL_FEED)).toBeUndefined();
   expect(scene.peer('f').store.feeds.get(LOCAL_FEED)).toEqual(before);
 });
 

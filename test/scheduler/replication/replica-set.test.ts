@@ -46,7 +46,7 @@ describe('a commit', () => {
     await scene.until('h counts', () => replicas(scene).copies === 2);
     peers[0]!.messages.length = 0;
     const before = scene.head('a');
-    await scene.run(Promise.all([1, 2, 3].map(() => scene.scheduler('a').submitTask(task({ delay_ms: 60_000 })))));
+    await scene.run(Promise.all([1, 2, 3].map(() => scene.scheduler('a').api.submitTask(task({ delay_ms: 60_000 })))));
     const [push, ...more] = pushes(peers[0]!);
     expect(more).toEqual([]);
     expect(push).toMatchObject({
@@ -63,7 +63,7 @@ describe('a commit', () => {
     await scene.until('h counts', () => replicas(scene).copies === 2);
     const held = slow(peers[0]!);
     let receipt: unknown;
-    const submitted = scene.scheduler('a').submitTask(quietTask());
+    const submitted = scene.scheduler('a').api.submitTask(quietTask());
     void submitted.then((value) => {
       receipt = value;
     });
@@ -78,7 +78,7 @@ describe('a commit', () => {
     await scene.until('h counts', () => replicas(scene).copies === 2);
     slow(peers[0]!);
     const began = scene.peer('a').clock.now();
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability).toEqual({ copies: 1, wanted: 2 });
     expect(scene.peer('a').clock.now() - began).toBeGreaterThanOrEqual(COPY_WAIT_MS);
   });
@@ -90,7 +90,7 @@ describe('a commit', () => {
     scene.mesh.board.mute('a', silent);
     scene.mesh.board.mute(silent, 'a');
     const began = scene.peer('a').clock.now();
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability).toEqual({ copies: 2, wanted: 2 });
     expect(scene.peer('a').clock.now() - began).toBeLessThan(2.5 * BEAT_MS);
   });
@@ -101,7 +101,7 @@ describe('a commit', () => {
     peers[0]!.network.kill();
     await scene.pass(100);
     const began = scene.peer('a').clock.now();
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability.copies).toBe(1);
     expect(scene.peer('a').clock.now() - began).toBeLessThan(COPY_WAIT_MS / 2);
   });
@@ -113,7 +113,7 @@ describe('a commit', () => {
     peers[0]!.beating = false;
     await scene.pass(2.2 * BEAT_MS);
     const began = scene.peer('a').clock.now();
-    await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(scene.peer('a').clock.now() - began).toBeGreaterThan(BEAT_MS / 2);
   });
 
@@ -122,12 +122,12 @@ describe('a commit', () => {
     await scene.until('h counts', () => replicas(scene).copies === 2);
     peers[0]!.answers.set('push', () => Promise.reject(new FlowmeshError('DIVERGED', 'hands over first')));
     const began = scene.peer('a').clock.now();
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability).toEqual({ copies: 1, wanted: 2 });
     expect(scene.peer('a').clock.now() - began).toBeLessThan(COPY_WAIT_MS / 2);
     peers[0]!.answers.delete('push');
     await scene.pass(2 * BEAT_MS);
-    expect((await scene.run(scene.scheduler('a').submitTask(quietTask()))).durability.copies).toBe(2);
+    expect((await scene.run(scene.scheduler('a').api.submitTask(quietTask()))).durability.copies).toBe(2);
   });
 
   test('is brought to another peer at once while the follower has to hand over first', async () => {
@@ -135,7 +135,7 @@ describe('a commit', () => {
     await scene.until('h counts', () => replicas(scene).copies === 2);
     await HandPeer.joins(scene, 'i', ['a']);
     peers[0]!.answers.set('push', () => Promise.reject(new FlowmeshError('DIVERGED', 'hands over first')));
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability).toEqual({ copies: 2, wanted: 2 });
     await scene.until('i is the one', () => synced(scene).join() === 'i');
   });
@@ -143,9 +143,9 @@ describe('a commit', () => {
   test('waits for no copy that nobody makes: the set is as large as what is open wants it to be', async () => {
     const { scene } = await open('h', 'i', 'j');
     const value = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
-    const { record } = await scene.run(scene.scheduler('a').submitWorkflow({ ...workflow(value), copies: 3 }));
+    const { record } = await scene.run(scene.scheduler('a').api.submitWorkflow({ ...workflow(value), copies: 3 }));
     await scene.until('both count', () => replicas(scene).copies === 3);
-    await scene.run(scene.scheduler('a').answerTask(`${record.uid}/s/0`, { approve: true, data: null }));
+    await scene.run(scene.scheduler('a').api.answerTask(`${record.uid}/s/0`, { approve: true, data: null }));
     await scene.until('one has left', () => replicas(scene).copies === 2);
     const ended = await scene.endedWorkflow('a', record.uid);
     const began = scene.peer('a').clock.now();
@@ -157,7 +157,7 @@ describe('a commit', () => {
     const { scene, peers } = await open('h');
     await scene.until('h counts', () => replicas(scene).copies === 2);
     slow(peers[0]!);
-    const submitted = scene.scheduler('a').submitTask(quietTask());
+    const submitted = scene.scheduler('a').api.submitTask(quietTask());
     await scene.pass(100);
     const began = scene.peer('a').clock.now();
     peers[0]!.network.kill();
@@ -176,7 +176,7 @@ describe('a commit', () => {
     await scene.run(peer.network.connect('a'));
     expect(peers).toEqual([]);
     await scene.pass(3 * BEAT_MS);
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability.copies).toBe(1);
     expect(synced(scene)).toEqual([]);
   });
@@ -224,7 +224,7 @@ describe('a follower', () => {
       if ((params['rows'] as JsonValue[]).length > 0) throw new FlowmeshError('MESSAGE_TOO_LARGE', 'too large');
       return { seq: params['head_seq']! };
     });
-    const { durability } = await scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const { durability } = await scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     expect(durability).toEqual({ copies: 2, wanted: 2 });
     expect(pushes(peer).map(({ rows }) => (rows as JsonValue[]).length > 0)).toEqual([true, false]);
   });
@@ -235,7 +235,7 @@ describe('a follower', () => {
     await scene.until('h counts', () => replicas(scene).copies === 2);
     const before = scene.head('a');
     peer.answers.set('push', () => Promise.reject(new FlowmeshError('MESSAGE_TOO_LARGE', 'its pages are, too')));
-    const submit = () => scene.run(scene.scheduler('a').submitTask(quietTask()));
+    const submit = () => scene.run(scene.scheduler('a').api.submitTask(quietTask()));
     const { record, durability } = await submit();
     expect(durability).toEqual({ copies: 1, wanted: 2 });
     const asked = () => pushes(peer).length;
@@ -245,8 +245,8 @@ describe('a follower', () => {
     // What is said later is as true: of what it has, and of what it has not.
     const { feed_id } = scene.feed('a');
     const head = scene.head('a');
-    expect(scene.scheduler('a').durabilityOf(feed_id, head, 2)).toEqual({ copies: 1, wanted: 2 });
-    expect(scene.scheduler('a').durabilityOf(feed_id, before, 2)).toEqual({ copies: 2, wanted: 2 });
+    expect(scene.scheduler('a').api.durabilityOf(feed_id, head, 2)).toEqual({ copies: 1, wanted: 2 });
+    expect(scene.scheduler('a').api.durabilityOf(feed_id, before, 2)).toEqual({ copies: 2, wanted: 2 });
     const status = await scene.run(scene.mesh.call('a', 'task_status', { task_id: record.task_id }));
     expect(status['status']).toBe('queued');
     peer.answers.delete('push');
@@ -264,7 +264,7 @@ describe('a follower', () => {
     scene.mesh.board.cut('a', 'b');
     await scene.pass(100);
     disk.hold();
-    void scene.scheduler('a').submitTask(quietTask());
+    void scene.scheduler('a').api.submitTask(quietTask());
     await scene.pass(100);
     scene.mesh.board.heal('a', 'b'); // while the commit is on its way to the disk
     await scene.pass(2_000);
@@ -337,7 +337,7 @@ describe('the replica set', () => {
     await scene.pass(5 * BEAT_MS);
     expect(followers(scene)).toEqual([{ peer_id: other, synced: true }]);
     expect(scene.peer(former).store.feeds.has(feed_id)).toBe(false);
-    expect(scene.scheduler(former).followed.find(feed_id)).toBeUndefined();
+    expect(scene.scheduler(former).parts.followed.find(feed_id)).toBeUndefined();
     expect(headOf(scene, other, feed_id)).toBe(scene.head('a'));
   });
 
@@ -387,7 +387,7 @@ describe('the replica set', () => {
     await scene.until('one counts', () => replicas(scene).copies === 2);
     const value = { name: 'w', steps: [{ step_id: 's', action: 'approve' }] };
     const submission = { ...workflow(value), copies: 3 };
-    await scene.run(scene.scheduler('a').submitWorkflow(submission));
+    await scene.run(scene.scheduler('a').api.submitWorkflow(submission));
     await scene.until('both count', () => replicas(scene).copies === 3);
   });
 
@@ -396,7 +396,7 @@ describe('the replica set', () => {
     await scene.until('one counts', () => replicas(scene).copies === 2);
     const [chosen] = synced(scene);
     const [member, other] = chosen === 'h' ? peers : peers.toReversed();
-    scene.scheduler('a').directory.find(other!.state.name)!.leaving = true;
+    scene.scheduler('a').parts.peers.find(other!.state.name)!.leaving = true;
     member!.network.kill();
     await scene.pass(5 * BEAT_MS);
     expect(synced(scene)).toEqual([chosen]);
@@ -408,11 +408,11 @@ describe('the replica set', () => {
     const { feed_id } = scene.feed('a');
     const old = scene.feed('a');
     scene.mesh.board.cut('a', 'b');
-    await scene.until('b has taken over', () => scene.scheduler('b').feeds.owned.has(feed_id));
+    await scene.until('b has taken over', () => scene.scheduler('b').parts.feeds.has(feed_id));
     scene.mesh.board.heal('a', 'b');
-    await scene.until('a has given way', () => !scene.scheduler('a').feeds.owned.has(feed_id));
+    await scene.until('a has given way', () => !scene.scheduler('a').parts.feeds.has(feed_id));
     expect(old.journal.refused).toMatchObject({ code: 'NOT_OWNER' });
-    await scene.until('a has a feed for new work', () => scene.scheduler('a').feeds.main !== undefined);
+    await scene.until('a has a feed for new work', () => scene.scheduler('a').parts.main.feed !== undefined);
     expect(scene.feed('a').feed_id).not.toBe(feed_id);
   });
 });

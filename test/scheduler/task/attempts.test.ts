@@ -57,7 +57,7 @@ describe('results (P3)', () => {
     scene.mesh.failNextSync('a');
     await expect(peers[0]!.result('a', lease)).rejects.toMatchObject({ code: 'DISK_FULL' });
     expect((await scene.task('a', uid)).status).toBe('running');
-    await scene.until('the store is open again', () => scene.scheduler('a').ready);
+    await scene.until('the store is open again', () => scene.scheduler('a').parts.lifecycle.ready);
     await scene.ownsAgain('a');
     await peers[0]!.result('a', lease);
     expect((await scene.task('a', uid)).status).toBe('completed');
@@ -217,8 +217,8 @@ describe('lost attempts', () => {
     const { scene, peers } = await openWithHands();
     const { uid } = await scene.submit('a', hand());
     peers[0]!.holding = [tokenOf(await peers[0]!.leased(1))];
-    await scene.run(scene.scheduler('a').cancelTask(uid, { reason: undefined, force: false }));
-    expect(scene.scheduler('a').directory.find('h')).toMatchObject({ leases_kept: 0, leases_lost: 0 });
+    await scene.run(scene.scheduler('a').api.cancelTask(uid, { reason: undefined, force: false }));
+    expect(scene.scheduler('a').parts.peers.find('h')).toMatchObject({ leases_kept: 0, leases_lost: 0 });
   });
 });
 

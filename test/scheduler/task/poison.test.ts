@@ -93,6 +93,6 @@ test('a task that is asked for again begins without its crashes', async () => {
   await crashAt(scene, 'worker', await running(scene, uid, first.attempt + 1), 'two');
   await scene.ended('owner', uid);
   const config = { max_retries: undefined, timeout_ms: undefined };
-  const { record } = await scene.run(scene.scheduler('owner').retryTask(uid, config));
+  const { record } = await scene.run(scene.scheduler('owner').api.retryTask(uid, config));
   expect(await running(scene, record.uid, 1)).toMatchObject({ retry_of: expect.any(String), crashes: [] });
 });

@@ -11,7 +11,7 @@ describe('cancel', () => {
     const { uid } = await scene.submit('a', hand());
     const lease = await peers[0]!.leased(1);
     const { record, cleanup_required } = await scene.run(
-      scene.scheduler('a').cancelTask(uid, { reason: 'not wanted', force: true }),
+      scene.scheduler('a').api.cancelTask(uid, { reason: 'not wanted', force: true }),
     );
     expect(record).toMatchObject({ status: 'cancelled', error: { code: 'CANCELLED' } });
     expect(cleanup_required).toBe(true);
@@ -26,7 +26,7 @@ describe('cancel', () => {
     const { uid } = await scene.submit('a', hand());
     const lease = await peers[0]!.leased(1);
     scene.mesh.board.faults = { loss: 1, delayMs: [0.1, 1] };
-    await scene.run(scene.scheduler('a').cancelTask(uid, { reason: undefined, force: false }));
+    await scene.run(scene.scheduler('a').api.cancelTask(uid, { reason: undefined, force: false }));
     await scene.pass(100);
     expect(peers[0]!.cancels).toEqual([]);
     scene.mesh.board.faults = { loss: 0, delayMs: [0.1, 1] };
@@ -133,12 +133,12 @@ describe('tasks that are states of their records', () => {
     expect(await scene.task('a', uid)).toMatchObject({ progress_message: 'may I?', worker_id: null });
     await scene.restart('a');
     const answer = { approve: true, data: { by: 'Ada' } };
-    await scene.run(scene.scheduler('a').answerTask(uid, answer));
+    await scene.run(scene.scheduler('a').api.answerTask(uid, answer));
     expect(await scene.task('a', uid)).toMatchObject({
       status: 'completed',
       output: { approved: true, data: { by: 'Ada' } },
     });
-    await expect(scene.run(scene.scheduler('a').answerTask(uid, answer))).rejects.toMatchObject({
+    await expect(scene.run(scene.scheduler('a').api.answerTask(uid, answer))).rejects.toMatchObject({
       code: 'INVALID_STATE',
     });
   });
@@ -150,8 +150,8 @@ describe('tasks that are states of their records', () => {
     const { scheduler } = scene.peer('a');
     const both = await scene.run(
       Promise.allSettled([
-        scheduler.answerTask(uid, { approve: true, data: null }),
-        scheduler.answerTask(uid, { approve: false, data: null }),
+        scheduler.api.answerTask(uid, { approve: true, data: null }),
+        scheduler.api.answerTask(uid, { approve: false, data: null }),
       ]),
     );
     expect(both.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);

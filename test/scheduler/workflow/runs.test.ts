@@ -43,7 +43,7 @@ describe('a cancel that was confirmed holds over a crash (P1)', () => {
       ],
     });
     await scene.until('the inputs are being evaluated', () => evaluator.waiting > 0);
-    const { cancelled_steps } = await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    const { cancelled_steps } = await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, NOT_FORCED));
     expect(cancelled_steps).toContain('b');
     await scene.restart('a');
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({
@@ -67,7 +67,7 @@ describe('a cancel that was confirmed holds over a crash (P1)', () => {
     });
     evaluator.hold();
     await scene.until('the output is being evaluated', () => evaluator.waiting > 0);
-    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, NOT_FORCED));
     await scene.restart('a');
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'cancelled', result: null });
   });
@@ -80,7 +80,7 @@ describe('a cancel that was confirmed holds over a crash (P1)', () => {
       steps: [{ step_id: 'a', action: 'fn:work', foreach: [1, 2, 3], inputs: { x: '${ item * 2 }' } }],
     });
     await scene.until('the inputs are being evaluated', () => evaluator.waiting > 0);
-    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, NOT_FORCED));
     evaluator.release();
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'cancelled' });
     expect(scene.mesh.ledger).toEqual([]);
@@ -91,7 +91,7 @@ describe('a cancel that was confirmed holds over a crash (P1)', () => {
     const steps = [{ step_id: 's', action: 'approve' }];
     await scene.submitWorkflow('a', { workflow_id: 'first', name: 'first', steps });
     const { uid } = await scene.submitWorkflow('a', { name: 'second', steps, dependencies: ['first'] });
-    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, NOT_FORCED));
     await scene.restart('a');
     expect(await scene.workflow('a', uid)).toMatchObject({ status: 'cancelled', started_at: null });
   });
@@ -156,7 +156,7 @@ describe('the cache of a step', () => {
       return scene.feed('a').replicas.copies === 2 && tasks.length === 2;
     });
     const { feed_id } = scene.feed('a');
-    const owner = () => ['b', 'c', 'd'].find((name) => scene.scheduler(name).feeds.owned.has(feed_id));
+    const owner = () => ['b', 'c', 'd'].find((name) => scene.scheduler(name).parts.feeds.has(feed_id));
     scene.mesh.kill('a');
     await scene.until('it is taken over', () => owner() !== undefined);
     expect(await scene.endedWorkflow(owner()!, uid)).toMatchObject({ status: 'failed', error: { code: 'OWNER_LOST' } });
@@ -240,7 +240,7 @@ describe('foreach', () => {
     await scene.until('the second one runs', runs('3'));
     await scene.restart('a');
     await scene.until('the last one runs', runs('5'));
-    await scene.run(scene.scheduler('a').cancelWorkflow(uid, NOT_FORCED));
+    await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, NOT_FORCED));
     await scene.restart('a');
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'cancelled' });
     expect(await tasksOf(scene, uid)).toEqual({ a1: 'completed', a3: 'completed', a5: 'cancelled' });
@@ -297,7 +297,9 @@ describe('why a step failed', () => {
     });
     const asked = () => scene.feed('a').tasks.live.get(`${uid}/ask/0`)?.record;
     await scene.until('somebody is asked', () => asked()?.status === 'input_required');
-    await scene.run(scene.scheduler('a').answerTask(`${uid}/ask/0`, { approve: false, data: { reason: 'not today' } }));
+    await scene.run(
+      scene.scheduler('a').api.answerTask(`${uid}/ask/0`, { approve: false, data: { reason: 'not today' } }),
+    );
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({
       status: 'completed',
       result: {
@@ -395,10 +397,10 @@ describe('a nested workflow', () => {
         'a',
         nested({ steps: [{ step_id: 's', action: 'fn:listen' }] }) as never,
       );
-      await scene.until('it runs', () => scene.scheduler('a').pool.running === 1);
-      await scene.run(scene.scheduler('a').cancelWorkflow(uid, { reason: undefined, force }));
+      await scene.until('it runs', () => scene.scheduler('a').parts.pool.running === 1);
+      await scene.run(scene.scheduler('a').api.cancelWorkflow(uid, { reason: undefined, force }));
       expect((await scene.workflow('a', uid)).status).toBe('cancelled');
-      await scene.until('it is ended', () => scene.scheduler('a').pool.running === 0);
+      await scene.until('it is ended', () => scene.scheduler('a').parts.pool.running === 0);
       expect(scene.feed('a').runs.live.size).toBe(0);
     }
     expect(forces).toEqual([true, false]);
@@ -408,7 +410,7 @@ describe('a nested workflow', () => {
     const scene = await Scene.of(['a']);
     const { uid } = await scene.submitWorkflow('a', nested({ steps: [{ step_id: 's', action: 'approve' }] }) as never);
     await scene.until('the nested one runs', () => scene.feed('a').runs.live.size === 2);
-    await scene.run(scene.scheduler('a').cancelTask(`${uid}/inner/0`, NOT_FORCED));
+    await scene.run(scene.scheduler('a').api.cancelTask(`${uid}/inner/0`, NOT_FORCED));
     expect(scene.feed('a').runs.live.size).toBe(0);
     expect(scene.feed('a').tasks.live.size).toBe(0);
   });
@@ -492,7 +494,7 @@ describe('a workflow that waits for a person', () => {
     await scene.restart('a');
     await scene.pass(1_000);
     expect((await scene.workflow('a', uid)).status).toBe('input_required');
-    await scene.run(scene.scheduler('a').answerTask(`${uid}/s/0`, { approve: true, data: null }));
+    await scene.run(scene.scheduler('a').api.answerTask(`${uid}/s/0`, { approve: true, data: null }));
     expect((await scene.endedWorkflow('a', uid)).status).toBe('completed');
   });
 });
@@ -513,7 +515,7 @@ describe('a stopping run', () => {
     expect(await scene.endedWorkflow('a', uid)).toMatchObject({ status: 'failed', error: { code: 'INVALID_PAYLOAD' } });
     expect(await tasksOf(scene, uid)).toMatchObject({ fails: 'failed' });
     expect(Object.values(await tasksOf(scene, uid)).filter((status) => status === 'cancelled')).toHaveLength(4);
-    await scene.until('nothing runs', () => scene.scheduler('a').pool.running === 0);
+    await scene.until('nothing runs', () => scene.scheduler('a').parts.pool.running === 0);
     const { tasks, runs } = scene.feed('a');
     expect([tasks.live.size, tasks.queue.size, runs.live.size]).toEqual([0, 0, 0]);
   });
@@ -528,7 +530,7 @@ describe('an id', () => {
       name: 'w',
       steps: [{ step_id: 's', action: 'fn:work', inputs: { ms: 100 } }],
     });
-    await scene.run(scene.scheduler('a').cancelTask(mine.uid, NOT_FORCED));
+    await scene.run(scene.scheduler('a').api.cancelTask(mine.uid, NOT_FORCED));
     expect(scene.feed('a').tasks.live.byId('w:s')?.record.uid).toBe(`${uid}/s/0`);
     await scene.endedWorkflow('a', uid);
   });
@@ -538,7 +540,7 @@ describe('an id', () => {
     const value = { workflow_id: 'w', name: 'w', steps: [{ step_id: 's', action: 'echo' }] };
     const { scheduler } = scene.peer('a');
     const both = await scene.run(
-      Promise.all([scheduler.submitWorkflow(workflow(value)), scheduler.submitWorkflow(workflow(value))]),
+      Promise.all([scheduler.api.submitWorkflow(workflow(value)), scheduler.api.submitWorkflow(workflow(value))]),
     );
     expect(both.map(({ duplicate }) => duplicate)).toEqual([false, true]);
     expect(both[0]!.record.uid).toBe(both[1]!.record.uid);

@@ -1,0 +1,14 @@
+/** What a look-up asks of this peer itself. */
+import type { Alias } from '../messages.ts';
+import type { CopiedRecord, LocalRecord } from '../storage/aliases.ts';
+
+export interface LocalRecords {
+  /** The record that this peer answers for under an id. */
+  find(alias: Alias): Promise<LocalRecord | undefined>;
+  /** A record of another peer, if a whole copy of it is here. */
+  copyOf(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** A record whose feed this peer may be the next one to own. */
+  heirOf(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** Whether this peer is just accepting a record, which may never come to its disk (P1). */
+  isBeingMade(uid: string): boolean;
+}

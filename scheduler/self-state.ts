@@ -1,0 +1,68 @@
+/** What this peer says of itself: to others in beats and greetings, and to its own placement in the peer table. */
+import { capabilityNames } from './capabilities.ts';
+import type { QueueState } from './client/queue-state.ts';
+import type { FeedTable } from './feed/feed-table.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import { OFFER_CLASSES_MAX } from './limits.ts';
+import type { PeerTable } from './membership/peer-table.ts';
+import type { PeerState } from './messages.ts';
+import type { Clock, Network } from './ports.ts';
+import type { WorkerPool } from './worker/worker-pool.ts';
+
+interface SelfStateParts {
+  clock: Clock;
+  network: Network;
+  peers: PeerTable;
+  pool: WorkerPool;
+  feeds: FeedTable;
+  queueState: QueueState;
+  lifecycle: Lifecycle;
+  options: { name: string; version: string };
+}
+
+export class SelfState {
+  readonly #parts: SelfStateParts;
+
+  constructor(parts: SelfStateParts) {
+    this.#parts = parts;
+  }
+
+  describe(): PeerState {
+    const { pool, feeds, queueState, lifecycle, network, options } = this.#parts;
+    return {
+      name: options.name,
+      version: options.version,
+      feeds: lifecycle.ready ? feeds.lines() : [],
+      workers: pool.states(),
+      ...feeds.counts,
+      paused: queueState.paused,
+      waiting: queueState.paused ? [] : feeds.waiting(OFFER_CLASSES_MAX),
+      addresses: network.addresses(),
+    };
+  }
+
+  /** Peers that look for a capability find this one. */
+  announce(): void {
+    this.#parts.network.provide(capabilityNames(this.#parts.pool.states()));
+  }
+
+  /** The peer table has this peer as it is now: its own workers are candidates like any other. */
+  refresh(): void {
+    const { clock, network, peers, pool, feeds, queueState, options } = this.#parts;
+    const entry = peers.entry(network.self, clock.now());
+    const { name, version } = options;
+    const known = entry.state ?? { name, version, feeds: [], waiting: [], addresses: [] };
+    entry.held_at_beat.clear();
+    for (const { worker_id } of pool.states()) {
+      entry.held_at_beat.set(worker_id, pool.runningFor(network.self, worker_id));
+    }
+    const { queued, running } = feeds.counts;
+    entry.state = {
+      ...known,
+      workers: pool.states(),
+      queued: 0,
+      running,
+      paused: queued > 0 && queueState.paused,
+    };
+  }
+}
