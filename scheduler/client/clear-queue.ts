@@ -4,8 +4,8 @@ import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { isoTime } from '../ids.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import type { Clock, Reader } from '../ports.ts';
+import { taskUids } from '../storage/record-tree.ts';
 import type { LiveTask } from '../task/live-task.ts';
-import { logUid } from '../uids.ts';
 
 interface ClearQueueParts {
   clock: Clock;
@@ -77,9 +77,8 @@ export class ClearQueue {
       const places = await Promise.all(own.map(async ({ uid }) => ({ uid, feed: await feeds.of(uid) })));
       for (const [feed, ofFeed] of Map.groupBy(places, (place) => place.feed)) {
         await feeds.mustOwn(feed).journal.turn((turn) => {
-          for (const { uid } of ofFeed) {
+          for (const uid of ofFeed.flatMap((each) => taskUids(each.uid))) {
             turn.put({ kind: 'tombstone', uid, cleared_at });
-            turn.put({ kind: 'tombstone', uid: logUid(uid), cleared_at });
           }
         });
       }

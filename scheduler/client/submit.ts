@@ -26,8 +26,8 @@ import type { Clock, Evaluator, Random, Reader } from '../ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
 import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
+import { runUids } from '../storage/record-tree.ts';
 import { newTask, retriedTask } from '../task/new-task.ts';
-import { definitionUid } from '../uids.ts';
 import { checkRetries, checkTask, checkWorkflow } from '../workflow/check-submission.ts';
 import type { LiveRun } from '../workflow/live-run.ts';
 import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
@@ -134,10 +134,10 @@ export class Submit {
   /** Nothing of it ran, and its client was told so: its id is free for another try. */
   async #forgetRefused(uid: string): Promise<void> {
     const { reader, feeds, clock } = this.#parts;
-    const steps = await reader.children('step', uid);
+    const stepIds = (await reader.children('step', uid)).map(({ step_id }) => step_id);
     const cleared_at = isoTime(clock.wall());
     await feeds.mustOwn(await feeds.of(uid)).journal.turn((turn) => {
-      for (const gone of [uid, definitionUid(uid), ...steps.map((step) => step.uid)]) {
+      for (const gone of runUids(uid, stepIds)) {
         turn.put({ kind: 'tombstone', uid: gone, cleared_at });
       }
     });

@@ -26,7 +26,7 @@ import type { FollowedFeeds } from '../replication/follower.ts';
 import { aliasKey } from '../storage/aliases.ts';
 import type { Journal } from '../storage/journal.ts';
 import type { LocalFeed } from '../storage/local-feed.ts';
-import { cacheUid, definitionUid, stepOfTask } from '../uids.ts';
+import { ownUids, partUids } from '../storage/record-tree.ts';
 import type { FeedTable } from './feed-table.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 
@@ -134,11 +134,11 @@ export class Retention implements BeatListener {
           stay[root.kind]++;
           continue;
         }
-        for await (const part of this.partsOf(feed_id, root.uid)) {
+        for await (const part of partUids(this.reader, feed_id, root.uid, PRUNED_ROWS_MAX)) {
           for (const uid of part) doomed.push({ uid, name: null });
           if (doomed.length >= PRUNED_ROWS_MAX) await this.forget(feed, doomed);
         }
-        for (const uid of await this.ownRows(root)) doomed.push({ uid, name: aliasKey(root) });
+        for (const uid of await ownUids(this.reader, root)) doomed.push({ uid, name: aliasKey(root) });
         surplus--;
         pruned++;
       }
@@ -176,43 +176,6 @@ export class Retention implements BeatListener {
       }
     }
     return names;
-  }
-
-  /** Uids of everything that belongs to a workflow or task, without its own; what is nested before what has it. */
-  private async *partsOf(feedId: string, uid: string): AsyncGenerator<string[]> {
-    const definition = await this.reader.get('definition', definitionUid(uid));
-    const steps = definition?.workflow.steps ?? [];
-    const withMore = new Set(steps.filter(({ action, cache }) => action === 'workflow' || cache).map((s) => s.step_id));
-    for (let after = ''; ; ) {
-      const page = await this.reader.parts(uid, after, PRUNED_ROWS_MAX);
-      const last = page.at(-1);
-      if (last === undefined) return;
-      for (const part of page) {
-        const step = stepOfTask(uid, part);
-        if (step !== null && withMore.has(step)) yield* this.besides(feedId, part);
-      }
-      yield page;
-      after = last;
-    }
-  }
-
-  /** What a task has led to elsewhere: its output in the cache, the workflows that are nested in it. */
-  private async *besides(feedId: string, taskUid: string): AsyncGenerator<string[]> {
-    const task = await this.reader.get('task', taskUid);
-    if (task !== undefined && task.cache_key !== null) {
-      const cached = cacheUid(feedId, task.cache_key);
-      if ((await this.reader.get('cache', cached))?.task_uid === taskUid) yield [cached];
-    }
-    for (const { uid } of await this.reader.children('workflow', taskUid)) {
-      yield* this.partsOf(feedId, uid);
-      yield [definitionUid(uid), uid];
-    }
-  }
-
-  /** The rows of a root that go last. */
-  private async ownRows({ kind, uid }: Root): Promise<string[]> {
-    const superseded = (await this.reader.children('superseded', uid)).map((record) => record.uid);
-    return kind === 'workflow' ? [...superseded, definitionUid(uid), uid] : [...superseded, uid];
   }
 
   /** Takes the rows off the list and puts tombstones in their place, but for what is needed by now. */

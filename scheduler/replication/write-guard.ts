@@ -5,7 +5,8 @@
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Reader } from '../ports.ts';
 import type { FlowRecord, RecordKind } from '../records.ts';
-import { containerUid, feedUid, isCachedIn, isCacheUid, isFeedUid, isSupersededUid } from '../uids.ts';
+import { strangerAmong } from '../storage/record-tree.ts';
+import { feedUid, isCachedIn, isCacheUid, isFeedUid } from '../uids.ts';
 
 const KINDS_OF_A_PEER: ReadonlySet<RecordKind> = new Set(['worker', 'queue', 'peer', 'copy', 'intent']);
 const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'feed', 'cache']);
@@ -34,17 +35,8 @@ function isOf(feedId: string, record: FlowRecord): boolean {
  * @throws FlowmeshError INVALID_MESSAGE: one of them is not
  */
 export function mustBeOfRoot(rootUid: string, records: readonly FlowRecord[]): void {
-  // The workflow of a nested one comes before it.
-  const workflows = new Set([rootUid]);
-  const partOf = (uid: string) => workflows.has(containerUid(uid));
-  const isPart = (record: FlowRecord) =>
-    record.kind === 'superseded' ? record.root_uid === rootUid && isSupersededUid(record.uid) : partOf(record.uid);
-  for (const record of records) {
-    if (record.kind === 'workflow' && record.parent_task_uid !== null && partOf(record.parent_task_uid)) {
-      workflows.add(record.uid);
-    }
-    if (KINDS_OF_A_FEED.has(record.kind) || !isPart(record)) throw notOf(`root ${rootUid}`, record);
-  }
+  const stranger = records.find(({ kind }) => KINDS_OF_A_FEED.has(kind)) ?? strangerAmong(rootUid, records);
+  if (stranger !== undefined) throw notOf(`root ${rootUid}`, stranger);
 }
 
 function notOf(what: string, { kind, uid }: FlowRecord): FlowmeshError {

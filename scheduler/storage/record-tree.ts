@@ -1,10 +1,10 @@
 /**
  * A root is what a client submitted: a workflow, or a task that no workflow has. Its records are those of its steps and
- * tasks, their logs, and of the workflows that are nested in it.
+ * tasks, their logs, and of the workflows that are nested in it. Only this file walks them.
  */
 import type { Reader } from '../ports.ts';
 import type { FlowRecord, TaskRecord } from '../records.ts';
-import { containerUid, definitionUid, logUid } from '../uids.ts';
+import { cacheUid, containerUid, definitionUid, isSupersededUid, logUid, stepOfTask, stepUid } from '../uids.ts';
 
 /** The root that a record belongs to; null for one that belongs to none. */
 export async function rootOf(reader: Reader, record: FlowRecord): Promise<string | null> {
@@ -61,4 +61,83 @@ async function logsOf(reader: Reader, tasks: readonly { uid: string; attempt: nu
     if (log !== undefined) logs.push(log);
   }
   return logs;
+}
+
+/** The uids of the rows that a run has itself, without those of its tasks. */
+export function runUids(uid: string, stepIds: readonly string[]): string[] {
+  return [uid, definitionUid(uid), ...stepIds.map((stepId) => stepUid(uid, stepId))];
+}
+
+/** The uids of the rows that a task has, without those of a workflow that it stands for. */
+export function taskUids(uid: string): string[] {
+  return [uid, logUid(uid)];
+}
+
+/**
+ * The uids of all rows that a root has led to, without its own ones (`ownUids`): what is nested comes before what it is
+ * nested in, so that a removal that is cut short can be taken up again.
+ *
+ * @param feedId of the root
+ * @param pageRows at most so many uids are read at a time, and about as many come in one list
+ */
+export async function* partUids(
+  reader: Reader,
+  feedId: string,
+  uid: string,
+  pageRows: number,
+): AsyncGenerator<string[]> {
+  const definition = await reader.get('definition', definitionUid(uid));
+  const steps = definition?.workflow.steps ?? [];
+  const withMore = new Set(steps.filter(({ action, cache }) => action === 'workflow' || cache).map((s) => s.step_id));
+  for (let after = ''; ; ) {
+    const page = await reader.parts(uid, after, pageRows);
+    const last = page.at(-1);
+    if (last === undefined) return;
+    for (const part of page) {
+      const step = stepOfTask(uid, part);
+      if (step !== null && withMore.has(step)) yield* uidsBesides(reader, feedId, part, pageRows);
+    }
+    yield page;
+    after = last;
+  }
+}
+
+/** What a task has led to elsewhere: its output in the cache, the workflows that are nested in it. */
+async function* uidsBesides(
+  reader: Reader,
+  feedId: string,
+  taskUid: string,
+  pageRows: number,
+): AsyncGenerator<string[]> {
+  const task = await reader.get('task', taskUid);
+  if (task !== undefined && task.cache_key !== null) {
+    const cached = cacheUid(feedId, task.cache_key);
+    if ((await reader.get('cache', cached))?.task_uid === taskUid) yield [cached];
+  }
+  for (const { uid } of await reader.children('workflow', taskUid)) {
+    yield* partUids(reader, feedId, uid, pageRows);
+    yield [definitionUid(uid), uid];
+  }
+}
+
+/** The uids of the rows of a root that are removed last; its own comes at the end. */
+export async function ownUids(
+  reader: Reader,
+  { kind, uid }: { kind: 'workflow' | 'task'; uid: string },
+): Promise<string[]> {
+  const superseded = (await reader.children('superseded', uid)).map((record) => record.uid);
+  return kind === 'workflow' ? [...superseded, definitionUid(uid), uid] : [...superseded, uid];
+}
+
+/** @returns the first of these records that does not belong to the root. The workflow of a nested one comes before it. */
+export function strangerAmong(rootUid: string, records: readonly FlowRecord[]): FlowRecord | undefined {
+  const workflows = new Set([rootUid]);
+  const isPart = (uid: string) => workflows.has(containerUid(uid));
+  return records.find((record) => {
+    if (record.kind === 'superseded') return record.root_uid !== rootUid || !isSupersededUid(record.uid);
+    if (record.kind === 'workflow' && record.parent_task_uid !== null && isPart(record.parent_task_uid)) {
+      workflows.add(record.uid);
+    }
+    return !isPart(record.uid);
+  });
 }

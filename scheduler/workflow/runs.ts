@@ -22,8 +22,9 @@ import { resultProblem } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { Turn } from '../storage/journal.ts';
 import { LiveRecords } from '../storage/live-records.ts';
+import { runUids, taskUids } from '../storage/record-tree.ts';
 import type { Tasks } from '../task/tasks.ts';
-import { cacheUid, definitionUid, logUid, stepUid } from '../uids.ts';
+import { cacheUid } from '../uids.ts';
 import { Expressions } from './expressions.ts';
 import { begunAmong, isEnded, type LiveRun, liveRun, replay, statusOf, stepRecord, taskEnded } from './live-run.ts';
 import { type NewRun, newRun } from './new-run.ts';
@@ -386,13 +387,14 @@ export class Runs {
    */
   drop(turn: Turn, live: LiveRun): string[] {
     const { uid } = live.record;
-    const uids = [uid, definitionUid(uid), ...live.workflow.steps.map(({ step_id }) => stepUid(uid, step_id))];
+    const stepIds = live.workflow.steps.map(({ step_id }) => step_id);
+    const uids = runUids(uid, stepIds);
     this.live.delete(live);
     uids.push(...this.#hooks.onDropped(turn, live.record, live.tasks));
     for (const taskUid of live.tasks) {
       const task = this.#tasks.live.get(taskUid);
       if (task !== undefined) this.#tasks.drop(turn, task);
-      uids.push(taskUid, logUid(taskUid));
+      uids.push(...taskUids(taskUid));
     }
     return uids;
   }
