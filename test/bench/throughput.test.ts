@@ -30,8 +30,6 @@ const OPTIONS = {
   slots: 64,
   rounds: 1,
 };
-/** Peers start, one after the other. */
-const BENCH_TIMEOUT_MS = 120_000;
 
 interface Report {
   options: object;
@@ -49,41 +47,37 @@ async function inFolder(run: (folder: string) => Promise<void>): Promise<void> {
   }
 }
 
-it(
-  'the bench measures every row for every number of copies and says the same in tables and JSON',
-  () =>
-    inFolder(async (folder) => {
-      const file = join(folder, 'figures.json');
-      const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM, '--quick', '--json', file], {
-        env: { ...process.env, TMPDIR: folder },
-      });
-      const { rows, costs, options, short_answers }: Report = JSON.parse(await readFile(file, 'utf8'));
-      expect(options).toEqual(OPTIONS);
-      expect(rows.map(({ id }) => id)).toEqual(ROWS);
-      for (const { id, cells } of rows) {
-        expect(cells.map(({ copies }) => copies)).toEqual(COPIES);
-        for (const cell of cells) {
-          expect(cell.rounds, id).toHaveLength(1);
-          expect(cell.median.p50, id).toBeGreaterThan(0);
-          expect(cell.floor.p50, id).toBeGreaterThan(0);
-        }
+it('the bench measures every row for every number of copies and says the same in tables and JSON', () =>
+  inFolder(async (folder) => {
+    const file = join(folder, 'figures.json');
+    const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM, '--quick', '--json', file], {
+      env: { ...process.env, TMPDIR: folder },
+    });
+    const { rows, costs, options, short_answers }: Report = JSON.parse(await readFile(file, 'utf8'));
+    expect(options).toEqual(OPTIONS);
+    expect(rows.map(({ id }) => id)).toEqual(ROWS);
+    for (const { id, cells } of rows) {
+      expect(cells.map(({ copies }) => copies)).toEqual(COPIES);
+      for (const cell of cells) {
+        expect(cell.rounds, id).toHaveLength(1);
+        expect(cell.median.p50, id).toBeGreaterThan(0);
+        expect(cell.floor.p50, id).toBeGreaterThan(0);
       }
-      // What is reported for two copies was kept twice.
-      expect(short_answers).toBe(0);
-      for (const copies of COPIES) {
-        const value = (title: string) => costs[copies]?.find((cost) => cost.title === title)?.value;
-        // No task runs in the owner's process: each travels in a lease, and none without a commit.
-        expect(value('owner, sent lease')).toBeGreaterThan(0);
-        expect(value('workers, sent result')).toBeGreaterThan(0);
-        expect(value('owner, commits')).toBeGreaterThan(0);
-      }
-      const shown = stripVTControlCharacters(stdout);
-      expect(shown).toContain(renderRows(rows));
-      expect(shown).toContain(renderCosts(new Map(COPIES.map((copies) => [copies, costs[copies]!]))));
-      expect(await readdir(folder)).toEqual(['figures.json']);
-    }),
-  BENCH_TIMEOUT_MS,
-);
+    }
+    // What is reported for two copies was kept twice.
+    expect(short_answers).toBe(0);
+    for (const copies of COPIES) {
+      const value = (title: string) => costs[copies]?.find((cost) => cost.title === title)?.value;
+      // No task runs in the owner's process: each travels in a lease, and none without a commit.
+      expect(value('owner, sent lease')).toBeGreaterThan(0);
+      expect(value('workers, sent result')).toBeGreaterThan(0);
+      expect(value('owner, commits')).toBeGreaterThan(0);
+    }
+    const shown = stripVTControlCharacters(stdout);
+    expect(shown).toContain(renderRows(rows));
+    expect(shown).toContain(renderCosts(new Map(COPIES.map((copies) => [copies, costs[copies]!]))));
+    expect(await readdir(folder)).toEqual(['figures.json']);
+  }));
 
 it.each([
   ['--tasks', '0'],

@@ -4,7 +4,8 @@ import type { JsonObject } from '../../dag/errors.ts';
 import { eventually } from '../harness/eventually.ts';
 import { type PeerProcess, type ProcessMesh, startProcesses } from '../harness/processes.ts';
 
-const PATIENCE = ['--takeover-ms', '3000', '--beat-interval-ms', '300'];
+/** The reads come before the owner is taken to be gone, also where each takes a second. */
+const PATIENCE = ['--takeover-ms', '10000', '--beat-interval-ms', '300'];
 
 let mesh: ProcessMesh;
 beforeAll(async () => {
@@ -24,6 +25,7 @@ it('reads are answered at once from a copy, and a cancel by the next owner', asy
     await eventually(`${workflow_id} waits for a person`, asks);
   }
   const ownerId = owner.peer_id;
+  for (const peer of others) await peer.call('workflow_status', { workflow_id: 'chosen' }); // opens its session
   await owner.kill('SIGKILL');
 
   const answers: JsonObject[] = [];
