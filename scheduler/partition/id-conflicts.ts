@@ -4,8 +4,8 @@
  * that one (P5). The other is set aside: it can still be seen, under `<id>~<uid>`. If it is the same work and has not
  * ended it is cancelled, because the first one does it; other work goes on.
  *
- * They meet when two peers do, when a feed is taken up, when a root comes with a hand-over, and soon after a submit that
- * had no clear answer whether its id is free. Whoever asks says what it has itself, so that both sides know of each other,
+ * They meet when two peers do, when this peer opens a feed, when a root comes with a hand-over, and soon after a submit
+ * that had no clear answer whether its id is free. Whoever asks says what it has itself, so that both sides know of each other,
  * and both decide alike.
  */
 import type { FeedTable } from '../feed/feed-table.ts';
@@ -52,7 +52,7 @@ export class IdConflicts {
   /** Where records are, as far as any peer that can be asked says so. */
   readonly #everywhere: Locate = (items) => this.#parts.locator.locateAll(items);
   readonly #doubts: Alias[] = [];
-  /** Feeds were taken up that are not compared yet. */
+  /** Feeds were opened that are not compared yet. */
   #comparesSoon = false;
 
   constructor(parts: IdConflictParts) {
@@ -67,7 +67,8 @@ export class IdConflicts {
   }
 
   /**
-   * Which of these records of a feed that is just taken up give way; records of other feeds of this peer do so soon.
+   * Which of these records of a feed that is just being opened give up their id; records of other feeds of this peer do so
+   * soon.
    * The feed is not one of those that this peer answers for yet.
    */
   async among(remembered: Remembered): Promise<Duplicate[]> {
@@ -139,7 +140,7 @@ export class IdConflicts {
     await this.#tellApart(roots, this.#everywhere);
   }
 
-  /** A record here and another one have one id: this one gives way, or the other peer is told that its has to. */
+  /** A record here and another one have one id: this one gives the id up, or the other peer is told to. */
   onRival(uid: string, rival: Held): void {
     this.#quietly(this.#meet(uid, rival));
   }
@@ -148,7 +149,7 @@ export class IdConflicts {
     const { self, locator, reader } = this.#parts;
     for (let tries = 0; tries < DECISIONS_MAX; tries++) {
       const root = await this.#find(uid);
-      // One of this peer is as it is now, unless its feed is just being taken up.
+      // A record of this peer is as it is now, unless its feed is just being opened.
       const other = met.peer_id === self ? await this.#find(met.uid) : undefined;
       if (root === undefined || isSetAside(root) || root.uid === met.uid) return;
       if (other !== undefined && isSetAside(other)) return;
@@ -168,7 +169,7 @@ export class IdConflicts {
     }
   }
 
-  /** @returns false when it has ended meanwhile, which may change who gives way */
+  /** @returns false when it has ended meanwhile, which may change which record keeps the id */
   async #yieldId(root: Root, rival: Held): Promise<boolean> {
     const feed = await this.#parts.feeds.of(root.uid);
     if (feed === undefined) return true; // not this peer's any more: its owner is told
@@ -182,7 +183,7 @@ export class IdConflicts {
     return hasYielded;
   }
 
-  /** As it is now, once it may be shown: nobody gives way to a record that may never come to a disk (P1). */
+  /** As it is now, once it may be shown: no record gives up its id for one that may never come to a disk (P1). */
   async #find(uid: string): Promise<Root | undefined> {
     const { feeds } = this.#parts;
     if (!(await feeds.whenMade(uid))) return undefined;
