@@ -1,5 +1,5 @@
 /**
- * History is bounded (P7). A root (what a client submitted, see `roots.ts`) that has ended is forgotten when it is
+ * History is bounded (P7). A root (what a client submitted, see `record-tree.ts`) that has ended is forgotten when it is
  * older than `history_days`, or when there are more than `history_max` in its feed, the oldest first.
  *
  * 1. Only what has ended, and nothing that something open here waits for or is a retry of.
