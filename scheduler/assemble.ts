@@ -112,8 +112,8 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
     { clock, network, store: watched, probe },
     {
       owned: (feedId) => feeds.get(feedId)?.feed,
-      onClaim: signals.overtaken.tell,
-      isClaimed: (feedId, peer) => peers.isClaimed(feedId, peer),
+      onOvertaken: signals.overtaken.tell,
+      isOwnedBy: (feedId, peer) => peers.isOwnedBy(feedId, peer),
       remember: (work) => local.turn(work),
     },
   );

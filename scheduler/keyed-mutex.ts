@@ -1,5 +1,5 @@
 /** Work on one thing, one piece after the other; on different things side by side. */
-export class InOrder {
+export class KeyedMutex {
   private readonly last = new Map<string, Promise<unknown>>();
 
   /** Begins when all earlier work on `key` has come to its end, whatever that was. */

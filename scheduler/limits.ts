@@ -144,7 +144,7 @@ export const FOLLOWER_PATIENCE_MS = 10_000;
 /** Rows in one page of a pull, as JSON: at least one row. */
 export const PAGE_BYTES = 1024 * 1024;
 /** Lines remembered of a feed's history. */
-export const LINES_MAX = 64;
+export const FEED_LINES_MAX = 64;
 /** Peers remembered of those that have followed a feed. */
 export const FORMER_FOLLOWERS_MAX = 64;
 /** Feeds of other peers that one peer keeps copies of. */
@@ -164,7 +164,7 @@ export const SUBMITS_SETTLE_MS = 2 * REQUEST_DEADLINE_MS;
 /** Submits in doubt whether their id was free are looked for together. */
 export const DOUBTS_TOGETHER_MS = 250;
 /** Feeds that a peer takes up within this are compared together: one that is gone leaves many. */
-export const TAKEN_UP_TOGETHER_MS = 1_000;
+export const OPENED_TOGETHER_MS = 1_000;
 /** Workflows, and tasks, with what belongs to them, that peers which meet again compare the ids of: the newest ones. */
 export const COMPARED_ROWS_MAX = 10_000;
 /** How far back they look when it is not known since when they have not seen each other. */

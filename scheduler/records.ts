@@ -228,7 +228,7 @@ export const feedRecordSchema = z.object({
   kind: z.literal('feed'),
   uid: z.string(),
   feed_id: z.string(),
-  /** Oldest first; the first one is always kept, of the rest the last LINES_MAX. The last one's owner is the owner. */
+  /** Oldest first; the first one is always kept, of the rest the last FEED_LINES_MAX. The last one's owner is the owner. */
   lines: z.array(lineSchema).min(1),
   /**
    * It has had an owner other than its first, or one that went on without having heard from all of its followers that

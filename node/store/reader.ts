@@ -8,7 +8,7 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { crc32 } from 'node:zlib';
 import { FlowmeshError } from '../../dag/errors.ts';
-import { InOrder } from '../../scheduler/keyed-mutex.ts';
+import { KeyedMutex } from '../../scheduler/keyed-mutex.ts';
 import type { ListQuery, Reader, RowWatcher, TaskCounts } from '../../scheduler/ports.ts';
 import type { FlowRecord, RecordKind, Row, TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { partsRange } from '../../scheduler/uids.ts';
@@ -85,7 +85,7 @@ class SqliteReader implements Reader {
   readonly #lists: Map<string, { page: StatementSync; count: StatementSync }>;
   readonly #onRow: RowWatcher | undefined;
   /** For reads of one moment: a connection of their own, so that what is read besides is as new as ever. */
-  readonly #still: { reader: SqliteReader | null; order: InOrder };
+  readonly #still: { reader: SqliteReader | null; order: KeyedMutex };
 
   /** @param of another reader of the database: the prepared statements of both are the same */
   constructor(path: string, database: DatabaseSync, of?: SqliteReader, onRow?: RowWatcher) {
@@ -93,7 +93,7 @@ class SqliteReader implements Reader {
     this.#database = database;
     this.#statements = of === undefined ? prepareAll(database) : of.#statements;
     this.#lists = of === undefined ? new Map() : of.#lists;
-    this.#still = of === undefined ? { reader: null, order: new InOrder() } : of.#still;
+    this.#still = of === undefined ? { reader: null, order: new KeyedMutex() } : of.#still;
     this.#onRow = onRow;
   }
 

@@ -8,7 +8,7 @@
  *    record is there (`onDoubt`); of two records with one id, one gives it up (`onRival`).
  */
 import { ConflictError, ElsewhereError, OwnerUnreachableError } from '../errors.ts';
-import { InOrder } from '../keyed-mutex.ts';
+import { KeyedMutex } from '../keyed-mutex.ts';
 import {
   INQUIRY_DEADLINE_MS,
   LOCATE_HOPS_MAX,
@@ -57,7 +57,7 @@ type Holder = {
 
 export class IdClaims implements LocatorListener {
   readonly #parts: IdClaimParts;
-  readonly #inTurn = new InOrder();
+  readonly #inTurn = new KeyedMutex();
   readonly #holds = new Map<string, Hold>();
   /** As an arbiter: who has reserved which id, the oldest first; `until` is monotonic. */
   readonly #reservations = new Map<string, Holder & { until: number }>();

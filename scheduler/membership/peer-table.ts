@@ -287,8 +287,8 @@ export class PeerTable {
     let owner: PeerEntry | undefined;
     let best: Line | undefined;
     for (const entry of this.connected()) {
-      for (const { feed_id, ...claimed } of entry.state?.feeds ?? []) {
-        const line = { ...claimed, owner: entry.peer_id };
+      for (const { feed_id, ...said } of entry.state?.feeds ?? []) {
+        const line = { ...said, owner: entry.peer_id };
         if (!matches(feed_id) || (best !== undefined && compareLines(line, best) <= 0)) continue;
         owner = entry;
         best = line;
@@ -337,7 +337,7 @@ export class PeerTable {
   }
 
   /** Whether a connected peer says that it owns a feed. */
-  isClaimed(feedId: string, peerId: string): boolean {
+  isOwnedBy(feedId: string, peerId: string): boolean {
     const entry = this.entries.get(peerId);
     return entry?.connected === true && entry.state?.feeds.some(({ feed_id }) => feed_id === feedId) === true;
   }

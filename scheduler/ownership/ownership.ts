@@ -26,7 +26,7 @@ import type { Clock, Log, Network, Random } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED } from '../records.ts';
 import type { Copy, FollowedFeeds } from '../replication/follower.ts';
 import type { Duplicate } from '../storage/aliases.ts';
-import { compareLines, currentLine, withLine } from '../storage/feed-lines.ts';
+import { compareLines, currentLine, openLine } from '../storage/feed-lines.ts';
 import type { Writes } from '../storage/watched-store.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import type { Inquiry, InquiryOutcome } from './inquiry.ts';
@@ -190,7 +190,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     await store.own(feedId, true);
     mustBeKnown();
     followed.release(feedId);
-    const next = withLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
+    const next = openLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
     const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });
     const opened = owned.open(remembered, (turn) => {
       owned.attempts.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));
@@ -235,7 +235,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
 
   onLine(peer: string, feedId: string, line: Line): void {
     const { followed, feeds } = this.#parts;
-    followed.claimed(feedId, line);
+    followed.announced(feedId, line);
     const mine = feeds.get(feedId)?.feed ?? followed.find(feedId)?.feed;
     if (mine == null || compareLines(line, currentLine(mine)) <= 0) return;
     this.look(peer, feedId);

@@ -74,7 +74,7 @@ export class Takeover {
    * Whether it is for this peer to take a feed over now.
    * @param patienceMs how much longer than `takeover_ms` its owner is waited for
    */
-  isDue({ feed_id, feed, cursor, wholeFrom, claimedAt }: Copy, patienceMs = 0): boolean {
+  isDue({ feed_id, feed, cursor, wholeFrom, announcedAt }: Copy, patienceMs = 0): boolean {
     const { network, directory, clock, options } = this.parts;
     if (feed === null || cursor < wholeFrom) return false;
     const { owner } = currentLine(feed);
@@ -82,15 +82,15 @@ export class Takeover {
     const now = clock.now();
     if (owner === network.self) {
       // It gave way to a peer that is gone before it went on with what is here: nobody else may have that.
-      const isClaimed = directory.ownerOfFeed((id) => id === feed_id) !== undefined;
-      const unclaimed = now - Math.max(claimedAt, this.since);
-      return !isClaimed && unclaimed > options.takeover_ms + patienceMs && now >= this.cutOffUntil;
+      const isOwned = directory.ownerOfFeed((id) => id === feed_id) !== undefined;
+      const unannouncedMs = now - Math.max(announcedAt, this.since);
+      return !isOwned && unannouncedMs > options.takeover_ms + patienceMs && now >= this.cutOffUntil;
     }
     if (!synced.includes(network.self)) return false;
     // One that is there and does not say any more that it owns the feed has lost it, with its disk.
     const isThere = directory.isThere(owner, now - this.silentMs);
     const overdue = isThere
-      ? now - Math.max(claimedAt, this.since, directory.find(owner)!.turned_at) - options.takeover_ms
+      ? now - Math.max(announcedAt, this.since, directory.find(owner)!.turned_at) - options.takeover_ms
       : directory.goneFor(owner, this.silenceOf(owner), options.takeover_ms, now);
     if (overdue <= 0 || now < this.cutOffUntil) return false;
     if (!isThere && directory.isHeardByOthers(owner, now - this.silentMs)) return false;
@@ -105,7 +105,7 @@ export class Takeover {
   /** Where nothing is open, nobody waits for the next owner: the old one may be back before it is worth while. */
   private async isWaitedFor(copy: Copy): Promise<boolean> {
     const { options, hasOpen } = this.parts;
-    if (copy.wantedAt > copy.claimedAt || this.isDue(copy, IDLE_FEED_PATIENCE * options.takeover_ms)) return true;
+    if (copy.wantedAt > copy.announcedAt || this.isDue(copy, IDLE_FEED_PATIENCE * options.takeover_ms)) return true;
     return await hasOpen(copy.feed_id);
   }
 
@@ -136,7 +136,7 @@ export class Takeover {
   private goesOn(feed: FeedRecord): boolean {
     const { directory, clock } = this.parts;
     const since = clock.now() - this.silentMs;
-    if (directory.isClaimed(feed.feed_id, currentLine(feed).owner)) return true;
+    if (directory.isOwnedBy(feed.feed_id, currentLine(feed).owner)) return true;
     return feed.followers.some(({ peer_id, synced }) => synced && directory.isThere(peer_id, since));
   }
 

@@ -11,7 +11,7 @@
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { Remembered } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
-import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, INQUIRY_DEADLINE_MS, TAKEN_UP_TOGETHER_MS } from '../limits.ts';
+import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, INQUIRY_DEADLINE_MS, OPENED_TOGETHER_MS } from '../limits.ts';
 import type { Locator } from '../lookup/locator.ts';
 import type { Alias, Held, Located, Question } from '../messages.ts';
 import type { Inquiry } from '../ownership/inquiry.ts';
@@ -93,7 +93,7 @@ export class IdConflicts {
   onOwned(): void {
     if (this.#comparesSoon) return;
     this.#comparesSoon = true;
-    this.#parts.clock.after(TAKEN_UP_TOGETHER_MS, () => {
+    this.#parts.clock.after(OPENED_TOGETHER_MS, () => {
       this.#comparesSoon = false;
       this.#quietly(this.#compareAll());
     });

@@ -11,7 +11,7 @@ import { HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesErr
 import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { rememberedOf } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
-import { InOrder } from '../keyed-mutex.ts';
+import { KeyedMutex } from '../keyed-mutex.ts';
 import {
   ARRIVING_BYTES_MAX,
   ARRIVING_ROOTS_MAX,
@@ -55,7 +55,7 @@ export class Reconciliation {
   readonly #parts: ReconciliationParts;
   /** Roots whose last part has not come, by their peer, feed and uid. */
   readonly #arriving = new Map<string, Arriving>();
-  readonly #merging = new InOrder();
+  readonly #merging = new KeyedMutex();
 
   constructor(parts: ReconciliationParts) {
     this.#parts = parts;

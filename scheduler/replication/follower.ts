@@ -10,7 +10,7 @@
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { Probe } from '../crash-points.ts';
 import { DivergedError, NoCopyError, StaleOwnerError } from '../errors.ts';
-import { InOrder } from '../keyed-mutex.ts';
+import { KeyedMutex } from '../keyed-mutex.ts';
 import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts';
 import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from '../messages.ts';
 import type { Clock, Network } from '../ports.ts';
@@ -33,7 +33,7 @@ export interface Copy {
   /** Until then: the history that its pages are of, of which its `feed` may know nothing yet. */
   pagesOf: readonly Line[];
   /** Monotonic: when its owner last said that it is, by a beat or a commit. */
-  claimedAt: number;
+  announcedAt: number;
   /** Monotonic: when this peer last began to take the feed over. */
   triedAt: number;
   /** Monotonic: when a call last waited for an owner of the feed here. */
@@ -46,9 +46,9 @@ export interface FollowerHooks {
   /** The feed as this peer owns it, if it does. */
   owned(feedId: string): FeedRecord | undefined;
   /** A peer says that it owns a feed that this one owns, in a line that comes before it. */
-  onClaim(peer: string, feedId: string): void;
+  onOvertaken(peer: string, feedId: string): void;
   /** Whether a peer is there and says that it owns a feed. */
-  isClaimed(feedId: string, peer: string): boolean;
+  isOwnedBy(feedId: string, peer: string): boolean;
   /** What this peer says of itself, for its own disk. */
   remember(work: (turn: Turn) => void): Promise<void>;
 }
@@ -60,7 +60,7 @@ export class FollowedFeeds {
   readonly #probe: Probe;
   readonly #hooks: FollowerHooks;
   readonly #copies = new Map<string, Copy>();
-  readonly #order = new InOrder();
+  readonly #order = new KeyedMutex();
 
   constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: FollowerHooks) {
     this.#clock = components.clock;
@@ -94,7 +94,7 @@ export class FollowedFeeds {
       cursor,
       wholeFrom: whole?.whole_from ?? 0,
       pagesOf: whole?.lines ?? [],
-      claimedAt: this.#clock.now(),
+      announcedAt: this.#clock.now(),
       triedAt: Number.NEGATIVE_INFINITY,
       wantedAt: Number.NEGATIVE_INFINITY,
       durable: Promise.resolve(),
@@ -124,17 +124,17 @@ export class FollowedFeeds {
   async onPush(peer: string, push: Push): Promise<{ seq: number }> {
     const { durable, seq } = await this.inOrder(push.feed_id, () => this.#take(peer, push));
     await durable;
-    this.claimed(push.feed_id, push.line);
+    this.announced(push.feed_id, push.line);
     this.#probe('ack:before');
     this.#clock.defer(() => this.#probe('ack:after'));
     return { seq };
   }
 
   /** The owner of a copy's line has shown that it still is. */
-  claimed(feedId: string, line: Line): void {
+  announced(feedId: string, line: Line): void {
     const copy = this.#copies.get(feedId);
     if (copy?.feed == null || compareLines(line, currentLine(copy.feed)) !== 0) return;
-    copy.claimedAt = this.#clock.now();
+    copy.announcedAt = this.#clock.now();
   }
 
   /** A call waits for whoever owns the feed next. */
@@ -154,7 +154,7 @@ export class FollowedFeeds {
     const owned = this.#hooks.owned(feed_id);
     if (owned === undefined) return;
     if (compareLines(line, currentLine(owned)) < 0) throw new StaleOwnerError(feed_id, this.#network.self);
-    this.#hooks.onClaim(peer, feed_id);
+    this.#hooks.onOvertaken(peer, feed_id);
     throw new NoCopyError(feed_id, this.#network.self, 'it is the owner until it has looked');
   }
 
@@ -174,7 +174,7 @@ export class FollowedFeeds {
     }
     if (order > 0 || head_seq > copy!.cursor) {
       await this.catchUp(peer, feed_id).catch((error: unknown) => {
-        if (error instanceof DivergedError) this.#hooks.onClaim(peer, feed_id);
+        if (error instanceof DivergedError) this.#hooks.onOvertaken(peer, feed_id);
         throw error;
       });
     }
@@ -314,7 +314,7 @@ export class FollowedFeeds {
    * claim of a stranger counts when the owner that it does know does not say any more that it is the owner.
    */
   #mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
-    if (isHeir(mine, theirs) || !this.#hooks.isClaimed(mine.feed_id, currentLine(mine).owner)) return;
+    if (isHeir(mine, theirs) || !this.#hooks.isOwnedBy(mine.feed_id, currentLine(mine).owner)) return;
     const { owner } = currentLine(theirs);
     throw new NoCopyError(mine.feed_id, owner, 'it is no member of the replica set, so its claim does not count');
   }

@@ -2,7 +2,7 @@
  * The history of a feed as its lines: who owned it, and from which `seq` on. Two peers that both went on after a
  * partition have lines that fork; the order of P2 says whose stays.
  */
-import { FORMER_FOLLOWERS_MAX, LINES_MAX } from '../limits.ts';
+import { FORMER_FOLLOWERS_MAX, FEED_LINES_MAX } from '../limits.ts';
 import type { FeedRecord, Line } from '../records.ts';
 import { feedUid } from '../uids.ts';
 
@@ -40,11 +40,11 @@ function compare(a: string, b: string): number {
  * @param nonce another one for each line that a peer opens
  * @param above an epoch of a line in another history, which the new line comes before (P2)
  */
-export function withLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string, above = 0): FeedRecord {
+export function openLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string, above = 0): FeedRecord {
   const [first, ...later] = feed.lines;
   const last = currentLine(feed).epoch;
   // No epoch is left out: a gap would say that lines were forgotten.
-  const opened = Math.min(Math.max(above - last, 0) + 1, LINES_MAX - 1);
+  const opened = Math.min(Math.max(above - last, 0) + 1, FEED_LINES_MAX - 1);
   const epoch = Math.max(last, above) + 1 - opened;
   const lines = Array.from(
     { length: opened },
@@ -52,7 +52,7 @@ export function withLine(feed: FeedRecord, owner: string, baseSeq: number, nonce
   );
   return {
     ...feed,
-    lines: [first!, ...[...later, ...lines].slice(-(LINES_MAX - 1))],
+    lines: [first!, ...[...later, ...lines].slice(-(FEED_LINES_MAX - 1))],
     passed_on: feed.passed_on || owner !== first!.owner,
     followers: feed.followers.filter(({ peer_id }) => peer_id !== owner),
     version: feed.version + 1,

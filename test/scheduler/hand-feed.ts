@@ -2,7 +2,7 @@
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { rowMessages } from '../../scheduler/messages.ts';
 import type { FeedRecord, FlowRecord, Row } from '../../scheduler/records.ts';
-import { currentLine, newFeed, withLine } from '../../scheduler/storage/feed-lines.ts';
+import { currentLine, newFeed, openLine } from '../../scheduler/storage/feed-lines.ts';
 import type { HandPeer } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
 
@@ -45,7 +45,7 @@ export class HandFeed {
     other.rows.clear();
     for (const row of this.rows.values()) if (row.seq <= baseSeq) other.rows.set(row.uid, row);
     other.head = baseSeq;
-    other.commit(withLine(this.feed, peer.network.self, baseSeq, ''));
+    other.commit(openLine(this.feed, peer.network.self, baseSeq, ''));
     return other;
   }
 

@@ -5,7 +5,7 @@ import { JSON_DEPTH_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { MESSAGE_BYTES_MAX, packMessage } from '../../node/p2p/frames.ts';
 import {
   FORMER_FOLLOWERS_MAX,
-  LINES_MAX,
+  FEED_LINES_MAX,
   LOG_BYTES_MAX,
   LOG_LINE_CHARS_MAX,
   LOG_LINES_MAX,
@@ -34,7 +34,7 @@ describe('a message between peers', () => {
     const line = { epoch: 1, base_seq: 1, owner: NAME, nonce: NAME };
     const feed = {
       ...{ kind: 'feed', uid: NAME, feed_id: NAME, passed_on: true, version: 1, pruned_to_seq: 1 },
-      lines: Array.from({ length: LINES_MAX }, () => line),
+      lines: Array.from({ length: FEED_LINES_MAX }, () => line),
       followers: Array.from({ length: FORMER_FOLLOWERS_MAX }, () => ({ peer_id: NAME, synced: true })),
       former: Array.from({ length: FORMER_FOLLOWERS_MAX }, () => NAME),
     };

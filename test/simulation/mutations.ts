@@ -30,8 +30,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a follower's fsync before it acknowledges",
     file: 'scheduler/replication/follower.ts',
-    find: 'await durable;\n    this.claimed(push.feed_id, push.line);',
-    replace: 'durable.catch(() => {});\n    this.claimed(push.feed_id, push.line);',
+    find: 'await durable;\n    this.announced(push.feed_id, push.line);',
+    replace: 'durable.catch(() => {});\n    this.announced(push.feed_id, push.line);',
     promise: 'P1',
     favoured: ['slow peer'],
   },

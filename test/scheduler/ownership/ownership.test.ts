@@ -7,7 +7,7 @@ import {
   TAKEOVER_MS,
 } from '../../../scheduler/limits.ts';
 import { rendezvous } from '../../../scheduler/membership/rendezvous-hash.ts';
-import { currentLine, withLine } from '../../../scheduler/storage/feed-lines.ts';
+import { currentLine, openLine } from '../../../scheduler/storage/feed-lines.ts';
 import { feedUid } from '../../../scheduler/uids.ts';
 import { filling, HandFeed } from '../hand-feed.ts';
 import { HandPeer } from '../hand-peer.ts';
@@ -329,7 +329,7 @@ describe('an owner that starts again', () => {
     theirs.rows.clear();
     theirs.head = seq;
     const followers = ['a', 'i'].map((peer_id) => ({ peer_id, synced: true }));
-    theirs.commit({ ...withLine(feed, 'h', seq, ''), followers });
+    theirs.commit({ ...openLine(feed, 'h', seq, ''), followers });
     // `h` brings its commits, and does not answer how far it is; `i` does, and has nothing newer.
     const pulled = h.answers.get('pull')!;
     let asked = 0;

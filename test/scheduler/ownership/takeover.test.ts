@@ -38,7 +38,7 @@ function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
       cursor: 1,
       wholeFrom: 0,
       pagesOf: [],
-      claimedAt: 0,
+      announcedAt: 0,
       triedAt: 0,
       wantedAt: 0,
       durable: Promise.resolve(),

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LINES_MAX } from '../../../scheduler/limits.ts';
+import { FEED_LINES_MAX } from '../../../scheduler/limits.ts';
 import type { FeedRecord, Line } from '../../../scheduler/records.ts';
 import {
   compareLines,
@@ -12,7 +12,7 @@ import {
   forkSeq,
   isHeir,
   newFeed,
-  withLine,
+  openLine,
 } from '../../../scheduler/storage/feed-lines.ts';
 
 const RUNS = 2_000;
@@ -54,7 +54,7 @@ class History {
 
   /** A restart of its owner, or another peer that takes it over: the line is in its own first commit. */
   goOn(owner: string, above = 0): void {
-    this.commit(withLine(this.feed, owner, this.commits.length, String(nonces++), above));
+    this.commit(openLine(this.feed, owner, this.commits.length, String(nonces++), above));
   }
 
   /** A disk that has come less far. */
@@ -126,12 +126,12 @@ describe('the fork of two histories', () => {
     fc.assert(
       fc.property(
         forks(3),
-        fc.integer({ min: 0, max: 2 * LINES_MAX }),
+        fc.integer({ min: 0, max: 2 * FEED_LINES_MAX }),
         fc.boolean(),
         ({ mine, theirs }, more, ours) => {
           const long = ours ? mine : theirs;
           for (let line = 0; line < more; line++) long.goOn(ours ? 'a1' : 'b1');
-          expect(long.lines.length).toBeLessThanOrEqual(LINES_MAX);
+          expect(long.lines.length).toBeLessThanOrEqual(FEED_LINES_MAX);
           const fork = forkSeq(mine.lines, theirs.lines);
           const shared = mine.sharedWith(theirs);
           expect(Math.min(fork, mine.commits.length, theirs.commits.length)).toBeLessThanOrEqual(shared);
@@ -190,9 +190,9 @@ describe('the heir of a fork', () => {
 
   test('who was a follower is none any more, and a feed that had another owner says so', () => {
     const feed = { ...newFeed('feed', 'a'), followers: [{ peer_id: 'b', synced: true }] };
-    expect(withLine(feed, 'a', 3, 'n')).toMatchObject({ passed_on: false, followers: feed.followers });
-    const taken = withLine(feed, 'b', 3, 'n');
+    expect(openLine(feed, 'a', 3, 'n')).toMatchObject({ passed_on: false, followers: feed.followers });
+    const taken = openLine(feed, 'b', 3, 'n');
     expect(taken).toMatchObject({ passed_on: true, followers: [], version: feed.version + 1 });
-    expect(withLine(taken, 'a', 4, 'n').passed_on).toBe(true);
+    expect(openLine(taken, 'a', 4, 'n').passed_on).toBe(true);
   });
 });
