@@ -126,17 +126,17 @@ export function rowSpecs(sizeBytes: number, inFlight: number): RowSpec[] {
 
 /** What each round gave, by row and cell. */
 export class Rounds {
-  private readonly figures = new Map<string, Percentiles[]>();
+  readonly #figures = new Map<string, Percentiles[]>();
 
   add(row: string, cell: Cell, figures: Percentiles): void {
     const key = keyOf(row, cell);
-    const rounds = this.figures.get(key) ?? [];
+    const rounds = this.#figures.get(key) ?? [];
     rounds.push(figures);
-    this.figures.set(key, rounds);
+    this.#figures.set(key, rounds);
   }
 
   of(row: string, cell: Cell): Percentiles[] {
-    return this.figures.get(keyOf(row, cell)) ?? [];
+    return this.#figures.get(keyOf(row, cell)) ?? [];
   }
 }
 

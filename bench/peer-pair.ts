@@ -82,19 +82,19 @@ export class MeasuredPeer {
   readonly addresses: string[];
   /** Of MCP. */
   readonly url: string;
-  private readonly child: ChildProcess;
-  private readonly waiting = new Map<number, PromiseWithResolvers<unknown>>();
-  private nextId = 1;
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
+  #nextId = 1;
 
   private constructor(child: ChildProcess, about: { peer_id: string; addresses: string[]; url: string }) {
-    this.child = child;
+    this.#child = child;
     this.peer_id = about.peer_id;
     this.addresses = about.addresses;
     this.url = about.url;
-    child.on('message', (message) => this.onAnswer(message as AnswerMessage));
+    child.on('message', (message) => this.#onAnswer(message as AnswerMessage));
     child.once('exit', (code, signal) => {
-      for (const each of this.waiting.values()) each.reject(new Error(`a measured peer ended: ${signal ?? code}`));
-      this.waiting.clear();
+      for (const each of this.#waiting.values()) each.reject(new Error(`a measured peer ended: ${signal ?? code}`));
+      this.#waiting.clear();
     });
   }
 
@@ -110,46 +110,46 @@ export class MeasuredPeer {
   }
 
   probe(probe: Probe): Promise<Samples> {
-    return this.ask('probe', probe) as Promise<Samples>;
+    return this.#ask('probe', probe) as Promise<Samples>;
   }
 
   call(tool: string, input: JsonObject): Promise<JsonObject> {
-    return this.ask('call', tool, input) as Promise<JsonObject>;
+    return this.#ask('call', tool, input) as Promise<JsonObject>;
   }
 
   async startLoad(): Promise<void> {
-    await this.ask('startLoad');
+    await this.#ask('startLoad');
   }
 
   stopLoad(): Promise<LoadFigures> {
-    return this.ask('stopLoad') as Promise<LoadFigures>;
+    return this.#ask('stopLoad') as Promise<LoadFigures>;
   }
 
   async stop(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const exited = once(this.child, 'exit');
-    const tooLate = setTimeout(() => this.child.kill('SIGKILL'), STOP_DEADLINE_MS);
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const exited = once(this.#child, 'exit');
+    const tooLate = setTimeout(() => this.#child.kill('SIGKILL'), STOP_DEADLINE_MS);
     try {
-      await this.ask('stop');
+      await this.#ask('stop');
     } finally {
-      this.child.disconnect();
+      this.#child.disconnect();
       await exited;
       clearTimeout(tooLate);
     }
   }
 
-  private ask(command: keyof PeerCommands, ...args: unknown[]): Promise<unknown> {
-    const id = this.nextId++;
+  #ask(command: keyof PeerCommands, ...args: unknown[]): Promise<unknown> {
+    const id = this.#nextId++;
     const answer = Promise.withResolvers<unknown>();
-    this.waiting.set(id, answer);
-    this.child.send({ id, command, args } satisfies CommandMessage);
+    this.#waiting.set(id, answer);
+    this.#child.send({ id, command, args } satisfies CommandMessage);
     return answer.promise;
   }
 
-  private onAnswer(message: AnswerMessage): void {
+  #onAnswer(message: AnswerMessage): void {
     if (!('id' in message)) return;
-    const waiting = this.waiting.get(message.id);
-    this.waiting.delete(message.id);
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
     if ('error' in message) waiting?.reject(new Error(message.error));
     else waiting?.resolve(message.value);
   }

@@ -27,43 +27,43 @@ export type AnswerMessage =
   | { id: number; error: string };
 
 class MeasuredPeer implements PeerCommands {
-  private readonly peer: RunningPeer;
-  private readonly results: CommittedResults;
-  private readonly onMesh: { run(probe: Probe): Promise<Samples> };
-  private load: ServeLoad | undefined;
+  readonly #peer: RunningPeer;
+  readonly #results: CommittedResults;
+  readonly #onMesh: { run(probe: Probe): Promise<Samples> };
+  #load: ServeLoad | undefined;
 
   constructor(peer: RunningPeer) {
-    this.peer = peer;
+    this.#peer = peer;
     if (peer.mesh === null) {
-      this.results = new CommittedResults();
-      this.onMesh = new ProbeClient(this.results);
+      this.#results = new CommittedResults();
+      this.#onMesh = new ProbeClient(this.#results);
     } else {
       const mesh = new ProbedMesh(peer.mesh, () => {});
-      this.results = mesh.results;
-      this.onMesh = mesh;
+      this.#results = mesh.results;
+      this.#onMesh = mesh;
     }
   }
 
   probe(probe: Probe): Promise<Samples> {
-    if (probe.loop === 'mesh') return this.onMesh.run(probe);
-    return runProbe(probe, (tool, input) => this.peer.router.call(tool, input), this.results);
+    if (probe.loop === 'mesh') return this.#onMesh.run(probe);
+    return runProbe(probe, (tool, input) => this.#peer.router.call(tool, input), this.#results);
   }
 
   call(tool: string, input: JsonObject): Promise<JsonObject> {
-    return this.peer.router.call(tool, input);
+    return this.#peer.router.call(tool, input);
   }
 
   async startLoad(): Promise<null> {
-    this.load = await ServeLoad.start(`${this.peer.http_url}/mcp`);
+    this.#load = await ServeLoad.start(`${this.#peer.http_url}/mcp`);
     return null;
   }
 
   async stopLoad(): Promise<LoadFigures> {
-    return this.load!.stop();
+    return this.#load!.stop();
   }
 
   async stop(): Promise<null> {
-    await this.peer.stop();
+    await this.#peer.stop();
     return null;
   }
 }

@@ -14,14 +14,14 @@ type Message =
 
 /** The mesh thread's end. */
 export class ProbeServer {
-  private readonly channel = new BroadcastChannel(CHANNEL);
+  readonly #channel = new BroadcastChannel(CHANNEL);
 
   constructor() {
-    this.channel.unref();
+    this.#channel.unref();
   }
 
   serve(mesh: ProbedMesh): void {
-    this.channel.onmessage = ({ data }) => {
+    this.#channel.onmessage = ({ data }) => {
       const message = data as Message;
       if (message.kind !== 'probe') return;
       mesh.run(message.probe).then(
@@ -32,29 +32,29 @@ export class ProbeServer {
   }
 
   post(message: Message): void {
-    this.channel.postMessage(message);
+    this.#channel.postMessage(message);
   }
 }
 
 /** The serve loop's end. One probe at a time. */
 export class ProbeClient {
-  private readonly channel = new BroadcastChannel(CHANNEL);
-  private running: PromiseWithResolvers<Samples> | undefined;
+  readonly #channel = new BroadcastChannel(CHANNEL);
+  #running: PromiseWithResolvers<Samples> | undefined;
 
   /** @param results of steps that this loop started */
   constructor(results: CommittedResults) {
-    this.channel.unref();
-    this.channel.onmessage = ({ data }) => {
+    this.#channel.unref();
+    this.#channel.onmessage = ({ data }) => {
       const message = data as Message;
       if (message.kind === 'result') results.settle(message.result);
-      else if (message.kind === 'samples') this.running?.resolve(message.samples);
-      else if (message.kind === 'failed') this.running?.reject(new Error(message.reason));
+      else if (message.kind === 'samples') this.#running?.resolve(message.samples);
+      else if (message.kind === 'failed') this.#running?.reject(new Error(message.reason));
     };
   }
 
   run(probe: Probe): Promise<Samples> {
-    this.running = Promise.withResolvers();
-    this.channel.postMessage({ kind: 'probe', probe } satisfies Message);
-    return this.running.promise;
+    this.#running = Promise.withResolvers();
+    this.#channel.postMessage({ kind: 'probe', probe } satisfies Message);
+    return this.#running.promise;
   }
 }

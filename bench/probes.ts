@@ -45,19 +45,19 @@ export function nowNs(): bigint {
 
 /** When the results of marked steps were on this peer's disk. */
 export class CommittedResults {
-  private readonly awaited = new Map<string, PromiseWithResolvers<bigint>>();
+  readonly #awaited = new Map<string, PromiseWithResolvers<bigint>>();
 
   expect(mark: string): Promise<bigint> {
     const waiting = Promise.withResolvers<bigint>();
-    this.awaited.set(mark, waiting);
+    this.#awaited.set(mark, waiting);
     return waiting.promise;
   }
 
   /** @returns false when nobody here waits for it */
   settle({ mark, status, at_ns }: CommittedResult): boolean {
-    const waiting = this.awaited.get(mark);
+    const waiting = this.#awaited.get(mark);
     if (waiting === undefined) return false;
-    this.awaited.delete(mark);
+    this.#awaited.delete(mark);
     if (status === 'completed') waiting.resolve(at_ns);
     else waiting.reject(new Error(`a measured step ended as ${status}`));
     return true;
@@ -107,8 +107,8 @@ function padding(bytes: number): JsonObject {
 /** The mesh side of a peer, with what probes need of it. */
 export class ProbedMesh {
   readonly results = new CommittedResults();
-  private readonly mesh: Mesh;
-  private readonly onResult: (result: CommittedResult) => void;
+  readonly #mesh: Mesh;
+  readonly #onResult: (result: CommittedResult) => void;
 
   /**
    * Changes `mesh`: results of marked steps are noticed when they are committed, marked submits are handed on.
@@ -116,51 +116,51 @@ export class ProbedMesh {
    * @param onResult gets the results that nobody on this loop waits for
    */
   constructor(mesh: Mesh, onResult: (result: CommittedResult) => void) {
-    this.mesh = mesh;
-    this.onResult = onResult;
+    this.#mesh = mesh;
+    this.#onResult = onResult;
     const { store } = mesh;
     const commit = store.commit.bind(store);
     store.commit = async (rows) => {
       await commit(rows);
-      this.committed(rows);
+      this.#committed(rows);
     };
     const call = mesh.call.bind(mesh);
-    mesh.call = (tool, input, options) => this.handOn(tool, input) ?? call(tool, input, options);
+    mesh.call = (tool, input, options) => this.#handOn(tool, input) ?? call(tool, input, options);
   }
 
   run(probe: Probe): Promise<Samples> {
-    if (probe.kind === 'request') return this.requests(probe);
-    return runProbe(probe, (tool, input) => this.mesh.call(tool, input, callOptions()), this.results);
+    if (probe.kind === 'request') return this.#requests(probe);
+    return runProbe(probe, (tool, input) => this.#mesh.call(tool, input, callOptions()), this.results);
   }
 
   /** The barest request there is: to reserve these ids, of which there are none. */
-  private async requests({ iterations, size_bytes, peer_id }: Probe): Promise<Samples> {
+  async #requests({ iterations, size_bytes, peer_id }: Probe): Promise<Samples> {
     const unpadded = packMessage({ id: 1_000, method: 'reserve', params: { items: [], pad: '' } }).byteLength;
     const params = { items: [], ...padding(Math.max(0, size_bytes - unpadded)) };
     const samples: Samples = [];
     for (let index = 0; index < iterations; index++) {
       const started = nowNs();
-      await this.mesh.network.request(peer_id, 'reserve', params, DEADLINE_MS);
+      await this.#mesh.network.request(peer_id, 'reserve', params, DEADLINE_MS);
       samples.push(Number(nowNs() - started) / NS_PER_MS);
     }
     return samples;
   }
 
-  private committed(rows: readonly Row[]): void {
+  #committed(rows: readonly Row[]): void {
     const at_ns = nowNs();
     for (const { record } of rows) {
       if (record.kind !== 'task' || !isTerminal(record.status)) continue;
       const mark = record.metadata[MARK];
       if (typeof mark !== 'string') continue;
       const result = { mark, status: record.status, at_ns };
-      if (!this.results.settle(result)) this.onResult(result);
+      if (!this.results.settle(result)) this.#onResult(result);
     }
   }
 
-  private handOn(tool: string, input: unknown): Promise<JsonObject> | undefined {
+  #handOn(tool: string, input: unknown): Promise<JsonObject> | undefined {
     const peer = fieldOf(fieldOf(input, 'metadata'), ON_PEER);
     if (tool !== 'task_submit' || typeof peer !== 'string') return undefined;
-    return this.mesh.scheduler.api.call(peer, [], tool, { ...(input as JsonObject), metadata: {} }, 1);
+    return this.#mesh.scheduler.api.call(peer, [], tool, { ...(input as JsonObject), metadata: {} }, 1);
   }
 }
 

@@ -16,65 +16,65 @@ interface RpcAnswer {
 }
 
 export class RawMcpClient {
-  private readonly url: URL;
-  private readonly agent: Agent;
-  private readonly headers: Record<string, string> = {
+  readonly #url: URL;
+  readonly #agent: Agent;
+  readonly #headers: Record<string, string> = {
     'content-type': 'application/json',
     accept: 'application/json, text/event-stream',
   };
-  private nextId = 1;
+  #nextId = 1;
 
   /** @param connections kept open at most; calls beyond it wait */
   constructor(url: string, connections: number) {
-    this.url = new URL(url);
-    this.agent = new Agent({ keepAlive: true, maxSockets: connections });
+    this.#url = new URL(url);
+    this.#agent = new Agent({ keepAlive: true, maxSockets: connections });
   }
 
   /** Opens the session. @returns the time until its answer, in ms */
   async initialize(): Promise<number> {
     const start = performance.now();
-    await this.rpc('initialize', {
+    await this.#rpc('initialize', {
       protocolVersion: '2025-11-25',
       capabilities: {},
       clientInfo: { name: 'raw', version: '1.0.0' },
     });
     const elapsed = performance.now() - start;
-    this.headers['mcp-protocol-version'] = '2025-11-25';
-    await this.post({ jsonrpc: '2.0', method: 'notifications/initialized' });
+    this.#headers['mcp-protocol-version'] = '2025-11-25';
+    await this.#post({ jsonrpc: '2.0', method: 'notifications/initialized' });
     return elapsed;
   }
 
   /** @returns the tool's output. @throws Error when the call failed */
   async call(tool: string, input: JsonObject): Promise<JsonObject> {
-    const result = await this.rpc('tools/call', { name: tool, arguments: input });
+    const result = await this.#rpc('tools/call', { name: tool, arguments: input });
     if (result?.isError === true) throw new Error(`${tool} failed: ${JSON.stringify(result.structuredContent)}`);
     return result?.structuredContent ?? {};
   }
 
   /** @returns how many there are */
   async listTools(): Promise<number> {
-    const { tools } = (await this.rpc('tools/list', {})) as unknown as { tools: unknown[] };
+    const { tools } = (await this.#rpc('tools/list', {})) as unknown as { tools: unknown[] };
     return tools.length;
   }
 
   close(): void {
-    this.agent.destroy();
+    this.#agent.destroy();
   }
 
-  private async rpc(method: string, params: JsonObject): Promise<RpcAnswer['result']> {
-    const text = await this.post({ jsonrpc: '2.0', id: this.nextId++, method, params });
+  async #rpc(method: string, params: JsonObject): Promise<RpcAnswer['result']> {
+    const text = await this.#post({ jsonrpc: '2.0', id: this.#nextId++, method, params });
     const answer = JSON.parse(text.startsWith('{') ? text : eventData(text)) as RpcAnswer;
     if (answer.error !== undefined) throw new Error(`${method}: ${answer.error.code} ${answer.error.message}`);
     return answer.result;
   }
 
-  private post(message: JsonObject): Promise<string> {
+  #post(message: JsonObject): Promise<string> {
     const body = Buffer.from(JSON.stringify(message));
     return new Promise((resolve, reject) => {
-      const headers = { ...this.headers, 'content-length': body.length };
-      const sent = request(this.url, { method: 'POST', agent: this.agent, headers }, (response) => {
+      const headers = { ...this.#headers, 'content-length': body.length };
+      const sent = request(this.#url, { method: 'POST', agent: this.#agent, headers }, (response) => {
         const session = response.headers['mcp-session-id'];
-        if (typeof session === 'string') this.headers['mcp-session-id'] = session;
+        if (typeof session === 'string') this.#headers['mcp-session-id'] = session;
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
         response.once('end', () => {

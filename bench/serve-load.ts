@@ -20,18 +20,18 @@ export interface LoadFigures {
 }
 
 export class ServeLoad {
-  private readonly client: RawMcpClient;
-  private readonly since: EventLoopUtilization = performance.eventLoopUtilization();
-  private bursts = 0;
-  private listings = 0;
-  private running = true;
-  private failure: Error | undefined;
+  readonly #client: RawMcpClient;
+  readonly #since: EventLoopUtilization = performance.eventLoopUtilization();
+  #bursts = 0;
+  #listings = 0;
+  #running = true;
+  #failure: Error | undefined;
   /** When the next burst is to start. */
-  private dueMs = 0;
-  private next: NodeJS.Timeout | undefined;
+  #dueMs = 0;
+  #next: NodeJS.Timeout | undefined;
 
   private constructor(client: RawMcpClient) {
-    this.client = client;
+    this.#client = client;
   }
 
   /** @param mcpUrl of the peer on this loop */
@@ -39,37 +39,37 @@ export class ServeLoad {
     const client = new RawMcpClient(mcpUrl, 1);
     await client.initialize();
     const load = new ServeLoad(client);
-    load.burst();
+    load.#burst();
     return load;
   }
 
   /** @throws when a listing failed: then the loop was not under the load that it claims */
   stop(): LoadFigures {
-    this.running = false;
-    clearTimeout(this.next);
-    this.client.close();
-    if (this.failure !== undefined) throw this.failure;
-    const { utilization } = performance.eventLoopUtilization(this.since);
-    return { utilization, bursts: this.bursts, listings: this.listings };
+    this.#running = false;
+    clearTimeout(this.#next);
+    this.#client.close();
+    if (this.#failure !== undefined) throw this.#failure;
+    const { utilization } = performance.eventLoopUtilization(this.#since);
+    return { utilization, bursts: this.#bursts, listings: this.#listings };
   }
 
-  private burst(): void {
-    if (!this.running) return;
+  #burst(): void {
+    if (!this.#running) return;
     const started = performance.now();
     // On time in the mean, although a timer waits whole milliseconds; what was missed is not made up for.
-    this.dueMs = Math.max(this.dueMs, started - PERIOD_MS) + PERIOD_MS;
-    if (this.bursts++ % BURSTS_PER_LISTING === 0) this.list();
+    this.#dueMs = Math.max(this.#dueMs, started - PERIOD_MS) + PERIOD_MS;
+    if (this.#bursts++ % BURSTS_PER_LISTING === 0) this.#list();
     while (performance.now() - started < BURST_MS);
-    this.next = setTimeout(() => this.burst(), Math.max(1, Math.round(this.dueMs - performance.now())));
+    this.#next = setTimeout(() => this.#burst(), Math.max(1, Math.round(this.#dueMs - performance.now())));
   }
 
-  private list(): void {
-    this.client.listTools().then(
+  #list(): void {
+    this.#client.listTools().then(
       () => {
-        this.listings += 1;
+        this.#listings += 1;
       },
       (error: Error) => {
-        if (this.running) this.failure = error;
+        if (this.#running) this.#failure = error;
       },
     );
   }

@@ -10,12 +10,12 @@ import { nowNs, type Samples } from './probes.ts';
 const NS_PER_MS = 1_000_000;
 
 export class TcpFloor implements Disposable {
-  private readonly server: ChildProcess;
-  private readonly client: ChildProcess;
+  readonly #server: ChildProcess;
+  readonly #client: ChildProcess;
 
   private constructor(server: ChildProcess, client: ChildProcess) {
-    this.server = server;
-    this.client = client;
+    this.#server = server;
+    this.#client = client;
   }
 
   /** @param sizeBytes of a message; it comes back whole */
@@ -28,14 +28,14 @@ export class TcpFloor implements Disposable {
   }
 
   async measure(iterations: number): Promise<Samples> {
-    this.client.send(iterations);
-    const [samples] = (await once(this.client, 'message')) as [Samples];
+    this.#client.send(iterations);
+    const [samples] = (await once(this.#client, 'message')) as [Samples];
     return samples;
   }
 
   [Symbol.dispose](): void {
-    this.client.disconnect();
-    this.server.disconnect();
+    this.#client.disconnect();
+    this.#server.disconnect();
   }
 }
 

@@ -24,12 +24,12 @@ export interface FloorWork {
 }
 
 export class ThroughputFloor implements Disposable {
-  private readonly keeper: ChildProcess;
-  private readonly client: ChildProcess;
+  readonly #keeper: ChildProcess;
+  readonly #client: ChildProcess;
 
   private constructor(keeper: ChildProcess, client: ChildProcess) {
-    this.keeper = keeper;
-    this.client = client;
+    this.#keeper = keeper;
+    this.#client = client;
   }
 
   /** @param root the files are made in it, and left there */
@@ -43,32 +43,32 @@ export class ThroughputFloor implements Disposable {
 
   /** @returns how long each of the `times` took, in milliseconds */
   async measure(work: FloorWork): Promise<Samples> {
-    this.client.send(work);
-    const [samples] = (await once(this.client, 'message')) as [Samples];
+    this.#client.send(work);
+    const [samples] = (await once(this.#client, 'message')) as [Samples];
     return samples;
   }
 
   [Symbol.dispose](): void {
-    this.client.disconnect();
-    this.keeper.disconnect();
+    this.#client.disconnect();
+    this.#keeper.disconnect();
   }
 }
 
 class RowFile {
-  private readonly database: DatabaseSync;
-  private readonly row = 'x'.repeat(ROW_BYTES);
+  readonly #database: DatabaseSync;
+  readonly #row = 'x'.repeat(ROW_BYTES);
 
   constructor(path: string) {
-    this.database = new DatabaseSync(path);
-    this.database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (data TEXT NOT NULL)');
+    this.#database = new DatabaseSync(path);
+    this.#database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (data TEXT NOT NULL)');
   }
 
   /** Returns when they are fsynced. */
   keep(rows: number): void {
-    const insert = this.database.prepare('INSERT INTO rows VALUES (?)');
-    this.database.exec('BEGIN');
-    for (let index = 0; index < rows; index++) insert.run(this.row);
-    this.database.exec('COMMIT');
+    const insert = this.#database.prepare('INSERT INTO rows VALUES (?)');
+    this.#database.exec('BEGIN');
+    for (let index = 0; index < rows; index++) insert.run(this.#row);
+    this.#database.exec('COMMIT');
   }
 }
 

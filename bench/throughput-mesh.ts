@@ -43,11 +43,11 @@ export class ThroughputMesh implements AsyncDisposable {
   readonly copies: number;
   /** Answers that told of fewer copies than were asked for. */
   short_answers = 0;
-  private readonly owner: ThroughputPeer;
-  private readonly workers: WorkerProcess[] = [];
+  readonly #owner: ThroughputPeer;
+  readonly #workers: WorkerProcess[] = [];
 
   private constructor(owner: ThroughputPeer, copies: number) {
-    this.owner = owner;
+    this.#owner = owner;
     this.copies = copies;
   }
 
@@ -64,9 +64,9 @@ export class ThroughputMesh implements AsyncDisposable {
     const mesh = new ThroughputMesh(owner, copies);
     try {
       for (const name of WORKERS) {
-        mesh.workers.push(await WorkerProcess.start({ ...config(name, slots), bootstrap: owner.addresses }));
+        mesh.#workers.push(await WorkerProcess.start({ ...config(name, slots), bootstrap: owner.addresses }));
       }
-      await mesh.ready();
+      await mesh.#ready();
       return mesh;
     } catch (error) {
       await mesh[Symbol.asyncDispose]();
@@ -77,11 +77,11 @@ export class ThroughputMesh implements AsyncDisposable {
   /** Resolves with the answer to the submit; what is to be waited for next is the end of what was submitted. */
   async submit(tool: SubmitTool, input: JsonObject): Promise<Submitted> {
     const started = nowNs();
-    const answer = await this.owner.call(tool, input);
+    const answer = await this.#owner.call(tool, input);
     const answered_ms = msSince(started, nowNs());
     const { copies } = answer['durability'] as { copies: number };
     if (copies < this.copies) this.short_answers++;
-    const ended = this.owner.end(String(answer[tool === 'task_submit' ? 'task_id' : 'workflow_id']));
+    const ended = this.#owner.end(String(answer[tool === 'task_submit' ? 'task_id' : 'workflow_id']));
     return { answered_ms, ended_ms: ended.then((endedNs) => msSince(started, endedNs)) };
   }
 
@@ -93,16 +93,16 @@ export class ThroughputMesh implements AsyncDisposable {
 
   /** Of the owner first, then of each worker. */
   figures(): Promise<PeerFigures[]> {
-    return Promise.all([this.owner, ...this.workers].map((each) => each.figures()));
+    return Promise.all([this.#owner, ...this.#workers].map((each) => each.figures()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.owner, ...this.workers].map((each) => each.stop()));
+    await Promise.all([this.#owner, ...this.#workers].map((each) => each.stop()));
   }
 
   /** Each worker has run a task, and an answer has told of as many copies as are wanted. */
-  private async ready(): Promise<void> {
-    for (const { peer_id } of this.workers) {
+  async #ready(): Promise<void> {
+    for (const { peer_id } of this.#workers) {
       await this.run('task_submit', { task_type: 'echo', requires: { peers: [peer_id] } });
     }
     const end = performance.now() + READY_DEADLINE_MS;

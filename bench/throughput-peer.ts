@@ -23,17 +23,17 @@ export function watchChannel({ mesh, name }: Pick<Config, 'mesh' | 'name'>): str
 const MESH_THREAD = new URL('./throughput-mesh-thread.ts', import.meta.url);
 
 export class ThroughputPeer {
-  private readonly peer: RunningPeer;
-  private readonly channel: BroadcastChannel;
-  private asked: PromiseWithResolvers<MeshFigures> | undefined;
+  readonly #peer: RunningPeer;
+  readonly #channel: BroadcastChannel;
+  #asked: PromiseWithResolvers<MeshFigures> | undefined;
   /** By id. An end may be heard before the answer to the submit, or the other way round. */
-  private readonly ends = new Map<string, PromiseWithResolvers<Ended>>();
+  readonly #ends = new Map<string, PromiseWithResolvers<Ended>>();
 
   private constructor(peer: RunningPeer) {
-    this.peer = peer;
-    this.channel = new BroadcastChannel(watchChannel(peer.config));
-    this.channel.unref();
-    this.channel.onmessage = ({ data }) => this.heard(data as ToServe);
+    this.#peer = peer;
+    this.#channel = new BroadcastChannel(watchChannel(peer.config));
+    this.#channel.unref();
+    this.#channel.onmessage = ({ data }) => this.#heard(data as ToServe);
   }
 
   static async start(given: PeerConfig): Promise<ThroughputPeer> {
@@ -45,15 +45,15 @@ export class ThroughputPeer {
   }
 
   get peer_id(): string {
-    return this.peer.peer_id;
+    return this.#peer.peer_id;
   }
 
   get addresses(): string[] {
-    return this.peer.addresses;
+    return this.#peer.addresses;
   }
 
   call(tool: string, input: JsonObject): Promise<JsonObject> {
-    return this.peer.router.call(tool, input);
+    return this.#peer.router.call(tool, input);
   }
 
   /**
@@ -61,31 +61,31 @@ export class ThroughputPeer {
    * @throws when it did not complete
    */
   async end(id: string): Promise<bigint> {
-    const { status, at_ns } = await this.endOf(id).promise;
-    this.ends.delete(id);
+    const { status, at_ns } = await this.#endOf(id).promise;
+    this.#ends.delete(id);
     if (status !== 'completed') throw new Error(`what was measured ended as ${status}`);
     return at_ns;
   }
 
   async figures(): Promise<PeerFigures> {
-    this.asked = Promise.withResolvers();
-    this.channel.postMessage({ kind: 'ask' } satisfies ToWatch);
-    return { ...(await this.asked.promise), serve: ownThreadFigures() };
+    this.#asked = Promise.withResolvers();
+    this.#channel.postMessage({ kind: 'ask' } satisfies ToWatch);
+    return { ...(await this.#asked.promise), serve: ownThreadFigures() };
   }
 
   async stop(): Promise<void> {
-    await this.peer.stop();
-    this.channel.close();
+    await this.#peer.stop();
+    this.#channel.close();
   }
 
-  private heard(message: ToServe): void {
-    if (message.kind === 'figures') this.asked?.resolve(message.figures);
-    else for (const ended of message.ended) this.endOf(ended.id).resolve(ended);
+  #heard(message: ToServe): void {
+    if (message.kind === 'figures') this.#asked?.resolve(message.figures);
+    else for (const ended of message.ended) this.#endOf(ended.id).resolve(ended);
   }
 
-  private endOf(id: string): PromiseWithResolvers<Ended> {
-    const known = this.ends.get(id) ?? Promise.withResolvers<Ended>();
-    this.ends.set(id, known);
+  #endOf(id: string): PromiseWithResolvers<Ended> {
+    const known = this.#ends.get(id) ?? Promise.withResolvers<Ended>();
+    this.#ends.set(id, known);
     return known;
   }
 }

@@ -21,22 +21,22 @@ export type MeshCounters = Omit<MeshFigures, 'mesh' | 'store'>;
 
 export class MeshWatch {
   readonly counters: MeshCounters = { commits: 0, rows: 0, commit_ms: 0, sent: {} };
-  private readonly onEnded: (ended: Ended[]) => void;
+  readonly #onEnded: (ended: Ended[]) => void;
   /** By the uid of each task whose result is being taken: what ends in the same commit. */
-  private readonly acknowledged = new Map<string, Omit<Ended, 'at_ns'>[]>();
+  readonly #acknowledged = new Map<string, Omit<Ended, 'at_ns'>[]>();
 
   /** Changes `mesh`: what it commits, sends and acknowledges is noticed. */
   constructor(mesh: Mesh, onEnded: (ended: Ended[]) => void) {
-    this.onEnded = onEnded;
-    this.watchStore(mesh);
-    this.watchNetwork(mesh);
-    this.watchResults(mesh);
+    this.#onEnded = onEnded;
+    this.#watchStore(mesh);
+    this.#watchNetwork(mesh);
+    this.#watchResults(mesh);
   }
 
-  private watchStore({ store }: Mesh): void {
+  #watchStore({ store }: Mesh): void {
     const commit = store.commit.bind(store);
     store.commit = async (rows) => {
-      this.committed(rows);
+      this.#committed(rows);
       const started = performance.now();
       await commit(rows);
       this.counters.commits++;
@@ -45,7 +45,7 @@ export class MeshWatch {
     };
   }
 
-  private watchNetwork({ network }: Mesh): void {
+  #watchNetwork({ network }: Mesh): void {
     const { sent } = this.counters;
     const count = (method: string) => {
       sent[method] = (sent[method] ?? 0) + 1;
@@ -62,25 +62,25 @@ export class MeshWatch {
     };
   }
 
-  private watchResults({ scheduler }: Mesh): void {
+  #watchResults({ scheduler }: Mesh): void {
     const onMessage = scheduler.onMessage.bind(scheduler);
     scheduler.onMessage = async (peer, method, params) => {
       if (method !== 'result') return await onMessage(peer, method, params);
       const { results } = params as { results: { uid: string }[] };
       const together: Omit<Ended, 'at_ns'>[] = [];
-      for (const { uid } of results) this.acknowledged.set(uid, together);
+      for (const { uid } of results) this.#acknowledged.set(uid, together);
       try {
         return await onMessage(peer, method, params);
       } finally {
-        for (const { uid } of results) this.acknowledged.delete(uid);
+        for (const { uid } of results) this.#acknowledged.delete(uid);
         const at_ns = nowNs();
-        if (together.length > 0) this.onEnded(together.map((each) => ({ ...each, at_ns })));
+        if (together.length > 0) this.#onEnded(together.map((each) => ({ ...each, at_ns })));
       }
     };
   }
 
-  private committed(rows: readonly Row[]): void {
-    const together = rows.map(({ uid }) => this.acknowledged.get(uid)).find((found) => found !== undefined);
+  #committed(rows: readonly Row[]): void {
+    const together = rows.map(({ uid }) => this.#acknowledged.get(uid)).find((found) => found !== undefined);
     for (const { record } of rows) {
       if (record.kind === 'task' && record.workflow_uid === null && isTerminal(record.status)) {
         together?.push({ id: record.task_id, status: record.status });

@@ -11,10 +11,10 @@ type Command = 'figures' | 'stop';
 
 export class WorkerProcess {
   readonly peer_id: string;
-  private readonly child: ChildProcess;
+  readonly #child: ChildProcess;
 
   private constructor(child: ChildProcess, peerId: string) {
-    this.child = child;
+    this.#child = child;
     this.peer_id = peerId;
   }
 
@@ -24,13 +24,13 @@ export class WorkerProcess {
   }
 
   async figures(): Promise<PeerFigures> {
-    this.child.send('figures' satisfies Command);
-    return (await heard(this.child)) as PeerFigures;
+    this.#child.send('figures' satisfies Command);
+    return (await heard(this.#child)) as PeerFigures;
   }
 
   async stop(): Promise<void> {
-    const exited = once(this.child, 'exit');
-    this.child.send('stop' satisfies Command);
+    const exited = once(this.#child, 'exit');
+    this.#child.send('stop' satisfies Command);
     await exited;
   }
 }

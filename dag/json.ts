@@ -91,94 +91,94 @@ interface Level {
 }
 
 class Walk {
-  private readonly depthMax: number;
-  private readonly elementsMax: number;
-  private readonly chars: { limit: string; maximum: number };
-  private readonly levels: Level[] = [];
+  readonly #depthMax: number;
+  readonly #elementsMax: number;
+  readonly #chars: { limit: string; maximum: number };
+  readonly #levels: Level[] = [];
   elements = 0;
-  private charsSeen = 0;
-  private readonly names = new Set<string>();
+  #charsSeen = 0;
+  readonly #names = new Set<string>();
 
   constructor({ depth, elements, chars }: JsonLimits) {
-    this.depthMax = depth ?? JSON_DEPTH_MAX;
-    this.elementsMax = elements ?? JSON_ELEMENTS_MAX;
-    this.chars = chars ?? { limit: '', maximum: Number.POSITIVE_INFINITY };
+    this.#depthMax = depth ?? JSON_DEPTH_MAX;
+    this.#elementsMax = elements ?? JSON_ELEMENTS_MAX;
+    this.#chars = chars ?? { limit: '', maximum: Number.POSITIVE_INFINITY };
   }
 
   run(root: unknown): JsonFault | undefined {
-    let fault = this.visit(root);
+    let fault = this.#visit(root);
     while (fault === undefined) {
-      const level = this.levels.at(-1);
+      const level = this.#levels.at(-1);
       if (level === undefined) return undefined;
       const { container, keys } = level;
       const at = level.next++;
-      if (at >= (keys ?? (container as readonly unknown[])).length) this.levels.pop();
-      else if (keys === null) fault = this.visit((container as readonly unknown[])[at]);
-      else fault = this.visitField(keys[at]!, (container as Record<string, unknown>)[keys[at]!]);
+      if (at >= (keys ?? (container as readonly unknown[])).length) this.#levels.pop();
+      else if (keys === null) fault = this.#visit((container as readonly unknown[])[at]);
+      else fault = this.#visitField(keys[at]!, (container as Record<string, unknown>)[keys[at]!]);
     }
     return fault;
   }
 
-  private visitField(key: string, value: unknown): JsonFault | undefined {
+  #visitField(key: string, value: unknown): JsonFault | undefined {
     if (value === undefined) return undefined;
     // As a key it would be lost on the way, or set an object's prototype instead of a field of it.
-    if (key === '__proto__') return this.notJson('is a name that data cannot have; rename the field');
-    this.charsSeen += key.length;
-    this.names.add(key);
-    if (this.names.size > JSON_NAMES_MAX) return this.over('JSON_NAMES_MAX', this.names.size, JSON_NAMES_MAX);
-    return this.visit(value);
+    if (key === '__proto__') return this.#notJson('is a name that data cannot have; rename the field');
+    this.#charsSeen += key.length;
+    this.#names.add(key);
+    if (this.#names.size > JSON_NAMES_MAX) return this.#over('JSON_NAMES_MAX', this.#names.size, JSON_NAMES_MAX);
+    return this.#visit(value);
   }
 
-  private visit(value: unknown): JsonFault | undefined {
+  #visit(value: unknown): JsonFault | undefined {
     this.elements++;
-    if (this.elements > this.elementsMax) return this.over('JSON_ELEMENTS_MAX', this.elements, this.elementsMax);
+    if (this.elements > this.#elementsMax) return this.#over('JSON_ELEMENTS_MAX', this.elements, this.#elementsMax);
     switch (typeof value) {
       case 'string':
-        this.charsSeen += value.length;
-        if (this.charsSeen <= this.chars.maximum) return undefined;
-        return this.over(this.chars.limit, this.charsSeen, this.chars.maximum);
+        this.#charsSeen += value.length;
+        if (this.#charsSeen <= this.#chars.maximum) return undefined;
+        return this.#over(this.#chars.limit, this.#charsSeen, this.#chars.maximum);
       case 'boolean':
         return undefined;
       case 'number':
         return Number.isFinite(value)
           ? undefined
-          : this.notJson(`is ${value}, and JSON has no such number; write it as a string`);
+          : this.#notJson(`is ${value}, and JSON has no such number; write it as a string`);
       case 'object':
-        return value === null ? undefined : this.enter(value);
+        return value === null ? undefined : this.#enter(value);
       case 'bigint':
         return {
-          ...this.notJson(`is ${shown(value)}, an integer that cannot be kept exactly; write it as a string`),
+          ...this.#notJson(`is ${shown(value)}, an integer that cannot be kept exactly; write it as a string`),
           isBigInteger: true,
         };
       default:
-        return this.notJson(value === undefined ? 'is missing' : `is no JSON value but a ${typeof value}`);
+        return this.#notJson(value === undefined ? 'is missing' : `is no JSON value but a ${typeof value}`);
     }
   }
 
-  private enter(value: object): JsonFault | undefined {
-    if (this.levels.length >= this.depthMax) {
-      return this.over('JSON_DEPTH_MAX', this.levels.length + 1, this.depthMax);
+  #enter(value: object): JsonFault | undefined {
+    if (this.#levels.length >= this.#depthMax) {
+      return this.#over('JSON_DEPTH_MAX', this.#levels.length + 1, this.#depthMax);
     }
     if (Array.isArray(value)) {
-      this.levels.push({ container: value, keys: null, next: 0 });
+      this.#levels.push({ container: value, keys: null, next: 0 });
       return undefined;
     }
-    if (!isPlain(value)) return this.notJson(`is no JSON value but a ${value.constructor?.name ?? 'class instance'}`);
-    this.levels.push({ container: value as Record<string, unknown>, keys: Object.keys(value), next: 0 });
+    if (!isPlain(value)) return this.#notJson(`is no JSON value but a ${value.constructor?.name ?? 'class instance'}`);
+    this.#levels.push({ container: value as Record<string, unknown>, keys: Object.keys(value), next: 0 });
     return undefined;
   }
 
-  private notJson(message: string): JsonFault & { kind: 'not_json' } {
-    return { kind: 'not_json', path: this.place(), message };
+  #notJson(message: string): JsonFault & { kind: 'not_json' } {
+    return { kind: 'not_json', path: this.#place(), message };
   }
 
-  private over(limit: string, value: number, maximum: number): JsonFault {
-    return { kind: 'limit', path: this.place(), limit, value, maximum };
+  #over(limit: string, value: number, maximum: number): JsonFault {
+    return { kind: 'limit', path: this.#place(), limit, value, maximum };
   }
 
   /** Where the value is that was visited last. */
-  private place(): string {
-    return placeOf(this.levels.map(({ keys, next }) => (keys === null ? next - 1 : keys[next - 1]!)));
+  #place(): string {
+    return placeOf(this.#levels.map(({ keys, next }) => (keys === null ? next - 1 : keys[next - 1]!)));
   }
 }
 

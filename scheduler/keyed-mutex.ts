@@ -1,14 +1,14 @@
 /** Work on one thing, one piece after the other; on different things side by side. */
 export class KeyedMutex {
-  private readonly last = new Map<string, Promise<unknown>>();
+  readonly #last = new Map<string, Promise<unknown>>();
 
   /** Begins when all earlier work on `key` has come to its end, whatever that was. */
   run<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const before = this.last.get(key) ?? Promise.resolve();
+    const before = this.#last.get(key) ?? Promise.resolve();
     const mine = before.then(work, work);
-    this.last.set(key, mine);
+    this.#last.set(key, mine);
     const done = () => {
-      if (this.last.get(key) === mine) this.last.delete(key);
+      if (this.#last.get(key) === mine) this.#last.delete(key);
     };
     mine.then(done, done);
     return mine;

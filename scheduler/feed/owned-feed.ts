@@ -66,12 +66,12 @@ export class OwnedFeed {
   readonly nested: NestedRuns;
   readonly dispatcher: Dispatcher;
   readonly replicas: ReplicaSet;
-  private readonly clock: Clock;
-  private readonly log: Log;
+  readonly #clock: Clock;
+  readonly #log: Log;
   readonly dependencies: Dependencies;
   /** The dispatch in which it gave out something last. */
   servedAt = 0;
-  private dispatchWanted = false;
+  #dispatchWanted = false;
 
   /**
    * @param feed with the line in which this peer writes it as its last one
@@ -87,8 +87,8 @@ export class OwnedFeed {
     const { feed_id } = feed;
     const { epoch } = currentLine(feed);
     this.feed_id = feed_id;
-    this.clock = clock;
-    this.log = log;
+    this.#clock = clock;
+    this.#log = log;
     this.dependencies = dependencies;
     this.journal = new Journal(
       { store, clock, log, probe },
@@ -115,7 +115,7 @@ export class OwnedFeed {
         turn,
         dispatchSoon,
         onBegun,
-        onEnded: (turn, record) => this.taskEnded(turn, record),
+        onEnded: (turn, record) => this.#taskEnded(turn, record),
         onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
         onNestedTimeout: (turn, record) => this.nested.onTaskTimeout(turn, record),
       },
@@ -131,7 +131,7 @@ export class OwnedFeed {
       hooks: {
         turn,
         onKept: (record) => this.nested.onRunKept(record),
-        onEnded: (turn, record) => this.workflowEnded(turn, record),
+        onEnded: (turn, record) => this.#workflowEnded(turn, record),
         onDropped: (turn, record, taskUids) => this.nested.onRunDropped(turn, record, taskUids),
       },
     });
@@ -168,24 +168,24 @@ export class OwnedFeed {
   turn(work: (turn: Turn) => void): void {
     this.journal.turn(work).catch((error: unknown) => {
       // Refused because the store failed, the peer stops or another one took over: the same happens again from the rows.
-      if (error === this.journal.refused) this.log.debug({ err: error }, 'a turn was refused');
-      else this.log.error({ err: error }, 'a turn failed');
+      if (error === this.journal.refused) this.#log.debug({ err: error }, 'a turn was refused');
+      else this.#log.error({ err: error }, 'a turn failed');
     });
   }
 
   dispatchSoon(): void {
-    this.dispatchWanted = true;
+    this.#dispatchWanted = true;
     this.journal.schedule();
   }
 
   get wantsDispatch(): boolean {
-    return this.dispatchWanted && !this.journal.isFrozen;
+    return this.#dispatchWanted && !this.journal.isFrozen;
   }
 
   /** @returns whether anything was leased or begun */
   dispatch(): boolean {
     if (this.journal.isFrozen) return false;
-    this.dispatchWanted = false;
+    this.#dispatchWanted = false;
     return this.dispatcher.dispatch(this.journal);
   }
 
@@ -194,7 +194,7 @@ export class OwnedFeed {
     const task = this.tasks.live.get(uid);
     if (task === undefined || task.record.status !== 'queued') return null;
     if (task.blockers.size > 0) return { for: 'tasks', reason: `depends on ${listed([...task.blockers])}` };
-    const byRow = whyByRow(task.record, this.clock.wall());
+    const byRow = whyByRow(task.record, this.#clock.wall());
     if (byRow !== null) return byRow;
     if (paused) return { for: 'queue', reason: `the queue is paused${reason === null ? '' : `: ${reason}`}` };
     if (this.journal.isFrozen) return { for: 'queue', reason: 'its owner first asks the others how things are' };
@@ -252,14 +252,14 @@ export class OwnedFeed {
     this.dependencies.ended({ kind: record.kind, id }, record.status);
   }
 
-  private taskEnded(turn: Turn, record: TaskRecord): void {
+  #taskEnded(turn: Turn, record: TaskRecord): void {
     this.nested.onTaskEnded(turn, record);
     this.runs.onTaskEnded(turn, record);
     this.dependencies.forget('task', record.depends_on, record.uid);
     if (record.workflow_uid === null) this.dependencies.ended({ kind: 'task', id: record.task_id }, record.status);
   }
 
-  private workflowEnded(turn: Turn, record: WorkflowRecord): void {
+  #workflowEnded(turn: Turn, record: WorkflowRecord): void {
     this.nested.onRunEnded(turn, record);
     this.dependencies.forget('workflow', record.dependencies, record.uid);
     this.dependencies.ended({ kind: 'workflow', id: record.workflow_id }, record.status);

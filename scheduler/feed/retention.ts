@@ -64,97 +64,98 @@ interface Doomed {
 }
 
 export class Retention implements BeatListener {
-  private readonly parts: RetentionParts;
-  private readonly reader: Reader;
-  private nextAt = Number.NEGATIVE_INFINITY;
-  private looking = false;
+  readonly #parts: RetentionParts;
+  readonly #reader: Reader;
+  #nextAt = Number.NEGATIVE_INFINITY;
+  #looking = false;
   /** Up to where tombstones are to be swept next, and when (monotonic) they were all there. */
-  private readonly marks = new WeakMap<OwnedFeed, { seq: number; at: number }>();
-  private readonly swept = new WeakMap<Journal, number>();
+  readonly #marks = new WeakMap<OwnedFeed, { seq: number; at: number }>();
+  readonly #swept = new WeakMap<Journal, number>();
 
   constructor(parts: RetentionParts) {
-    this.parts = parts;
-    this.reader = parts.store.reader;
+    this.#parts = parts;
+    this.#reader = parts.store.reader;
   }
 
   /** Called with every beat; looks every RETENTION_INTERVAL_MS, one look at a time. */
   onTick(): void {
-    const { clock } = this.parts;
-    if (this.looking || clock.now() < this.nextAt) return;
-    this.nextAt = clock.now() + RETENTION_INTERVAL_MS;
-    this.looking = true;
-    void this.look().finally(() => {
-      this.looking = false;
+    const { clock } = this.#parts;
+    if (this.#looking || clock.now() < this.#nextAt) return;
+    this.#nextAt = clock.now() + RETENTION_INTERVAL_MS;
+    this.#looking = true;
+    void this.#look().finally(() => {
+      this.#looking = false;
     });
   }
 
   /** Never rejects. */
-  private async look(): Promise<void> {
-    const { feeds, local } = this.parts;
+  async #look(): Promise<void> {
+    const { feeds, local } = this.#parts;
     for (const feed of feeds.all()) {
-      await this.tried(feed.journal, async () => {
-        await this.prune(feed);
-        await this.sweep(feed);
+      await this.#tried(feed.journal, async () => {
+        await this.#prune(feed);
+        await this.#sweep(feed);
       });
     }
     const { journal } = local;
-    await this.tried(journal, () => this.tidyLocal(journal));
+    await this.#tried(journal, () => this.#tidyLocal(journal));
   }
 
-  private async tried(journal: Journal, work: () => Promise<void>): Promise<void> {
+  async #tried(journal: Journal, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
       // Its owner changed, its disk failed or the peer stops: whoever owns it next looks anew.
       const level = journal.refused === null ? 'warn' : 'debug';
-      this.parts.log[level]({ err: error }, 'history could not be cut back now; tried again');
+      this.#parts.log[level]({ err: error }, 'history could not be cut back now; tried again');
     }
   }
 
   // --- what has ended ------------------------------------------------------------------------------------------------
 
-  private async prune(feed: OwnedFeed): Promise<void> {
-    const { clock, log, options } = this.parts;
+  async #prune(feed: OwnedFeed): Promise<void> {
+    const { clock, log, options } = this.#parts;
     const { feed_id } = feed;
     const now = clock.wall();
     const graceEnd = isoTime(now - HISTORY_GRACE_MS);
     const old = isoTime(now - Math.max(options.history_days * DAY_MS, HISTORY_GRACE_MS));
-    const kept = (await this.reader.countRoots('workflow', feed_id)) + (await this.reader.countRoots('task', feed_id));
+    const kept =
+      (await this.#reader.countRoots('workflow', feed_id)) + (await this.#reader.countRoots('task', feed_id));
     let surplus = kept - options.history_max;
     let pruned = 0;
     /** Those that were looked at and stay, by kind: the next page begins behind them. */
     const stay = { workflow: 0, task: 0 };
     while (feed.journal.refused === null) {
-      const page = await this.oldest(feed_id, surplus > 0 ? graceEnd : old, stay);
+      const page = await this.#oldest(feed_id, surplus > 0 ? graceEnd : old, stay);
       if (page.length === 0) break;
-      const needed = this.needed();
+      const needed = this.#needed();
       const doomed: Doomed[] = [];
       for (const root of page) {
         if (root.ended_at >= (surplus > 0 ? graceEnd : old) || needed.has(aliasKey(root))) {
           stay[root.kind]++;
           continue;
         }
-        for await (const part of partUids(this.reader, feed_id, root.uid, PRUNED_ROWS_MAX)) {
+        for await (const part of partUids(this.#reader, feed_id, root.uid, PRUNED_ROWS_MAX)) {
           for (const uid of part) doomed.push({ uid, name: null });
-          if (doomed.length >= PRUNED_ROWS_MAX) await this.forget(feed, doomed);
+          if (doomed.length >= PRUNED_ROWS_MAX) await this.#forget(feed, doomed);
         }
-        for (const uid of await ownUids(this.reader, root)) doomed.push({ uid, name: aliasKey(root) });
+        for (const uid of await ownUids(this.#reader, root)) doomed.push({ uid, name: aliasKey(root) });
         surplus--;
         pruned++;
       }
-      await this.forget(feed, doomed);
-      await this.pause();
+      await this.#forget(feed, doomed);
+      await this.#pause();
     }
     if (pruned > 0) log.info({ feed_id, roots: pruned }, 'history was cut back');
   }
 
   /** The oldest roots of both kinds that were created before a time, without the first ones, which stay. */
-  private async oldest(feedId: string, before: string, stay: Record<Root['kind'], number>): Promise<Root[]> {
+  async #oldest(feedId: string, before: string, stay: Record<Root['kind'], number>): Promise<Root[]> {
     const found: Root[] = [];
     for (const kind of ['workflow', 'task'] as const) {
-      const uids = await this.reader.oldest(kind, feedId, before, stay[kind] + PRUNED_ROOTS_PAGE);
+      const uids = await this.#reader.oldest(kind, feedId, before, stay[kind] + PRUNED_ROOTS_PAGE);
       for (const uid of uids.slice(stay[kind])) {
-        const record = await this.reader.get(kind, uid);
+        const record = await this.#reader.get(kind, uid);
         if (record === undefined) continue;
         const id = record.kind === 'workflow' ? record.workflow_id : record.task_id;
         found.push({ kind, uid, id, created_at: record.created_at, ended_at: record.ended_at ?? record.created_at });
@@ -164,9 +165,9 @@ export class Retention implements BeatListener {
   }
 
   /** What something open here names. */
-  private needed(): Set<string> {
+  #needed(): Set<string> {
     const names = new Set<string>();
-    for (const { tasks, runs } of this.parts.feeds.all()) {
+    for (const { tasks, runs } of this.#parts.feeds.all()) {
       for (const { record } of tasks.live.values()) {
         for (const id of record.depends_on) names.add(aliasKey({ kind: 'task', id }));
         if (record.retry_of !== null) names.add(aliasKey({ kind: 'task', id: record.retry_of }));
@@ -179,12 +180,12 @@ export class Retention implements BeatListener {
   }
 
   /** Takes the rows off the list and puts tombstones in their place, but for what is needed by now. */
-  private async forget({ journal }: OwnedFeed, doomed: Doomed[]): Promise<void> {
+  async #forget({ journal }: OwnedFeed, doomed: Doomed[]): Promise<void> {
     while (doomed.length > 0) {
       const rows = doomed.splice(0, PRUNED_ROWS_MAX);
       await journal.turn((turn) => {
-        const needed = this.needed();
-        const cleared_at = isoTime(this.parts.clock.wall());
+        const needed = this.#needed();
+        const cleared_at = isoTime(this.#parts.clock.wall());
         for (const { uid, name } of rows) {
           if (name === null || !needed.has(name)) turn.put({ kind: 'tombstone', uid, cleared_at });
         }
@@ -193,27 +194,27 @@ export class Retention implements BeatListener {
   }
 
   /** Others get their turn. */
-  private pause(): Promise<void> {
+  #pause(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.parts.clock.after(PRUNE_PAUSE_MS, resolve);
+    this.#parts.clock.after(PRUNE_PAUSE_MS, resolve);
     return promise;
   }
 
   // --- tombstones ----------------------------------------------------------------------------------------------------
 
   /** A follower that is away for too long is not waited for: it is made anew when it is back. */
-  private async sweep(feed: OwnedFeed): Promise<void> {
-    const { clock, store } = this.parts;
+  async #sweep(feed: OwnedFeed): Promise<void> {
+    const { clock, store } = this.#parts;
     const { journal, replicas, feed_id } = feed;
-    const mark = this.marks.get(feed);
+    const mark = this.#marks.get(feed);
     if (mark === undefined) {
       const any = journal.tombstones > feed.feed.pruned_to_seq;
-      if (any) this.marks.set(feed, { seq: journal.head, at: clock.now() });
+      if (any) this.#marks.set(feed, { seq: journal.head, at: clock.now() });
       return;
     }
     const age = clock.now() - mark.at;
     if (age < TOMBSTONES_KEPT_MS || (replicas.ackedByAll < mark.seq && age < TOMBSTONES_KEPT_MS_MAX)) return;
-    this.marks.delete(feed);
+    this.#marks.delete(feed);
     replicas.change({ pruned_to_seq: mark.seq });
     await journal.turn(() => undefined); // after the commit that says so
     await store.sweep(feed_id, mark.seq);
@@ -222,12 +223,12 @@ export class Retention implements BeatListener {
   // --- what the peer remembers of itself -----------------------------------------------------------------------------
 
   /** Nobody follows it, so its tombstones can go at once. */
-  private async tidyLocal(journal: Journal): Promise<void> {
-    const { clock, store, followed } = this.parts;
-    const workers = await this.reader.active('worker', LOCAL_FEED);
+  async #tidyLocal(journal: Journal): Promise<void> {
+    const { clock, store, followed } = this.#parts;
+    const workers = await this.#reader.active('worker', LOCAL_FEED);
     const offline = workers.filter(({ status }) => status === 'offline');
     const gone = offline.slice(0, Math.max(offline.length - OFFLINE_WORKERS_MAX, 0)).map(({ uid }) => uid);
-    for (const { uid, feed_id } of await this.reader.active('copy', LOCAL_FEED)) {
+    for (const { uid, feed_id } of await this.#reader.active('copy', LOCAL_FEED)) {
       if (!store.feeds.has(feed_id) && followed.find(feed_id) === undefined) gone.push(uid);
     }
     if (gone.length > 0) {
@@ -237,9 +238,9 @@ export class Retention implements BeatListener {
       });
     }
     const { tombstones } = journal;
-    if (tombstones === 0 || this.swept.get(journal) === tombstones) return;
+    if (tombstones === 0 || this.#swept.get(journal) === tombstones) return;
     await journal.turn(() => undefined);
     await store.sweep(LOCAL_FEED, tombstones);
-    this.swept.set(journal, tombstones);
+    this.#swept.set(journal, tombstones);
   }
 }

@@ -75,16 +75,16 @@ export type LeaseEnd = 'kept' | 'lost' | 'given_up';
 
 export class PeerTable {
   readonly self: string;
-  private readonly entries = new Map<string, PeerEntry>();
+  readonly #entries = new Map<string, PeerEntry>();
   /** Uids leased by this owner, by `peer/worker`. */
-  private readonly leased = new Map<string, Set<string>>();
+  readonly #leased = new Map<string, Set<string>>();
 
   constructor(self: string) {
     this.self = self;
   }
 
   entry(peerId: string, now: number): PeerEntry {
-    let entry = this.entries.get(peerId);
+    let entry = this.#entries.get(peerId);
     if (entry === undefined) {
       entry = {
         peer_id: peerId,
@@ -106,18 +106,18 @@ export class PeerTable {
         busy: new Set(),
         unable: new Map(),
       };
-      this.forgetSurplus();
-      this.entries.set(peerId, entry);
+      this.#forgetSurplus();
+      this.#entries.set(peerId, entry);
     }
     return entry;
   }
 
   find(peerId: string): PeerEntry | undefined {
-    return this.entries.get(peerId);
+    return this.#entries.get(peerId);
   }
 
   *connected(): Iterable<PeerEntry> {
-    for (const entry of this.entries.values()) if (entry.connected && entry.peer_id !== this.self) yield entry;
+    for (const entry of this.#entries.values()) if (entry.connected && entry.peer_id !== this.self) yield entry;
   }
 
   /** No other peer could keep a copy now. */
@@ -157,14 +157,14 @@ export class PeerTable {
 
   /** This peer slept: that it heard nothing says nothing of the others. */
   restartSilences(now: number): void {
-    for (const entry of this.entries.values()) {
+    for (const entry of this.#entries.values()) {
       if (entry.connected) entry.heard_at = now;
       else entry.turned_at = now;
     }
   }
 
   roundTrip(peerId: string, ms: number): void {
-    const entry = this.entries.get(peerId);
+    const entry = this.#entries.get(peerId);
     if (entry === undefined) return;
     if (entry.rtt_ms === null) {
       entry.rtt_ms = ms;
@@ -177,22 +177,22 @@ export class PeerTable {
 
   leaseGiven(peerId: string, workerId: string, uid: string): void {
     const key = `${peerId}/${workerId}`;
-    const uids = this.leased.get(key) ?? new Set();
-    this.leased.set(key, uids);
+    const uids = this.#leased.get(key) ?? new Set();
+    this.#leased.set(key, uids);
     uids.add(uid);
   }
 
   leaseEnded(peerId: string, workerId: string, uid: string, how: LeaseEnd, now: number): void {
     const key = `${peerId}/${workerId}`;
-    const uids = this.leased.get(key);
+    const uids = this.#leased.get(key);
     if (uids?.delete(uid) !== true) return;
-    if (uids.size === 0) this.leased.delete(key);
+    if (uids.size === 0) this.#leased.delete(key);
     if (how === 'kept') this.entry(peerId, now).leases_kept++;
     else if (how === 'lost') this.entry(peerId, now).leases_lost++;
   }
 
   leasedTo(peerId: string, workerId: string): ReadonlySet<string> {
-    return this.leased.get(`${peerId}/${workerId}`) ?? new Set();
+    return this.#leased.get(`${peerId}/${workerId}`) ?? new Set();
   }
 
   refused(peerId: string, workerId: string, classKey: string, reason: 'busy' | 'unable', now: number): void {
@@ -211,14 +211,14 @@ export class PeerTable {
   candidates(wanted: Wanted, classKey: string, now: number, silentMs: number): Candidate[] {
     const found: Candidate[] = [];
     const resolved = withIds(wanted, (text) => this.named(text));
-    for (const entry of this.entries.values()) {
-      if (entry.state === null || !this.isHere(entry, now, silentMs)) continue;
+    for (const entry of this.#entries.values()) {
+      if (entry.state === null || !this.#isHere(entry, now, silentMs)) continue;
       if (wanted.barred.length > 0 && wanted.barred.includes(this.markOf(entry.peer_id))) continue;
       const peer = { peer_id: entry.peer_id, name: '' };
       for (const worker of entry.state.workers) {
         if (!canRun(worker, peer, resolved)) continue;
         if ((entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now) continue;
-        found.push(this.candidate(entry, worker, wanted.prefer));
+        found.push(this.#candidate(entry, worker, wanted.prefer));
       }
     }
     return found;
@@ -227,10 +227,10 @@ export class PeerTable {
   /** Every worker that is known, and how it stands to a class of tasks. */
   seen(wanted: Wanted, classKey: string, now: number, silentMs: number): SeenWorker[] {
     const seen: SeenWorker[] = [];
-    for (const entry of this.entries.values()) {
+    for (const entry of this.#entries.values()) {
       const { peer_id, state } = entry;
       for (const worker of state?.workers ?? []) {
-        const there = this.isHere(entry, now, silentMs);
+        const there = this.#isHere(entry, now, silentMs);
         const refused = wanted.barred.includes(this.markOf(peer_id));
         const unable = (entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now;
         seen.push({ peer_id, name: state!.name, worker, there, refused, unable });
@@ -239,14 +239,14 @@ export class PeerTable {
     return seen;
   }
 
-  private isHere(entry: PeerEntry, now: number, silentMs: number): boolean {
+  #isHere(entry: PeerEntry, now: number, silentMs: number): boolean {
     if (!entry.connected || entry.leaving) return false;
     return entry.peer_id === this.self || now - entry.heard_at <= silentMs; // else suspect: its beats are missing
   }
 
   /** A peer as it is since it was connected last: started anew, it may have another policy. */
   markOf(peerId: string): string {
-    return `${peerId} ${this.entries.get(peerId)?.turned_at ?? 0}`;
+    return `${peerId} ${this.#entries.get(peerId)?.turned_at ?? 0}`;
   }
 
   /**
@@ -255,13 +255,13 @@ export class PeerTable {
    */
   named(text: string): string[] {
     // Whatever name a peer gives itself, another one's id is not it.
-    if (this.entries.has(text) || PEER_ID.test(text)) return [text];
-    const named = [...this.entries.values()].filter(({ state }) => state?.name === text);
+    if (this.#entries.has(text) || PEER_ID.test(text)) return [text];
+    const named = [...this.#entries.values()].filter(({ state }) => state?.name === text);
     const connected = named.filter((entry) => entry.connected);
     return (connected.length > 0 ? connected : named).map(({ peer_id }) => peer_id);
   }
 
-  private candidate(entry: PeerEntry, worker: WorkerState, prefer: readonly string[]): Candidate {
+  #candidate(entry: PeerEntry, worker: WorkerState, prefer: readonly string[]): Candidate {
     const outstanding = this.leasedTo(entry.peer_id, worker.worker_id).size;
     const local = entry.peer_id === this.self;
     // Others' share of the reported load, plus what this owner gave since: the reported number is a beat old.
@@ -300,7 +300,7 @@ export class PeerTable {
   /** The peer that said so last, whether it is connected or not. */
   lastOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
     let owner: PeerEntry | undefined;
-    for (const entry of this.entries.values()) {
+    for (const entry of this.#entries.values()) {
       if (entry.peer_id === this.self || entry.heard_at <= (owner?.heard_at ?? Number.NEGATIVE_INFINITY)) continue;
       if (entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) owner = entry;
     }
@@ -314,9 +314,9 @@ export class PeerTable {
    * @param silentMs how long nothing was heard of it
    */
   goneFor(peerId: string, silentMs: number, takeoverMs: number, now: number): number {
-    const entry = this.entries.get(peerId);
+    const entry = this.#entries.get(peerId);
     const patienceMs = takeoverMs * LOST_SHARE;
-    const isLost = entry?.connected === false && this.hearsSomebody(now - patienceMs);
+    const isLost = entry?.connected === false && this.#hearsSomebody(now - patienceMs);
     return Math.max(silentMs - takeoverMs, isLost ? now - entry.turned_at - patienceMs : Number.NEGATIVE_INFINITY);
   }
 
@@ -326,25 +326,25 @@ export class PeerTable {
    * @param lateMs one that was heard within this is there
    */
   silentSince(peerId: string, lateMs: number, now: number): number {
-    const entry = this.entries.get(peerId);
+    const entry = this.#entries.get(peerId);
     if (entry === undefined || peerId === this.self || this.isThere(peerId, now - lateMs)) return now;
     return Math.max(entry.heard_at, entry.turned_at);
   }
 
-  private hearsSomebody(since: number): boolean {
+  #hearsSomebody(since: number): boolean {
     for (const { heard_at } of this.connected()) if (heard_at >= since) return true;
     return false;
   }
 
   /** Whether a connected peer says that it owns a feed. */
   isOwnedBy(feedId: string, peerId: string): boolean {
-    const entry = this.entries.get(peerId);
+    const entry = this.#entries.get(peerId);
     return entry?.connected === true && entry.state?.feeds.some(({ feed_id }) => feed_id === feedId) === true;
   }
 
   /** Connected, and heard of since `since` (monotonic). */
   isThere(peerId: string, since: number): boolean {
-    const entry = this.entries.get(peerId);
+    const entry = this.#entries.get(peerId);
     return entry?.connected === true && entry.heard_at >= since;
   }
 
@@ -358,7 +358,7 @@ export class PeerTable {
   lostSince(since: number, thereSince: number): { there: number; lost: number } {
     let there = 0;
     let lost = 0;
-    for (const { peer_id, heard_at } of this.entries.values()) {
+    for (const { peer_id, heard_at } of this.#entries.values()) {
       if (peer_id === this.self) continue;
       if (this.isThere(peer_id, thereSince)) there++;
       else if (heard_at >= since) lost++;
@@ -368,7 +368,7 @@ export class PeerTable {
 
   workers(): WorkerView[] {
     const views: WorkerView[] = [];
-    for (const entry of this.entries.values()) {
+    for (const entry of this.#entries.values()) {
       if (!entry.connected) continue;
       for (const worker of entry.state?.workers ?? []) {
         views.push({ ...worker, peer_id: entry.peer_id, tasks: [...this.leasedTo(entry.peer_id, worker.worker_id)] });
@@ -379,18 +379,18 @@ export class PeerTable {
 
   peers(): PeerView[] {
     const views: PeerView[] = [];
-    for (const entry of this.entries.values()) {
+    for (const entry of this.#entries.values()) {
       const { peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served } = entry;
       views.push({ peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served });
     }
     return views;
   }
 
-  private forgetSurplus(): void {
-    if (this.entries.size < PEERS_REMEMBERED_MAX) return;
-    for (const entry of this.entries.values()) {
+  #forgetSurplus(): void {
+    if (this.#entries.size < PEERS_REMEMBERED_MAX) return;
+    for (const entry of this.#entries.values()) {
       if (entry.connected || entry.peer_id === this.self) continue;
-      this.entries.delete(entry.peer_id);
+      this.#entries.delete(entry.peer_id);
       return;
     }
   }

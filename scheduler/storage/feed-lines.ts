@@ -2,7 +2,7 @@
  * The history of a feed as its lines: who owned it, and from which `seq` on. Two peers that both went on after a
  * partition have lines that fork; the order of P2 says whose stays.
  */
-import { FORMER_FOLLOWERS_MAX, FEED_LINES_MAX } from '../limits.ts';
+import { FEED_LINES_MAX, FORMER_FOLLOWERS_MAX } from '../limits.ts';
 import type { FeedRecord, Line } from '../records.ts';
 import { feedUid } from '../uids.ts';
 

@@ -64,30 +64,30 @@ export interface JournalHooks {
 }
 
 export class Journal implements Turn {
-  private readonly store: Store;
-  private readonly clock: Clock;
-  private readonly log: Log;
-  private readonly probe: Probe;
-  private readonly hooks: JournalHooks;
-  private readonly feed: { feed_id: string; epoch: number };
-  private copier: Copier = NO_COPIES;
-  private seq: number;
-  private next: Batch = emptyBatch();
-  private committing: Batch | null = null;
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #probe: Probe;
+  readonly #hooks: JournalHooks;
+  readonly #feed: { feed_id: string; epoch: number };
+  #copier: Copier = NO_COPIES;
+  #seq: number;
+  #next: Batch = emptyBatch();
+  #committing: Batch | null = null;
   /** On the own disk, oldest first; the first one waits for its copies. */
-  private readonly held: Batch[] = [];
-  private cancelDeadline: (() => void) | null = null;
-  private deferred = false;
+  readonly #held: Batch[] = [];
+  #cancelDeadline: (() => void) | null = null;
+  #deferred = false;
   /** How many reasons there are to write nothing now. */
-  private frozen = 0;
-  private refusal: unknown = null;
+  #frozen = 0;
+  #refusal: unknown = null;
   /** The last commit that has a tombstone; of those before this journal, any may have. */
-  private lastTombstone: number;
+  #lastTombstone: number;
   /** Rows and effects of what is held and committing. */
-  private waiting = 0;
-  private shown: number;
-  private readers: { seq: number; resolve(): void; reject(error: unknown): void }[] = [];
-  private readonly watches = new Set<Set<string>>();
+  #waiting = 0;
+  #shown: number;
+  #readers: { seq: number; resolve(): void; reject(error: unknown): void }[] = [];
+  readonly #watches = new Set<Set<string>>();
 
   /** @param feed which feed is written, in which epoch, and how far it has come */
   constructor(
@@ -95,47 +95,47 @@ export class Journal implements Turn {
     feed: { feed_id: string; epoch: number; seq: number },
     hooks: JournalHooks,
   ) {
-    this.store = components.store;
-    this.clock = components.clock;
-    this.log = components.log;
-    this.probe = components.probe;
-    this.hooks = hooks;
-    this.feed = { feed_id: feed.feed_id, epoch: feed.epoch };
-    this.seq = feed.seq;
-    this.lastTombstone = feed.seq;
-    this.shown = feed.seq;
+    this.#store = components.store;
+    this.#clock = components.clock;
+    this.#log = components.log;
+    this.#probe = components.probe;
+    this.#hooks = hooks;
+    this.#feed = { feed_id: feed.feed_id, epoch: feed.epoch };
+    this.#seq = feed.seq;
+    this.#lastTombstone = feed.seq;
+    this.#shown = feed.seq;
   }
 
   /** Every commit from now on is brought to other disks by `copier`; it calls `copied` when one got there. */
   copyBy(copier: Copier): void {
-    this.copier = copier;
+    this.#copier = copier;
   }
 
   /** The last commit that was begun. */
   get head(): number {
-    return this.seq;
+    return this.#seq;
   }
 
   /** P1: the last commit whose rows may be shown. */
   get released(): number {
-    return this.shown;
+    return this.#shown;
   }
 
   /** Resolves when the rows of a commit may be shown (P1). @throws why they never will be by this peer */
   whenReleased(seq: number): Promise<void> {
-    if (seq <= this.shown) return Promise.resolve();
-    if (this.refusal !== null) return Promise.reject(this.refusal);
-    return new Promise((resolve, reject) => this.readers.push({ seq, resolve, reject }));
+    if (seq <= this.#shown) return Promise.resolve();
+    if (this.#refusal !== null) return Promise.reject(this.#refusal);
+    return new Promise((resolve, reject) => this.#readers.push({ seq, resolve, reject }));
   }
 
   /** Tombstones are in commits up to this one. */
   get tombstones(): number {
-    return this.lastTombstone;
+    return this.#lastTombstone;
   }
 
   /** Rows and effects that wait for the disk or for copies (P7). */
   get backlog(): number {
-    return this.waiting + sizeOf(this.next);
+    return this.#waiting + sizeOf(this.#next);
   }
 
   /**
@@ -148,14 +148,14 @@ export class Journal implements Turn {
 
   /** As `turn`, and says on how many disks it is. */
   durably<T>(work: (turn: Turn) => T): Promise<{ value: T; copies: number }> {
-    if (this.refusal !== null) return Promise.reject(this.refusal);
+    if (this.#refusal !== null) return Promise.reject(this.#refusal);
     let value: T;
     try {
       value = work(this);
     } catch (error) {
       return Promise.reject(error);
     }
-    const batch = this.next;
+    const batch = this.#next;
     this.schedule();
     return new Promise((resolve, reject) => {
       batch.effects.push((copies) => resolve({ value, copies }));
@@ -164,14 +164,14 @@ export class Journal implements Turn {
   }
 
   put(record: FlowRecord, text?: string): void {
-    this.next.records.set(record.uid, { record, text });
-    for (const changed of this.watches) changed.add(record.uid);
-    if ('copies' in record) this.next.wanted = Math.max(this.next.wanted, record.copies);
+    this.#next.records.set(record.uid, { record, text });
+    for (const changed of this.#watches) changed.add(record.uid);
+    if ('copies' in record) this.#next.wanted = Math.max(this.#next.wanted, record.copies);
     this.schedule();
   }
 
   after(effect: (copies: number) => void): void {
-    this.next.effects.push(effect);
+    this.#next.effects.push(effect);
     this.schedule();
   }
 
@@ -180,12 +180,12 @@ export class Journal implements Turn {
    * disk, or were put since it began.
    */
   async watching<T>(work: (changed: ReadonlySet<string>) => Promise<T>): Promise<T> {
-    const changed = new Set([...this.next.records.keys(), ...(this.committing?.records.keys() ?? [])]);
-    this.watches.add(changed);
+    const changed = new Set([...this.#next.records.keys(), ...(this.#committing?.records.keys() ?? [])]);
+    this.#watches.add(changed);
     try {
       return await work(changed);
     } finally {
-      this.watches.delete(changed);
+      this.#watches.delete(changed);
     }
   }
 
@@ -194,8 +194,8 @@ export class Journal implements Turn {
    * @throws why it never will be
    */
   whenWritten(): Promise<void> {
-    if (this.refusal !== null) return Promise.reject(this.refusal);
-    const batch = this.next.records.size > 0 ? this.next : this.committing;
+    if (this.#refusal !== null) return Promise.reject(this.#refusal);
+    const batch = this.#next.records.size > 0 ? this.#next : this.#committing;
     if (batch === null) return Promise.resolve();
     return new Promise((resolve, reject) => {
       batch.written.push(resolve);
@@ -205,154 +205,154 @@ export class Journal implements Turn {
 
   /** Asks for `beforeFlush` at the end of this event-loop turn, also when nothing was written. */
   schedule(): void {
-    if (this.deferred || this.refusal !== null) return;
-    this.deferred = true;
-    this.clock.defer(() => {
-      this.deferred = false;
-      if (this.refusal !== null || this.isFrozen) return;
-      this.hooks.beforeFlush?.();
-      this.flush();
+    if (this.#deferred || this.#refusal !== null) return;
+    this.#deferred = true;
+    this.#clock.defer(() => {
+      this.#deferred = false;
+      if (this.#refusal !== null || this.isFrozen) return;
+      this.#hooks.beforeFlush?.();
+      this.#flush();
     });
   }
 
   /** Why no turn is accepted now; null when they are. */
   get refused(): unknown {
-    return this.refusal;
+    return this.#refusal;
   }
 
   /** P11: while frozen nothing is written; turns wait. */
   freeze(): void {
-    this.frozen++;
+    this.#frozen++;
   }
 
   get isFrozen(): boolean {
-    return this.frozen > 0;
+    return this.#frozen > 0;
   }
 
   thaw(): void {
-    if (--this.frozen === 0) this.schedule();
+    if (--this.#frozen === 0) this.schedule();
   }
 
   /** Rejects what waits and everything after it, for good, with the `error` of the first time. */
   refuse(error: unknown): void {
-    this.refusal ??= error;
-    const waiting = [...this.held, this.committing, this.next];
-    this.held.length = 0;
-    this.waiting = 0;
-    this.committing = null;
-    this.next = emptyBatch();
-    this.cancelDeadline?.();
-    this.cancelDeadline = null;
-    for (const batch of waiting) for (const reject of batch?.rejects ?? []) reject(this.refusal);
-    for (const { reject } of this.readers) reject(this.refusal);
-    this.readers = [];
+    this.#refusal ??= error;
+    const waiting = [...this.#held, this.#committing, this.#next];
+    this.#held.length = 0;
+    this.#waiting = 0;
+    this.#committing = null;
+    this.#next = emptyBatch();
+    this.#cancelDeadline?.();
+    this.#cancelDeadline = null;
+    for (const batch of waiting) for (const reject of batch?.rejects ?? []) reject(this.#refusal);
+    for (const { reject } of this.#readers) reject(this.#refusal);
+    this.#readers = [];
   }
 
-  private flush(): void {
-    if (this.committing !== null || this.isFrozen) return;
-    const batch = this.next;
+  #flush(): void {
+    if (this.#committing !== null || this.isFrozen) return;
+    const batch = this.#next;
     if (batch.records.size === 0 && batch.effects.length === 0) return;
-    this.next = emptyBatch();
-    this.waiting += sizeOf(batch);
+    this.#next = emptyBatch();
+    this.#waiting += sizeOf(batch);
     if (batch.records.size === 0) {
-      batch.seq = this.seq;
-      this.hold(batch);
+      batch.seq = this.#seq;
+      this.#hold(batch);
       return;
     }
-    this.probe('commit:before');
-    this.committing = batch;
-    batch.seq = ++this.seq;
+    this.#probe('commit:before');
+    this.#committing = batch;
+    batch.seq = ++this.#seq;
     let rows: Row[];
     try {
-      rows = this.rowsOf(batch);
+      rows = this.#rowsOf(batch);
     } catch (error) {
       // Nothing of it may be written: it would be on this disk alone for ever, and whatever came after it, too.
-      this.fail(error);
+      this.#fail(error);
       return;
     }
-    this.store.commit(rows).then(
+    this.#store.commit(rows).then(
       () => {
-        if (this.committing !== batch) return; // refused meanwhile
-        this.probe('commit:after');
-        this.committing = null;
+        if (this.#committing !== batch) return; // refused meanwhile
+        this.#probe('commit:after');
+        this.#committing = null;
         for (const resolve of batch.written) resolve();
         // Not before: what this disk has refused, and its client was told so, must not come back from another one.
-        this.copier.ship({ seq: batch.seq, rows });
-        this.copier.landed();
-        this.hold(batch);
+        this.#copier.ship({ seq: batch.seq, rows });
+        this.#copier.landed();
+        this.#hold(batch);
         this.schedule(); // not at once: this peer may have slept meanwhile (P11)
       },
       (error: unknown) => {
-        if (this.committing === batch) this.fail(error);
+        if (this.#committing === batch) this.#fail(error);
       },
     );
   }
 
-  private fail(error: unknown): void {
+  #fail(error: unknown): void {
     this.refuse(error);
-    this.hooks.onFailure(error);
+    this.#hooks.onFailure(error);
   }
 
   /** @throws FlowmeshError ROW_TOO_LARGE, or why a record is no JSON */
-  private rowsOf({ records, seq }: Batch): Row[] {
+  #rowsOf({ records, seq }: Batch): Row[] {
     const rows: Row[] = [];
-    const { feed_id, epoch } = this.feed;
+    const { feed_id, epoch } = this.#feed;
     for (const { record, text } of records.values()) {
       // Its text is made once for every disk that it goes to.
       rows.push({ uid: record.uid, feed_id, epoch, seq, record, text: rowText(record, text) });
-      if (record.kind === 'tombstone') this.lastTombstone = seq;
+      if (record.kind === 'tombstone') this.#lastTombstone = seq;
     }
     return rows;
   }
 
-  private hold(batch: Batch): void {
-    batch.deadline = this.clock.now() + COPY_WAIT_MS;
-    this.held.push(batch);
+  #hold(batch: Batch): void {
+    batch.deadline = this.#clock.now() + COPY_WAIT_MS;
+    this.#held.push(batch);
     this.copied();
   }
 
   /** A copy was made, or cannot be made any more: what waited for it is released. */
   copied(): void {
-    for (let batch = this.held[0]; batch !== undefined; batch = this.held[0]) {
-      const copies = this.copier.copiesOf(batch.seq);
-      const enough = batch.records.size === 0 || copies >= batch.wanted || !this.copier.mayGrow(batch.seq);
-      const wait = batch.deadline - this.clock.now();
+    for (let batch = this.#held[0]; batch !== undefined; batch = this.#held[0]) {
+      const copies = this.#copier.copiesOf(batch.seq);
+      const enough = batch.records.size === 0 || copies >= batch.wanted || !this.#copier.mayGrow(batch.seq);
+      const wait = batch.deadline - this.#clock.now();
       if (!enough && wait > 0) {
-        this.cancelDeadline ??= this.clock.after(wait, () => {
-          this.cancelDeadline = null;
+        this.#cancelDeadline ??= this.#clock.after(wait, () => {
+          this.#cancelDeadline = null;
           this.copied();
         });
         return;
       }
-      this.held.shift();
-      this.waiting -= sizeOf(batch);
-      this.release(batch, copies);
+      this.#held.shift();
+      this.#waiting -= sizeOf(batch);
+      this.#release(batch, copies);
     }
-    this.cancelDeadline?.();
-    this.cancelDeadline = null;
+    this.#cancelDeadline?.();
+    this.#cancelDeadline = null;
   }
 
-  private release(batch: Batch, copies: number): void {
-    this.probe('release:before');
-    this.show(batch.seq);
+  #release(batch: Batch, copies: number): void {
+    this.#probe('release:before');
+    this.#show(batch.seq);
     for (const effect of batch.effects) {
       try {
         effect(copies);
       } catch (error) {
         // The rows are kept and the other effects are other people's: they happen all the same.
-        this.log.error({ err: error }, 'an effect of a commit failed');
+        this.#log.error({ err: error }, 'an effect of a commit failed');
       }
     }
-    this.probe('release:after');
+    this.#probe('release:after');
   }
 
-  private show(seq: number): void {
-    this.shown = seq;
-    if (this.readers.length > 0) {
-      for (const reader of this.readers) if (reader.seq <= seq) reader.resolve();
-      this.readers = this.readers.filter((reader) => reader.seq > seq);
+  #show(seq: number): void {
+    this.#shown = seq;
+    if (this.#readers.length > 0) {
+      for (const reader of this.#readers) if (reader.seq <= seq) reader.resolve();
+      this.#readers = this.#readers.filter((reader) => reader.seq > seq);
     }
-    this.hooks.onReleased?.();
+    this.#hooks.onReleased?.();
   }
 }
 

@@ -20,20 +20,20 @@ interface StoreRecoveryParts {
 }
 
 export class StoreRecovery {
-  private readonly parts: StoreRecoveryParts;
-  private running = false;
+  readonly #parts: StoreRecoveryParts;
+  #running = false;
 
   constructor(parts: StoreRecoveryParts) {
-    this.parts = parts;
+    this.#parts = parts;
   }
 
   /** Never rejects. */
   async start(cause: unknown): Promise<void> {
-    const { clock, log, forget, reload, lifecycle } = this.parts;
+    const { clock, log, forget, reload, lifecycle } = this.#parts;
     forget(cause);
     // The commit of a recovery that runs already: it sees that it has to begin again.
-    if (this.running) return;
-    this.running = true;
+    if (this.#running) return;
+    this.#running = true;
     log.error({ err: cause }, 'a commit failed; the store is opened again and read anew');
     for (let failures = 0; !lifecycle.ready && !lifecycle.stopped; failures++) {
       const delay = RECOVERY_DELAYS_MS[Math.min(failures, RECOVERY_DELAYS_MS.length - 1)]!;
@@ -49,6 +49,6 @@ export class StoreRecovery {
         log[worthALine ? 'warn' : 'debug']({ err: errorShape(error) }, 'the store cannot be used yet; trying on');
       }
     }
-    this.running = false;
+    this.#running = false;
   }
 }

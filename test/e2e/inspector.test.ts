@@ -60,31 +60,31 @@ class RawPeer {
   readonly lines: string[] = [];
   readonly stderr: Promise<string>;
   readonly exited: Promise<unknown[]>;
-  private readonly child: ChildProcess;
-  private readonly waiting = new Map<number, (message: Message) => void>();
-  private lastId = 0;
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, (message: Message) => void>();
+  #lastId = 0;
 
   constructor(args: string[], env: NodeJS.ProcessEnv) {
-    this.child = spawn(process.execPath, [PROGRAM, 'node', 'start', '--stdio', ...args], { env, stdio: 'pipe' });
-    this.stderr = text(this.child.stderr!);
-    this.exited = once(this.child, 'exit');
-    createInterface({ input: this.child.stdout! }).on('line', (line) => {
+    this.#child = spawn(process.execPath, [PROGRAM, 'node', 'start', '--stdio', ...args], { env, stdio: 'pipe' });
+    this.stderr = text(this.#child.stderr!);
+    this.exited = once(this.#child, 'exit');
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => {
       this.lines.push(line);
       // A line that is no JSON is judged at the end, with all others.
       if (!line.startsWith('{')) return;
       const message = JSON.parse(line) as Message;
-      if (typeof message.id === 'number') this.waiting.get(message.id)?.(message);
+      if (typeof message.id === 'number') this.#waiting.get(message.id)?.(message);
     });
   }
 
   notify(method: string): void {
-    this.child.stdin!.write(`${JSON.stringify({ jsonrpc: '2.0', method })}\n`);
+    this.#child.stdin!.write(`${JSON.stringify({ jsonrpc: '2.0', method })}\n`);
   }
 
   async request(method: string, params: object = {}): Promise<Message> {
-    const id = ++this.lastId;
-    const answer = new Promise<Message>((resolve) => this.waiting.set(id, resolve));
-    this.child.stdin!.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
+    const id = ++this.#lastId;
+    const answer = new Promise<Message>((resolve) => this.#waiting.set(id, resolve));
+    this.#child.stdin!.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
     const ended = this.exited.then(async () => {
       throw new Error(`the peer ended before it answered ${method}: ${await this.stderr}`);
     });
@@ -97,13 +97,13 @@ class RawPeer {
   }
 
   async hangUp(): Promise<{ code: unknown; stderr: string }> {
-    this.child.stdin!.end();
+    this.#child.stdin!.end();
     const [code] = await this.exited;
     return { code, stderr: await this.stderr };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.child.kill('SIGKILL');
+    this.#child.kill('SIGKILL');
     await this.exited;
   }
 }

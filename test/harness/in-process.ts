@@ -51,14 +51,14 @@ export class InProcessMesh implements AsyncDisposable {
   readonly peers: InProcessPeer[] = [];
   /** The temporary folder of the mesh, removed at the end. */
   readonly root: string;
-  private readonly options: InProcessOptions;
-  private readonly changed = new Map<string, boolean>();
-  private readonly name: string;
+  readonly #options: InProcessOptions;
+  readonly #changed = new Map<string, boolean>();
+  readonly #name: string;
 
   constructor(root: string, options: InProcessOptions) {
     this.root = root;
-    this.options = options;
-    this.name = `test-${root.slice(-6)}`;
+    this.#options = options;
+    this.#name = `test-${root.slice(-6)}`;
   }
 
   /** Starts one more peer, which bootstraps from its neighbours among those that run. */
@@ -67,9 +67,9 @@ export class InProcessMesh implements AsyncDisposable {
     const data_dir = join(this.root, `peer-${index}`);
     // The identity is made first, so that the others know whom to deny before the peer can dial them.
     const peerId = peerIdFromPrivateKey(await loadIdentity(data_dir, testLog(`peer-${index}`))).toString();
-    const { config = {} } = this.options;
+    const { config = {} } = this.#options;
     const peer = new InProcessPeer(this, index, peerId, {
-      mesh: this.name,
+      mesh: this.#name,
       name: `peer-${index}`,
       runtime: 'inline',
       http: null,
@@ -83,18 +83,18 @@ export class InProcessMesh implements AsyncDisposable {
   }
 
   mayConnect(a: number, b: number): boolean {
-    return this.changed.get(pairKey(a, b)) ?? areNeighbours(this.options.topology ?? 'full', a, b);
+    return this.#changed.get(pairKey(a, b)) ?? areNeighbours(this.#options.topology ?? 'full', a, b);
   }
 
   /** Cuts the connection of two peers and keeps them apart. */
   separate(a: number, b: number): void {
-    this.changed.set(pairKey(a, b), false);
+    this.#changed.set(pairKey(a, b), false);
     for (const index of [a, b]) this.peers[index]?.running?.mesh.network.dropDenied();
   }
 
   /** Lets two peers connect, also where the topology does not. They do when one has a reason to dial. */
   join(a: number, b: number): void {
-    this.changed.set(pairKey(a, b), true);
+    this.#changed.set(pairKey(a, b), true);
   }
 
   /** Waits until all pairs that may be connected are, and no other. */
@@ -140,29 +140,29 @@ export class InProcessPeer {
   readonly peer_id: string;
   /** Null while it is stopped or killed. */
   running: Running | null = null;
-  private readonly of: InProcessMesh;
-  private config: z.input<typeof configSchema>;
-  private isolated = false;
+  readonly #of: InProcessMesh;
+  #config: z.input<typeof configSchema>;
+  #isolated = false;
 
   constructor(of: InProcessMesh, index: number, peerId: string, config: z.input<typeof configSchema>) {
-    this.of = of;
+    this.#of = of;
     this.index = index;
     this.peer_id = peerId;
-    this.config = config;
+    this.#config = config;
   }
 
   get data_dir(): string {
-    return this.config.data_dir;
+    return this.#config.data_dir;
   }
   get router(): ToolRouter {
-    return this.mustRun().peer.router;
+    return this.#mustRun().peer.router;
   }
   /** Scheduler, network and store of the peer. */
   get mesh(): Mesh {
-    return this.mustRun().mesh;
+    return this.#mustRun().mesh;
   }
   get http_url(): string | null {
-    return this.mustRun().peer.http_url;
+    return this.#mustRun().peer.http_url;
   }
 
   call(tool: string, input: JsonObject = {}, options?: RouterCallOptions): Promise<JsonObject> {
@@ -171,18 +171,18 @@ export class InProcessPeer {
 
   async start(): Promise<void> {
     if (this.running !== null) throw new Error(`peer ${this.index} runs already`);
-    this.isolated = false;
-    const neighbours = this.of.peers.filter((other) => other !== this && this.of.mayConnect(this.index, other.index));
+    this.#isolated = false;
+    const neighbours = this.#of.peers.filter((other) => other !== this && this.#of.mayConnect(this.index, other.index));
     const known = neighbours.flatMap((other) => other.running?.mesh.network.addresses() ?? []);
-    const bootstrap = [...(this.config.bootstrap ?? []), ...known];
+    const bootstrap = [...(this.#config.bootstrap ?? []), ...known];
     const clock = createHaltableClock();
-    const config = configSchema.parse({ ...this.config, bootstrap });
-    const peer = await startPeer(config, testLog(config.name), { clock, denied: () => this.denied() });
+    const config = configSchema.parse({ ...this.#config, bootstrap });
+    const peer = await startPeer(config, testLog(config.name), { clock, denied: () => this.#denied() });
     if (peer.mesh === null)
       throw new Error('peers in one process need the inline runtime; start processes for the other');
     this.running = { peer, mesh: peer.mesh, clock };
     // The same port after a restart: the others dial what they know.
-    this.config = { ...this.config, listen: peer.addresses.map((address) => address.replace(/\/p2p\/.*$/, '')) };
+    this.#config = { ...this.#config, listen: peer.addresses.map((address) => address.replace(/\/p2p\/.*$/, '')) };
   }
 
   /** Ends it in order. Does nothing when it does not run. */
@@ -194,9 +194,9 @@ export class InProcessPeer {
 
   /** Ends it as a crash would: its connections break without a word and nothing more is written. */
   async kill(): Promise<void> {
-    const { peer, mesh, clock } = this.mustRun();
+    const { peer, mesh, clock } = this.#mustRun();
     this.running = null;
-    this.isolated = true;
+    this.#isolated = true;
     mesh.network.dropDenied();
     clock.halt();
     await mesh.stop({ handOver: false });
@@ -209,13 +209,13 @@ export class InProcessPeer {
     await this.start();
   }
 
-  private denied(): Set<string> {
-    const others = this.of.peers.filter((other) => other !== this);
-    const kept = others.filter((other) => this.isolated || !this.of.mayConnect(this.index, other.index));
+  #denied(): Set<string> {
+    const others = this.#of.peers.filter((other) => other !== this);
+    const kept = others.filter((other) => this.#isolated || !this.#of.mayConnect(this.index, other.index));
     return new Set(kept.map((other) => other.peer_id));
   }
 
-  private mustRun(): Running {
+  #mustRun(): Running {
     if (this.running === null) throw new Error(`peer ${this.index} does not run`);
     return this.running;
   }

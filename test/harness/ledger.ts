@@ -26,7 +26,7 @@ export class Ledger {
 
   /** Oldest first; none while there is no file. */
   async starts(): Promise<Start[]> {
-    const lines = (await this.text()).split('\n').filter((line) => line !== '');
+    const lines = (await this.#text()).split('\n').filter((line) => line !== '');
     return lines.map((line) => {
       const [n, pid] = line.split(' ').map(Number);
       return { n: n!, pid: pid! };
@@ -40,7 +40,7 @@ export class Ledger {
     return counts;
   }
 
-  private async text(): Promise<string> {
+  async #text(): Promise<string> {
     try {
       return await readFile(this.path, 'utf8');
     } catch (error) {

@@ -65,30 +65,30 @@ export class ProcessMesh implements AsyncDisposable {
   /** FLOWMESH_HOME of the peers, and the place to run the CLI in. */
   readonly home: string;
   readonly name: string;
-  private readonly options: ProcessesOptions;
+  readonly #options: ProcessesOptions;
 
   constructor(home: string, options: ProcessesOptions) {
     this.home = home;
     this.name = `test-${home.slice(-6)}`;
-    this.options = options;
+    this.#options = options;
   }
 
   /** The environment of every program of the mesh: no setting of the machine reaches it. */
   get env(): NodeJS.ProcessEnv {
-    const { env } = this.options;
+    const { env } = this.#options;
     const clean = Object.entries(process.env).filter(([name]) => !name.startsWith('FLOWMESH_'));
     return { ...Object.fromEntries(clean), FLOWMESH_HOME: this.home, ...(typeof env === 'function' ? {} : env) };
   }
 
   /** The environment of one peer. */
   envOf(index: number): NodeJS.ProcessEnv {
-    const { env } = this.options;
+    const { env } = this.#options;
     return { ...this.env, ...(typeof env === 'function' ? env(index) : {}) };
   }
 
   /** Starts one more peer and waits until it is ready. */
   async add(extraArgs: string[] = []): Promise<PeerProcess> {
-    const { args = [], topology = 'full' } = this.options;
+    const { args = [], topology = 'full' } = this.#options;
     const index = this.peers.length;
     const neighbours = this.peers.filter((other) => areNeighbours(topology, index, other.index) && other.isRunning);
     const peer = new PeerProcess(this, index, [
@@ -115,7 +115,7 @@ export class ProcessMesh implements AsyncDisposable {
 
   /** Waits until every running peer has as many connections as running neighbours. */
   async allConnected(patience: Patience = { timeoutMs: START_MS }): Promise<void> {
-    const { topology = 'full' } = this.options;
+    const { topology = 'full' } = this.#options;
     const up = this.peers.filter((peer) => peer.isRunning);
     await Promise.all(
       up.map((peer) => {
@@ -147,46 +147,46 @@ export class PeerProcess {
   /** What it wrote to stderr since its last start. */
   stderr = '';
   stdout = '';
-  private readonly of: ProcessMesh;
-  private readonly args: string[];
-  private readonly clients = new Set<Client>();
-  private child: ChildProcess | undefined;
-  private exited: Promise<unknown> = Promise.resolve();
+  readonly #of: ProcessMesh;
+  readonly #args: string[];
+  readonly #clients = new Set<Client>();
+  #child: ChildProcess | undefined;
+  #exited: Promise<unknown> = Promise.resolve();
 
   constructor(of: ProcessMesh, index: number, args: string[]) {
-    this.of = of;
+    this.#of = of;
     this.index = index;
-    this.args = args;
+    this.#args = args;
   }
 
   get isRunning(): boolean {
-    return this.child !== undefined && this.child.exitCode === null && this.child.signalCode === null;
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
   /** Of its last end; null while it runs and after a signal that it did not handle. */
   get exitCode(): number | null {
-    return this.child?.exitCode ?? null;
+    return this.#child?.exitCode ?? null;
   }
   /** Resolves when it has ended, by itself or not. */
   get ended(): Promise<void> {
-    return this.exited.then(() => undefined);
+    return this.#exited.then(() => undefined);
   }
   /** Whether it runs, and the end of what it wrote: for the message of a test that failed. */
   get report(): string {
-    const ended = `ended with ${this.child?.exitCode ?? this.child?.signalCode}`;
+    const ended = `ended with ${this.#child?.exitCode ?? this.#child?.signalCode}`;
     return `peer ${this.index} ${this.isRunning ? 'runs' : ended}; ${this.stderr.slice(-REPORT_CHARS)}`;
   }
   get pid(): number {
-    return this.mustHave(this.child?.pid);
+    return this.#mustHave(this.#child?.pid);
   }
   get peer_id(): string {
-    return this.mustHave(this.record?.peer_id);
+    return this.#mustHave(this.record?.peer_id);
   }
   /** Without a path. */
   get url(): string {
-    return this.mustHave(this.record?.http_url);
+    return this.#mustHave(this.record?.http_url);
   }
   get data_dir(): string {
-    return this.args[this.args.lastIndexOf('--data-dir') + 1]!;
+    return this.#args[this.#args.lastIndexOf('--data-dir') + 1]!;
   }
 
   /**
@@ -197,16 +197,16 @@ export class PeerProcess {
    */
   async start(env: Record<string, string> = {}): Promise<void> {
     if (this.isRunning) throw new Error(`peer ${this.index} runs already`);
-    await this.closeClients(); // Those of a process that ended by itself.
+    await this.#closeClients(); // Those of a process that ended by itself.
     this.stderr = '';
     this.stdout = '';
-    const child = spawn(process.execPath, [PROGRAM, 'node', 'start', ...this.args, ...this.ports()], {
+    const child = spawn(process.execPath, [PROGRAM, 'node', 'start', ...this.#args, ...this.#ports()], {
       // The program ends with the process at the other end of this channel, so none outlives a runner that is killed.
-      env: { ...this.of.envOf(this.index), ...env, FLOWMESH_HANDED_OVER: '1' },
+      env: { ...this.#of.envOf(this.index), ...env, FLOWMESH_HANDED_OVER: '1' },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
-    this.child = child;
-    this.exited = once(child, 'exit');
+    this.#child = child;
+    this.#exited = once(child, 'exit');
     child.stderr!.on('data', (chunk) => {
       this.stderr = (this.stderr + chunk).slice(-OUTPUT_CHARS_MAX);
       if (process.env['FLOWMESH_TEST_LOG'] !== undefined) process.stderr.write(chunk);
@@ -214,8 +214,8 @@ export class PeerProcess {
     child.stdout!.on('data', (chunk) => {
       this.stdout = (this.stdout + chunk).slice(-OUTPUT_CHARS_MAX);
     });
-    const ready = eventually(`peer ${this.index} is ready`, () => this.looksReady(), { timeoutMs: START_MS });
-    const early = this.exited.then(() => {
+    const ready = eventually(`peer ${this.index} is ready`, () => this.#looksReady(), { timeoutMs: START_MS });
+    const early = this.#exited.then(() => {
       throw new Error(`it ended with ${child.exitCode ?? child.signalCode}`);
     });
     try {
@@ -241,9 +241,9 @@ export class PeerProcess {
 
   /** Sends a signal and waits until the process is gone. */
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    if (this.isRunning) this.child!.kill(signal);
-    await this.exited;
-    await this.closeClients();
+    if (this.isRunning) this.#child!.kill(signal);
+    await this.#exited;
+    await this.#closeClients();
   }
 
   /** SIGSTOP: the process is there and does nothing. */
@@ -257,10 +257,10 @@ export class PeerProcess {
 
   /** SIGTERM, and SIGKILL when that takes too long. Does nothing when it does not run. */
   async stop(): Promise<void> {
-    await this.closeClients();
+    await this.#closeClients();
     if (!this.isRunning) return;
     this.resume();
-    const tooLate = setTimeout(() => this.child?.kill('SIGKILL'), STOP_MS);
+    const tooLate = setTimeout(() => this.#child?.kill('SIGKILL'), STOP_MS);
     try {
       await this.kill('SIGTERM');
     } finally {
@@ -278,42 +278,42 @@ export class PeerProcess {
   async mcp(): Promise<Client> {
     const client = new Client({ name: 'flowmesh-test', version: '1.0.0' });
     await client.connect(new StreamableHTTPClientTransport(new URL(`${this.url}/mcp`)));
-    this.clients.add(client);
+    this.#clients.add(client);
     return client;
   }
 
   /** Calls a tool over MCP. @throws RemoteError when its result says `success: false` */
   async call(tool: string, input: JsonObject = {}): Promise<JsonObject> {
-    const [client = await this.mcp()] = this.clients;
+    const [client = await this.mcp()] = this.#clients;
     const { structuredContent } = await client.callTool({ name: tool, arguments: input });
     const output = structuredContent as JsonObject;
     if (output['success'] !== true) throw new RemoteError(errorSchema.parse(output['error']) as RemoteError);
     return output;
   }
 
-  private async looksReady(): Promise<boolean> {
+  async #looksReady(): Promise<boolean> {
     const record = await runningPeer(this.data_dir);
-    if (record === undefined || record.pid !== this.child!.pid || record.http_url === null) return false;
+    if (record === undefined || record.pid !== this.#child!.pid || record.http_url === null) return false;
     this.record = record;
     return (await this.ready())?.ready ?? false;
   }
 
   /** Any free ports at first, the same ones ever after: other peers and clients come back to where it was. */
-  private ports(): string[] {
+  #ports(): string[] {
     const http = ['--http-port', this.record === undefined ? '0' : new URL(this.url).port];
-    if (this.args.includes('--listen')) return http;
+    if (this.#args.includes('--listen')) return http;
     const listen = this.record?.addresses.map((address) => address.replace(/\/p2p\/.*$/, ''));
     return [...http, ...(listen ?? ['/ip4/127.0.0.1/tcp/0']).flatMap((address) => ['--listen', address])];
   }
 
-  private async closeClients(): Promise<void> {
-    const clients = [...this.clients];
-    this.clients.clear();
+  async #closeClients(): Promise<void> {
+    const clients = [...this.#clients];
+    this.#clients.clear();
     // A client whose peer is gone fails to say goodbye; there is nobody to say it to.
     await Promise.allSettled(clients.map((client) => client.close()));
   }
 
-  private mustHave<T>(value: T | null | undefined): T {
+  #mustHave<T>(value: T | null | undefined): T {
     if (value === null || value === undefined) throw new Error(`peer ${this.index} does not run`);
     return value;
   }

@@ -14,20 +14,20 @@ const SCRIPT = 'echo $$ >"$1.tmp"; mv "$1.tmp" "$1.pid"; until [ -e "$1.open" ];
 
 export class Gate {
   readonly command: string[];
-  private readonly path: string;
+  readonly #path: string;
 
   /** @param options.stubborn true: the process does not end for a SIGTERM */
   constructor(folder: string, name: string, { stubborn = false }: { stubborn?: boolean } = {}) {
-    this.path = join(folder, name);
-    this.command = ['sh', '-c', stubborn ? `trap '' TERM; ${SCRIPT}` : SCRIPT, 'sh', this.path];
+    this.#path = join(folder, name);
+    this.command = ['sh', '-c', stubborn ? `trap '' TERM; ${SCRIPT}` : SCRIPT, 'sh', this.#path];
   }
 
   /** Of the start that was last. Waits until there was one. */
   pid(): Promise<number> {
-    return eventually(`${this.path} runs`, async () => Number(await readFile(`${this.path}.pid`, 'utf8')));
+    return eventually(`${this.#path} runs`, async () => Number(await readFile(`${this.#path}.pid`, 'utf8')));
   }
 
   async open(): Promise<void> {
-    await writeFile(`${this.path}.open`, '');
+    await writeFile(`${this.#path}.open`, '');
   }
 }

@@ -73,7 +73,7 @@ export class ToolPeer {
 
   /** The output of a call that must succeed. */
   async call(tool: string, input: JsonObject = {}): Promise<JsonObject> {
-    const result = await this.send(tool, input);
+    const result = await this.#send(tool, input);
     const output = result.structuredContent as JsonObject;
     expect(output, `${tool} ${JSON.stringify(input)}`).toMatchObject({ success: true });
     expect(result.isError ?? false).toBe(false);
@@ -83,7 +83,7 @@ export class ToolPeer {
 
   /** The error of a call that must fail. */
   async refuse(tool: string, input: JsonObject): Promise<ErrorShape> {
-    const result = await this.send(tool, input);
+    const result = await this.#send(tool, input);
     const what = `${tool} ${JSON.stringify(input)?.slice(0, 300)}`;
     expect(result.isError, `${what} gave ${JSON.stringify(result.structuredContent)}`).toBe(true);
     return failureSchema.parse(result.structuredContent).error as ErrorShape;
@@ -103,15 +103,15 @@ export class ToolPeer {
 
   /** A task that has ended, as this peer sees it. */
   taskEnds(task_id: string): Promise<JsonObject> {
-    return this.ends('task_status', { task_id, include_metrics: true });
+    return this.#ends('task_status', { task_id, include_metrics: true });
   }
 
   /** A workflow that has ended, as this peer sees it. */
   workflowEnds(workflow_id: string): Promise<JsonObject> {
-    return this.ends('workflow_status', { workflow_id });
+    return this.#ends('workflow_status', { workflow_id });
   }
 
-  private ends(tool: string, input: JsonObject): Promise<JsonObject> {
+  #ends(tool: string, input: JsonObject): Promise<JsonObject> {
     return eventually(`${JSON.stringify(input)} has ended`, async () => {
       const status = await this.call(tool, input);
       if (ENDED.has(String(status['status']))) return status;
@@ -119,7 +119,7 @@ export class ToolPeer {
     });
   }
 
-  private async send(tool: string, input: JsonObject): Promise<CallToolResult> {
+  async #send(tool: string, input: JsonObject): Promise<CallToolResult> {
     const result = (await this.client.callTool({ name: tool, arguments: input })) as CallToolResult;
     const [text] = result.content;
     expect(JSON.parse((text as { text: string }).text)).toEqual(result.structuredContent);
@@ -128,33 +128,33 @@ export class ToolPeer {
 }
 
 export class ToolMesh {
-  private readonly options: ProcessesOptions;
-  private started: { processes: ProcessMesh; peers: ToolPeer[]; folder: string } | undefined;
-  private readonly succeeded = new Map<string, number>();
+  readonly #options: ProcessesOptions;
+  #started: { processes: ProcessMesh; peers: ToolPeer[]; folder: string } | undefined;
+  readonly #succeeded = new Map<string, number>();
 
   constructor(options: ProcessesOptions) {
-    this.options = options;
+    this.#options = options;
   }
 
   async start(): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), 'flowmesh-tools-'));
-    const processes = await startProcesses(3, { args: ['--allow-shell', '*', '--slots', '4'], ...this.options });
+    const processes = await startProcesses(3, { args: ['--allow-shell', '*', '--slots', '4'], ...this.#options });
     const peers = await Promise.all(
-      processes.peers.map(async (process) => new ToolPeer(process, await clientOf(process), this.succeeded)),
+      processes.peers.map(async (process) => new ToolPeer(process, await clientOf(process), this.#succeeded)),
     );
-    this.started = { processes, peers, folder };
+    this.#started = { processes, peers, folder };
   }
 
   async close(): Promise<void> {
-    const { started } = this;
-    this.started = undefined;
+    const started = this.#started;
+    this.#started = undefined;
     await started?.processes.close();
     if (started !== undefined) await rm(started.folder, { recursive: true, force: true });
   }
 
   get peers(): ToolPeer[] {
-    if (this.started === undefined) throw new Error('the mesh does not run');
-    return this.started.peers;
+    if (this.#started === undefined) throw new Error('the mesh does not run');
+    return this.#started.peers;
   }
   get a(): ToolPeer {
     return this.peers[0]!;
@@ -166,16 +166,16 @@ export class ToolMesh {
     return this.peers[2]!;
   }
   get processes(): ProcessMesh {
-    return this.started!.processes;
+    return this.#started!.processes;
   }
 
   /** In a folder that goes with the mesh. */
   path(name: string): string {
-    return join(this.started!.folder, name);
+    return join(this.#started!.folder, name);
   }
 
   gate(name: string, options?: { stubborn?: boolean }): Gate {
-    return new Gate(this.started!.folder, name, options);
+    return new Gate(this.#started!.folder, name, options);
   }
 
   /** A command that leaves one line for every time it ran. */
@@ -191,7 +191,7 @@ export class ToolMesh {
 
   /** How often a tool was called with success. */
   successes(tool: string): number {
-    return this.succeeded.get(tool) ?? 0;
+    return this.#succeeded.get(tool) ?? 0;
   }
 
   /** Work of each kind that a wrong call could harm: ended, running and waiting, kept by B. */

@@ -70,7 +70,7 @@ export class EchoRouter implements ToolRouter {
                 details: { asked: input as JsonObject },
               });
         default:
-          return await this.wait(options.signal!);
+          return await this.#wait(options.signal!);
       }
     } finally {
       this.inFlight -= 1;
@@ -100,7 +100,7 @@ export class EchoRouter implements ToolRouter {
     };
   }
 
-  private async wait(signal: AbortSignal): Promise<JsonObject> {
+  async #wait(signal: AbortSignal): Promise<JsonObject> {
     this.events.emit('waiting');
     try {
       await once(this.events, 'release', { signal });

@@ -22,7 +22,7 @@ export class HandFeed {
     this.peer = peer;
     const set = followers.map((peer_id) => ({ peer_id, synced: true }));
     this.feed = { ...newFeed(feedId, peer.network.self), followers: set };
-    peer.answers.set('pull', (params) => this.answerPull(params['after'] as { seq: number; uid: string }));
+    peer.answers.set('pull', (params) => this.#answerPull(params['after'] as { seq: number; uid: string }));
     this.commit(this.feed);
   }
 
@@ -62,7 +62,7 @@ export class HandFeed {
     return { feed_id, line, prev_seq, head_seq, rows: rowMessages(rows), ...over } as unknown as JsonObject;
   }
 
-  private answerPull(after: { seq: number; uid: string }): JsonValue {
+  #answerPull(after: { seq: number; uid: string }): JsonValue {
     this.pulls.push(after);
     const all = [...this.rows.values()].sort(BY_SEQ);
     const rest = all.filter(({ seq, uid }) => seq > after.seq || (seq === after.seq && uid > after.uid));

@@ -25,7 +25,7 @@ export class HandPeer {
   readonly answers = new Map<string, (params: JsonObject, from: string) => JsonValue | Promise<JsonValue>>();
   state: PeerState;
   /** By feed: what it answers to a pull. */
-  private readonly kept = new Map<string, JsonObject>();
+  readonly #kept = new Map<string, JsonObject>();
 
   /** @param labels of its one worker, which runs `fn:hand` with `slots` slots */
   constructor(scene: Scene, name: string, { slots = 4, labels = [] as string[] } = {}) {
@@ -59,7 +59,7 @@ export class HandPeer {
     };
     this.network.attach(
       {
-        onMessage: async (from, method, params) => await this.answer(from, method, params as JsonObject),
+        onMessage: async (from, method, params) => await this.#answer(from, method, params as JsonObject),
         onOffer() {},
         onConnected() {},
         onDisconnected() {},
@@ -83,23 +83,23 @@ export class HandPeer {
 
   /** Beats from now on. */
   beatOn(): void {
-    if (this.network.isAlive && this.beating) for (const peer of this.network.connected()) void this.sayHow(peer);
+    if (this.network.isAlive && this.beating) for (const peer of this.network.connected()) void this.#sayHow(peer);
     this.scene.world.at(BEAT_MS, () => this.beatOn());
   }
 
   /** A beat now, heard by the time this resolves. */
   async beat(to: string): Promise<void> {
-    await this.scene.run(this.sayHow(to));
+    await this.scene.run(this.#sayHow(to));
   }
 
-  private async sayHow(to: string): Promise<void> {
+  async #sayHow(to: string): Promise<void> {
     const beat = { state: this.state, holding: this.holding, knows: [] };
     await this.network.request(to, 'beat', beat as unknown as JsonObject, DEADLINE_MS).catch(() => {
       // A lost beat is what some tests are about.
     });
   }
 
-  private async answer(from: string, method: string, params: JsonObject): Promise<JsonValue> {
+  async #answer(from: string, method: string, params: JsonObject): Promise<JsonValue> {
     this.messages.push({ from, method, params });
     if (method === 'lease') this.leases.push(...(params['leases'] as unknown as Lease[]));
     if (method === 'cancel') this.cancels.push(...(params['items'] as unknown as typeof this.cancels));
@@ -108,21 +108,21 @@ export class HandPeer {
     if (method === 'lease') return { items: [] };
     if (method === 'locate') return { found: (params['items'] as JsonValue[]).map(() => null) };
     if (method === 'reserve') return { holders: grantedTo(from, params) };
-    if (method === 'push') return this.keep(params as unknown as Push);
-    if (method === 'pull') return this.kept.get(String(params['feed_id'])) ?? NOTHING;
-    if (method === 'takeover') return { holding: this.holdingOf(params['feed_id']!) };
+    if (method === 'push') return this.#keep(params as unknown as Push);
+    if (method === 'pull') return this.#kept.get(String(params['feed_id'])) ?? NOTHING;
+    if (method === 'takeover') return { holding: this.#holdingOf(params['feed_id']!) };
     return {};
   }
 
   /** It takes every commit as if it had a disk, and says how far it has come, without the rows. */
-  private keep({ feed_id, head_seq, rows }: Push): JsonValue {
+  #keep({ feed_id, head_seq, rows }: Push): JsonValue {
     const records = rows.map(({ text }) => JSON.parse(text) as JsonObject);
-    const feed = records.findLast(({ kind }) => kind === 'feed') ?? this.kept.get(feed_id)?.['feed'] ?? null;
-    this.kept.set(feed_id, { ...NOTHING, feed, head_seq });
+    const feed = records.findLast(({ kind }) => kind === 'feed') ?? this.#kept.get(feed_id)?.['feed'] ?? null;
+    this.#kept.set(feed_id, { ...NOTHING, feed, head_seq });
     return { seq: head_seq };
   }
 
-  private holdingOf(feedId: JsonValue): JsonValue {
+  #holdingOf(feedId: JsonValue): JsonValue {
     return this.holding.filter(({ feed_id }) => feed_id === feedId) as unknown as JsonValue;
   }
 

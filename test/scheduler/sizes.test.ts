@@ -4,8 +4,8 @@ import { ERROR_MESSAGE_CHARS_MAX, type JsonObject, type JsonValue } from '../../
 import { JSON_DEPTH_MAX, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { MESSAGE_BYTES_MAX, packMessage } from '../../node/p2p/frames.ts';
 import {
-  FORMER_FOLLOWERS_MAX,
   FEED_LINES_MAX,
+  FORMER_FOLLOWERS_MAX,
   LOG_BYTES_MAX,
   LOG_LINE_CHARS_MAX,
   LOG_LINES_MAX,

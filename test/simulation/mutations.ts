@@ -22,8 +22,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'fsync before effects',
     file: 'scheduler/storage/journal.ts',
-    find: 'this.store.commit(rows).then(',
-    replace: 'this.store.commit(rows).catch(() => {});\n    Promise.resolve().then(',
+    find: 'this.#store.commit(rows).then(',
+    replace: 'this.#store.commit(rows).catch(() => {});\n    Promise.resolve().then(',
     promise: 'P1',
     favoured: ['crash'],
   },
@@ -62,7 +62,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a taker asks the others how far they are',
     file: 'scheduler/ownership/takeover.ts',
-    find: 'for (const peer_id of await this.furtherOf(followed.find(feedId)!)) {',
+    find: 'for (const peer_id of await this.#furtherOf(followed.find(feedId)!)) {',
     replace: 'for (const peer_id of [] as string[]) {',
     promise: 'P2',
     favoured: ['partition', 'lost disk'],

@@ -28,7 +28,7 @@ class Outage {
   static async begin(): Promise<Outage> {
     const names = ['a', 'b', 'c'];
     const outage = new Outage(await Scene.of(names));
-    for (const name of names) outage.serve(name);
+    for (const name of names) outage.#serve(name);
     outage.record = await outage.scene.submit('a', task({ task_id: 'chosen', delay_ms: A_DAY_MS }));
     const { feed, replicas } = outage.scene.feed('a');
     expect(replicas.copies).toBe(2);
@@ -37,12 +37,12 @@ class Outage {
     return outage;
   }
 
-  private serve(name: string): void {
+  #serve(name: string): void {
     const { scheduler } = this.scene.peer(name);
-    scheduler.serveCalls((tool, input, hops) => callTool(operationNamed(tool), input, this.contextOf(name), hops));
+    scheduler.serveCalls((tool, input, hops) => callTool(operationNamed(tool), input, this.#contextOf(name), hops));
   }
 
-  private contextOf(name: string): MeshContext {
+  #contextOf(name: string): MeshContext {
     const { scheduler, store, clock } = this.scene.peer(name);
     const { reader } = store;
     const signal = new AbortController().signal;
@@ -54,7 +54,7 @@ class Outage {
 
   /** A call of a client of that peer. */
   call(name: string, tool: string, input: JsonObject): Promise<JsonObject> {
-    return this.scene.run(callTool(operationNamed(tool), input, this.contextOf(name), 0));
+    return this.scene.run(callTool(operationNamed(tool), input, this.#contextOf(name), 0));
   }
 
   status(name: string): Promise<JsonObject> {
@@ -63,7 +63,7 @@ class Outage {
 
   async restart(name: string, disk: ReturnType<Scene['mesh']['kill']>): Promise<void> {
     await this.scene.run(this.scene.mesh.restart(name, disk));
-    this.serve(name);
+    this.#serve(name);
   }
 
   async ownedBy(name: string): Promise<void> {

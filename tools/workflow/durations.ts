@@ -53,15 +53,15 @@ function measuredMs(tasks: TaskRecord[]): number | null {
 }
 
 class Mean {
-  private sum = 0;
-  private count = 0;
+  #sum = 0;
+  #count = 0;
 
   add(value: number): void {
-    this.sum += value;
-    this.count++;
+    this.#sum += value;
+    this.#count++;
   }
 
   get value(): number | null {
-    return this.count === 0 ? null : this.sum / this.count;
+    return this.#count === 0 ? null : this.#sum / this.#count;
   }
 }

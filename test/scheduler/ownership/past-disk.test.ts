@@ -16,14 +16,14 @@ class Restored {
   readonly backup: DiskImage;
   /** Tasks that wait for a person, on the backup too. */
   readonly asked: readonly string[];
-  private readonly names: readonly string[];
-  private readonly histories: Histories;
+  readonly #names: readonly string[];
+  readonly #histories: Histories;
 
   private constructor(scene: Scene, names: readonly string[], histories: Histories, asked: readonly string[]) {
     this.scene = scene;
     this.asked = asked;
-    this.names = names;
-    this.histories = histories;
+    this.#names = names;
+    this.#histories = histories;
     this.feedId = scene.feed('a').feed_id;
     this.backup = scene.peer('a').disk.image();
   }
@@ -66,7 +66,7 @@ class Restored {
   /** Lets everybody hear of everything. @returns who owns the feed then */
   async settle(): Promise<string> {
     await this.scene.pass(10 * TAKEOVER_MS);
-    const owners = this.names.filter((name) => this.owned(name) !== undefined);
+    const owners = this.#names.filter((name) => this.owned(name) !== undefined);
     expect(owners).toHaveLength(1);
     return owners[0]!;
   }
@@ -74,7 +74,7 @@ class Restored {
   /** Each line has had one writer, and all copies are the same (P2). */
   async expectOneHistory(): Promise<void> {
     await this.scene.pass(BEAT_MS);
-    this.histories.judge();
+    this.#histories.judge();
     expect(this.scene.mesh.failures).toEqual([]);
   }
 }

@@ -18,16 +18,16 @@ const UIDS = { earlier: '0'.repeat(20), later: 'v'.repeat(20) };
 /** `b` follows a feed of `h`; it, or its peer `c`, accepts a task in its own feed. */
 class Accepted {
   readonly scene: Scene;
-  private readonly h: HandPeer;
-  private readonly feed: HandFeed;
-  private readonly at: string;
+  readonly #h: HandPeer;
+  readonly #feed: HandFeed;
+  readonly #at: string;
   readonly record: TaskRecord;
 
   private constructor(scene: Scene, h: HandPeer, feed: HandFeed, at: string, record: TaskRecord) {
     this.scene = scene;
-    this.h = h;
-    this.feed = feed;
-    this.at = at;
+    this.#h = h;
+    this.#feed = feed;
+    this.#at = at;
     this.record = record;
   }
 
@@ -41,31 +41,32 @@ class Accepted {
   }
 
   /** The same task, as `h` has accepted it. */
-  private like(uid: string): TaskRecord {
+  #like(uid: string): TaskRecord {
     return { ...this.record, uid };
   }
 
   async followed(uid: string, ...more: TaskRecord[]): Promise<void> {
-    await this.scene.run(this.feed.push('b', this.feed.commit(...more, this.like(uid))));
+    await this.scene.run(this.#feed.push('b', this.#feed.commit(...more, this.#like(uid))));
   }
 
   async takeOver(): Promise<void> {
-    this.h.beating = false;
+    this.#h.beating = false;
     await this.scene.until('b has taken over', () => this.scene.scheduler('b').parts.feeds.has(FEED));
     await this.scene.pass(2 * BEAT_MS);
   }
 
   /** What `h` accepted in its line comes to `b`, the owner of the next one. */
   async handOver(uid: string, changes: Partial<TaskRecord> = {}): Promise<void> {
-    const records = [{ ...this.like(uid), ...changes }];
-    const root = { feed_id: FEED, line: currentLine(this.feed.feed), root_uid: uid, records };
-    await this.h.ask('b', 'handover', { ...root, part: 0, last: true });
+    const records = [{ ...this.#like(uid), ...changes }];
+    const root = { feed_id: FEED, line: currentLine(this.#feed.feed), root_uid: uid, records };
+    await this.#h.ask('b', 'handover', { ...root, part: 0, last: true });
     await this.scene.pass(BEAT_MS);
   }
 
   /** Everybody finds one record, and the other one is set aside. `uid` is that of the record from `h`. */
   async expectOneKept(uid: string): Promise<void> {
-    const { scene, at, record } = this;
+    const { scene, record } = this;
+    const at = this.#at;
     const all = [
       { uid, at: 'b' },
       { uid: record.uid, at },

@@ -41,23 +41,23 @@ class Sides {
     return new Sides(scene);
   }
 
-  private owned(name: string) {
+  #owned(name: string) {
     return this.scene.scheduler(name).parts.feeds.get(this.feedId);
   }
 
   async part(): Promise<void> {
     this.scene.mesh.board.cut('a', 'b');
-    await this.scene.until('both own it', () => this.owned('a') !== undefined && this.owned('b') !== undefined);
+    await this.scene.until('both own it', () => this.#owned('a') !== undefined && this.#owned('b') !== undefined);
   }
 
   async heal(): Promise<void> {
     this.scene.mesh.board.heal('a', 'b');
     await this.scene.until('a has given way and follows', () => {
       const copy = this.scene.scheduler('a').parts.followed.find(this.feedId);
-      return this.owned('a') === undefined && copy?.feed?.lines.length === 2;
+      return this.#owned('a') === undefined && copy?.feed?.lines.length === 2;
     });
     await this.scene.pass(BEAT_MS);
-    expect(this.owned('b')).toBeDefined();
+    expect(this.#owned('b')).toBeDefined();
     expect(this.scene.mesh.failures).toEqual([]);
   }
 
@@ -87,11 +87,11 @@ class Sides {
   }
 
   get copies(): number {
-    return this.owned(this.winner)!.replicas.copies;
+    return this.#owned(this.winner)!.replicas.copies;
   }
 
   get live(): { tasks: number; runs: number } {
-    const { tasks, runs } = this.owned(this.winner)!;
+    const { tasks, runs } = this.#owned(this.winner)!;
     return { tasks: tasks.live.size, runs: runs.live.size };
   }
 

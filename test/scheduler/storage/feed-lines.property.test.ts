@@ -30,7 +30,7 @@ class History {
 
   static of(owner: string): History {
     const history = new History([], []);
-    history.commit(newFeed('feed', owner));
+    history.#commit(newFeed('feed', owner));
     return history;
   }
 
@@ -42,19 +42,19 @@ class History {
     return this.feed.lines;
   }
 
-  private commit(record: FeedRecord): void {
+  #commit(record: FeedRecord): void {
     const { epoch, base_seq, owner, nonce } = currentLine(record);
     this.commits.push(`${epoch} ${base_seq} ${owner} ${nonce} ${this.commits.length + 1}`);
     this.records.push(record);
   }
 
   write(count: number): void {
-    for (let written = 0; written < count; written++) this.commit(this.feed);
+    for (let written = 0; written < count; written++) this.#commit(this.feed);
   }
 
   /** A restart of its owner, or another peer that takes it over: the line is in its own first commit. */
   goOn(owner: string, above = 0): void {
-    this.commit(openLine(this.feed, owner, this.commits.length, String(nonces++), above));
+    this.#commit(openLine(this.feed, owner, this.commits.length, String(nonces++), above));
   }
 
   /** A disk that has come less far. */
