@@ -14,7 +14,7 @@ import type { Probe } from './crash-points.ts';
 import { Dependencies } from './feed/dependencies.ts';
 import { FeedTable } from './feed/feed-table.ts';
 import { LeaseBeats } from './feed/lease-beats.ts';
-import { OwnedFeed } from './feed/owned-feed.ts';
+import { OwnedFeed, type OwnedFeedHooks } from './feed/owned-feed.ts';
 import { Retention } from './feed/retention.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { IdClaims } from './lookup/id-claims.ts';
@@ -92,24 +92,25 @@ class Signals {
 export type Parts = ReturnType<typeof assemble>;
 
 export function assemble(world: AssembledFrom, options: ResolvedOptions) {
-  const { clock, random, network, store, evaluator, log, probe, watch, onMainFeed } = world;
-  const { self } = network;
-  const { reader } = store;
+  const { network, store, watch } = world;
   const signals = new Signals();
   const onFailure = signals.failed.tell;
   const lifecycle = new Lifecycle();
+  /** What any part may use. */
+  const base = { ...world, self: network.self, reader: store.reader, lifecycle, options };
   const served = new ServedCalls();
 
+  // storage/, worker/, membership/
+  const local = new LocalFeed({ ...base, onFailure });
   const watched = watchedStore(store, onFailure);
-  const local = new LocalFeed({ clock, store, log, probe, lifecycle, onFailure });
-  const pool = new WorkerPool({ ...world, name: options.name, onSlotFree: signals.slotFree.tell });
+  const pool = new WorkerPool({ ...base, name: options.name, onSlotFree: signals.slotFree.tell });
+  const peers = new PeerTable(base.self);
+  const dial = new AutoDial({ ...base, peers });
 
-  const peers = new PeerTable(self);
-  const dial = new AutoDial({ clock, network, peers, log, options });
-
-  const feeds = new FeedTable(reader);
+  // The table of feeds and what is looked up in it. It is filled by ownership/ alone.
+  const feeds = new FeedTable(base.reader);
   const followed = new FollowedFeeds(
-    { clock, network, store: watched, probe },
+    { ...base, store: watched },
     {
       owned: (feedId) => feeds.get(feedId)?.feed,
       onOvertaken: signals.overtaken.tell,
@@ -117,95 +118,75 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
       remember: (work) => local.turn(work),
     },
   );
-  const records = new StoredRecords({ self, reader, feeds, followed, pool });
-  const locator = new Locator({ clock, network, directory: peers, log, records, options });
-  const remoteCalls = new RemoteCalls({ clock, network, locator, options });
+  const records = new StoredRecords({ ...base, feeds, followed, pool });
+  const locator = new Locator({ ...base, peers, records });
+  const remoteCalls = new RemoteCalls({ ...base, locator });
   const idClaims = new IdClaims({
-    ...{ clock, network, directory: peers, log, locator, records, options },
+    ...{ ...base, peers, locator, records },
     wantOwner: (feedId) => followed.want(feedId),
     onRival: signals.rival.tell,
     onDoubt: signals.doubted.tell,
   });
   locator.listen(idClaims);
-  const dependencies = new Dependencies({ clock, locator, log, dependents: feeds });
+  const dependencies = new Dependencies({ ...base, locator, dependents: feeds });
 
-  const queueState = new QueueState({ clock, reader, local, feeds });
-  const selfState = new SelfState({ clock, network, peers, pool, feeds, queueState, lifecycle, options });
-  const offers = new Offers({ clock, network, peers, pool, dial, log, self: selfState, options });
+  // What this peer says of itself, and the work that it offers.
+  const queueState = new QueueState({ ...base, local, feeds });
+  const selfState = new SelfState({ ...base, peers, pool, feeds, queueState });
+  const offers = new Offers({ ...base, peers, pool, dial, self: selfState });
 
-  const oneAtATime = new OneAtATime({ log, lifecycle });
-  const inquiry = new Inquiry({ clock, network, peers, feeds, followed, dial, oneAtATime, log, options });
+  // ownership/ and partition/
+  const oneAtATime = new OneAtATime(base);
+  const inquiry = new Inquiry({ ...base, peers, feeds, followed, dial, oneAtATime });
+  const hooks: OwnedFeedHooks = {
+    isPaused: () => queueState.paused || !lifecycle.ready || lifecycle.stopping,
+    onStarved: () => offers.offerSoon(),
+    beforeFlush: signals.beforeFlush.tell,
+    onReleased: signals.released.tell,
+    onFailure,
+    onStale: signals.overtaken.tell,
+  };
   const makeOwned = (feed: FeedRecord): OwnedFeed => {
-    const made = new OwnedFeed(
-      { clock, random, network, store, evaluator, log, probe, directory: peers, pool, dependencies },
-      feed,
-      options,
-      {
-        isPaused: () => queueState.paused || !lifecycle.ready || lifecycle.stopping,
-        onStarved: () => offers.offerSoon(),
-        beforeFlush: signals.beforeFlush.tell,
-        onReleased: signals.released.tell,
-        onFailure,
-        onStale: signals.overtaken.tell,
-      },
-    );
+    const made = new OwnedFeed({ ...base, peers, pool, dependencies }, feed, options, hooks);
     feeds.add(made);
     return made;
   };
-  const main = new MainFeed({
-    ...{ self, clock, random, store: watched, local, feeds, peers, inquiry, lifecycle, makeOwned },
-    onState: onMainFeed,
-  });
-  const lookUp = (alias: Alias) => records.find(alias);
-  const conflicts = new IdConflicts({ self, clock, reader, log, feeds, inquiry, lookUp, locator });
+  const owning = { ...base, store: watched, peers, feeds, inquiry, makeOwned };
+  const main = new MainFeed({ ...owning, local, onState: world.onMainFeed });
+  const conflicts = new IdConflicts({ ...base, feeds, inquiry, records, locator });
   const reconciliation = new Reconciliation({
-    ...{ clock, network, reader, log, lookUp },
+    ...{ ...base, records },
     onAdopted: (root, rival) => conflicts.adopted(root, rival),
   });
   const ownership = new Ownership({
-    ...{ clock, random, network, store: watched, log, probe, peers, pool, feeds, followed, dependencies, records },
-    ...{ inquiry, main, oneAtATime, dial, lifecycle, conflicts, reconciliation, makeOwned, options },
+    ...{ ...owning, pool, followed, dependencies, records, main, oneAtATime, dial, conflicts, reconciliation },
   });
-  const antiEntropy = new AntiEntropy({ clock, peers, conflicts, lifecycle, log, options });
+  const antiEntropy = new AntiEntropy({ ...base, peers, conflicts });
 
-  const deferredCalls = new DeferredCalls({ self, clock, reader, local, records, owners: ownership, served, log });
-  const retention = new Retention({ clock, store, log, followed, feeds, local, options });
-  const leaseBeats = new LeaseBeats({ self, feeds, pool, reader, log, lifecycle, options });
-  const heartbeat = new Heartbeat({ clock, network, peers, pool, log, lifecycle, self: selfState, options }, [
+  // What goes on with every beat.
+  const deferredCalls = new DeferredCalls({ ...base, local, records, owners: ownership, served });
+  const retention = new Retention({ ...base, followed, feeds, local });
+  const leaseBeats = new LeaseBeats({ ...base, feeds, pool });
+  const heartbeat = new Heartbeat({ ...base, peers, pool, self: selfState }, [
     ...[antiEntropy, leaseBeats, ownership, deferredCalls, main, retention, offers, dial],
   ]);
 
+  // client/
   const submit = new Submit({
-    ...{
-      clock,
-      random,
-      evaluator,
-      reader,
-      log,
-      feeds,
-      main,
-      locator,
-      idClaims,
-      dependencies,
-      peers,
-      records,
-      lifecycle,
-    },
+    ...{ ...base, feeds, main, locator, idClaims, dependencies, peers, records },
     copies: options.copies,
   });
-  const queueClearing = new ClearQueue({ clock, reader, feeds, lifecycle });
-  const change = new Change({ reader, feeds, lifecycle });
-  const registry = new WorkerRegistry({
-    ...{ clock, reader, local, pool, locator },
-    onChange: () => {
-      selfState.refresh();
-      selfState.announce();
-      feeds.dispatchSoon();
-    },
-  });
+  const queueClearing = new ClearQueue({ ...base, feeds });
+  const change = new Change({ ...base, feeds });
+  const onWorkersChanged = () => {
+    selfState.refresh();
+    selfState.announce();
+    feeds.dispatchSoon();
+  };
+  const registry = new WorkerRegistry({ ...base, local, pool, locator, onChange: onWorkersChanged });
 
   signals.slotFree.listen(() => {
-    peers.find(self)?.busy.clear();
+    peers.find(base.self)?.busy.clear();
     feeds.dispatchSoon();
     offers.claimSoon();
   });
@@ -215,23 +196,9 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
   signals.released.listen(() => main.report());
 
   return {
-    ...{
-      signals,
-      lifecycle,
-      served,
-      local,
-      pool,
-      peers,
-      feeds,
-      followed,
-      records,
-      locator,
-      idClaims,
-      remoteCalls,
-      dependencies,
-      queueState,
-    },
-    ...{ selfState, offers, inquiry, main, reconciliation, ownership, antiEntropy, deferredCalls, heartbeat },
-    ...{ submit, queueClearing, change, registry, watch, self, clock, options },
+    ...{ self: base.self, clock: world.clock, options, signals, lifecycle, served, local, watch, pool, peers, feeds },
+    ...{ followed, records, locator, idClaims, remoteCalls, dependencies, queueState, selfState, offers, inquiry },
+    ...{ main, reconciliation, ownership, antiEntropy, deferredCalls, heartbeat, submit, queueClearing, change },
+    ...{ registry, onWorkersChanged },
   };
 }

@@ -114,7 +114,7 @@ export class Scheduler implements NetworkEvents {
 
   /** Loads what the store holds, and begins to work. */
   async start(): Promise<void> {
-    const { pool, registry, peers, heartbeat, offers } = this.parts;
+    const { pool, registry, peers, heartbeat, offers, onWorkersChanged } = this.parts;
     const worker = this.#worker;
     pool.define({
       kind: 'worker',
@@ -130,7 +130,7 @@ export class Scheduler implements NetworkEvents {
     await registry.load();
     peers.turn(this.self, true, this.#clock.now());
     await this.#load();
-    this.#capabilitiesChanged();
+    onWorkersChanged();
     offers.start();
     heartbeat.start();
   }
@@ -140,8 +140,9 @@ export class Scheduler implements NetworkEvents {
    * is connected hears of it at once. What this peer owns goes on at others. `stop` hands the rest back.
    */
   async drain(waitMs: number): Promise<{ ended: number; left: number }> {
-    const finished = this.parts.pool.finish(waitMs);
-    this.#capabilitiesChanged();
+    const { pool, onWorkersChanged } = this.parts;
+    const finished = pool.finish(waitMs);
+    onWorkersChanged();
     this.#tellEverybody();
     return await finished;
   }
@@ -224,13 +225,6 @@ export class Scheduler implements NetworkEvents {
     if (!lifecycle.ready || lifecycle.stopping) return;
     selfState.refresh();
     feeds.dispatch();
-  }
-
-  #capabilitiesChanged(): void {
-    const { selfState, feeds } = this.parts;
-    selfState.refresh();
-    selfState.announce();
-    feeds.dispatchSoon();
   }
 
   // --- network -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ export interface OwnedFeedComponents {
   evaluator: Evaluator;
   log: Log;
   probe: Probe;
-  directory: PeerTable;
+  peers: PeerTable;
   pool: WorkerPool;
   dependencies: Dependencies;
 }
@@ -83,7 +83,7 @@ export class OwnedFeed {
     options: { copies: number; beat_interval_ms: number },
     hooks: OwnedFeedHooks,
   ) {
-    const { clock, random, network, store, evaluator, log, probe, directory, pool, dependencies } = components;
+    const { clock, random, network, store, evaluator, log, probe, peers, pool, dependencies } = components;
     const { feed_id } = feed;
     const { epoch } = currentLine(feed);
     this.feed_id = feed_id;
@@ -95,7 +95,7 @@ export class OwnedFeed {
       { feed_id, epoch, seq: store.feeds.get(feed_id)?.seq ?? 0 },
       { beforeFlush: hooks.beforeFlush, onReleased: hooks.onReleased, onFailure: hooks.onFailure },
     );
-    this.replicas = new ReplicaSet({ clock, network, directory, log }, feed, options, {
+    this.replicas = new ReplicaSet({ clock, network, peers, log }, feed, options, {
       wanted: () => Math.max(options.copies, this.runs.copiesWanted),
       write: (changed) => this.turn((turn) => turn.put(changed)),
       head: () => this.journal.head,
@@ -110,7 +110,7 @@ export class OwnedFeed {
     const { beat_interval_ms } = options;
     this.tasks = new Tasks({
       ...{ clock, random, network, pool, feed: written },
-      leases: new Leases({ clock, network, directory, log, feed: written, beat_interval_ms }),
+      leases: new Leases({ clock, network, peers, log, feed: written, beat_interval_ms }),
       hooks: {
         turn,
         dispatchSoon,
@@ -122,7 +122,7 @@ export class OwnedFeed {
     });
     const { tasks } = this;
     this.attempts = new Attempts({
-      ...{ tasks, directory, network, log, feed: written },
+      ...{ tasks, peers, network, log, feed: written },
       hooks: { onBegun, onNeverBegun: (turn, record) => this.runs.onNeverBegun(turn, record) },
     });
     this.runs = new Runs({
@@ -137,7 +137,7 @@ export class OwnedFeed {
     });
     this.nested = new NestedRuns({ random, tasks, runs: this.runs, feedId: feed_id });
     this.dispatcher = new Dispatcher(
-      { clock, random, network, directory, tasks, attempts: this.attempts, nested: this.nested, pool, log, probe },
+      { clock, random, network, peers, tasks, attempts: this.attempts, nested: this.nested, pool, log, probe },
       {
         turn,
         dispatchSoon,

@@ -4,6 +4,7 @@
  */
 import { carriedBytes } from '../../dag/json.ts';
 import type { Workflow } from '../../dag/schema.ts';
+import type { LocalRecords } from '../lookup/local-records.ts';
 import type { Alias } from '../messages.ts';
 import type { Reader } from '../ports.ts';
 import {
@@ -39,15 +40,15 @@ interface Blocker {
   local: LocalRecord | undefined;
 }
 
-type LookUp = (alias: Alias) => Promise<LocalRecord | undefined>;
+type Local = Pick<LocalRecords, 'find'>;
 
 /** Reads everything of a feed that is not terminal. */
-export async function readActive(reader: Reader, feedId: string, lookUp: LookUp): Promise<Remembered> {
+export async function readActive(reader: Reader, feedId: string, local: Local): Promise<Remembered> {
   const remembered: Remembered = { tasks: [], workflows: [] };
   for (const record of await reader.active('task', feedId)) {
     // A task that was never started has no log.
     const log = record.attempt === 0 ? null : ((await reader.get('log', logUid(record.uid))) ?? null);
-    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
+    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, local) });
   }
   for (const record of await reader.active('workflow', feedId)) {
     const definition = await reader.get('definition', definitionUid(record.uid));
@@ -55,45 +56,41 @@ export async function readActive(reader: Reader, feedId: string, lookUp: LookUp)
       throw new Error(`the definition of workflow ${record.workflow_id} is missing in the store`);
     const steps = await reader.children('step', record.uid);
     const tasks = await reader.children('task', record.uid);
-    const blockers = await blockersOf('workflow', record, lookUp);
+    const blockers = await blockersOf('workflow', record, local);
     remembered.workflows.push({ record, workflow: definition.workflow, steps, tasks, blockers });
   }
   return remembered;
 }
 
 /** The same from the records of one root that another peer has. */
-export async function rememberedOf(records: readonly FlowRecord[], lookUp: LookUp): Promise<Remembered> {
+export async function rememberedOf(records: readonly FlowRecord[], local: Local): Promise<Remembered> {
   const remembered: Remembered = { tasks: [], workflows: [] };
   const all = <K extends FlowRecord['kind']>(kind: K) =>
     records.filter((record): record is Extract<FlowRecord, { kind: K }> => record.kind === kind);
   for (const record of all('task')) {
     if (isTerminal(record.status)) continue;
     const log = all('log').find(({ task_uid }) => task_uid === record.uid) ?? null;
-    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, lookUp) });
+    remembered.tasks.push({ record, log, blockers: await blockersOf('task', record, local) });
   }
   for (const record of all('workflow')) {
     const definition = all('definition').find(({ uid }) => uid === definitionUid(record.uid));
     if (isTerminal(record.status) || definition === undefined) continue;
     const steps = all('step').filter(({ workflow_uid }) => workflow_uid === record.uid);
     const tasks = all('task').filter(({ workflow_uid }) => workflow_uid === record.uid);
-    const blockers = await blockersOf('workflow', record, lookUp);
+    const blockers = await blockersOf('workflow', record, local);
     remembered.workflows.push({ record, workflow: definition.workflow, steps, tasks, blockers });
   }
   return remembered;
 }
 
 /** What a record waits for; one that was started has waited for it already. */
-async function blockersOf(
-  kind: Alias['kind'],
-  record: TaskRecord | WorkflowRecord,
-  lookUp: LookUp,
-): Promise<Blocker[]> {
+async function blockersOf(kind: Alias['kind'], record: TaskRecord | WorkflowRecord, local: Local): Promise<Blocker[]> {
   const waits =
     record.kind === 'task'
       ? record.attempt === 0 && record.depends_on
       : record.started_at === null && record.dependencies;
   return await Promise.all(
-    (waits || []).map(async (id) => ({ alias: { kind, id }, local: await lookUp({ kind, id }) })),
+    (waits || []).map(async (id) => ({ alias: { kind, id }, local: await local.find({ kind, id }) })),
   );
 }
 

@@ -26,7 +26,7 @@ import type { Locator, LocatorListener } from './locator.ts';
 
 interface IdClaimParts {
   network: Network;
-  directory: PeerTable;
+  peers: PeerTable;
   clock: Clock;
   log: Log;
   locator: Locator;
@@ -220,9 +220,9 @@ export class IdClaims implements LocatorListener {
 
   /** A peer that died has written what it reserved an id for, and a copy shows it, or never will. */
   #isGone(peer: string): boolean {
-    const { network, directory, clock, options } = this.#parts;
+    const { network, peers, clock, options } = this.#parts;
     if (peer === network.self) return false;
-    const entry = directory.find(peer);
+    const entry = peers.find(peer);
     return entry !== undefined && clock.now() - entry.heard_at > options.takeover_ms;
   }
 

@@ -29,7 +29,7 @@ import type { LocalRecords } from './local-records.ts';
 
 interface LocatorParts {
   network: Network;
-  directory: PeerTable;
+  peers: PeerTable;
   clock: Clock;
   log: Log;
   records: LocalRecords;
@@ -98,8 +98,8 @@ export class Locator {
 
   /** Whether a peer is connected and was heard lately. */
   isThere(peer: string): boolean {
-    const { directory, clock, options } = this.#parts;
-    return directory.isThere(peer, clock.now() - options.beat_interval_ms * BEATS_MISSED_MAX);
+    const { peers, clock, options } = this.#parts;
+    return peers.isThere(peer, clock.now() - options.beat_interval_ms * BEATS_MISSED_MAX);
   }
 
   /** The peer that had the record when it was last seen, and is not there now. */
@@ -108,7 +108,7 @@ export class Locator {
     const known =
       hint === null
         ? this.#found.get(aliasKey(alias))
-        : this.#parts.directory.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
+        : this.#parts.peers.lastOwnerOfFeed((feedId) => feedMatches(feedId, hint))?.peer_id;
     return known !== undefined && !this.isThere(known) ? known : undefined;
   }
 
@@ -117,20 +117,20 @@ export class Locator {
     const hint = feedHintOf(alias.id);
     if (feedId === undefined && hint === null) return undefined;
     const matches = (each: string) => (feedId === undefined ? feedMatches(each, hint!) : each === feedId);
-    const entry = this.#parts.directory.ownerOfFeed(matches);
+    const entry = this.#parts.peers.ownerOfFeed(matches);
     if (entry === undefined || except.includes(entry.peer_id) || !this.isThere(entry.peer_id)) return undefined;
     return this.placeAt(entry.peer_id);
   }
 
   /** The place of a record of which nothing is known but the peer that has it. */
   placeAt(peer_id: string): RemotePlace {
-    const addresses = this.#parts.directory.find(peer_id)?.state?.addresses ?? [];
+    const addresses = this.#parts.peers.find(peer_id)?.state?.addresses ?? [];
     return { peer_id, addresses, status: null, content_hash: null };
   }
 
   #byWorker(alias: Alias, except: readonly string[]): RemotePlace | undefined {
     if (alias.kind !== 'worker') return undefined;
-    for (const entry of this.#parts.directory.connected()) {
+    for (const entry of this.#parts.peers.connected()) {
       if (except.includes(entry.peer_id)) continue;
       const worker = entry.state?.workers.find(({ worker_id }) => worker_id === alias.id);
       if (worker !== undefined) {
@@ -149,7 +149,7 @@ export class Locator {
     const [found] = await this.locate([alias], LOCATE_HOPS_MAX, [], except);
     if (found != null && found.copy_of === undefined) {
       this.#found.delete(key);
-      this.#found.set(key, this.#parts.directory.find(found.peer_id)?.peer_id ?? found.peer_id); // one string for all
+      this.#found.set(key, this.#parts.peers.find(found.peer_id)?.peer_id ?? found.peer_id); // one string for all
       if (this.#found.size > LOCATED_MAX) this.#found.delete(this.#found.keys().next().value!);
     }
     return found ?? undefined;
@@ -296,6 +296,6 @@ export class Locator {
 
   /** Ids of the peers that this one is connected to. */
   connected(): string[] {
-    return [...this.#parts.directory.connected()].map(({ peer_id }) => peer_id);
+    return [...this.#parts.peers.connected()].map(({ peer_id }) => peer_id);
   }
 }

@@ -81,10 +81,9 @@ export class Ownership implements InquiryOutcome, BeatListener {
 
   constructor(parts: OwnershipParts) {
     this.#parts = parts;
-    const { peers: directory, inquiry, store } = parts;
+    const { inquiry, store } = parts;
     this.#takeover = new Takeover({
       ...parts,
-      directory,
       hasOpen: (feedId) => store.reader.hasOpen(feedId),
       own: async (feedId, above) => {
         if (inquiry.isOpen(feedId)) throw new NotReadyError(); // the store was read anew meanwhile: it is asked for first
@@ -181,7 +180,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     const { feed, cursor } = copy;
     const before = currentLine(feed!).owner;
     await copy.durable;
-    const remembered = await readActive(store.reader, feedId, (alias) => records.find(alias));
+    const remembered = await readActive(store.reader, feedId, records);
     const conflicts = await this.#parts.conflicts.among(remembered);
     const mustBeKnown = () => {
       if (followed.find(feedId) !== copy) throw new NotReadyError(); // the store has failed meanwhile, and was read anew

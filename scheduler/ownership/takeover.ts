@@ -22,7 +22,7 @@ import { compareLines, currentLine } from '../storage/feed-lines.ts';
 interface TakeoverParts {
   clock: Clock;
   network: Network;
-  directory: PeerTable;
+  peers: PeerTable;
   followed: FollowedFeeds;
   log: Log;
   probe: Probe;
@@ -51,19 +51,19 @@ export class Takeover {
 
   /** P11: losing more than half of the peers at once means that this one is cut off. */
   noticeCut(): void {
-    const { clock, directory, options } = this.#parts;
+    const { clock, peers, options } = this.#parts;
     const now = clock.now();
     // Those that fall silent together are missed within a beat of each other, and are looked for once more after that.
     const together = Math.max(options.takeover_ms, this.#silentMs + 2 * options.beat_interval_ms);
-    const { there, lost } = directory.lostSince(now - together, now - this.#silentMs);
+    const { there, lost } = peers.lostSince(now - together, now - this.#silentMs);
     if (lost < 2 || lost <= there) return;
     this.#cutOffUntil = now + CUT_OFF_PATIENCE * options.takeover_ms;
   }
 
   /** For how long nothing was heard of the owner of a feed, in ms. */
   silenceOf(owner: string): number {
-    const { directory, clock } = this.#parts;
-    return clock.now() - Math.max(directory.find(owner)?.heard_at ?? this.#since, this.#since);
+    const { peers, clock } = this.#parts;
+    return clock.now() - Math.max(peers.find(owner)?.heard_at ?? this.#since, this.#since);
   }
 
   get #silentMs(): number {
@@ -75,30 +75,30 @@ export class Takeover {
    * @param patienceMs how much longer than `takeover_ms` its owner is waited for
    */
   isDue({ feed_id, feed, cursor, wholeFrom, announcedAt }: Copy, patienceMs = 0): boolean {
-    const { network, directory, clock, options } = this.#parts;
+    const { network, peers, clock, options } = this.#parts;
     if (feed === null || cursor < wholeFrom) return false;
     const { owner } = currentLine(feed);
     const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
     const now = clock.now();
     if (owner === network.self) {
       // It gave way to a peer that is gone before it went on with what is here: nobody else may have that.
-      const isOwned = directory.ownerOfFeed((id) => id === feed_id) !== undefined;
+      const isOwned = peers.ownerOfFeed((id) => id === feed_id) !== undefined;
       const unannouncedMs = now - Math.max(announcedAt, this.#since);
       return !isOwned && unannouncedMs > options.takeover_ms + patienceMs && now >= this.#cutOffUntil;
     }
     if (!synced.includes(network.self)) return false;
     // One that is there and does not say any more that it owns the feed has lost it, with its disk.
-    const isThere = directory.isThere(owner, now - this.#silentMs);
+    const isThere = peers.isThere(owner, now - this.#silentMs);
     const overdue = isThere
-      ? now - Math.max(announcedAt, this.#since, directory.find(owner)!.turned_at) - options.takeover_ms
-      : directory.goneFor(owner, this.silenceOf(owner), options.takeover_ms, now);
+      ? now - Math.max(announcedAt, this.#since, peers.find(owner)!.turned_at) - options.takeover_ms
+      : peers.goneFor(owner, this.silenceOf(owner), options.takeover_ms, now);
     if (overdue <= 0 || now < this.#cutOffUntil) return false;
-    if (!isThere && directory.isHeardByOthers(owner, now - this.#silentMs)) return false;
+    if (!isThere && peers.isHeardByOthers(owner, now - this.#silentMs)) return false;
     // Those that come first in the order have their turn, one after the other.
     const order = rendezvous(feed_id, synced);
     const before = order
       .slice(0, order.indexOf(network.self))
-      .filter((peer) => directory.isThere(peer, now - this.#silentMs));
+      .filter((peer) => peers.isThere(peer, now - this.#silentMs));
     return overdue > patienceMs + options.takeover_ms * before.length;
   }
 
@@ -134,10 +134,10 @@ export class Takeover {
 
   /** Whether the owner of a line is there, or a follower that takes it over when it is not. */
   #goesOn(feed: FeedRecord): boolean {
-    const { directory, clock } = this.#parts;
+    const { peers, clock } = this.#parts;
     const since = clock.now() - this.#silentMs;
-    if (directory.isOwnedBy(feed.feed_id, currentLine(feed).owner)) return true;
-    return feed.followers.some(({ peer_id, synced }) => synced && directory.isThere(peer_id, since));
+    if (peers.isOwnedBy(feed.feed_id, currentLine(feed).owner)) return true;
+    return feed.followers.some(({ peer_id, synced }) => synced && peers.isThere(peer_id, since));
   }
 
   /** This peer had taken it over already, and its disk is one from the past: others have what it wrote since. */
@@ -147,11 +147,11 @@ export class Takeover {
 
   /** The peers that have more of a feed than this one: members of its replica set, or followers of a later line. */
   async #furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
-    const { followed, directory, clock, log } = this.#parts;
+    const { followed, peers, clock, log } = this.#parts;
     const lately = clock.now() - this.#silentMs;
-    const asked = [...directory.connected()].map(async ({ peer_id }) => {
+    const asked = [...peers.connected()].map(async ({ peer_id }) => {
       const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
-      const isThere = directory.isThere(peer_id, lately);
+      const isThere = peers.isThere(peer_id, lately);
       if (!isThere && !isMember) return [];
       try {
         const memberPatience = isThere ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS;

@@ -12,6 +12,7 @@ import type { FeedTable } from '../feed/feed-table.ts';
 import type { Remembered } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
 import { COMPARED_ROWS_MAX, DOUBTS_TOGETHER_MS, INQUIRY_DEADLINE_MS, OPENED_TOGETHER_MS } from '../limits.ts';
+import type { LocalRecords } from '../lookup/local-records.ts';
 import type { Locator } from '../lookup/locator.ts';
 import type { Alias, Held, Located, Question } from '../messages.ts';
 import type { Inquiry } from '../ownership/inquiry.ts';
@@ -42,8 +43,7 @@ interface IdConflictParts {
   feeds: FeedTable;
   inquiry: Inquiry;
   log: Log;
-  /** The record that this peer answers for under an id. */
-  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  records: LocalRecords;
   locator: Pick<Locator, 'locateAll' | 'locateAt'>;
 }
 
@@ -72,11 +72,11 @@ export class IdConflicts {
    * The feed is not one of those that this peer answers for yet.
    */
   async among(remembered: Remembered): Promise<Duplicate[]> {
-    const { self, lookUp, locator, feeds } = this.#parts;
+    const { self, records, locator, feeds } = this.#parts;
     const roots = chosenOf(rootsOf(remembered));
     const duplicates: Duplicate[] = [];
     for (const root of roots) {
-      const rival = await lookUp(aliasOf(root));
+      const rival = await records.find(aliasOf(root));
       if (rival === undefined || rival.uid === root.uid) continue;
       const isMade = !feeds.isBeingMade(rival.uid); // else they meet when it is
       if (isMade && yieldsId(root, rival)) duplicates.push(duplicateOf(root, { ...rival, peer_id: self }));
@@ -118,7 +118,7 @@ export class IdConflicts {
 
   /** A root and what this peer has under its id besides. */
   async #meetHere(root: Root, known?: LocalRecord): Promise<void> {
-    const rival = known ?? (await this.#parts.lookUp(aliasOf(root)));
+    const rival = known ?? (await this.#parts.records.find(aliasOf(root)));
     if (rival !== undefined && rival.uid !== root.uid)
       await this.#meet(root.uid, { ...rival, peer_id: this.#parts.self });
   }
@@ -130,10 +130,10 @@ export class IdConflicts {
   }
 
   async #lookAgain(): Promise<void> {
-    const { lookUp } = this.#parts;
+    const { records } = this.#parts;
     const roots: Root[] = [];
     for (const alias of this.#doubts.splice(0)) {
-      const local = await lookUp(alias);
+      const local = await records.find(alias);
       const root = local === undefined ? undefined : await this.#find(local.uid);
       if (root !== undefined) roots.push(root);
     }

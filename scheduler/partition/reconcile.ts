@@ -20,7 +20,8 @@ import {
   PAGE_BYTES,
   REQUEST_DEADLINE_MS,
 } from '../limits.ts';
-import { type Alias, carriedRecord, type handoverRequestSchema } from '../messages.ts';
+import type { LocalRecords } from '../lookup/local-records.ts';
+import { carriedRecord, type handoverRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Reader } from '../ports.ts';
 import type { FeedRecord, FlowRecord, Line } from '../records.ts';
 import { mustBeOfFeed, mustBeOfRoot } from '../replication/write-guard.ts';
@@ -34,7 +35,7 @@ interface ReconciliationParts {
   network: Network;
   reader: Reader;
   log: Log;
-  lookUp(alias: Alias): Promise<LocalRecord | undefined>;
+  records: LocalRecords;
   /** A root has its id here from now on; `rival` is what this peer had under that before. */
   onAdopted(root: Root, rival: LocalRecord | undefined): void;
 }
@@ -181,12 +182,12 @@ export class Reconciliation {
     { line, root_uid: rootUid, theirs }: { line: Line; root_uid: string; theirs: Records },
     changed: ReadonlySet<string>,
   ): Promise<{ copied: Promise<void> } | null> {
-    const { reader, clock, lookUp, onAdopted } = this.#parts;
+    const { reader, clock, records, onAdopted } = this.#parts;
     const mine = new Map((await recordsOf(reader, rootUid)).map((record) => [record.uid, record]));
-    const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], lookUp);
+    const remembered = mine.size > 0 ? null : await rememberedOf([...theirs.values()], records);
     const stored = mine.get(rootUid);
     const other = rootIn(theirs, rootUid);
-    const rival = other === undefined ? undefined : await lookUp(aliasOf(withOwnId(other)));
+    const rival = other === undefined ? undefined : await records.find(aliasOf(withOwnId(other)));
     const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
     if (live === undefined && stored !== undefined && isOpen(stored)) return null;
     if (live !== undefined && stored === undefined) return null;

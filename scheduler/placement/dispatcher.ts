@@ -52,7 +52,7 @@ export class Dispatcher {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #network: Network;
-  readonly #directory: PeerTable;
+  readonly #peers: PeerTable;
   readonly #tasks: Tasks;
   readonly #attempts: Attempts;
   readonly #nested: NestedRuns;
@@ -72,7 +72,7 @@ export class Dispatcher {
       clock: Clock;
       random: Random;
       network: Network;
-      directory: PeerTable;
+      peers: PeerTable;
       tasks: Tasks;
       attempts: Attempts;
       nested: NestedRuns;
@@ -86,7 +86,7 @@ export class Dispatcher {
     this.#clock = components.clock;
     this.#random = components.random;
     this.#network = components.network;
-    this.#directory = components.directory;
+    this.#peers = components.peers;
     this.#tasks = components.tasks;
     this.#attempts = components.attempts;
     this.#nested = components.nested;
@@ -173,7 +173,7 @@ export class Dispatcher {
   }
 
   #candidates(of: TaskClass): Candidate[] {
-    return this.#directory.candidates(of, of.key, this.#clock.now(), this.#silentMs);
+    return this.#peers.candidates(of, of.key, this.#clock.now(), this.#silentMs);
   }
 
   /**
@@ -198,8 +198,8 @@ export class Dispatcher {
     const now = this.#clock.now();
     const known = of.nobody;
     if (known !== null && now - known.looked_at < this.#beatIntervalMs) return known;
-    const seen = this.#directory.seen(of, of.key, now, this.#silentMs);
-    const { reason, refused_by: by } = whyNobody(of, seen, (text) => this.#directory.named(text));
+    const seen = this.#peers.seen(of, of.key, now, this.#silentMs);
+    const { reason, refused_by: by } = whyNobody(of, seen, (text) => this.#peers.named(text));
     const refused = by.length === 0 ? null : { since: known?.refused?.since ?? now, by };
     of.nobody = { since: known?.since ?? now, reason, looked_at: now, refused };
     return of.nobody;
@@ -284,7 +284,7 @@ export class Dispatcher {
         const classKey = this.#tasks.queue.classKeyOf(task.record, task);
         // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
         const how = item.reason === 'unable' ? 'unable' : 'busy';
-        this.#directory.refused(peer, task.lease!.worker_id, classKey, how, this.#clock.now());
+        this.#peers.refused(peer, task.lease!.worker_id, classKey, how, this.#clock.now());
         this.#attempts.refused(turn, peer, item, item.reason);
       }
     });

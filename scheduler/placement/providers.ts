@@ -15,7 +15,7 @@ import type { Clock, Log, Network } from '../ports.ts';
 export class ProviderLookUps {
   readonly #clock: Clock;
   readonly #network: Network;
-  readonly #directory: PeerTable;
+  readonly #peers: PeerTable;
   readonly #log: Log;
   readonly #dispatchSoon: () => void;
   /** An answer that led nowhere is good for this long only. */
@@ -27,12 +27,12 @@ export class ProviderLookUps {
   #underWay = 0;
 
   constructor(
-    components: { clock: Clock; network: Network; directory: PeerTable; log: Log },
+    components: { clock: Clock; network: Network; peers: PeerTable; log: Log },
     options: { againMs: number; dispatchSoon: () => void },
   ) {
     this.#clock = components.clock;
     this.#network = components.network;
-    this.#directory = components.directory;
+    this.#peers = components.peers;
     this.#log = components.log;
     this.#againMs = options.againMs;
     this.#dispatchSoon = options.dispatchSoon;
@@ -86,8 +86,8 @@ export class ProviderLookUps {
   }
 
   #meet(peer: string, capability: string): void {
-    if (peer === this.#network.self || this.#directory.find(peer)?.connected === true) return;
-    this.#directory.entry(peer, this.#clock.now()).found_by = 'dht';
+    if (peer === this.#network.self || this.#peers.find(peer)?.connected === true) return;
+    this.#peers.entry(peer, this.#clock.now()).found_by = 'dht';
     this.#network.connect(peer, []).then(
       () => this.#dispatchSoon(),
       (error: unknown) => {

@@ -64,7 +64,7 @@ export interface ReplicaHooks {
 export class ReplicaSet implements Copier {
   readonly #clock: Clock;
   readonly #network: Network;
-  readonly #directory: PeerTable;
+  readonly #peers: PeerTable;
   readonly #log: Log;
   readonly #hooks: ReplicaHooks;
   readonly #silentMs: number;
@@ -78,14 +78,14 @@ export class ReplicaSet implements Copier {
   #stopped = false;
 
   constructor(
-    components: { clock: Clock; network: Network; directory: PeerTable; log: Log },
+    components: { clock: Clock; network: Network; peers: PeerTable; log: Log },
     feed: FeedRecord,
     options: { beat_interval_ms: number },
     hooks: ReplicaHooks,
   ) {
     this.#clock = components.clock;
     this.#network = components.network;
-    this.#directory = components.directory;
+    this.#peers = components.peers;
     this.#log = components.log;
     this.#current = feed;
     this.#written = feed.version;
@@ -150,7 +150,7 @@ export class ReplicaSet implements Copier {
     const followers = rows.find(({ record }) => record.kind === 'feed');
     if (followers?.record.kind === 'feed') this.#membersChanged(followers.record, seq);
     for (const [peer, follower] of this.#followers) {
-      if (follower.behind || this.#directory.find(peer)?.connected !== true) follower.behind = true;
+      if (follower.behind || this.#peers.find(peer)?.connected !== true) follower.behind = true;
       else if (follower.inFlight >= PUSHES_IN_FLIGHT_MAX) follower.behind = true;
       else this.#push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });
     }
@@ -245,7 +245,7 @@ export class ReplicaSet implements Copier {
 
   /** Tells a follower how far the feed is: it pulls what it lacks, and takes what comes meanwhile after that. */
   #nudge(peer: string, follower: Follower): void {
-    if (this.#stopped || this.#directory.find(peer)?.connected !== true) return;
+    if (this.#stopped || this.#peers.find(peer)?.connected !== true) return;
     follower.behind = false;
     const head_seq = this.#hooks.head();
     this.#push(peer, follower, { prev_seq: head_seq, head_seq, rows: [] });
@@ -283,7 +283,7 @@ export class ReplicaSet implements Copier {
   mayGrow(seq: number): boolean {
     let following = 1;
     let others = 0;
-    for (const { peer_id, leaving } of this.#directory.connected()) {
+    for (const { peer_id, leaving } of this.#peers.connected()) {
       if (leaving || !this.#isThere(peer_id)) continue;
       const follower = this.#followers.get(peer_id);
       if (follower === undefined) others++;
@@ -356,14 +356,14 @@ export class ReplicaSet implements Copier {
   #candidates(): string[] {
     const members = new Set(this.#current.followers.map(({ peer_id }) => peer_id));
     const free: string[] = [];
-    for (const { peer_id, leaving } of this.#directory.connected()) {
+    for (const { peer_id, leaving } of this.#peers.connected()) {
       if (!leaving && !members.has(peer_id) && this.#isThere(peer_id, this.#lateMs)) free.push(peer_id);
     }
     return rendezvous(this.#current.feed_id, free);
   }
 
   #isThere(peer: string, silentMs = this.#silentMs): boolean {
-    const entry = this.#directory.find(peer);
+    const entry = this.#peers.find(peer);
     return entry?.connected === true && this.#clock.now() - entry.heard_at <= silentMs;
   }
 }

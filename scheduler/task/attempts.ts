@@ -31,7 +31,7 @@ export interface AttemptHooks {
 /** The attempts of the tasks of one feed, at workers of any peer. */
 export class Attempts {
   readonly #tasks: Tasks;
-  readonly #directory: PeerTable;
+  readonly #peers: PeerTable;
   readonly #network: Network;
   readonly #log: Log;
   readonly #feed: TaskFeed;
@@ -40,14 +40,14 @@ export class Attempts {
   /** @param parts.feed that the tasks live in */
   constructor(parts: {
     tasks: Tasks;
-    directory: PeerTable;
+    peers: PeerTable;
     network: Network;
     log: Log;
     feed: TaskFeed;
     hooks: AttemptHooks;
   }) {
     this.#tasks = parts.tasks;
-    this.#directory = parts.directory;
+    this.#peers = parts.peers;
     this.#network = parts.network;
     this.#log = parts.log;
     this.#feed = parts.feed;
@@ -148,7 +148,7 @@ export class Attempts {
 
   /** Other peers may allow it; this one is not asked again. */
   #barred(turn: Turn, task: LiveTask, peer: string, error: ErrorShape): void {
-    task.barred = [...task.barred, this.#directory.markOf(peer)].sort();
+    task.barred = [...task.barred, this.#peers.markOf(peer)].sort();
     task.refusal = error;
     this.#neverBegan(turn, task);
   }

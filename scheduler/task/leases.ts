@@ -17,7 +17,7 @@ const REASON_CHARS_MAX = 1_024;
 export class Leases {
   readonly #clock: Clock;
   readonly #network: Network;
-  readonly #directory: PeerTable;
+  readonly #peers: PeerTable;
   readonly #log: Log;
   readonly #lateMs: number;
   readonly #given = new Set<LiveTask>();
@@ -27,7 +27,7 @@ export class Leases {
   constructor(parts: {
     clock: Clock;
     network: Network;
-    directory: PeerTable;
+    peers: PeerTable;
     log: Log;
     feed: { feed_id: string; epoch: number };
     beat_interval_ms: number;
@@ -36,7 +36,7 @@ export class Leases {
     this.#lateMs = parts.beat_interval_ms * BEATS_LATE_MAX;
     this.#clock = parts.clock;
     this.#network = parts.network;
-    this.#directory = parts.directory;
+    this.#peers = parts.peers;
     this.#log = parts.log;
   }
 
@@ -54,7 +54,7 @@ export class Leases {
   give(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at'>): void {
     task.lease = { ...lease, confirmed_at: null, overdue_at: null };
     this.#given.add(task);
-    this.#directory.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
+    this.#peers.leaseGiven(lease.peer_id, lease.worker_id, task.record.uid);
   }
 
   /** The lease goes out, or its worker has just named it: the worker's silence counts from now on. */
@@ -75,7 +75,7 @@ export class Leases {
   readopt(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
     this.give(task, { ...lease, restored: true });
     task.lease!.overdue_at = this.#overdueAt(task); // only the process that gave it knows how much of the time is used up (P8)
-    task.lease!.confirmed_at = this.#directory.silentSince(lease.peer_id, this.#lateMs, this.#clock.now());
+    task.lease!.confirmed_at = this.#peers.silentSince(lease.peer_id, this.#lateMs, this.#clock.now());
   }
 
   /** @param how counts for or against the worker's peer when the next task is placed */
@@ -84,7 +84,7 @@ export class Leases {
     if (lease === null) return;
     task.lease = null;
     this.#given.delete(task);
-    this.#directory.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.#clock.now());
+    this.#peers.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.#clock.now());
   }
 
   /** Ends them all: another peer owns the feed, or it is read again. */
@@ -102,7 +102,7 @@ export class Leases {
     const now = this.#clock.now();
     return [...this.#given].filter(({ lease }) => {
       if (lease?.confirmed_at == null) return false;
-      return this.#directory.goneFor(lease.peer_id, now - lease.confirmed_at, takeoverMs, now) > 0;
+      return this.#peers.goneFor(lease.peer_id, now - lease.confirmed_at, takeoverMs, now) > 0;
     });
   }
 

@@ -16,11 +16,11 @@ const STATE = {
 /** When `f`, which hears nobody from 1 s on, finds that the feed of `o` is for it to take over, in ms. */
 function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
   let now = 0;
-  const directory = new PeerTable('f');
+  const peers = new PeerTable('f');
   const takeover = new Takeover({
     clock: { now: () => now, wall: () => now, after: () => () => {}, defer: () => {} },
     network: { self: 'f' } as Network,
-    directory,
+    peers,
     followed: {} as FollowedFeeds,
     log: silentLog,
     probe: () => {},
@@ -29,8 +29,8 @@ function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
     options: { takeover_ms: TAKEOVER_MS, beat_interval_ms: BEAT_INTERVAL_MS },
   });
   for (const [peer, at] of Object.entries(heard)) {
-    directory.turn(peer, true, 0);
-    directory.heard(peer, STATE, null, at);
+    peers.turn(peer, true, 0);
+    peers.heard(peer, STATE, null, at);
   }
   const copy = {
     ...{
