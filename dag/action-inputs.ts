@@ -1,6 +1,6 @@
 /**
- * What the built-in actions take: one definition each, for what stands in a submitted workflow or task and for what
- * its expressions give when the step runs.
+ * The inputs of the built-in actions: one schema each. It checks a submitted workflow or task, and then the same inputs
+ * again when the step runs and its expressions have values.
  *
  *   parseInputs('sleep', { seconds: 1 });
  *   // InvalidInputsError: duration_ms is missing; seconds is not a known field (known: duration_ms) (sleep takes …)
@@ -18,7 +18,7 @@ const word = z
   .transform(String)
   .refine((text) => !text.includes('\0'), 'must not have a NUL character');
 
-/** What becomes of an integer in the output that a number cannot hold exactly. */
+/** How an action treats an integer in its output that a number cannot hold exactly. */
 const bigNumbers = z.enum(['refuse', 'string']).default('refuse');
 
 const shellInputsSchema = z.strictObject({
@@ -36,7 +36,7 @@ const shellInputsSchema = z.strictObject({
 });
 export type ShellInputs = z.output<typeof shellInputsSchema>;
 
-/** What the connection decides, and `Host`, which could name another site than the one the policy looked at. */
+/** Headers that the connection sets itself, and `Host`: it could name another site than the one the policy allowed. */
 const CONNECTION_HEADERS = new Set([
   'host',
   'connection',
@@ -95,7 +95,7 @@ const sleepInputsSchema = z.strictObject({
 });
 
 const approveInputsSchema = z.strictObject({
-  /** What the person is asked. */
+  /** The question to the person. */
   message: word.optional(),
 });
 
@@ -122,7 +122,7 @@ export const BUILT_IN_ACTIONS = Object.keys(SCHEMAS) as BuiltInAction[];
 
 /** Inputs that do not fit their action. `details.problems` lists `{ path, message }`. */
 export class InvalidInputsError extends FlowmeshError {
-  /** @param place where the inputs stand, for those that a client wrote */
+  /** @param place of the inputs in what the client submitted; empty for inputs that no client wrote */
   constructor(action: string, problems: readonly Problem[], place = '') {
     const placed = problems.map(({ path, message }) => ({ path: joinPlaces(place, path), message }));
     const list = placed.map(({ path, message }) => (path === '' ? message : `${path} ${message}`)).join('; ');
@@ -137,12 +137,12 @@ export function parseInputs<A extends BuiltInAction>(action: A, inputs: unknown)
   throw new InvalidInputsError(action, inputProblems(action, inputs));
 }
 
-/** What is wrong with the inputs of an action; nothing with those of one that is not built in. */
+/** The problems of an action's inputs. None for an action that is not built in: it takes anything. */
 export function inputProblems(action: string, inputs: unknown): Problem[] {
   return problemsOf(action, inputs, () => true);
 }
 
-/** The same before the expressions have values: whatever contains one passes. */
+/** As `inputProblems`, before the expressions have values: a value that contains an expression passes. */
 export function literalProblems(action: string, inputs: Template): Problem[] {
   const value = fillTemplate(inputs, new Map(inputs.expressions.map((text) => [text, `\${ ${text} }`])));
   return problemsOf(action, value, (path) => isLiteralAt(inputs, path));
@@ -174,7 +174,7 @@ function usageOf(action: BuiltInAction): string {
   return `the action "${action}" takes ${needed.join(', ')}${rest}`;
 }
 
-/** An object with names of its own, each checked by `problemOf` (null: fine). zod would not say what a key lacks. */
+/** An object with any names, each checked by `problemOf` (null: fine): zod would not say what is wrong with a name. */
 function namedValues<V extends z.ZodType>(value: V, problemOf: (name: string) => string | null) {
   return z.record(z.string(), value).superRefine((values, context) => {
     for (const name of Object.keys(values)) {
@@ -189,7 +189,7 @@ function headerProblem(name: string): string | null {
   return CONNECTION_HEADERS.has(name.toLowerCase()) ? 'is set by the connection' : null;
 }
 
-/** Whether an object as body is sent as the fields of a form. */
+/** Whether a body that is an object is sent as the fields of a form. */
 export function isForm(headers: Record<string, string>): boolean {
   const type = Object.entries(headers).find(([name]) => name.toLowerCase() === 'content-type')?.[1] ?? '';
   return /^\s*application\/x-www-form-urlencoded\s*(;|$)/i.test(type);

@@ -1,11 +1,12 @@
-/** Which actions there are: a task with any other could wait for ever. */
+/** The known actions. A task with any other action is refused: no worker could run it, and it would wait for ever. */
 import { BUILT_IN_ACTIONS } from './action-inputs.ts';
 import { FlowmeshError } from './errors.ts';
 import { nearest } from './nearest.ts';
 
-/** Actions that are a state of the task's record: they are placed nowhere, hold no slot and survive restarts. */
+/** Actions that are only a state of the task's record: no worker runs them, they hold no slot and survive restarts. */
 export const RECORD_ACTIONS: ReadonlySet<string> = new Set(['sleep', 'approve', 'workflow']);
 
+/** An action that is neither built in nor named `fn:<name>`. */
 export class UnknownActionError extends FlowmeshError {
   constructor(action: string, place: string, known: string[], nearest: string | undefined) {
     const hint = nearest === undefined ? '' : `; did you mean "${nearest}"?`;
@@ -19,7 +20,7 @@ export class UnknownActionError extends FlowmeshError {
 
 /**
  * @param place where the action is named, for the message
- * @throws UnknownActionError for one that no peer can offer
+ * @throws UnknownActionError for an action that no peer can offer
  */
 export function checkAction(action: string, place: string): void {
   const known: readonly string[] = BUILT_IN_ACTIONS;

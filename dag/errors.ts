@@ -3,15 +3,15 @@
  * that says what to do. One subclass per cause lives beside the code that throws it.
  *
  * An error is part of a record, and a record has to travel in one frame. So every error is bounded (P7): a text from
- * outside is cut by `cutText` where it enters, and whatever becomes an error here is cut once more as a whole. What
- * was cut says so.
+ * outside is cut by `cutText` where it enters, and the error as a whole is cut once more when it is made. A cut text,
+ * and cut details, say how much was left out.
  */
 
 /** Characters of a text from outside that an error repeats: an exception's message, what a program wrote. */
 export const ERROR_TEXT_CHARS_MAX = 4_000;
 /** Characters of the whole message of an error. */
 export const ERROR_MESSAGE_CHARS_MAX = 8_000;
-/** Characters of the JSON of an error's details, about: what goes beyond is left out and counted in `left_out`. */
+/** Characters of the JSON of an error's details, roughly: further fields are left out and counted in `left_out`. */
 export const ERROR_DETAILS_CHARS_MAX = 32_000;
 /** Levels of arrays and objects in an error's details. */
 export const ERROR_DETAILS_DEPTH_MAX = 16;
@@ -64,24 +64,24 @@ export class FlowmeshError extends Error {
   }
 }
 
-/** An error that came from another loop or peer, as an exception again. */
+/** An error that another thread or peer sent, as an exception again. */
 export class RemoteError extends FlowmeshError {
   constructor(shape: ErrorShape) {
     super(shape.code, shape.message, { retryable: shape.retryable, ...(shape.details && { details: shape.details }) });
   }
 }
 
-/** Any thrown value as an `ErrorShape`; what is not ours becomes `INTERNAL`, with its own message. */
+/** Any thrown value as an `ErrorShape`; one that is no FlowmeshError becomes `INTERNAL`, with its own message. */
 export function errorShape(error: unknown): ErrorShape {
   try {
     if (error instanceof FlowmeshError) return error.toShape();
   } catch {
-    // A proxy that cannot even be asked what it is: not ours.
+    // A proxy may throw even from `instanceof`: it is no FlowmeshError then.
   }
   return { code: 'INTERNAL', message: cutText(thrownText(error), ERROR_MESSAGE_CHARS_MAX), retryable: false };
 }
 
-/** The same error within the limits of one: for what is not made by a FlowmeshError, as the error of another peer. */
+/** The same error, cut to the limits above: for an error that was not made here, such as that of another peer. */
 export function boundedError({ code, message, retryable, details }: ErrorShape): ErrorShape {
   return new FlowmeshError(code, message, { retryable, ...(details && { details }) }).toShape();
 }
@@ -101,7 +101,7 @@ export function cutText(text: string, charsMax = ERROR_TEXT_CHARS_MAX): string {
   if (text.length <= charsMax) return text;
   const note = (kept: number) => `… (${(text.length - kept).toLocaleString('en-US')} characters left out)`;
   let kept = Math.max(charsMax - note(0).length, 0);
-  // Half of a surrogate pair is no character.
+  // Do not end with half of a surrogate pair.
   if (/[\ud800-\udbff]/.test(text.charAt(kept - 1))) kept -= 1;
   return text.slice(0, kept) + note(kept);
 }
@@ -119,7 +119,7 @@ interface Budget {
   leftOut: number;
 }
 
-/** @param levels of arrays and objects that are still allowed, this one counted */
+/** @param levels of arrays and objects that are still allowed, including this value */
 function within(value: JsonValue, budget: Budget, levels: number): JsonValue {
   if (typeof value === 'string') {
     const text = cutText(value, Math.min(ERROR_TEXT_CHARS_MAX, Math.max(budget.chars, 0)));
@@ -141,7 +141,7 @@ function within(value: JsonValue, budget: Budget, levels: number): JsonValue {
       budget.leftOut += entries.length - at;
       break;
     }
-    // Assigned, this name would be the object's prototype.
+    // Assigning to `__proto__` would set the object's prototype.
     if ((isNested && levels <= 1) || key === '__proto__') budget.leftOut += 1;
     else if (isList) list.push(within(each, budget, levels - 1));
     else object[key] = within(each, budget, levels - 1);

@@ -1,6 +1,6 @@
 /**
- * Expressions as a workflow uses them: the templates of a step, and the check that every mentioned step is there and
- * has ended when the expression is evaluated.
+ * Expressions as a workflow uses them: the templates of a step, and the check that every step that an expression
+ * mentions exists and has ended when the expression is evaluated.
  */
 import type { JsonValue } from './errors.ts';
 import type { WorkflowGraph } from './graph.ts';
@@ -60,7 +60,7 @@ export function decidesPerItem({ when, foreach }: StepTemplates): boolean {
   return foreach !== undefined && (when?.expressions.some(mentionsItem) ?? false);
 }
 
-/** The items that a value of `foreach` stands for: JSONata gives one match as it is, and no match as nothing. */
+/** The items of a `foreach` value: JSONata gives a single match without a list around it, and no match as nothing. */
 export function itemsOf(value: JsonValue): JsonValue[] {
   if (Array.isArray(value)) return value;
   return value === null ? [] : [value];
@@ -74,7 +74,7 @@ export function holds(value: JsonValue): boolean {
 }
 
 /**
- * What is wrong with the steps that the expressions of a step mention: each has to be one that it waits for.
+ * The problems of the references in a step's expressions: the step must wait for every step that they mention.
  *
  * @param path the place of the step
  * @throws InvalidExpressionError for an expression that does not end
@@ -88,7 +88,7 @@ export function referenceProblems(step: Step, path: readonly (string | number)[]
   ];
 }
 
-/** The same of the workflow's output, which is evaluated at the end and may mention any step. */
+/** The same for the workflow's output, which is evaluated at the end and may mention any step. */
 export function outputReferenceProblems(output: Template, graph: WorkflowGraph): Problem[] {
   return mistakesIn(output, null, graph);
 }
@@ -112,7 +112,7 @@ function mistakesIn(
   return problems;
 }
 
-/** The end of an error about an expression in the `workflow` of a nested one, which may have been meant for that one. */
+/** The last words of an error about an expression that may have been meant for the nested workflow it stands in. */
 export function innerAdvice(step: Step, path: readonly (string | number)[], at: string): string {
   const isInside = step.action === 'workflow' && at.startsWith(placeOf([...path, 'inputs', 'workflow']));
   return isInside ? '; an expression of the inner workflow is written $${ … }' : '';

@@ -1,7 +1,7 @@
-/** What was written as in another language, and what is written here instead. */
+/** Syntax of other languages in an expression, and what to write instead. */
 import { type Token, tokenize } from './jsonata-tokens.ts';
 
-/** Found in the words of an expression, without spaces and with empty texts; the first one counts. */
+/** Matched against an expression without spaces and without the contents of its strings; the first match counts. */
 const OPERATORS: [pattern: RegExp, advice: string][] = [
   [/^\{\{|^\{.*\}$/, 'an expression is written ${ … }, with one brace'],
   [/!==/, '"!==" is written "!="'],
@@ -27,7 +27,7 @@ function wordOf({ type, text }: Token): string {
   return /^(and|or)$/.test(text) ? ` ${text} ` : text;
 }
 
-/** `{{ … }}` in a text is that of other engines, and stays as it is here. */
+/** The first `{{ … }}` in a text, or null: other template engines would fill it in, here it stays as it is. */
 export function mustache(text: string): string | null {
   return /\{\{[^{}]*\}\}/.exec(text)?.[0] ?? null;
 }

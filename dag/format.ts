@@ -3,7 +3,7 @@ import type { WorkflowGraph } from './graph.ts';
 import type { StepStatus } from './run.ts';
 import type { Workflow } from './schema.ts';
 
-/** As people are shown it: a step whose tasks wait for a worker is not one that runs. */
+/** A status as people see it: a step whose tasks wait for a worker is `queued`, and not `running`. */
 export type ShownStatus = StepStatus | 'queued';
 
 export interface GraphNode {
@@ -17,7 +17,7 @@ export interface GraphJson {
   edges: { from: string; to: string }[];
 }
 
-/** @returns undefined where the status is not to be shown */
+/** @returns undefined for a step whose status is not shown */
 export type StatusOf = (step_id: string) => ShownStatus | undefined;
 
 /** Fill colours that black text is readable on. */
@@ -79,7 +79,7 @@ function labelOf(node: GraphNode, newline: string): string {
   return `${node.id}${newline}${node.action}${node.status === undefined ? '' : `${newline}${node.status}`}`;
 }
 
-/** A quoted DOT string: a backslash would start an escape, a line break is written as one. */
+/** A quoted DOT string: there a backslash starts an escape, and a line break is written as one. */
 function dotString(text: string): string {
   return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`;
 }

@@ -1,14 +1,14 @@
 /**
- * The steps of a workflow as a graph: checked once, then asked for neighbours, order and the critical path. Lists of
- * neighbours and loops over them: a graph library takes most of a second for as many edges as a workflow may have, and its
- * recursion overflows the stack on a chain of 10,000 steps.
+ * The steps of a workflow as a graph: checked once, then asked for neighbours, order and the critical path. It is made
+ * of plain lists and loops, as a graph library takes most of a second for as many edges as a workflow may have, and
+ * its recursion overflows the stack on a chain of 10,000 steps.
  */
 import { didYouMean } from './nearest.ts';
 import { PROBLEMS_MAX, type Problem } from './problems.ts';
 import { quoted } from './quoted.ts';
 import { InvalidWorkflowError, type Step } from './schema.ts';
 
-/** The dependencies of steps form a ring. `details.cycle` names it step by step, the first one repeated at the end. */
+/** The dependencies form a cycle. `details.cycle` lists its steps, with the first one repeated at the end. */
 export class CycleError extends InvalidWorkflowError {
   readonly cycle: string[];
 
@@ -52,7 +52,7 @@ export class WorkflowGraph {
     }
     const known = [...first.keys()];
     for (const [index, step] of steps.entries()) {
-      // A thousand of them say no more than the first ones, and each name is compared with every step.
+      // More problems say no more than the first ones, and the hint of each compares its name with every step.
       if (problems.length > PROBLEMS_MAX) break;
       for (const [at, dependency] of step.depends_on.entries()) {
         if (first.has(dependency) || problems.length > PROBLEMS_MAX) continue;
@@ -150,7 +150,7 @@ export class WorkflowGraph {
     return order;
   }
 
-  /** Every step that could not be sorted waits for another such step: following those must come round. */
+  /** Every step that could not be sorted waits for another such step: following them must lead back to one. */
   #cycleAmong(open: Map<string, number>): string[] {
     const stuck = (id: string): boolean => open.get(id)! > 0;
     const seen = new Map<string, number>();

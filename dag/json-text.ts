@@ -1,12 +1,12 @@
 /**
- * JSON text from outside, read without losing anything in silence:
+ * JSON text from outside, read without losing anything silently:
  *
- * 1. What the text costs is known before a value is made of it: depth and number of values are counted on the text.
+ * 1. The cost of a text is known before it is parsed: depth and number of values are counted on the text.
  * 2. An integer that would come out with other digits (3544790567247868102 as …868000) is refused with its place, or
- *    kept as a string where the reader asks for that. What is larger than any number (1e400) is refused always.
+ *    kept as a string when the caller asks for that. A number that is out of range (1e400) is always refused.
  *
- * The parser is JavaScript's own. Its reviver would tell a number's digits too, but takes twenty times as long as the
- * rest, where one such number stands in a large text.
+ * The parser is JSON.parse. Its reviver could show the digits of a number, too, but for a large text with one such
+ * number it takes twenty times as long as everything else.
  */
 import type { JsonValue } from './errors.ts';
 import { faultOf, type JsonFault, type JsonLimits } from './json.ts';
@@ -14,7 +14,7 @@ import { JSON_DEPTH_MAX, JSON_ELEMENTS_MAX } from './limits.ts';
 import { placeOf } from './problems.ts';
 
 export interface ReadOptions extends JsonLimits {
-  /** What becomes of an integer that a number cannot hold exactly. Default: `refuse`. */
+  /** How to treat an integer that a number cannot hold exactly. Default: `refuse`. */
   bigNumbers?: 'refuse' | 'string';
 }
 
@@ -30,8 +30,8 @@ export function parseJson(text: string, options: ReadOptions = {}): { value: Jso
 }
 
 /**
- * Reads JSON whose parts are checked by others: `faultOf` finds what is wrong with a part, and its place within that
- * part. An integer that would not be exact is a bigint there. The fault here is a limit that the text is over.
+ * Reads JSON whose parts the caller checks one by one, so that `faultOf` names places within a part. The first integer
+ * that would not be exact is left as a bigint, which `faultOf` refuses. A fault here is a limit that the text exceeds.
  *
  * @throws SyntaxError when it is not JSON
  */
@@ -45,7 +45,7 @@ export function readJson(text: string, options: ReadOptions = {}): { value: unkn
   return { value: withBigint(JSON.parse(text), pathAt(text, start), BigInt(text.slice(start, end))) };
 }
 
-/** A number in a text: where it begins, and behind its end. */
+/** A number in a text: the index of its first character, and the index after its last. */
 type Span = [start: number, end: number];
 
 function quoted(text: string, numbers: readonly Span[]): string {
@@ -68,14 +68,14 @@ function withBigint(root: unknown, path: readonly (string | number)[], value: bi
   return root;
 }
 
-/** Integers of as many digits are all exact. */
+/** An integer with at most this many digits is always exact. */
 const EXACT_DIGITS = 15;
 
-/** An integer that does not come out as it went in. What has an exponent or a point is a measure, and no name. */
+/** Whether parsing changes an integer. Numbers with an exponent or a point are measures, not ids: rounding is fine. */
 export function isInexact(source: string): boolean {
   if (source.length <= EXACT_DIGITS || !/^-?\d+$/.test(source)) return false;
   const value = Number(source);
-  // What is beyond all numbers is refused as such.
+  // An integer that is out of range becomes Infinity, which `faultOf` refuses.
   return String(value) !== source && Number.isFinite(value) && BigInt(value) !== BigInt(source);
 }
 
@@ -91,7 +91,7 @@ const LIST_END = 0x5d;
 const OBJECT_START = 0x7b;
 const OBJECT_END = 0x7d;
 
-/** The first letters of true, false and null, which none of the others has again. */
+/** The first letters of true, false and null; none of them comes again within these words. */
 const WORD_STARTS = new Set([...'tfn'].map((letter) => letter.charCodeAt(0)));
 
 interface Scanned {
@@ -99,7 +99,7 @@ interface Scanned {
   inexact: Span[];
 }
 
-/** Counts what `text` would become, if it is JSON: whether it is, the parser says. */
+/** Counts the values in `text` as if it were JSON: the parser decides later whether it is. */
 function scan(text: string, { depth, elements }: JsonLimits, inexactMax: number): Scanned {
   const depthMax = depth ?? JSON_DEPTH_MAX;
   const elementsMax = elements ?? JSON_ELEMENTS_MAX;
@@ -128,7 +128,7 @@ function scan(text: string, { depth, elements }: JsonLimits, inexactMax: number)
     } else if (WORD_STARTS.has(code)) {
       values++;
     }
-    // The last one may be a name whose colon has not come yet.
+    // The last value counted may be a name whose colon has not come yet.
     if (values > elementsMax + 1) {
       return { over: { limit: 'JSON_ELEMENTS_MAX', value: values, maximum: elementsMax, at }, inexact };
     }
@@ -140,7 +140,7 @@ function isDigit(code: number): boolean {
   return code >= DIGIT_0 && code <= DIGIT_9;
 }
 
-/** Where the string that begins at `start` ends. */
+/** The index of the quote that closes the string at `start`; the length of the text when there is none. */
 function endOfString(text: string, start: number): number {
   for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
     let before = end - 1;
@@ -150,7 +150,7 @@ function endOfString(text: string, start: number): number {
   return text.length;
 }
 
-/** Behind the number that begins at `start`. */
+/** The index after the number that begins at `start`. */
 function endOfNumber(text: string, start: number): number {
   let end = start + 1;
   // Digits, a point, an exponent and its sign.
@@ -162,7 +162,7 @@ function endOfNumber(text: string, start: number): number {
   return end;
 }
 
-/** The way to the value that stands at `position` of a text that is JSON up to there. */
+/** The path of the value at `position`, in a text that is JSON up to there. */
 function pathAt(text: string, position: number): (string | number)[] {
   const path: (string | number)[] = [];
   let name = '';
@@ -192,6 +192,6 @@ function nameOf(source: string): string {
   try {
     return String(JSON.parse(source));
   } catch {
-    return source; // Not JSON: the parser would say so, and the limit that was met first is what is told.
+    return source; // Not JSON, but the limit was exceeded before that and is what the caller reports.
   }
 }

@@ -1,10 +1,10 @@
 /**
- * JSON from outside: inputs, outputs, files, frames. What is one JSON value here is decided in one place, by loops that
- * neither recurse nor grow with what they are given:
+ * JSON from outside: inputs, outputs, files, frames. Whether something is a JSON value is decided here alone, by loops
+ * that do not recurse and stop at a limit:
  *
- * 1. `faultOf` walks a value once and says what of it is no JSON, or more than is carried, and where.
- * 2. `anyJson` and `jsonObject` are what schemas say of such values. They do not look inside: who takes a value in has
- *    walked it before (rule 1), and a schema that recursed would let user data decide how deep and how long.
+ * 1. `faultOf` walks a value once and names the first part that is not JSON or exceeds a limit.
+ * 2. `anyJson` and `jsonObject` stand for such values in schemas. They do not look inside: the value has been walked
+ *    before (rule 1), and a schema that recursed would let user data decide how deep it goes and how long it takes.
  */
 import { z } from 'zod';
 import { FlowmeshError, type JsonObject, type JsonValue } from './errors.ts';
@@ -20,13 +20,13 @@ import {
 } from './limits.ts';
 import { placeOf } from './problems.ts';
 
-/** Any JSON value, in JSON Schema `{}`. */
+/** Any JSON value; `{}` in JSON Schema. */
 export const anyJson = z.any().refine((value) => value !== undefined, 'is missing') as unknown as z.ZodType<
   JsonValue,
   JsonValue
 >;
 
-/** Any JSON object, in JSON Schema `{ "type": "object" }`. */
+/** Any JSON object; `{ "type": "object" }` in JSON Schema. */
 export const jsonObject = z
   .any()
   .refine((value) => value !== undefined, { error: 'is missing', abort: true })
@@ -53,9 +53,10 @@ export interface JsonLimits {
 }
 
 /**
- * The first thing in `value` that is no JSON or over a limit. Takes at most JSON_ELEMENTS_MAX steps: what is refused
- * costs no more than what is accepted. A field that is undefined is none, as in JSON.stringify; a value that is in two
- * places counts twice, as JSON has no references, and a circle is deeper than any limit.
+ * The first part of `value` that is not JSON or exceeds a limit; undefined when all is well. Visits no more values than
+ * the limit allows, so that a refused value costs no more than an accepted one. A field that is undefined counts as
+ * absent, as in JSON.stringify. An object in two places counts twice, as JSON has no references; a circular one exceeds
+ * the limit of depth.
  */
 export function faultOf(value: unknown, limits: JsonLimits = {}): JsonFault | undefined {
   return new Walk(limits).run(value);
@@ -67,15 +68,16 @@ export function walkJson(value: unknown, limits: JsonLimits = {}): { fault: Json
   return { fault: walk.run(value), elements: walk.elements };
 }
 
-/** True of a value that is too large for several things to be done with it in one turn of a loop. Looks no further. */
+/** Whether a value is so large that each thing done with it takes a turn of the event loop. Stops counting there. */
 export function isLarge(value: unknown): boolean {
   return faultOf(value, { elements: LARGE_ELEMENTS })?.kind === 'limit';
 }
 
 /**
- * What a value counts where several share a message: its bytes as JSON, or what its values make of them if that is more.
+ * The bytes that a value counts as where several share a message: its size as JSON, or JSON_ELEMENT_BYTES for each
+ * value in it, whichever is more.
  *
- * @param value a checked one
+ * @param value has passed `faultOf`
  */
 export function carriedBytes(value: JsonValue): number {
   return Math.max(jsonBytes(value), JSON_ELEMENT_BYTES * walkJson(value).elements);
@@ -84,9 +86,9 @@ export function carriedBytes(value: JsonValue): number {
 /** A list or an object on the way down to the current value. */
 interface Level {
   container: Record<string, unknown> | readonly unknown[];
-  /** Of an object. */
+  /** The names of an object's fields; null for a list. */
   keys: readonly string[] | null;
-  /** The item that comes next. */
+  /** The index of the next item or name. */
   next: number;
 }
 
@@ -121,7 +123,7 @@ class Walk {
 
   #visitField(key: string, value: unknown): JsonFault | undefined {
     if (value === undefined) return undefined;
-    // As a key it would be lost on the way, or set an object's prototype instead of a field of it.
+    // As a key, `__proto__` would be lost on the way or set the prototype of an object.
     if (key === '__proto__') return this.#notJson('is a name that data cannot have; rename the field');
     this.#charsSeen += key.length;
     this.#names.add(key);
@@ -176,7 +178,7 @@ class Walk {
     return { kind: 'limit', path: this.#place(), limit, value, maximum };
   }
 
-  /** Where the value is that was visited last. */
+  /** The place of the value visited last. */
   #place(): string {
     return placeOf(this.#levels.map(({ keys, next }) => (keys === null ? next - 1 : keys[next - 1]!)));
   }
@@ -189,7 +191,7 @@ function shown(value: bigint): string {
   return digits.length <= DIGITS_SHOWN_MAX ? digits : `${digits.slice(0, DIGITS_SHOWN_MAX)}…`;
 }
 
-/** Also of another realm, whose `Object` is another one. */
+/** Also true for a plain object of another realm, which has its own `Object`. */
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null;
@@ -208,11 +210,11 @@ const WHAT: Record<string, string> = {
 };
 
 /**
- * Walks a value that comes from outside, before anything else looks at it: a deep or huge one would make the checks
- * themselves expensive (P7).
+ * Walks a value that comes from outside, before anything else looks at it: a deep or huge value would make the
+ * checks themselves expensive (P7).
  *
  * @param what names the value in the message
- * @param invalid makes the error of a value that is no JSON
+ * @param invalid makes the error for a value that is not JSON
  * @throws LimitError, or what `invalid` made
  */
 export function checkJson(
@@ -227,7 +229,7 @@ export function checkJson(
 
 /**
  * @param what the value as the subject of a sentence: "the input of task_submit"
- * @param advice when it is another one than to send less
+ * @param advice what to do, when the usual advice for this limit does not fit
  */
 export function limitErrorOf(fault: JsonFault & { kind: 'limit' }, what: string, advice?: string): LimitError {
   const { limit, value, maximum, path } = fault;
@@ -242,7 +244,7 @@ export function limitErrorOf(fault: JsonFault & { kind: 'limit' }, what: string,
   );
 }
 
-/** What is wrong, with the place, as the rest of a sentence after "the output of fn:a: ". */
+/** A fault and its place, as the rest of a sentence after "the output of fn:a: ". */
 export function faultText(fault: JsonFault): string {
   const { path } = fault;
   const place = path === '' ? 'the value' : shortened(path);
@@ -260,7 +262,7 @@ export function outputError(fault: JsonFault, what: string, advice = ''): Flowme
 
 const PLACE_CHARS_MAX = 200;
 
-/** A place in a sentence: the front says which field, the end of a very deep one says nothing more. */
+/** A place, cut for a sentence: its beginning says which field, the end of a very deep one adds nothing. */
 function shortened(place: string): string {
   return place.length <= PLACE_CHARS_MAX ? place : `${place.slice(0, PLACE_CHARS_MAX)}…`;
 }

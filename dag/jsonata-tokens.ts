@@ -1,6 +1,6 @@
 /**
- * The words of a JSONata expression: enough to find where it ends inside a string and which steps it mentions.
- * Whether it is a valid expression is for JSONata to say.
+ * The tokens of a JSONata expression: enough to find where it ends inside a string and which steps it mentions.
+ * JSONata alone decides whether the expression is valid.
  */
 
 export interface Token {
@@ -22,7 +22,7 @@ const SPACE = new Set(' \t\n\r\v');
 const NUMBER = /(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[Ee][-+]?[0-9]+)?/y;
 
 /**
- * Reads tokens from `start` up to the `}` that closes what was open before it, or to the end.
+ * Reads tokens from `start` up to the `}` that closes a brace opened before `start`, or to the end.
  *
  * @returns `end`: the place of that `}`, or -1 when there is none (or a string or comment does not end)
  */

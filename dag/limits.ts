@@ -15,17 +15,17 @@ export const INPUT_BYTES_MAX = 1024 * 1024;
 export const OUTPUT_BYTES_MAX = 4 * 1024 * 1024;
 /** Words of one `command`. */
 export const COMMAND_WORDS_MAX = 4_096;
-/** A request of the `http` action that names no `timeout_ms`. */
+/** Timeout of an `http` request that names no `timeout_ms`. */
 export const HTTP_TIMEOUT_MS = 30_000;
 /** Levels of lists and objects in a submission, an input, an output or a message. */
 export const JSON_DEPTH_MAX = 128;
-/** Values in one of them, each list, object, string, number, boolean and null: what checking and copying it costs. */
+/** Lists, objects, strings, numbers, booleans and nulls in one of these: they decide what checking and copying cost. */
 export const JSON_ELEMENTS_MAX = 150_000;
-/** What has more values has turns of a loop of its own for each thing that is done with it: others come in between. */
+/** Each step of handling data with more values takes a turn of the event loop, so that other work comes in between. */
 export const LARGE_ELEMENTS = 10_000;
-/** What each of them counts at least where several inputs or outputs share a message. */
+/** The least that each value counts where several inputs or outputs share a message. */
 export const JSON_ELEMENT_BYTES = 24;
-/** Different names of fields in an input or output: one that comes for the first time costs what many values do. */
+/** Different field names in an input or output: a name that comes for the first time costs as much as many values. */
 export const JSON_NAMES_MAX = 50_000;
 /** Tasks of one `foreach` step that exist unfinished at once, when `max_parallel` is larger or absent. */
 export const EXPAND_CHUNK_ITEMS = 256;

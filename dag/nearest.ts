@@ -1,7 +1,7 @@
 /** "Did you mean": the known name that a mistyped one is closest to. */
 import { closest, distance } from 'fastest-levenshtein';
 
-/** A longer name, or one with so many names to compare, is not looked for: the hint is not worth the time. */
+/** A longer name, or one with too many names to compare it with, gets no hint: that is not worth the time. */
 const COMPARED_CHARS_MAX = 128;
 const COMPARED_CHARS_TIMES_NAMES_MAX = 200_000;
 

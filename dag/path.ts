@@ -1,4 +1,4 @@
-/** The common expression, a plain path, resolved without JSONata. */
+/** Resolves the most common expression, a plain path, without JSONata. */
 import type { JsonObject, JsonValue } from './errors.ts';
 
 const STEP = /(?:([A-Za-z_][A-Za-z0-9_]*)|`([^`]+)`)((?:\[(?:0|[1-9][0-9]{0,8})\])*)(\.|$)/y;
@@ -7,8 +7,8 @@ const NOT_NAMES = new Set(['true', 'false', 'null', 'and', 'or', 'in', 'function
 
 /**
  * Resolves `input.a.b`, `steps.x.output.items[0]`, `item` or names in backquotes with exactly JSONata's answer.
- * Whatever JSONata could read otherwise (a path step that maps over an array, a missing value, an index into what is
- * not an array or outside of it) is left to JSONata.
+ * A path that JSONata could read differently (a path step that maps over an array, a missing value, an index into what
+ * is not an array or outside of it) is left to JSONata.
  *
  * @returns the value itself, not a copy
  */

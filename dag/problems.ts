@@ -17,15 +17,15 @@ type Issue = z.core.$ZodIssue;
 
 /**
  * @param error what `schema.safeParse(value)` gave
- * @param schema the schema that was used: unknown names are compared with its own
+ * @param schema the schema that was used; the names it knows are offered for unknown ones
  * @param value the checked value
- * @returns at most PROBLEMS_MAX problems, in the order of the schema
+ * @returns at most PROBLEMS_MAX problems in the order of the schema, and one that counts the rest
  */
 export function describeProblems(error: z.ZodError, schema: z.ZodType, value: unknown): Problem[] {
   const problems: Problem[] = [];
   let rest = 0;
   for (const issue of error.issues) {
-    // A name that is not known is compared with those that are: for the problems that are shown.
+    // Finding the name that was meant takes time, so this is done only for the problems that are shown.
     const shown = Math.max(0, PROBLEMS_MAX - problems.length);
     const count = issue.code === 'unrecognized_keys' ? issue.keys.length : 1;
     rest += Math.max(0, count - shown);
@@ -34,7 +34,7 @@ export function describeProblems(error: z.ZodError, schema: z.ZodType, value: un
   return rest <= 0 ? problems : [...problems, { path: '', message: `and ${rest} more problems` }];
 }
 
-/** The first PROBLEMS_MAX of them. Who looks for problems may end after one more, so that there are more is all it says. */
+/** The first PROBLEMS_MAX problems, and whether there are more. Not how many: a check may stop after one more. */
 export function boundedProblems(problems: Problem[]): Problem[] {
   if (problems.length <= PROBLEMS_MAX) return problems;
   return [...problems.slice(0, PROBLEMS_MAX), { path: '', message: 'and more of them' }];
@@ -53,7 +53,7 @@ export function placeOf(path: readonly Key[]): string {
   return place;
 }
 
-/** The place `inner`, seen from where `outer` stands. */
+/** The place of `inner`, which is a place within the value at `outer`. */
 export function joinPlaces(outer: string, inner: string): string {
   if (outer === '' || inner === '') return outer + inner;
   return inner.startsWith('[') ? outer + inner : `${outer}.${inner}`;
@@ -80,7 +80,7 @@ function describeIssue(issue: Issue, schema: z.ZodType, value: unknown, shown: n
       },
     ];
   }
-  // A schema that has words of its own for it knows better.
+  // A schema with a message of its own says it better.
   if (issue.code === 'invalid_type' && issue.message.startsWith('Invalid input')) {
     return [{ path, message: `must be ${article(issue.expected)}, not ${show(found)}` }];
   }
@@ -111,7 +111,7 @@ function article(expected: string): string {
 
 const SHOWN_CHARS_MAX = 60;
 
-/** A value as it is named in a sentence: short, whatever it is. */
+/** A value as a few words for a sentence. */
 function show(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (value !== null && typeof value === 'object') return 'an object';

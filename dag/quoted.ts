@@ -1,6 +1,6 @@
-/** Names and texts of others inside a sentence: quoted, and cut where they are long. */
+/** Names and texts from outside in a sentence: quoted, and cut when they are long. */
 
-/** What is shown of a text in a sentence: any id, and of anything longer enough to find it by. */
+/** Characters of a text that a sentence shows: a whole id, or enough of a longer text to find it. */
 export const QUOTED_CHARS_MAX = 128;
 
 /** `text` in quotes, with control characters escaped and no longer than QUOTED_CHARS_MAX. */
@@ -8,16 +8,16 @@ export function quoted(text: string): string {
   return JSON.stringify(cut(text));
 }
 
-/** `text`, no longer than `charsMax`; what was cut off is marked. Half of a surrogate pair is not left over. */
+/** The first `charsMax` characters of `text`, with `…` when it was cut. A surrogate pair is never split. */
 export function cut(text: string, charsMax: number = QUOTED_CHARS_MAX): string {
   if (text.length <= charsMax) return text;
   return `${text.slice(0, charsMax).replace(/[\uD800-\uDBFF]$/, '')}…`;
 }
 
-/** Of them stand in one sentence. */
+/** Names listed in one sentence. */
 const NAMED_MAX = 5;
 
-/** Names in a sentence, the first ones of many. */
+/** The first NAMED_MAX names, and how many more there are. */
 export function listed(names: readonly string[]): string {
   const more = names.length - NAMED_MAX;
   return more > 0 ? `${names.slice(0, NAMED_MAX).join(', ')} and ${more} more` : names.join(', ');

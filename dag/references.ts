@@ -1,4 +1,4 @@
-/** Which steps an expression mentions, and whether it is about an item. */
+/** Which steps an expression mentions, and whether it mentions the item of a `foreach`. */
 import { type Token, tokenize } from './jsonata-tokens.ts';
 
 /**
@@ -25,7 +25,7 @@ export function referencedSteps(expression: string): string[] | 'all' {
 
 const ITEM_NAMES = new Set(['item', 'index']);
 
-/** Whether the value may be another one for each item of `foreach`: `item`, `index` or everything in scope is used. */
+/** Whether the value can differ between the items of `foreach`: it uses `item`, `index` or everything in scope. */
 export function mentionsItem(expression: string): boolean {
   const { tokens } = tokenize(`${expression}}`, 0);
   const contexts = new Contexts();
@@ -77,7 +77,7 @@ function isOperator(token: Token | undefined, text: string): boolean {
   return token?.type === 'operator' && token.text === text;
 }
 
-/** Follows brackets: inside a predicate, a mapped block or a grouping, names are fields of the item at hand. */
+/** Follows brackets: inside a predicate, a mapped block or a grouping, names are fields of the current element. */
 class Contexts {
   /** True where names are still those of the scope. */
   outer = true;

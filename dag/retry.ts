@@ -8,7 +8,7 @@ import type { Retry } from './schema.ts';
  *
  * @param failures attempts that failed so far, at least 1
  * @param random uniform in [0, 1)
- * @param askedMs what the other side asked to wait; not less than that, but never more than `max_delay_ms`
+ * @param askedMs the wait that the other side asked for: the result is not shorter, but never over `max_delay_ms`
  * @returns whole milliseconds
  */
 export function retryDelayMs(retry: Retry, failures: number, random: number, askedMs = 0): number {
@@ -20,7 +20,7 @@ export function retryDelayMs(retry: Retry, failures: number, random: number, ask
   return Math.round(Math.min(Math.max(own, askedMs), retry.max_delay_ms));
 }
 
-/** The wait that a failed attempt was asked for (`Retry-After`), in milliseconds; 0 when it was not. */
+/** The wait that a server asked for in a failed attempt (`Retry-After`), in milliseconds; 0 when it did not ask. */
 export function askedDelayMs(error: ErrorShape): number {
   const asked = error.details?.['retry_after_ms'];
   return typeof asked === 'number' && Number.isFinite(asked) ? Math.max(asked, 0) : 0;

@@ -1,6 +1,6 @@
 /**
  * A run of a workflow as a fold of events: what happened goes in, what may happen next comes out. There is no I/O,
- * no clock and no chance here; applying the same events to a new `Run` restores it.
+ * no clock and no randomness here; applying the same events to a new `Run` restores it.
  *
  *   const run = new Run(workflow, new WorkflowGraph(workflow.steps));
  *   run.start().ready;                                                  // ['a']
@@ -30,8 +30,8 @@ export type { StepStatus, StepView };
 
 export type RunEvent =
   /**
-   * `when` held and `foreach` was evaluated; `items` is null for a step that is one task. `left_out`: indexes of items
-   * that a `when` about the item did not hold for.
+   * `when` held and `foreach` was evaluated; `items` is null for a step that is one task. `left_out`: indexes of the
+   * items for which `when` did not hold.
    */
   | { type: 'step_started'; step_id: string; items: JsonValue[] | null; left_out?: readonly number[] }
   /** `when` did not hold, for the whole step. */
@@ -60,8 +60,8 @@ export interface RunChange {
   /** Steps whose `when`, `foreach` and inputs are to be evaluated now. */
   ready: string[];
   /**
-   * Steps that are terminal by this event, those it reached through other steps included. A step is named again when
-   * a task that ends late in a stopping run revises how it ended.
+   * Steps that this event made terminal, directly or through other steps. A step is named again when a task that ends
+   * late in a stopping run changes how the step ended.
    */
   ended: string[];
   /** Running tasks are to be cancelled now; true once. */
@@ -78,7 +78,7 @@ export class Run {
   #startedRun = false;
   #endedSteps = 0;
   #cancelledSteps = 0;
-  /** Steps' worth of work done inside running `foreach` steps. */
+  /** The sum of the ended shares (0 to 1) of running `foreach` steps. */
   #partial = 0;
   #outstanding = 0;
   #waiting = 0;
@@ -131,12 +131,12 @@ export class Run {
     return indexes;
   }
 
-  /** Says that a task exists already: for restoring, before or after the task's other events. */
+  /** Records that a task exists already: for restoring, before or after the task's other events. */
   markIssued(step_id: string, index: number): void {
     const step = this.#step(step_id);
     if (!this.#hasTasks(step, 'a task') || !step.markIssued(index)) return;
     this.#outstanding += 1;
-    // A step that was cancelled because the run stopped turns out to run still.
+    // A step that was cancelled because the run stopped turns out to be running still.
     if (step.status === 'cancelled' && !step.decided) this.#reopen(step);
   }
 
@@ -149,7 +149,7 @@ export class Run {
     for (const [id, step] of this.#steps) yield [id, step.view()];
   }
 
-  /** Nothing new may begin: what was announced as a task and is none yet ends as cancelled. */
+  /** True once nothing new may begin: announced tasks that were not made yet are to be withdrawn. */
   get stopped(): boolean {
     return this.#stopped;
   }
@@ -160,8 +160,8 @@ export class Run {
   }
 
   /**
-   * What expressions see: the input, and what the named steps (every ended step for `all`) gave, how they ended and why.
-   * `item` and `index` are the caller's to add.
+   * What expressions see: the input, and output, status and error of the named steps (for `all`: of every ended step).
+   * The caller adds `item` and `index`.
    */
   scope(step_ids: readonly string[] | 'all'): JsonObject {
     const steps: JsonObject = {};
@@ -180,7 +180,7 @@ export class Run {
     return Object.fromEntries(this.#graph.sinks().map((id) => [id, this.#step(id).output]));
   }
 
-  /** 0 to 100: the ended share of the steps, a `foreach` step by its items. What was cancelled was not done. */
+  /** 0 to 100: the share of steps that ended, `foreach` steps by their items. Cancelled steps do not count as done. */
   get progress(): number {
     const done = this.#endedSteps - this.#cancelledSteps;
     if (done === this.#steps.size) return 100;
@@ -197,7 +197,7 @@ export class Run {
     return this.#instances;
   }
 
-  /** @throws LimitError when a step of so many items would take the run over TASK_INSTANCES_MAX. */
+  /** @throws LimitError when that many items would take the run over TASK_INSTANCES_MAX. */
   checkItems(step_id: string, items: number): void {
     const total = this.#instances + items;
     if (total <= TASK_INSTANCES_MAX) return;
@@ -223,7 +223,7 @@ export class Run {
     return { ...error, message: `Step "${step_id}": ${error.message}`, details: { ...error.details, step_id } };
   }
 
-  /** A step that runs now: one that waits for a person before others. */
+  /** A running step, preferably one that waits for a person; null when none runs. */
   get current_step(): string | null {
     let first: string | null = null;
     for (const id of this.#running) {
@@ -297,7 +297,7 @@ export class Run {
     this.#outstanding -= 1;
     if (ended.waited) this.#waiting -= 1;
     if (!step.running) {
-      // A task that ended later says more about why its step failed than the one that ended the step.
+      // The error of a task that ended later can take precedence over that of the task that ended the step.
       if (step.error !== errorBefore) this.#closeFatal(step, change);
       return;
     }
@@ -334,7 +334,7 @@ export class Run {
     } else if (on_failure === 'continue') {
       this.#end(step, 'failed', change, {});
     } else {
-      // Its dependents are not told: they are cancelled with the rest.
+      // Nothing is carried to the dependents: stopping the run cancels them with the rest.
       this.#closeFatal(step, change);
       this.#stop(change);
     }
@@ -347,7 +347,7 @@ export class Run {
 
   #requestStop(event: Extract<RunEvent, { type: 'stop' }>, change: RunChange): void {
     if (this.#stopRequest !== null) return;
-    // The output expression may fail after the last step: that still changes what the run came to.
+    // The output expression may fail after the last step: that still changes how the run ended.
     if (this.#settled !== null && this.#settled !== 'completed') return;
     this.#stopRequest = { status: event.status, error: event.error };
     this.#stop(change);
@@ -405,7 +405,7 @@ export class Run {
     this.#settled = status;
   }
 
-  /** What was asked from outside comes first, then a failure, then a task that someone cancelled. */
+  /** A stop from outside counts first, then a failure, then a task that somebody cancelled. */
   #outcome(): Settled {
     if (this.#stopRequest !== null) return this.#stopRequest.status;
     if (this.#fatal === null) return 'completed';
@@ -418,7 +418,7 @@ interface Outcome {
   reason?: string;
 }
 
-/** The outcome of a step that only the stop of the run ended: such a step may turn out to have ended otherwise. */
+/** The outcome of a step that only the stop of the run ended: a late event may show that it ended otherwise. */
 const STOPPED: Outcome = { reason: 'the run stopped' };
 
 function emptyChange(): RunChange {

@@ -64,7 +64,7 @@ export const requiresSchema = z
   })
   .describe('What the worker must offer.');
 
-/** Labels that are wished of a worker, and not needed. */
+/** Labels that a worker should have, but need not. */
 export const preferSchema = z
   .array(label)
   .max(LABELS_MAX)
@@ -194,7 +194,7 @@ export function parseWorkflow(value: unknown): Workflow {
   return parsed.data;
 }
 
-/** What the schema of a workflow does not express. @throws LimitError for a workflow that is larger than flowmesh carries */
+/** Checks what the schema cannot express. @throws LimitError for a workflow that is larger than flowmesh carries */
 export function checkLimits({ steps }: Workflow): void {
   checkSteps(steps);
   const edges = steps.reduce((sum, step) => sum + step.depends_on.length, 0);

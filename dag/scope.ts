@@ -1,6 +1,6 @@
 /**
- * Which names expressions may use. JSONata gives nothing for a name that is not there, so that a slip would pass in
- * silence: each name that an expression takes from what is in scope is checked before the workflow is accepted.
+ * Which names expressions may use. JSONata gives nothing for an unknown name, so a slip would go unnoticed: each name
+ * that an expression takes from the scope is checked before the workflow is accepted.
  */
 import { didYouMean, nearest } from './nearest.ts';
 import { cut } from './quoted.ts';
@@ -9,17 +9,17 @@ import { cut } from './quoted.ts';
 export interface ScopeName {
   path: string[];
   /**
-   * `scope`: it is taken from what is in scope. `item`: it is a field of the element at hand, inside a predicate or
-   * after a dot. `call`: the last name of the path is called as a function.
+   * `scope`: the name is taken from the scope. `item`: the name is a field of the current element, inside a predicate
+   * or after a dot. `call`: the last name of the path is called as a function.
    */
   kind: 'scope' | 'item' | 'call';
 }
 
 /** Where an expression stands. */
 export interface ExpressionPlace {
-  /** `item` and `index` are there: in `when` and `inputs` of a step with `foreach`. */
+  /** Whether `item` and `index` are in scope: in `when` and `inputs` of a step with `foreach`. */
   item: boolean;
-  /** Why they are not. */
+  /** Why `item` and `index` are not in scope, for the error. */
   itemAdvice: string;
   stepIds: { has(id: string): boolean };
   /** Fields of the workflow's input. */
@@ -31,7 +31,7 @@ const ITEM_NAMES = ['item', 'index'];
 const STEP_FIELDS = ['output', 'status', 'error'];
 const WORKFLOW_FIELDS = ['workflow_id', 'name'];
 
-/** What JSONata has for the methods and properties of other languages. */
+/** What JSONata has in place of methods and properties of other languages. */
 const INSTEAD: Record<string, string> = {
   length: '$count(list) for a list, $length(text) for a text',
   map: '$map(list, function($x) { … })',
@@ -73,7 +73,7 @@ export function namesOfPath(expression: string): ScopeName[] | undefined {
 
 const NOT_NAMES = new Set(['true', 'false', 'null', 'and', 'or', 'in', 'function']);
 
-/** Why the name is refused, or null. The ids of steps are checked with what their step waits for. */
+/** Why the name is refused, or null. Ids of steps are checked elsewhere, with `depends_on` (`referenceProblems`). */
 export function nameProblem({ path, kind }: ScopeName, place: ExpressionPlace): string | null {
   const [name, second, third] = path.map((each) => cut(each)) as [string, string?, string?];
   if (kind === 'item') return null;
@@ -103,7 +103,7 @@ function fieldProblem(of: string, field: string | undefined, known: readonly str
   return `${of} has no "${field}"${didYouMean(field, known)}; it has ${known.join(', ')}`;
 }
 
-/** What is allowed and probably not what was meant, or null. */
+/** A warning about a name that is allowed and probably not what was meant, or null. */
 export function nameWarning({ path, kind }: ScopeName, place: ExpressionPlace): string | null {
   const [name, second] = path as [string, string?];
   if (path.length > 1 && path.at(-1) === 'length' && kind !== 'call') {

@@ -1,4 +1,4 @@
-/** One step of a run: its status and the tally of its tasks. `Run` moves it; it knows nothing of other steps. */
+/** One step of a run: its status and the tally of its tasks. `Run` changes it; a step knows nothing of the others. */
 import { type ErrorShape, FlowmeshError, type JsonValue } from './errors.ts';
 import { EXPAND_CHUNK_ITEMS } from './limits.ts';
 import type { Step } from './schema.ts';
@@ -22,7 +22,7 @@ export interface StepView {
   items: JsonValue[] | null;
   /** Indexes of items that `when` left out. */
   left_out: readonly number[];
-  /** Tasks made, ended, and of those not completed. */
+  /** How many tasks were made, ended (with the items left out), and ended without completing. */
   issued: number;
   ended: number;
   failed: number;
@@ -45,15 +45,15 @@ const FAILED: ErrorShape = { code: 'TASK_FAILED', message: 'the task failed', re
 
 export class StepRun {
   readonly definition: Step;
-  /** Place in the graph's order: decides between errors that come in any order. */
+  /** Place in the graph's order: it decides which error counts, in whatever order they come. */
   readonly position: number;
   status: StepStatus = 'pending';
   /** Tasks of this step: 1, or the number of items; 0 before it started. */
   size = 0;
   started = false;
-  /** Items that its `when` did not hold for: they have ended, and there is no task of them. */
+  /** Indexes of the items for which `when` did not hold: they count as ended and have no task. */
   leftOut: readonly number[] = [];
-  /** True when the end is the step's own; false for one that was cancelled because the run stopped. */
+  /** True once the step itself has ended; false for a step that was cancelled only because the run stopped. */
   decided = false;
   outstanding = 0;
   ended = 0;
@@ -85,17 +85,17 @@ export class StepRun {
     return this.status === 'running' || this.status === 'input_required';
   }
 
-  /** An event can still decide how it ends: so it is for a step that only the stop of the run cancelled. */
+  /** True while an event can still decide how the step ends, even after the stop of the run has cancelled it. */
   get open(): boolean {
     return !this.decided;
   }
 
-  /** A dependency counted for it, or it has a `when` to decide. */
+  /** True when a dependency was not skipped, or when the step has a `when` to decide. */
   get wanted(): boolean {
     return this.#satisfied || this.definition.when !== undefined;
   }
 
-  /** The ended part of its tasks, 0 to 1. */
+  /** The share of its tasks that have ended, 0 to 1. */
   get share(): number {
     return this.size === 0 ? 0 : this.ended / this.size;
   }
@@ -118,12 +118,12 @@ export class StepRun {
     this.ended = leftOut.length;
   }
 
-  /** Its tasks are all there is left to say of: one completed, or there was none to make. */
+  /** For a step whose tasks have all ended: one completed, or none failed. */
   get succeeded(): boolean {
     return this.failed === 0 || this.ended > this.failed + this.leftOut.length;
   }
 
-  /** Its error, and of which item it is. */
+  /** The step's error, with the index of the item that it comes from. */
   get explainedError(): ErrorShape | null {
     if (this.error === null || this.#items === null || this.#errorRank === NO_RANK) return this.error;
     const index = this.#errorRank % this.size;
@@ -140,11 +140,11 @@ export class StepRun {
     this.decided = decided;
     this.output = output;
     this.#reason = reason;
-    // The outputs live on in `output`, or nobody asks for them again.
+    // A completed step has the outputs in `output`; of any other, nothing reads them again.
     if (decided) this.#outputs = [];
   }
 
-  /** None of its tasks failed by itself: those that did not complete were cancelled. */
+  /** True when no task failed by itself: those that did not complete were cancelled. */
   get onlyCancelled(): boolean {
     return this.#errorRank !== NO_RANK && this.#errorRank >= this.size;
   }
@@ -173,7 +173,7 @@ export class StepRun {
     return true;
   }
 
-  /** Takes back that a task exists. Returns false when none was issued, or it has ended. */
+  /** Takes back that a task exists. Returns false when it was not issued, waits for a person or has ended. */
   withdraw(index: number): boolean {
     if (this.#task(index) !== ISSUED) return false;
     this.#tasks[index] = NOT_ISSUED;
@@ -223,8 +223,8 @@ export class StepRun {
   }
 
   /**
-   * The step's error is that of a failed task before that of a cancelled one, then of the lowest index, whichever came
-   * first: the order of events must not show. So a step that its tasks failed still listens to the rest of them.
+   * The error of a failed task counts before that of a cancelled one, then the error of the lowest index: the order of
+   * events must not matter. So a step that has failed because of its tasks still listens to the remaining ones.
    */
   #recordFailure(index: number, status: 'failed' | 'cancelled', error: ErrorShape | null): void {
     this.failed += 1;

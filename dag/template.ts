@@ -1,6 +1,6 @@
 /**
- * `${ … }` in any JSON value: found once, filled as often as needed. What an expression gives is asked of JSONata
- * elsewhere; this is only about where it stands.
+ * `${ … }` in any JSON value: found once, filled as often as needed. The expressions themselves are evaluated
+ * elsewhere.
  *
  *   const template = compileTemplate({ command: ['wc', '-w', '${ item }'] });
  *   template.expressions;                                   // ['item']
@@ -11,7 +11,7 @@ import { tokenize } from './jsonata-tokens.ts';
 import { EXPRESSION_CHARS_MAX, EXPRESSIONS_MAX, LimitError } from './limits.ts';
 import { placeOf } from './problems.ts';
 
-/** A `${ … }` that is empty, does not end, or stands where one expression is asked for. `details.place` says where. */
+/** A `${ … }` that is empty or does not end, or a text where one expression is required. `details.place` says where. */
 export class InvalidExpressionError extends FlowmeshError {
   readonly place: string;
 
@@ -33,7 +33,7 @@ type Node =
 export interface Template {
   /** The distinct expressions, trimmed, in order of appearance. */
   readonly expressions: string[];
-  /** Where each expression stands first, as code reads: `inputs.command[2]`. */
+  /** Where each expression occurs first, written as in code: `inputs.command[2]`. */
   readonly places: ReadonlyMap<string, string>;
   readonly root: Node;
 }
@@ -58,7 +58,7 @@ export function isOneExpression(template: Template): boolean {
 }
 
 /**
- * Visits the texts of a value with their places: what stands beside its expressions.
+ * Visits the literal texts of a value, those outside its expressions, with their places.
  *
  * @param visit `path` changes after the call: copy it
  */
@@ -66,7 +66,7 @@ export function visitTexts(template: Template, path: readonly Key[], visit: Visi
   visitNodeTexts(template.root, [...path], visit);
 }
 
-/** The same of a JSON value, which has no expressions. */
+/** The same for a JSON value, which has no expressions. */
 export function visitValueTexts(value: JsonValue, path: readonly Key[], visit: VisitText): void {
   visitLiteralTexts(value, [...path], visit);
 }
@@ -86,7 +86,7 @@ function visitNodeTexts(node: Node, path: Key[], visit: VisitText): void {
   } else if (node.kind === 'literal') visitLiteralTexts(node.value, path, visit);
 }
 
-/** Makes nothing on its way: a literal may have as many values as an input may. */
+/** Copies nothing on its way: a literal may have as many values as an input. */
 function visitLiteralTexts(value: JsonValue | undefined, path: Key[], visit: VisitText): void {
   if (typeof value === 'string') visit(value, path);
   if (value === null || typeof value !== 'object') return;
@@ -99,7 +99,7 @@ function visitLiteralTexts(value: JsonValue | undefined, path: Key[], visit: Vis
   else for (const key of Object.keys(value)) inside(key, value[key]);
 }
 
-/** True when nothing of the value at `path` comes from an expression. A place that is not there is literal, too. */
+/** True when nothing of the value at `path` comes from an expression. A missing place counts as literal. */
 export function isLiteralAt(template: Template, path: readonly PropertyKey[]): boolean {
   let node: Node | undefined = template.root;
   for (const key of path) {
@@ -110,7 +110,7 @@ export function isLiteralAt(template: Template, path: readonly PropertyKey[]): b
   return node === undefined || isFixed(node);
 }
 
-/** An object or a list may hold only literals, too: some of them were written with `$${`. */
+/** A list or object node can hold nothing but literals, too: when one of them was written with `$${`. */
 function isFixed(node: Node): boolean {
   if (node.kind === 'list') return node.items.every(isFixed);
   if (node.kind === 'object') return node.entries.every(([, item]) => isFixed(item));
@@ -118,15 +118,15 @@ function isFixed(node: Node): boolean {
 }
 
 /**
- * Puts values in the place of expressions: a string that is one expression becomes its value as it is; inside a
- * longer string, strings stand as they are, null and missing values as nothing, others as JSON. Parts without
+ * Replaces expressions by their values: a string that is one expression becomes its value as it is; in a longer
+ * string, string values are inserted as they are, null and missing values as nothing, others as JSON. Parts without
  * expressions are shared with the template: treat the result as read-only.
  */
 export function fillTemplate(template: Template, values: ReadonlyMap<string, JsonValue>): JsonValue {
   return fillNode(template.root, values);
 }
 
-/** @param path of the value; it is the same list for all values, so that a place costs nothing until it is needed */
+/** @param path of the value: one list that all values share, so that a place costs nothing until it is needed */
 function compileNode(value: JsonValue, path: Key[], places: Map<string, string>): Node {
   const inside = (key: Key, child: JsonValue): Node => {
     path.push(key);
