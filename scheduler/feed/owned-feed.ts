@@ -19,7 +19,7 @@ import {
 import { ReplicaSet } from '../replication/replica-set.ts';
 import { type Duplicate, setAside } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
-import { Journal, type Turn } from '../storage/journal.ts';
+import { type FeedWriter, Journal, type Turn } from '../storage/journal.ts';
 import { Attempts } from '../task/attempts.ts';
 import { Leases } from '../task/leases.ts';
 import { Tasks } from '../task/tasks.ts';
@@ -57,7 +57,7 @@ export interface OwnedFeedHooks {
   onStale(peer: string, feedId: string): void;
 }
 
-export class OwnedFeed {
+export class OwnedFeed implements FeedWriter {
   readonly feed_id: string;
   readonly journal: Journal;
   readonly tasks: Tasks;
@@ -103,17 +103,13 @@ export class OwnedFeed {
       onStale: (peer) => hooks.onStale(peer, feed_id),
     });
     this.journal.copyBy(this.replicas);
-    const turn = (work: (turn: Turn) => void) => this.turn(work);
-    const dispatchSoon = () => this.dispatchSoon();
     const written = { feed_id, epoch, passed_on: feed.passed_on };
     const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);
     const { beat_interval_ms } = options;
     this.tasks = new Tasks({
-      ...{ clock, random, network, pool, feed: written },
+      ...{ clock, random, network, pool, feed: written, writer: this },
       leases: new Leases({ clock, network, peers, log, feed: written, beat_interval_ms }),
       hooks: {
-        turn,
-        dispatchSoon,
         onBegun,
         onEnded: (turn, record) => this.#taskEnded(turn, record),
         onWaiting: (turn, record) => this.runs.onTaskWaiting(turn, record),
@@ -127,9 +123,8 @@ export class OwnedFeed {
     });
     this.runs = new Runs({
       ...{ clock, random, evaluator, tasks, reader: store.reader, log },
-      feedId: feed_id,
+      ...{ feedId: feed_id, writer: this },
       hooks: {
-        turn,
         onKept: (record) => this.nested.onRunKept(record),
         onEnded: (turn, record) => this.#workflowEnded(turn, record),
         onDropped: (turn, record, taskUids) => this.nested.onRunDropped(turn, record, taskUids),
@@ -137,10 +132,20 @@ export class OwnedFeed {
     });
     this.nested = new NestedRuns({ random, tasks, runs: this.runs, feedId: feed_id });
     this.dispatcher = new Dispatcher(
-      { clock, random, network, peers, tasks, attempts: this.attempts, nested: this.nested, pool, log, probe },
       {
-        turn,
-        dispatchSoon,
+        clock,
+        random,
+        network,
+        peers,
+        tasks,
+        attempts: this.attempts,
+        nested: this.nested,
+        pool,
+        log,
+        probe,
+        writer: this,
+      },
+      {
         isPaused: hooks.isPaused,
         heirs: () => this.feed.followers.filter(({ synced }) => synced).map(({ peer_id }) => peer_id),
         onStarved: hooks.onStarved,

@@ -25,7 +25,7 @@ import type { Candidate, PeerTable } from '../membership/peer-table.ts';
 import { type Lease, refuseRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Random } from '../ports.ts';
 import type { Placement } from '../records.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { FeedWriter, Turn } from '../storage/journal.ts';
 import type { Attempts } from '../task/attempts.ts';
 import type { LiveTask } from '../task/live-task.ts';
 import { type ClassHead, compareQueueKeys, type Nobody, type QueueKey, type TaskClass } from '../task/queue.ts';
@@ -39,8 +39,6 @@ import { tooLongWithoutWorker } from './too-long-without-worker.ts';
 import { whyNobody } from './why-nobody.ts';
 
 export interface DispatchHooks {
-  turn(work: (turn: Turn) => void): void;
-  dispatchSoon(): void;
   isPaused(): boolean;
   /** Who may take over what is leased from here. */
   heirs(): string[];
@@ -59,6 +57,7 @@ export class Dispatcher {
   readonly #pool: WorkerPool;
   readonly #log: Log;
   readonly #probe: Probe;
+  readonly #writer: FeedWriter;
   readonly #hooks: DispatchHooks;
   readonly #beatIntervalMs: number;
   /** A peer that was not heard for this long is not given anything. */
@@ -79,6 +78,7 @@ export class Dispatcher {
       pool: WorkerPool;
       log: Log;
       probe: Probe;
+      writer: FeedWriter;
     },
     hooks: DispatchHooks,
     beatIntervalMs: number = BEAT_INTERVAL_MS,
@@ -93,10 +93,11 @@ export class Dispatcher {
     this.#pool = components.pool;
     this.#log = components.log;
     this.#probe = components.probe;
+    this.#writer = components.writer;
     this.#hooks = hooks;
     this.#beatIntervalMs = beatIntervalMs;
     this.#silentMs = beatIntervalMs * BEATS_LATE_MAX;
-    this.#lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs, dispatchSoon: hooks.dispatchSoon });
+    this.#lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs });
   }
 
   /** @returns whether anything was leased or begun */
@@ -118,7 +119,7 @@ export class Dispatcher {
         continue;
       }
       if (given++ === DISPATCH_TASKS_MAX) {
-        turn.after(() => this.#hooks.dispatchSoon());
+        turn.after(() => this.#writer.dispatchSoon());
         break;
       }
       if (RECORD_ACTIONS.has(of.action)) {
@@ -277,7 +278,7 @@ export class Dispatcher {
   /** A worker did not take leases, or gave them back. */
   refused(peer: string, items: readonly Refusal[]): void {
     if (items.length === 0) return;
-    this.#hooks.turn((turn) => {
+    this.#writer.turn((turn) => {
       for (const item of items) {
         const task = this.#tasks.live.get(item.uid);
         if (task === undefined || !this.#tasks.leases.isFrom(peer, task, item)) continue;

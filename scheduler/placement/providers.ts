@@ -11,13 +11,14 @@ import {
 } from '../limits.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
 import type { Clock, Log, Network } from '../ports.ts';
+import type { FeedWriter } from '../storage/journal.ts';
 
 export class ProviderLookUps {
   readonly #clock: Clock;
   readonly #network: Network;
   readonly #peers: PeerTable;
   readonly #log: Log;
-  readonly #dispatchSoon: () => void;
+  readonly #writer: FeedWriter;
   /** An answer that led nowhere is good for this long only. */
   readonly #againMs: number;
   /** When a capability was last looked up; the oldest is forgotten first. */
@@ -27,15 +28,15 @@ export class ProviderLookUps {
   #underWay = 0;
 
   constructor(
-    components: { clock: Clock; network: Network; peers: PeerTable; log: Log },
-    options: { againMs: number; dispatchSoon: () => void },
+    components: { clock: Clock; network: Network; peers: PeerTable; log: Log; writer: FeedWriter },
+    options: { againMs: number },
   ) {
     this.#clock = components.clock;
     this.#network = components.network;
     this.#peers = components.peers;
     this.#log = components.log;
     this.#againMs = options.againMs;
-    this.#dispatchSoon = options.dispatchSoon;
+    this.#writer = components.writer;
   }
 
   wantAll(capabilities: readonly string[]): void {
@@ -89,7 +90,7 @@ export class ProviderLookUps {
     if (peer === this.#network.self || this.#peers.find(peer)?.connected === true) return;
     this.#peers.entry(peer, this.#clock.now()).found_by = 'dht';
     this.#network.connect(peer, []).then(
-      () => this.#dispatchSoon(),
+      () => this.#writer.dispatchSoon(),
       (error: unknown) => {
         this.#forgetSoon(capability);
         this.#log.debug({ peer, error }, 'a provider that the DHT named cannot be reached'); // P6

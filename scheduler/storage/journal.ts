@@ -26,6 +26,14 @@ export interface Turn {
   after(effect: (copies: number) => void): void;
 }
 
+/** Who writes to one feed, outside of a turn. */
+export interface FeedWriter {
+  /** Runs `work` now. Nobody waits for its commit: a failure is logged, and the rows tell what is to be done again. */
+  turn(work: (turn: Turn) => void): void;
+  /** Waiting tasks are given out before the next commit is written. */
+  dispatchSoon(): void;
+}
+
 /** Who brings commits to other disks. */
 export interface Copier {
   /** A commit is on its way to the own disk. */

@@ -15,7 +15,7 @@ import type { Clock, Network, Random } from '../ports.ts';
 import type { LogRecord, TaskRecord } from '../records.ts';
 import { recordText } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { FeedWriter, Turn } from '../storage/journal.ts';
 import { LiveRecords } from '../storage/live-records.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import type { Leases } from './leases.ts';
@@ -45,8 +45,6 @@ export interface TaskHooks {
   onWaiting(turn: Turn, record: TaskRecord): void;
   /** A nested workflow has taken longer than its task may. */
   onNestedTimeout(turn: Turn, record: TaskRecord): void;
-  turn(work: (turn: Turn) => void): void;
-  dispatchSoon(): void;
 }
 
 /** The tasks of one feed that have not ended. Everything that changes one is given the turn it is written in. */
@@ -60,6 +58,7 @@ export class Tasks {
   readonly #random: Random;
   readonly #network: Network;
   readonly #pool: Pick<WorkerPool, 'needsOf'>;
+  readonly #writer: FeedWriter;
   readonly #hooks: TaskHooks;
   readonly #feed: TaskFeed;
   /** Moving average of execution times, for estimates; null before the first. */
@@ -77,6 +76,7 @@ export class Tasks {
     pool: Pick<WorkerPool, 'needsOf'>;
     leases: Leases;
     feed: TaskFeed;
+    writer: FeedWriter;
     hooks: TaskHooks;
   }) {
     this.#clock = parts.clock;
@@ -85,8 +85,9 @@ export class Tasks {
     this.#pool = parts.pool;
     this.leases = parts.leases;
     this.#feed = parts.feed;
+    this.#writer = parts.writer;
     this.#hooks = parts.hooks;
-    this.#timers = new TimerQueue(this.#clock, (uid) => this.#hooks.turn((turn) => this.#onDue(turn, uid)));
+    this.#timers = new TimerQueue(this.#clock, (uid) => this.#writer.turn((turn) => this.#onDue(turn, uid)));
   }
 
   /** The wall clock, as in records. */
@@ -179,7 +180,7 @@ export class Tasks {
     // A task that only moves in the queue has been waiting all along.
     if (!this.queue.has(record.uid)) task.ready_at = this.#clock.now();
     this.queue.add(record, task);
-    this.#hooks.dispatchSoon();
+    this.#writer.dispatchSoon();
   }
 
   #onDue(turn: Turn, uid: string): void {
@@ -275,7 +276,7 @@ export class Tasks {
   endLease(task: LiveTask, how: LeaseEnd): void {
     if (task.lease === null) return;
     this.leases.end(task, how);
-    this.#hooks.dispatchSoon();
+    this.#writer.dispatchSoon();
   }
 
   /**

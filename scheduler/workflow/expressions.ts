@@ -8,7 +8,7 @@ import { cut } from '../../dag/quoted.ts';
 import type { Run } from '../../dag/run.ts';
 import type { Evaluator } from '../ports.ts';
 import type { WorkflowRecord } from '../records.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { FeedWriter, Turn } from '../storage/journal.ts';
 
 const SHOWN_CHARS_MAX = 200;
 
@@ -23,11 +23,11 @@ interface Scoped {
 
 export class Expressions {
   readonly #evaluator: Evaluator;
-  readonly #turn: (work: (turn: Turn) => void) => void;
+  readonly #writer: FeedWriter;
 
-  constructor(evaluator: Evaluator, turn: (work: (turn: Turn) => void) => void) {
+  constructor(evaluator: Evaluator, writer: FeedWriter) {
     this.#evaluator = evaluator;
-    this.#turn = turn;
+    this.#writer = writer;
   }
 
   /** Resolves expressions for each of several scopes: at once when all are plain paths, else in a later turn. */
@@ -55,7 +55,7 @@ export class Expressions {
       then(turn, results);
       return;
     }
-    const finish = (outcomes: (Values | FlowmeshError)[]) => this.#turn((later) => then(later, outcomes));
+    const finish = (outcomes: (Values | FlowmeshError)[]) => this.#writer.turn((later) => then(later, outcomes));
     const asked = jobs.map(({ expression, scope }) => ({ expression, scope }));
     this.#evaluator.evaluate(asked, live.record.uid).then(
       (answers) => {

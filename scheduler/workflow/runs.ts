@@ -20,7 +20,7 @@ import type { Clock, Evaluator, Log, Random, Reader } from '../ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from '../records.ts';
 import { resultProblem } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { FeedWriter, Turn } from '../storage/journal.ts';
 import { LiveRecords } from '../storage/live-records.ts';
 import { runUids, taskUids } from '../storage/record-tree.ts';
 import type { Tasks } from '../task/tasks.ts';
@@ -33,7 +33,6 @@ import { StepTasks } from './step-tasks.ts';
 const CANCELLED: ErrorShape = { code: 'CANCELLED', message: 'it was cancelled', retryable: false };
 
 export interface RunHooks {
-  turn(work: (turn: Turn) => void): void;
   /** A run is in memory from now on: a new one, or one that was read from the store. */
   onKept(record: WorkflowRecord): void;
   /** A workflow has ended: its row is already put. */
@@ -54,6 +53,7 @@ export interface RunParts {
   reader: Reader;
   log: Log;
   feedId: string;
+  writer: FeedWriter;
   hooks: RunHooks;
 }
 
@@ -64,20 +64,21 @@ export class Runs {
   readonly #tasks: Tasks;
   readonly #expressions: Expressions;
   readonly #steps: StepTasks;
+  readonly #writer: FeedWriter;
   readonly #hooks: RunHooks;
   readonly #feedId: string;
 
-  constructor({ clock, random, evaluator, tasks, reader, log, feedId, hooks }: RunParts) {
+  constructor({ clock, random, evaluator, tasks, reader, log, feedId, writer, hooks }: RunParts) {
     this.#clock = clock;
     this.#random = random;
     this.#tasks = tasks;
     this.#feedId = feedId;
+    this.#writer = writer;
     this.#hooks = hooks;
-    this.#expressions = new Expressions(evaluator, (work) => hooks.turn(work));
+    this.#expressions = new Expressions(evaluator, writer);
     this.#steps = new StepTasks(
-      { clock, tasks, reader, expressions: this.#expressions, log, feedId },
+      { clock, tasks, reader, expressions: this.#expressions, log, feedId, writer },
       {
-        turn: (work) => hooks.turn(work),
         apply: (turn, live, event) => this.#apply(turn, live, event),
         isOpen: (live) => this.#isOpen(live),
       },
@@ -190,7 +191,7 @@ export class Runs {
   #pump(turn: Turn, live: LiveRun): void {
     for (let done = 0; live.todo.length > 0; done++) {
       if (done === EXPAND_CHUNK_ITEMS) {
-        this.#clock.defer(() => this.#hooks.turn((later) => this.#pump(later, live)));
+        this.#clock.defer(() => this.#writer.turn((later) => this.#pump(later, live)));
         return;
       }
       // The step stays in the list while it is prepared, so that what follows from it only appends.

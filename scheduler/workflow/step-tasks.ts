@@ -13,7 +13,7 @@ import { ACTIVE_TASKS_MAX, ITEMS_BYTES_MAX } from '../limits.ts';
 import type { Clock, Log, Reader } from '../ports.ts';
 import { type CacheRecord, EMPTY_TASK_STATE, type TaskRecord } from '../records.ts';
 import { bytesWithin } from '../sizes.ts';
-import type { Turn } from '../storage/journal.ts';
+import type { FeedWriter, Turn } from '../storage/journal.ts';
 import { wishes } from '../task/new-task.ts';
 import type { Tasks } from '../task/tasks.ts';
 import { cacheUid, stepTaskUid } from '../uids.ts';
@@ -22,7 +22,6 @@ import type { LiveRun } from './live-run.ts';
 import { isRunning, stepRecord } from './live-run.ts';
 
 export interface StepTaskHooks {
-  turn(work: (turn: Turn) => void): void;
   /** Something happened to a step. */
   apply(turn: Turn, live: LiveRun, event: RunEvent): void;
   /** False once the run has ended, or was dropped from memory. */
@@ -36,6 +35,7 @@ export class StepTasks {
   readonly #expressions: Expressions;
   readonly #log: Log;
   readonly #feedId: string;
+  readonly #writer: FeedWriter;
   readonly #hooks: StepTaskHooks;
 
   constructor(
@@ -46,6 +46,7 @@ export class StepTasks {
       expressions: Expressions;
       log: Log;
       feedId: string;
+      writer: FeedWriter;
     },
     hooks: StepTaskHooks,
   ) {
@@ -55,6 +56,7 @@ export class StepTasks {
     this.#expressions = components.expressions;
     this.#log = components.log;
     this.#feedId = components.feedId;
+    this.#writer = components.writer;
     this.#hooks = hooks;
   }
 
@@ -101,7 +103,7 @@ export class StepTasks {
         return;
       }
       this.#clock.defer(() =>
-        this.#hooks.turn((then) => {
+        this.#writer.turn((then) => {
           if (this.#isReady(live, stepId)) this.#chooseItems(then, live, stepId, items, leftOut, next);
         }),
       );
@@ -168,7 +170,7 @@ export class StepTasks {
 
   #issueLater(live: LiveRun, stepId: string): void {
     this.#clock.defer(() =>
-      this.#hooks.turn((turn) => {
+      this.#writer.turn((turn) => {
         if (this.#hooks.isOpen(live)) this.issue(turn, live, stepId);
       }),
     );
@@ -215,10 +217,10 @@ export class StepTasks {
       return true;
     }
     this.#reader.get('cache', cacheUid(this.#feedId, record.cache_key)).then(
-      (hit) => this.#hooks.turn((later) => this.#createCached(later, live, record, bytes, hit)),
+      (hit) => this.#writer.turn((later) => this.#createCached(later, live, record, bytes, hit)),
       (error: unknown) => {
         this.#log.warn({ error }, 'the cache could not be read; the task runs');
-        this.#hooks.turn((later) => this.#createCached(later, live, record, bytes, undefined));
+        this.#writer.turn((later) => this.#createCached(later, live, record, bytes, undefined));
       },
     );
     return true;
