@@ -51,43 +51,43 @@ const LINE_KEYS = ['level', 'time', 'msg'];
 
 /** Adds fields to every line; a field of the line itself is stronger. Each key is in a line once. */
 class FieldLog implements ChildLog {
-  private readonly lines: Logger;
-  private readonly fields: Record<string, string>;
+  readonly #lines: Logger;
+  readonly #fields: Record<string, string>;
 
   constructor(lines: Logger, fields: Record<string, string>) {
-    this.lines = lines;
-    this.fields = fields;
+    this.#lines = lines;
+    this.#fields = fields;
   }
 
   info(fields: object, message: string): void {
-    this.say('info', fields, message);
+    this.#say('info', fields, message);
   }
 
   warn(fields: object, message: string): void {
-    this.say('warn', fields, message);
+    this.#say('warn', fields, message);
   }
 
   error(fields: object, message: string): void {
-    this.say('error', fields, message);
+    this.#say('error', fields, message);
   }
 
   debug(fields: object, message: string): void {
-    this.say('debug', fields, message);
+    this.#say('debug', fields, message);
   }
 
   child(fields: Record<string, string>): ChildLog {
-    return new FieldLog(this.lines, { ...this.fields, ...fields });
+    return new FieldLog(this.#lines, { ...this.#fields, ...fields });
   }
 
-  private say(level: 'info' | 'warn' | 'error' | 'debug', fields: object, message: string): void {
-    if (!this.lines.isLevelEnabled(level)) return;
-    const all: Record<string, unknown> = { ...this.fields, ...fields };
+  #say(level: 'info' | 'warn' | 'error' | 'debug', fields: object, message: string): void {
+    if (!this.#lines.isLevelEnabled(level)) return;
+    const all: Record<string, unknown> = { ...this.#fields, ...fields };
     for (const key of LINE_KEYS) {
       if (!(key in all)) continue;
       all[`its_${key}`] = all[key];
       delete all[key];
     }
-    this.lines[level](all, message);
+    this.#lines[level](all, message);
   }
 }
 

@@ -52,18 +52,18 @@ interface HttpSession {
 }
 
 export class HttpSessions {
-  private readonly components: SessionComponents;
-  private readonly sessionsMax: number;
-  private readonly idleMs: number;
-  private readonly sweep: NodeJS.Timeout;
+  readonly #components: SessionComponents;
+  readonly #sessionsMax: number;
+  readonly #idleMs: number;
+  readonly #sweep: NodeJS.Timeout;
   /** In the order of last use: the first rested longest. */
-  private readonly sessions = new Map<string, HttpSession>();
+  readonly #sessions = new Map<string, HttpSession>();
 
   constructor(components: SessionComponents, limits: SessionLimits = {}) {
-    this.components = components;
-    this.sessionsMax = limits.sessions_max ?? SESSIONS_MAX;
-    this.idleMs = limits.idle_ms ?? SESSION_IDLE_MS;
-    this.sweep = setInterval(() => this.closeIdle(), Math.min(SESSION_SWEEP_MS, this.idleMs)).unref();
+    this.#components = components;
+    this.#sessionsMax = limits.sessions_max ?? SESSIONS_MAX;
+    this.#idleMs = limits.idle_ms ?? SESSION_IDLE_MS;
+    this.#sweep = setInterval(() => this.#closeIdle(), Math.min(SESSION_SWEEP_MS, this.#idleMs)).unref();
   }
 
   /**
@@ -79,12 +79,12 @@ export class HttpSessions {
     response: ServerResponse,
     body?: Messages,
   ): Promise<void> {
-    await this.exchange(this.find(id, principal), request, response, body);
+    await this.#exchange(this.find(id, principal), request, response, body);
   }
 
   /** @throws HttpRefusal 404 for an id that is unknown or somebody else's. */
   find(id: string, principal: Principal): HttpSession {
-    const session = this.sessions.get(id);
+    const session = this.#sessions.get(id);
     if (session === undefined || session.principalId !== principal.id) {
       throw new HttpRefusal(
         404,
@@ -105,36 +105,36 @@ export class HttpSessions {
    */
   async open(principal: Principal, request: IncomingMessage, response: ServerResponse, body: Messages): Promise<void> {
     if (!isInitializeRequest(body)) throw new HttpRefusal(400, 'SESSION_REQUIRED', SESSION_REQUIRED);
-    if (this.sessions.size >= this.sessionsMax) this.makeRoom();
+    if (this.#sessions.size >= this.#sessionsMax) this.#makeRoom();
     const transport = new SessionTransport({
       sessionIdGenerator: randomUUID,
       onsessioninitialized: (id) => {
-        this.sessions.set(id, session);
-        transport.onclose = after(transport.onclose, () => this.sessions.delete(id));
+        this.#sessions.set(id, session);
+        transport.onclose = after(transport.onclose, () => this.#sessions.delete(id));
       },
     });
-    const mcp = createMcpSession(this.components, 'httpStream', (requestId) => transport.forget(requestId));
+    const mcp = createMcpSession(this.#components, 'httpStream', (requestId) => transport.forget(requestId));
     const session: HttpSession = { principalId: principal.id, mcp, transport, open: 0, usedAt: performance.now() };
     // Not awaited: it resolves when the client has initialized, which is what happens next.
     mcp.session.connect(transport as Transport).catch((error) => {
-      this.components.log.warn({ err: error }, 'mcp session could not start');
+      this.#components.log.warn({ err: error }, 'mcp session could not start');
     });
-    await this.exchange(session, request, response, body);
+    await this.#exchange(session, request, response, body);
     // Refused by the transport, e.g. for its Accept header: nobody knows this session.
     if (transport.sessionId === undefined) await mcp.session.close();
   }
 
   /** Resolves when no call runs any more. */
   async drained(): Promise<void> {
-    await Promise.all([...this.sessions.values()].map((session) => session.mcp.drained()));
+    await Promise.all([...this.#sessions.values()].map((session) => session.mcp.drained()));
   }
 
   async close(): Promise<void> {
-    clearInterval(this.sweep);
-    await Promise.all([...this.sessions.values()].map((session) => session.mcp.session.close()));
+    clearInterval(this.#sweep);
+    await Promise.all([...this.#sessions.values()].map((session) => session.mcp.session.close()));
   }
 
-  private async exchange(
+  async #exchange(
     session: HttpSession,
     request: IncomingMessage,
     response: ServerResponse,
@@ -144,54 +144,54 @@ export class HttpSessions {
     session.open += 1;
     response.once('close', () => {
       session.open -= 1;
-      this.touch(session);
+      this.#touch(session);
     });
-    this.touch(session);
+    this.#touch(session);
     await session.transport.handleRequest(request, response, body);
     // The transport handed nothing on.
     if (response.statusCode >= 400) giveUp();
   }
 
-  private touch(session: HttpSession): void {
+  #touch(session: HttpSession): void {
     session.usedAt = performance.now();
     const id = session.transport.sessionId;
-    if (id !== undefined && this.sessions.delete(id)) this.sessions.set(id, session);
+    if (id !== undefined && this.#sessions.delete(id)) this.#sessions.set(id, session);
   }
 
-  private makeRoom(): void {
-    for (const [id, session] of this.sessions) {
+  #makeRoom(): void {
+    for (const [id, session] of this.#sessions) {
       if (session.open === 0) {
-        this.end(id, session);
+        this.#end(id, session);
         return;
       }
     }
-    throw busy(`All ${this.sessionsMax} MCP sessions of this peer are in use. Close one, or use another peer`);
+    throw busy(`All ${this.#sessionsMax} MCP sessions of this peer are in use. Close one, or use another peer`);
   }
 
-  private closeIdle(): void {
-    const oldest = performance.now() - this.idleMs;
-    for (const [id, session] of this.sessions) {
+  #closeIdle(): void {
+    const oldest = performance.now() - this.#idleMs;
+    for (const [id, session] of this.#sessions) {
       if (session.usedAt > oldest) return;
-      if (session.open === 0) this.end(id, session);
+      if (session.open === 0) this.#end(id, session);
     }
   }
 
-  private end(id: string, session: HttpSession): void {
-    this.sessions.delete(id);
+  #end(id: string, session: HttpSession): void {
+    this.#sessions.delete(id);
     session.mcp.session.close().catch((error) => {
-      this.components.log.warn({ err: error }, 'mcp session could not close');
+      this.#components.log.warn({ err: error }, 'mcp session could not close');
     });
   }
 }
 
 /** The SDK's transport for one session, where no two requests that run have the same id. */
 class SessionTransport extends StreamableHTTPServerTransport {
-  private readonly inFlight = new InFlight();
+  readonly #inFlight = new InFlight();
 
   /** Notes the requests of a POST. @throws HttpRefusal 400 for an id that a running one has */
   begin(messages: Messages = []): () => void {
     try {
-      return this.inFlight.begin(Array.isArray(messages) ? messages : [messages]);
+      return this.#inFlight.begin(Array.isArray(messages) ? messages : [messages]);
     } catch (error) {
       if (!(error instanceof RpcError)) throw error;
       throw new HttpRefusal(400, 'ID_IN_USE', error.message, { rpcCode: error.code, rpcId: error.id });
@@ -199,7 +199,7 @@ class SessionTransport extends StreamableHTTPServerTransport {
   }
 
   override async send(message: JSONRPCMessage, options?: TransportSendOptions): Promise<void> {
-    this.inFlight.passed(message);
+    this.#inFlight.passed(message);
     await super.send(message, options);
   }
 

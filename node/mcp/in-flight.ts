@@ -7,7 +7,7 @@ import { quoted } from '../../dag/quoted.ts';
 import { RpcError, requestId } from './messages.ts';
 
 export class InFlight {
-  private readonly ids = new Set<RequestId>();
+  readonly #ids = new Set<RequestId>();
 
   /**
    * Notes the requests among `messages`: all of them, or none.
@@ -18,17 +18,17 @@ export class InFlight {
   begin(messages: readonly JSONRPCMessage[]): () => void {
     const begun: RequestId[] = [];
     const giveUp = () => {
-      for (const id of begun) this.ids.delete(id);
+      for (const id of begun) this.#ids.delete(id);
     };
     for (const message of messages) {
       const id = requestId(message);
       if (id === null) continue;
-      if (this.ids.has(id)) {
+      if (this.#ids.has(id)) {
         giveUp();
         const text = `Invalid Request: the request with id ${typeof id === 'string' ? quoted(id) : id} is not answered yet. Give each request an id of its own`;
         throw new RpcError(ErrorCode.InvalidRequest, text, id);
       }
-      this.ids.add(id);
+      this.#ids.add(id);
       begun.push(id);
     }
     return giveUp;
@@ -36,7 +36,7 @@ export class InFlight {
 
   /** The request `id` has been answered, or will not be. */
   end(id: RequestId): void {
-    this.ids.delete(id);
+    this.#ids.delete(id);
   }
 
   /** Notes an answer that passes by. */

@@ -9,48 +9,50 @@ const ENDS_BYTES = 1_024;
 export type Line = { text: string } | { tooLong: { head: string; tail: string; bytes: number; bytesMax: number } };
 
 export class BoundedLines {
-  private readonly bytesMax: number;
-  private parts: Buffer[] = [];
-  private bytes = 0;
-  private long: { head: Buffer; tail: Buffer } | undefined;
+  readonly #bytesMax: number;
+  #parts: Buffer[] = [];
+  #bytes = 0;
+  #long: { head: Buffer; tail: Buffer } | undefined;
 
   /** @param bytesMax of one line, without its end */
   constructor(bytesMax: number) {
-    this.bytesMax = bytesMax;
+    this.#bytesMax = bytesMax;
   }
 
   /** The lines that end in `chunk`. */
   *push(chunk: Buffer): Generator<Line> {
     let from = 0;
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, from)) {
-      this.add(chunk.subarray(from, end));
+      this.#add(chunk.subarray(from, end));
       from = end + 1;
-      yield this.take();
+      yield this.#take();
     }
-    if (from < chunk.length) this.add(chunk.subarray(from));
+    if (from < chunk.length) this.#add(chunk.subarray(from));
   }
 
-  private add(part: Buffer): void {
-    this.bytes += part.length;
-    if (this.long !== undefined) {
-      this.long.tail = lastOf(Buffer.concat([this.long.tail, lastOf(part)]));
+  #add(part: Buffer): void {
+    this.#bytes += part.length;
+    if (this.#long !== undefined) {
+      this.#long.tail = lastOf(Buffer.concat([this.#long.tail, lastOf(part)]));
       return;
     }
-    this.parts.push(part);
-    if (this.bytes <= this.bytesMax) return;
-    const whole = Buffer.concat(this.parts);
+    this.#parts.push(part);
+    if (this.#bytes <= this.#bytesMax) return;
+    const whole = Buffer.concat(this.#parts);
     // Copies: a view would keep the whole line in memory.
-    this.long = { head: Buffer.from(whole.subarray(0, ENDS_BYTES)), tail: Buffer.from(lastOf(whole)) };
-    this.parts = [];
+    this.#long = { head: Buffer.from(whole.subarray(0, ENDS_BYTES)), tail: Buffer.from(lastOf(whole)) };
+    this.#parts = [];
   }
 
-  private take(): Line {
-    const { parts, bytes, long } = this;
-    this.parts = [];
-    this.bytes = 0;
-    this.long = undefined;
+  #take(): Line {
+    const parts = this.#parts;
+    const bytes = this.#bytes;
+    const long = this.#long;
+    this.#parts = [];
+    this.#bytes = 0;
+    this.#long = undefined;
     if (long !== undefined)
-      return { tooLong: { head: String(long.head), tail: String(long.tail), bytes, bytesMax: this.bytesMax } };
+      return { tooLong: { head: String(long.head), tail: String(long.tail), bytes, bytesMax: this.#bytesMax } };
     return { text: Buffer.concat(parts, bytes).toString().replace(/\r$/, '') };
   }
 }

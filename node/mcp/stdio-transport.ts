@@ -16,63 +16,63 @@ export class StdioTransport implements Transport {
   onclose?: () => void;
   onerror?: (error: Error) => void;
 
-  private readonly input: Readable;
-  private readonly output: Writable;
-  private readonly lines: BoundedLines;
-  private readonly inFlight = new InFlight();
+  readonly #input: Readable;
+  readonly #output: Writable;
+  readonly #lines: BoundedLines;
+  readonly #inFlight = new InFlight();
 
   /** @param options.line_bytes_max default MESSAGE_BYTES_MAX */
   constructor(input: Readable, output: Writable, options: { line_bytes_max?: number } = {}) {
-    this.input = input;
-    this.output = output;
-    this.lines = new BoundedLines(options.line_bytes_max ?? MESSAGE_BYTES_MAX);
+    this.#input = input;
+    this.#output = output;
+    this.#lines = new BoundedLines(options.line_bytes_max ?? MESSAGE_BYTES_MAX);
   }
 
   async start(): Promise<void> {
-    this.input.on('data', this.read);
-    this.input.on('error', this.failed);
+    this.#input.on('data', this.#read);
+    this.#input.on('error', this.#failed);
   }
 
   send(message: JSONRPCMessage): Promise<void> {
-    this.inFlight.passed(message);
+    this.#inFlight.passed(message);
     return new Promise((resolve) => {
-      if (this.output.write(`${JSON.stringify(message)}\n`)) resolve();
-      else this.output.once('drain', resolve);
+      if (this.#output.write(`${JSON.stringify(message)}\n`)) resolve();
+      else this.#output.once('drain', resolve);
     });
   }
 
   /** The client cancelled the request `id`: it gets no answer. */
   forget(id: RequestId): void {
-    this.inFlight.end(id);
+    this.#inFlight.end(id);
   }
 
   async close(): Promise<void> {
-    this.input.off('data', this.read).off('error', this.failed);
-    this.input.pause();
+    this.#input.off('data', this.#read).off('error', this.#failed);
+    this.#input.pause();
     this.onclose?.();
   }
 
-  private readonly failed = (error: Error) => this.onerror?.(error);
+  readonly #failed = (error: Error) => this.onerror?.(error);
 
-  private readonly read = (chunk: Buffer): void => {
-    for (const line of this.lines.push(chunk)) {
+  readonly #read = (chunk: Buffer): void => {
+    for (const line of this.#lines.push(chunk)) {
       if ('text' in line && line.text.trim() === '') continue;
       try {
         const message = messageIn(line);
-        this.inFlight.begin([message]);
+        this.#inFlight.begin([message]);
         this.onmessage?.(message);
       } catch (error) {
         // Thrown on, it would end the peer for what one client wrote.
-        if (error instanceof RpcError) this.refuse(error);
+        if (error instanceof RpcError) this.#refuse(error);
         else this.onerror?.(error as Error);
       }
     }
   };
 
   /** Not through `send`: the id may be that of a request which goes on. */
-  private refuse(refusal: RpcError): void {
+  #refuse(refusal: RpcError): void {
     this.onerror?.(refusal);
-    this.output.write(`${JSON.stringify(refusal.toMessage())}\n`);
+    this.#output.write(`${JSON.stringify(refusal.toMessage())}\n`);
   }
 }
 

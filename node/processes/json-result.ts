@@ -48,15 +48,15 @@ export function encodeJson(value: unknown, maxBytes: number, isFunction = (_: ob
 
 /** Where JSON.stringify is: it tells each value's name, and what it is in. */
 class Way {
-  private readonly levels: { value: unknown; key: string | number }[] = [];
+  readonly #levels: { value: unknown; key: string | number }[] = [];
 
   step(holder: unknown, key: string, value: unknown): void {
-    while (this.levels.length > 0 && this.levels.at(-1)!.value !== holder) this.levels.pop();
-    this.levels.push({ value, key: Array.isArray(holder) ? Number(key) : key });
+    while (this.#levels.length > 0 && this.#levels.at(-1)!.value !== holder) this.#levels.pop();
+    this.#levels.push({ value, key: Array.isArray(holder) ? Number(key) : key });
   }
 
   get place(): string {
-    const place = placeOf(this.levels.map(({ key }) => key).filter((key, at) => at > 0 || key !== ''));
+    const place = placeOf(this.#levels.map(({ key }) => key).filter((key, at) => at > 0 || key !== ''));
     return place === '' ? '' : ` at ${place}`;
   }
 }

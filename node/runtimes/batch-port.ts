@@ -9,9 +9,9 @@ interface Port {
 }
 
 export class BatchPort<Out, In> {
-  private readonly port: Port;
-  private readonly onUnclonable: (message: Out, error: unknown) => void;
-  private waiting: Out[] = [];
+  readonly #port: Port;
+  readonly #onUnclonable: (message: Out, error: unknown) => void;
+  #waiting: Out[] = [];
 
   /**
    * @param hooks.onMessage called for each message of the other side, in its order
@@ -21,8 +21,8 @@ export class BatchPort<Out, In> {
     port: Port,
     hooks: { onMessage: (message: In) => void; onUnclonable: (message: Out, error: unknown) => void },
   ) {
-    this.port = port;
-    this.onUnclonable = hooks.onUnclonable;
+    this.#port = port;
+    this.#onUnclonable = hooks.onUnclonable;
     port.on('message', (batch) => {
       for (const message of batch as In[]) hooks.onMessage(message);
     });
@@ -30,28 +30,28 @@ export class BatchPort<Out, In> {
 
   /** Delivered with everything else of this turn, in the order of the calls. */
   post(message: Out): void {
-    this.waiting.push(message);
-    if (this.waiting.length === 1) setImmediate(() => this.flush());
+    this.#waiting.push(message);
+    if (this.#waiting.length === 1) setImmediate(() => this.flush());
   }
 
   /** Sends what waits now. For the last message before a loop ends. */
   flush(): void {
-    const batch = this.waiting;
+    const batch = this.#waiting;
     if (batch.length === 0) return;
-    this.waiting = [];
+    this.#waiting = [];
     try {
-      this.port.postMessage(batch);
+      this.#port.postMessage(batch);
     } catch {
       // One message spoils a batch: alone, each shows whether it was the one.
-      for (const message of batch) this.postAlone(message);
+      for (const message of batch) this.#postAlone(message);
     }
   }
 
-  private postAlone(message: Out): void {
+  #postAlone(message: Out): void {
     try {
-      this.port.postMessage([message]);
+      this.#port.postMessage([message]);
     } catch (error) {
-      this.onUnclonable(message, error);
+      this.#onUnclonable(message, error);
     }
   }
 }

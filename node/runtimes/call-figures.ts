@@ -13,14 +13,14 @@ interface Counter {
 }
 
 export class CallLatencies {
-  private readonly counters = new Map<string, Counter>();
+  readonly #counters = new Map<string, Counter>();
 
   /** @param startedMs `performance.now()` when the call began */
   record(tool: string, startedMs: number, ok: boolean): void {
-    let counter = this.counters.get(tool);
+    let counter = this.#counters.get(tool);
     if (counter === undefined) {
       counter = { latencyUs: createHistogram({ lowest: 1, highest: HIGHEST_US, figures: FIGURES }), errors: 0 };
-      this.counters.set(tool, counter);
+      this.#counters.set(tool, counter);
     }
     const elapsedUs = Math.round((performance.now() - startedMs) * US_PER_MS);
     counter.latencyUs.record(Math.min(HIGHEST_US, Math.max(1, elapsedUs)));
@@ -29,7 +29,7 @@ export class CallLatencies {
 
   figures(): Record<string, CallFigures> {
     const byTool: Record<string, CallFigures> = {};
-    for (const [tool, { latencyUs, errors }] of this.counters) {
+    for (const [tool, { latencyUs, errors }] of this.#counters) {
       byTool[tool] = {
         count: latencyUs.count,
         errors,

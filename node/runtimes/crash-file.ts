@@ -42,31 +42,31 @@ export function noteCrash(dataDir: string, leases: readonly WorkedOn[], log: Log
 
 /** The crashes that a starting loop tells the owners of. */
 export class CrashFile implements Crashes {
-  private readonly dataDir: string;
-  private readonly log: Log;
-  private readonly left: Map<string, CrashedLease>;
-  private writing = false;
+  readonly #dataDir: string;
+  readonly #log: Log;
+  readonly #left: Map<string, CrashedLease>;
+  #writing = false;
 
   constructor(dataDir: string, log: Log) {
-    this.dataDir = dataDir;
-    this.log = log;
-    this.left = new Map(read(dataDir, log).map((lease) => [keyOf(lease), lease]));
+    this.#dataDir = dataDir;
+    this.#log = log;
+    this.#left = new Map(read(dataDir, log).map((lease) => [keyOf(lease), lease]));
   }
 
   get untold(): readonly CrashedLease[] {
-    return [...this.left.values()];
+    return [...this.#left.values()];
   }
 
   told(lease: LeaseToken): void {
-    if (!this.left.delete(keyOf(lease)) || this.writing) return;
-    this.writing = true;
+    if (!this.#left.delete(keyOf(lease)) || this.#writing) return;
+    this.#writing = true;
     setImmediate(() => {
-      this.writing = false;
+      this.#writing = false;
       try {
-        write(this.dataDir, this.untold);
+        write(this.#dataDir, this.untold);
       } catch (error) {
         // It is told again after the next start, and known there already.
-        this.log.warn({ err: error }, 'it could not be written that a crash has been told');
+        this.#log.warn({ err: error }, 'it could not be written that a crash has been told');
       }
     });
   }

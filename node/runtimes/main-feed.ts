@@ -43,30 +43,30 @@ export function mainFeedWriter(memory: SharedArrayBuffer): (state: MainFeedState
 /** Reads it on another loop. Of other feeds nothing is known there: calls about them cross to the mesh loop. */
 export class MainFeedReader implements FeedsNow {
   readonly memory: SharedArrayBuffer;
-  private readonly fields: BigInt64Array;
-  private readonly copiesByDefault: number;
-  private readonly keys = new Map<string, bigint>();
+  readonly #fields: BigInt64Array;
+  readonly #copiesByDefault: number;
+  readonly #keys = new Map<string, bigint>();
 
   constructor(memory: SharedArrayBuffer, copiesByDefault: number) {
     this.memory = memory;
-    this.fields = new BigInt64Array(memory);
-    this.copiesByDefault = copiesByDefault;
+    this.#fields = new BigInt64Array(memory);
+    this.#copiesByDefault = copiesByDefault;
   }
 
   isReleased(feedId: string, seq: number): boolean {
     if (feedId === LOCAL_FEED) return true; // it has no copies: what is on the disk may be shown
-    if (!this.isMain(feedId)) return false;
-    const released = this.get('released');
-    return this.isMain(feedId) && seq <= Number(released);
+    if (!this.#isMain(feedId)) return false;
+    const released = this.#get('released');
+    return this.#isMain(feedId) && seq <= Number(released);
   }
 
   durabilityOf(feedId: string, seq: number, wanted: number): Durability | null {
-    if (!this.isMain(feedId)) return null;
+    if (!this.#isMain(feedId)) return null;
     let copies = 1;
-    for (let at = 0; at < Number(this.get('followers')); at++) {
-      if (Number(Atomics.load(this.fields, FIELDS.length + at)) >= seq) copies++;
+    for (let at = 0; at < Number(this.#get('followers')); at++) {
+      if (Number(Atomics.load(this.#fields, FIELDS.length + at)) >= seq) copies++;
     }
-    const mesh = { byDefault: this.copiesByDefault, alone: this.get('alone') === 1n };
+    const mesh = { byDefault: this.#copiesByDefault, alone: this.#get('alone') === 1n };
     return durabilityNow(copies, wanted, mesh);
   }
 
@@ -75,18 +75,18 @@ export class MainFeedReader implements FeedsNow {
     return null;
   }
 
-  private get(field: Field): bigint {
-    return Atomics.load(this.fields, FIELDS.indexOf(field));
+  #get(field: Field): bigint {
+    return Atomics.load(this.#fields, FIELDS.indexOf(field));
   }
 
-  private isMain(feedId: string): boolean {
-    let key = this.keys.get(feedId);
+  #isMain(feedId: string): boolean {
+    let key = this.#keys.get(feedId);
     if (key === undefined) {
-      if (this.keys.size >= KEYS_MAX) this.keys.clear();
+      if (this.#keys.size >= KEYS_MAX) this.#keys.clear();
       key = keyOf(feedId);
-      this.keys.set(feedId, key);
+      this.#keys.set(feedId, key);
     }
-    return key !== 0n && this.get('feed') === key;
+    return key !== 0n && this.#get('feed') === key;
   }
 }
 

@@ -31,37 +31,37 @@ export interface MeshCallComponents {
 }
 
 export class MeshCalls {
-  private readonly components: MeshCallComponents;
-  private readonly inboundLatencies = new CallLatencies();
-  private inboundRunning = 0;
-  private ownRunning = 0;
+  readonly #components: MeshCallComponents;
+  readonly #inboundLatencies = new CallLatencies();
+  #inboundRunning = 0;
+  #ownRunning = 0;
 
   constructor(components: MeshCallComponents) {
-    this.components = components;
+    this.#components = components;
   }
 
   /** Calls of this peer's clients that run now. */
   get running(): number {
-    return this.ownRunning;
+    return this.#ownRunning;
   }
 
   /** Calls of other peers, since the start. */
   inboundFigures(): Record<string, CallFigures> {
-    return this.inboundLatencies.figures();
+    return this.#inboundLatencies.figures();
   }
 
   /** @throws UNKNOWN_TOOL, DEADLINE_EXCEEDED, CANCELLED, or the tool's own error */
   async run(tool: string, input: unknown, { signal, deadlineMs, checked }: CallOptions): Promise<JsonObject> {
     const definition = operationNamed(tool);
     const bound = boundedSignal(tool, deadlineMs, signal);
-    this.ownRunning += 1;
+    this.#ownRunning += 1;
     try {
       // Not raced against the signal: the call counts until its handler is done, or the bound on calls means nothing.
-      const context = this.context(bound.signal);
+      const context = this.#context(bound.signal);
       if (checked) return await callParsed(definition, input as ParsedInput, context, 0);
       return await callTool(definition, input, context, 0);
     } finally {
-      this.ownRunning -= 1;
+      this.#ownRunning -= 1;
       bound.done();
     }
   }
@@ -74,7 +74,7 @@ export class MeshCalls {
    */
   async runInbound(tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
     const definition = operationNamed(tool);
-    if (this.inboundRunning >= INBOUND_CALLS_MAX) throw new TooBusyError('INBOUND_CALLS_MAX', this.inboundRunning);
+    if (this.#inboundRunning >= INBOUND_CALLS_MAX) throw new TooBusyError('INBOUND_CALLS_MAX', this.#inboundRunning);
     const started = performance.now();
     let bound: BoundedSignal | undefined;
     let ok = false;
@@ -85,10 +85,10 @@ export class MeshCalls {
       const parsed = parseInput(definition, input);
       if (large) await turn();
       bound = boundedSignal(tool, callDeadlineMs(definition, parsed), undefined);
-      const work = callParsed(definition, parsed, this.context(bound.signal), hops);
-      this.inboundRunning += 1;
+      const work = callParsed(definition, parsed, this.#context(bound.signal), hops);
+      this.#inboundRunning += 1;
       const ended = () => {
-        this.inboundRunning -= 1;
+        this.#inboundRunning -= 1;
       };
       work.then(ended, ended);
       const output = await orAborted(bound.signal, work);
@@ -98,12 +98,12 @@ export class MeshCalls {
       return output;
     } finally {
       bound?.done();
-      this.inboundLatencies.record(tool, started, ok);
+      this.#inboundLatencies.record(tool, started, ok);
     }
   }
 
-  private context(signal: AbortSignal): MeshContext {
-    const { scheduler, peers, reader, clock, log } = this.components;
+  #context(signal: AbortSignal): MeshContext {
+    const { scheduler, peers, reader, clock, log } = this.#components;
     const everywhere = createEverywhere(scheduler, signal, log);
     const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.whyWaiting(uids);
     const { self } = scheduler;

@@ -64,46 +64,46 @@ export class MeshSupervisor implements MeshLink {
   readonly failed: Promise<Error>;
   restarts = 0;
 
-  private readonly options: SupervisorOptions;
-  private readonly fail: (error: Error) => void;
+  readonly #options: SupervisorOptions;
+  readonly #fail: (error: Error) => void;
   /** The running thread, or the one being started. Rejects when there will be none any more. */
-  private up!: Promise<Thread>;
-  private thread: Thread | undefined;
+  #up!: Promise<Thread>;
+  #thread: Thread | undefined;
   /** The one that is being started, or runs. */
-  private worker: Worker | undefined;
-  private asked: Promise<MeshState> | undefined;
-  private lastInfo!: MeshInfo;
-  private nextId = 1;
-  private recentCrashesMs: number[] = [];
-  private lastCrash: unknown;
-  private stopping = false;
-  private readonly cancelDelay = new AbortController();
+  #worker: Worker | undefined;
+  #asked: Promise<MeshState> | undefined;
+  #lastInfo!: MeshInfo;
+  #nextId = 1;
+  #recentCrashesMs: number[] = [];
+  #lastCrash: unknown;
+  #stopping = false;
+  readonly #cancelDelay = new AbortController();
 
   private constructor(options: SupervisorOptions) {
-    this.options = options;
+    this.#options = options;
     const failed = Promise.withResolvers<Error>();
     this.failed = failed.promise;
-    this.fail = failed.resolve;
+    this.#fail = failed.resolve;
   }
 
   /** Resolves when the mesh side is up. @throws what kept it from starting */
   static async start(options: SupervisorOptions): Promise<MeshSupervisor> {
     const supervisor = new MeshSupervisor(options);
-    supervisor.up = supervisor.startThread(options.config);
-    await supervisor.up;
+    supervisor.#up = supervisor.#startThread(options.config);
+    await supervisor.#up;
     return supervisor;
   }
 
   get info(): MeshInfo {
-    return this.lastInfo;
+    return this.#lastInfo;
   }
 
   async call(tool: string, input: unknown, { signal, deadlineMs, checked = false }: CallOptions): Promise<JsonObject> {
-    if (this.stopping) throw new StoppedError();
+    if (this.#stopping) throw new StoppedError();
     const since = performance.now();
-    const thread = await orAborted(signal, this.up);
-    const id = this.nextId++;
-    const answer = this.expect<JsonObject>(thread, id, tool);
+    const thread = await orAborted(signal, this.#up);
+    const id = this.#nextId++;
+    const answer = this.#expect<JsonObject>(thread, id, tool);
     // What was spent waiting for the thread is gone from the call's time.
     const deadline_ms = Math.max(1, deadlineMs - (performance.now() - since));
     thread.port.post({ kind: 'call', id, tool, input: carried(input), deadline_ms, checked });
@@ -118,40 +118,40 @@ export class MeshSupervisor implements MeshLink {
 
   state(): Promise<MeshState> {
     // One question at a time: a loop that hangs must not collect those of everyone who probes it (P7).
-    this.asked ??= this.askState().finally(() => {
-      this.asked = undefined;
+    this.#asked ??= this.#askState().finally(() => {
+      this.#asked = undefined;
     });
-    return orAborted(AbortSignal.timeout(STATE_DEADLINE_MS), this.asked);
+    return orAborted(AbortSignal.timeout(STATE_DEADLINE_MS), this.#asked);
   }
 
-  private async askState(): Promise<MeshState> {
-    const thread = await this.up;
-    const id = this.nextId++;
-    const answer = this.expect<MeshState>(thread, id, 'state');
+  async #askState(): Promise<MeshState> {
+    const thread = await this.#up;
+    const id = this.#nextId++;
+    const answer = this.#expect<MeshState>(thread, id, 'state');
     thread.port.post({ kind: 'state', id });
     return answer;
   }
 
   async drain(waitMs: number): Promise<Drained> {
-    const thread = await this.up;
-    const id = this.nextId++;
-    const answer = this.expect<JsonObject>(thread, id, 'drain');
+    const thread = await this.#up;
+    const id = this.#nextId++;
+    const answer = this.#expect<JsonObject>(thread, id, 'drain');
     thread.port.post({ kind: 'drain', id, wait_ms: waitMs });
     return (await answer) as unknown as Drained;
   }
 
   /** @throws CLOSE_FAILED when the mesh side did not close cleanly; its thread is ended all the same */
   async stop(): Promise<void> {
-    if (this.stopping) return;
-    this.stopping = true;
-    this.cancelDelay.abort();
-    const thread = this.thread;
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#cancelDelay.abort();
+    const thread = this.#thread;
     if (thread === undefined) {
       // It is only starting: nothing to hand over, and a start can be cut off anywhere as a crash can.
-      await this.worker?.terminate();
+      await this.#worker?.terminate();
       return;
     }
-    const stopped = this.expect<JsonObject>(thread, STOP_ID, 'stop');
+    const stopped = this.#expect<JsonObject>(thread, STOP_ID, 'stop');
     thread.port.post({ kind: 'stop' });
     const tooLate = setTimeout(() => void thread.worker.terminate(), MESH_STOP_DEADLINE_MS);
     try {
@@ -166,21 +166,21 @@ export class MeshSupervisor implements MeshLink {
 
   /** Ends the thread at once, as a crash would. For tests. */
   async crash(): Promise<void> {
-    await this.thread?.worker.terminate();
+    await this.#thread?.worker.terminate();
   }
 
-  private expect<T extends JsonObject | MeshState>(thread: Thread, id: number, tool: string): Promise<T> {
+  #expect<T extends JsonObject | MeshState>(thread: Thread, id: number, tool: string): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     thread.waiting.set(id, { tool, resolve: resolve as Waiting['resolve'], reject });
     return promise;
   }
 
-  private startThread(config: Config): Promise<Thread> {
-    const { entry = MESH_THREAD } = this.options;
+  #startThread(config: Config): Promise<Thread> {
+    const { entry = MESH_THREAD } = this.#options;
     const workerData: MeshThreadData = { config };
     // stdout of the thread is captured: what a library prints must not get between the lines of MCP (P10).
     const worker = new Worker(entry, { workerData, name: 'flowmesh mesh', stdout: true });
-    this.worker = worker;
+    this.#worker = worker;
     worker.stdout.pipe(process.stderr, { end: false });
 
     const started = Promise.withResolvers<Thread>();
@@ -193,9 +193,9 @@ export class MeshSupervisor implements MeshLink {
       onMessage: (message) => {
         if (message.kind === 'started') {
           clearTimeout(tooLate);
-          this.thread = { worker, port, info: message.info, waiting, ended: ended.promise };
-          this.lastInfo = message.info;
-          started.resolve(this.thread);
+          this.#thread = { worker, port, info: message.info, waiting, ended: ended.promise };
+          this.#lastInfo = message.info;
+          started.resolve(this.#thread);
         } else if (message.kind === 'start_failed') crash = new RemoteError(message.error);
         else if (message.kind === 'began' || message.kind === 'ending') workedOn[message.kind](message.leases);
         else if (message.kind === 'over') workedOn.over(message.leases);
@@ -218,64 +218,64 @@ export class MeshSupervisor implements MeshLink {
       ended.resolve();
       crash ??= new Error(`its thread ended with code ${code}`);
       started.reject(crash);
-      const wasUp = this.thread?.worker === worker;
-      if (wasUp) this.thread = undefined;
+      const wasUp = this.#thread?.worker === worker;
+      if (wasUp) this.#thread = undefined;
       for (const each of waiting.values()) each.reject(new MeshRestartedError(each.tool));
       waiting.clear();
-      if (!this.stopping && !(crash instanceof RemoteError)) this.crashed(crash, workedOn);
+      if (!this.#stopping && !(crash instanceof RemoteError)) this.#crashed(crash, workedOn);
       // The end of a thread that never was up is the business of whoever started it.
-      if (wasUp && !this.stopping) {
-        this.up = this.restart();
-        this.up.catch(() => {}); // Every call that waits for it gets the error; with none there is nobody to tell.
+      if (wasUp && !this.#stopping) {
+        this.#up = this.#restart();
+        this.#up.catch(() => {}); // Every call that waits for it gets the error; with none there is nobody to tell.
       }
     });
     return started.promise;
   }
 
-  private crashed(cause: unknown, workedOn: WorkedOnLeases): void {
-    const { log, config } = this.options;
-    this.lastCrash = cause;
-    const blamed = workedOn.blamed(this.recentCrashes().length + 1);
+  #crashed(cause: unknown, workedOn: WorkedOnLeases): void {
+    const { log, config } = this.#options;
+    this.#lastCrash = cause;
+    const blamed = workedOn.blamed(this.#recentCrashes().length + 1);
     const tasks = blamed.slice(0, TASKS_LOGGED_MAX).map(({ uid }) => uid);
     log.error({ err: cause, tasks, tasks_total: blamed.length }, 'the mesh loop crashed');
     noteCrash(config.data_dir, blamed, log);
   }
 
-  private recentCrashes(): number[] {
+  #recentCrashes(): number[] {
     const now = performance.now();
-    this.recentCrashesMs = this.recentCrashesMs.filter((at) => now - at < MESH_RESTART_WINDOW_MS);
-    return this.recentCrashesMs;
+    this.#recentCrashesMs = this.#recentCrashesMs.filter((at) => now - at < MESH_RESTART_WINDOW_MS);
+    return this.#recentCrashesMs;
   }
 
-  private async restart(): Promise<Thread> {
+  async #restart(): Promise<Thread> {
     for (;;) {
-      const crashes = this.recentCrashes().push(performance.now());
-      if (crashes > MESH_RESTARTS_MAX) throw this.giveUp(crashes - 1);
+      const crashes = this.#recentCrashes().push(performance.now());
+      if (crashes > MESH_RESTARTS_MAX) throw this.#giveUp(crashes - 1);
       if (crashes > 1)
-        await this.delay(Math.min(MESH_RESTART_DELAY_MS * 2 ** (crashes - 2), MESH_RESTART_DELAY_MAX_MS));
-      if (this.stopping) throw new StoppedError();
+        await this.#delay(Math.min(MESH_RESTART_DELAY_MS * 2 ** (crashes - 2), MESH_RESTART_DELAY_MAX_MS));
+      if (this.#stopping) throw new StoppedError();
       try {
         this.restarts += 1;
-        const thread = await this.startThread(onSamePorts(this.options.config, this.lastInfo.addresses));
-        this.options.log.info({ restarts: this.restarts }, 'the mesh loop is up again');
+        const thread = await this.#startThread(onSamePorts(this.#options.config, this.#lastInfo.addresses));
+        this.#options.log.info({ restarts: this.restarts }, 'the mesh loop is up again');
         return thread;
       } catch (error) {
-        this.options.log.error({ err: error }, 'the mesh loop could not be started again');
-        this.lastCrash = error;
+        this.#options.log.error({ err: error }, 'the mesh loop could not be started again');
+        this.#lastCrash = error;
       }
     }
   }
 
-  private giveUp(restarts: number): MeshDownError {
-    const down = new MeshDownError(restarts, this.lastCrash);
-    this.fail(down);
+  #giveUp(restarts: number): MeshDownError {
+    const down = new MeshDownError(restarts, this.#lastCrash);
+    this.#fail(down);
     return down;
   }
 
-  private delay(delayMs: number): Promise<void> {
+  #delay(delayMs: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, delayMs);
-    this.cancelDelay.signal.addEventListener('abort', () => resolve(), { once: true });
+    this.#cancelDelay.signal.addEventListener('abort', () => resolve(), { once: true });
     return promise.finally(() => clearTimeout(timer));
   }
 }

@@ -90,34 +90,34 @@ export interface RouterComponents {
 }
 
 export class LoopRouter implements ToolRouter {
-  private readonly components: RouterComponents;
-  private readonly inFlightMax: number;
-  private readonly onServe = new CallLatencies();
-  private readonly onMesh = new CallLatencies();
-  private readonly since: EventLoopUtilization = performance.eventLoopUtilization();
-  private mainFeed: MainFeedReader | undefined;
-  private inFlight = 0;
+  readonly #components: RouterComponents;
+  readonly #inFlightMax: number;
+  readonly #onServe = new CallLatencies();
+  readonly #onMesh = new CallLatencies();
+  readonly #since: EventLoopUtilization = performance.eventLoopUtilization();
+  #mainFeed: MainFeedReader | undefined;
+  #inFlight = 0;
   /** Calls whose caller still waits, by tool. */
-  private readonly awaited = new Map<BoundedSignal, string>();
-  private closed = false;
+  readonly #awaited = new Map<BoundedSignal, string>();
+  #closed = false;
   /** The peer takes no more tasks: it is not ready for work, and answers all the same. */
   draining = false;
-  private onNoneAwaited: (() => void) | null = null;
+  #onNoneAwaited: (() => void) | null = null;
 
   /** @param options.calls_in_flight_max default CALLS_IN_FLIGHT_MAX */
   constructor(components: RouterComponents, options: { calls_in_flight_max?: number } = {}) {
-    this.components = components;
-    this.inFlightMax = options.calls_in_flight_max ?? CALLS_IN_FLIGHT_MAX;
+    this.#components = components;
+    this.#inFlightMax = options.calls_in_flight_max ?? CALLS_IN_FLIGHT_MAX;
   }
 
   async call(tool: string, input: unknown, options: RouterCallOptions = {}): Promise<JsonObject> {
     const definition = operationNamed(tool);
-    if (this.closed) throw new StoppedError();
-    if (this.inFlight >= this.inFlightMax) throw new TooBusyError('CALLS_IN_FLIGHT_MAX', this.inFlight);
+    if (this.#closed) throw new StoppedError();
+    if (this.#inFlight >= this.#inFlightMax) throw new TooBusyError('CALLS_IN_FLIGHT_MAX', this.#inFlight);
     const started = performance.now();
-    const release = this.occupy();
+    const release = this.#occupy();
     let bound: BoundedSignal | undefined;
-    let latencies = definition.runtime === 'serve' ? this.onServe : this.onMesh;
+    let latencies = definition.runtime === 'serve' ? this.#onServe : this.#onMesh;
     let ok = false;
     try {
       // Also for the mesh loop, which takes it as checked: what is large is gone through here.
@@ -126,35 +126,35 @@ export class LoopRouter implements ToolRouter {
       const deadlineMs = Math.min(options.deadline_ms ?? standard, CALL_DEADLINE_MAX_MS);
       bound = boundedSignal(tool, deadlineMs, options.signal);
       const { signal } = bound;
-      this.awaited.set(bound, tool);
+      this.#awaited.set(bound, tool);
       signal.throwIfAborted();
       if (definition.runtime === 'serve') {
-        const { reader, clock, link } = this.components;
-        const whyWaiting = (uids: string[]) => this.whyWaiting(uids, signal);
-        const context = { reader, clock, self: link.info.peer_id, feeds: this.feeds(), whyWaiting };
+        const { reader, clock, link } = this.#components;
+        const whyWaiting = (uids: string[]) => this.#whyWaiting(uids, signal);
+        const context = { reader, clock, self: link.info.peer_id, feeds: this.#feeds(), whyWaiting };
         const read = await orAborted(signal, readLocally(definition, parsed, context));
         if (read !== undefined) {
           ok = true;
           return read;
         }
-        latencies = this.onMesh;
+        latencies = this.#onMesh;
       }
-      const work = this.components.link.call(tool, parsed, { signal, deadlineMs, checked: true });
+      const work = this.#components.link.call(tool, parsed, { signal, deadlineMs, checked: true });
       release.after(work);
       const output = await orAborted(signal, work);
       ok = true;
       return output;
     } finally {
-      if (bound !== undefined) this.settled(bound);
+      if (bound !== undefined) this.#settled(bound);
       release.now();
       latencies.record(tool, started, ok);
     }
   }
 
-  private settled(bound: BoundedSignal): void {
+  #settled(bound: BoundedSignal): void {
     bound.done();
-    this.awaited.delete(bound);
-    if (this.awaited.size === 0) this.onNoneAwaited?.();
+    this.#awaited.delete(bound);
+    if (this.#awaited.size === 0) this.#onNoneAwaited?.();
   }
 
   answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }): Promise<JsonObject> {
@@ -162,13 +162,13 @@ export class LoopRouter implements ToolRouter {
   }
 
   async status(): Promise<RouterStatus> {
-    const { link, config, log } = this.components;
+    const { link, config, log } = this.#components;
     const state: MeshState | undefined = await link.state().catch((error) => {
       log.warn({ err: error }, 'the mesh loop does not say how it is');
       return undefined;
     });
     const reasons: string[] = [];
-    if (this.closed) reasons.push('the peer is stopping');
+    if (this.#closed) reasons.push('the peer is stopping');
     else if (this.draining)
       reasons.push('the peer is draining: it takes no more tasks and stops when those that run have ended');
     else if (state === undefined) reasons.push('the mesh loop does not answer');
@@ -182,13 +182,13 @@ export class LoopRouter implements ToolRouter {
       connected_peers: state?.connected_peers ?? null,
       addresses: state?.addresses ?? link.info.addresses,
       runtime: config.runtime,
-      in_flight: this.inFlight,
+      in_flight: this.#inFlight,
       mesh_restarts: link.restarts,
       loops: {
-        serve: { utilization: performance.eventLoopUtilization(this.since).utilization },
+        serve: { utilization: performance.eventLoopUtilization(this.#since).utilization },
         mesh: state === undefined ? null : { utilization: state.utilization, running_calls: state.running_calls },
       },
-      tools: { serve: this.onServe.figures(), mesh: this.onMesh.figures(), inbound: state?.inbound ?? {} },
+      tools: { serve: this.#onServe.figures(), mesh: this.#onMesh.figures(), inbound: state?.inbound ?? {} },
     };
   }
 
@@ -197,25 +197,25 @@ export class LoopRouter implements ToolRouter {
    * Resolves when nobody waits for an answer any more.
    */
   async close(): Promise<void> {
-    this.closed = true;
-    if (this.awaited.size === 0) return;
+    this.#closed = true;
+    if (this.#awaited.size === 0) return;
     const none = Promise.withResolvers<void>();
-    this.onNoneAwaited = none.resolve;
+    this.#onNoneAwaited = none.resolve;
     const tooLate = setTimeout(() => {
-      for (const [bound, tool] of this.awaited) bound.abort(new CallStoppedError(tool));
+      for (const [bound, tool] of this.#awaited) bound.abort(new CallStoppedError(tool));
     }, CALLS_GRACE_MS);
     await none.promise;
     clearTimeout(tooLate);
   }
 
   /** A mesh loop that is too busy to say it does not hold up the rest of the answer. */
-  private async whyWaiting(uids: string[], signal: AbortSignal): Promise<Record<string, Why>> {
-    const { link, log } = this.components;
+  async #whyWaiting(uids: string[], signal: AbortSignal): Promise<Record<string, Why>> {
+    const { link, log } = this.#components;
     // A loop that hangs must not collect the questions of everyone who asks how things are (P7).
-    if (this.inFlight >= this.inFlightMax) return {};
+    if (this.#inFlight >= this.#inFlightMax) return {};
     const bound = AbortSignal.any([signal, AbortSignal.timeout(WHY_WAITING_DEADLINE_MS)]);
     const asked = link.call(waitingOperation.name, { uids }, { signal: bound, deadlineMs: WHY_WAITING_DEADLINE_MS });
-    this.occupy().after(asked);
+    this.#occupy().after(asked);
     try {
       const { why } = await orAborted(bound, asked);
       return why as unknown as Record<string, Why>;
@@ -226,20 +226,20 @@ export class LoopRouter implements ToolRouter {
     }
   }
 
-  private feeds(): MainFeedReader {
-    const { link, config } = this.components;
+  #feeds(): MainFeedReader {
+    const { link, config } = this.#components;
     const { main_feed } = link.info;
     // A mesh loop that was started again has memory of its own.
-    if (this.mainFeed?.memory !== main_feed) this.mainFeed = new MainFeedReader(main_feed, config.copies);
-    return this.mainFeed;
+    if (this.#mainFeed?.memory !== main_feed) this.#mainFeed = new MainFeedReader(main_feed, config.copies);
+    return this.#mainFeed;
   }
 
   /** Takes a place in flight, freed once: now, or when `work` has settled if there is some. */
-  private occupy(): { now(): void; after(work: Promise<unknown>): void } {
-    this.inFlight += 1;
+  #occupy(): { now(): void; after(work: Promise<unknown>): void } {
+    this.#inFlight += 1;
     let waitsForWork = false;
     const free = () => {
-      this.inFlight -= 1;
+      this.#inFlight -= 1;
     };
     return {
       now() {

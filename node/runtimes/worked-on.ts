@@ -10,18 +10,18 @@ import { keyOf } from '../../scheduler/worker/attempt-result.ts';
 const BLAME_ALL_FROM = 3;
 
 export class WorkedOnLeases implements LeaseWatch {
-  private readonly leases = new Map<string, { lease: WorkedOn; ending: boolean }>();
+  readonly #leases = new Map<string, { lease: WorkedOn; ending: boolean }>();
 
   began(leases: readonly WorkedOn[]): void {
-    for (const lease of leases) this.leases.set(keyOf(lease), { lease, ending: false });
+    for (const lease of leases) this.#leases.set(keyOf(lease), { lease, ending: false });
   }
 
   ending(leases: readonly WorkedOn[]): void {
-    for (const lease of leases) this.leases.set(keyOf(lease), { lease, ending: true });
+    for (const lease of leases) this.#leases.set(keyOf(lease), { lease, ending: true });
   }
 
   over(leases: readonly LeaseToken[]): void {
-    for (const lease of leases) this.leases.delete(keyOf(lease));
+    for (const lease of leases) this.#leases.delete(keyOf(lease));
   }
 
   /**
@@ -31,7 +31,7 @@ export class WorkedOnLeases implements LeaseWatch {
    * @param recent crashes in a short while, this one included
    */
   blamed(recent: number): WorkedOn[] {
-    const all = [...this.leases.values()];
+    const all = [...this.#leases.values()];
     const ending = all.filter((each) => each.ending);
     return (ending.length === 0 || recent >= BLAME_ALL_FROM ? all : ending).map(({ lease }) => lease);
   }
