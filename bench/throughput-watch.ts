@@ -63,8 +63,9 @@ export class MeshWatch {
   }
 
   #watchResults({ scheduler }: Mesh): void {
-    const onMessage = scheduler.onMessage.bind(scheduler);
-    scheduler.onMessage = async (peer, method, params) => {
+    const { inbound } = scheduler;
+    const onMessage = inbound.onMessage.bind(inbound);
+    inbound.onMessage = async (peer, method, params) => {
       if (method !== 'result') return await onMessage(peer, method, params);
       const { results } = params as { results: { uid: string }[] };
       const together: Omit<Ended, 'at_ns'>[] = [];

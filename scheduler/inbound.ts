@@ -24,7 +24,61 @@ import {
   resultRequestSchema,
   takeoverRequestSchema,
 } from './messages.ts';
+import type { NetworkEvents } from './ports.ts';
 import { tokenOf } from './worker/attempt-result.ts';
+
+export class Inbound implements NetworkEvents {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * @returns the answer to a request; undefined for a notification
+   * @throws FlowmeshError INVALID_MESSAGE for what does not fit the method, UNKNOWN_METHOD, NOT_READY (retryable)
+   */
+  async onMessage(peer: string, method: string, params: unknown): Promise<JsonValue | undefined> {
+    const { peers, clock, heartbeat } = this.#parts;
+    peers.entry(peer, clock.now()).requests_served++;
+    heartbeat.noticeSleep();
+    const known = Object.hasOwn(HANDLERS, method) ? HANDLERS[method] : undefined;
+    if (known === undefined) {
+      throw new FlowmeshError(
+        'UNKNOWN_METHOD',
+        `this peer knows no method "${method.slice(0, 64)}"; its version may be older`,
+      );
+    }
+    return await known.handle(this.#parts, peer, read(known.schema, method, params));
+  }
+
+  onOffer(_from: string, offer: unknown): void {
+    this.#parts.offers.onOffer(offer);
+  }
+
+  onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
+    const { clock, peers, antiEntropy, heartbeat, pool, ownership, feeds } = this.#parts;
+    const entry = peers.turn(peer, true, clock.now());
+    entry.leaving = false;
+    entry.heard_at = clock.now();
+    antiEntropy.met(peer);
+    heartbeat.beat(peer);
+    pool.sendResults();
+    ownership.onConnected(peer);
+    feeds.dispatchSoon();
+  }
+
+  onDisconnected(peer: string): void {
+    const { clock, peers, antiEntropy, reconciliation, ownership } = this.#parts;
+    if (peers.find(peer) === undefined) return;
+    const entry = peers.turn(peer, false, clock.now());
+    antiEntropy.parted(peer);
+    entry.found_by = 'connected';
+    reconciliation.forget(peer);
+    ownership.onDisconnected(peer);
+    // Its leases return when it is gone (`goneFor`): it may come back and bring their results.
+  }
+}
 
 /** What a peer said, and by which method: checked, and not yet handed over. */
 type Handler<S extends z.ZodType> = {
@@ -145,28 +199,6 @@ const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
     }
   }),
 };
-
-/**
- * @returns the answer to a request; undefined for a notification
- * @throws FlowmeshError INVALID_MESSAGE for what does not fit the method, UNKNOWN_METHOD, NOT_READY (retryable)
- */
-export async function receive(
-  to: Parts,
-  peer: string,
-  method: string,
-  params: unknown,
-): Promise<JsonValue | undefined> {
-  to.peers.entry(peer, to.clock.now()).requests_served++;
-  to.heartbeat.noticeSleep();
-  const known = Object.hasOwn(HANDLERS, method) ? HANDLERS[method] : undefined;
-  if (known === undefined) {
-    throw new FlowmeshError(
-      'UNKNOWN_METHOD',
-      `this peer knows no method "${method.slice(0, 64)}"; its version may be older`,
-    );
-  }
-  return await known.handle(to, peer, read(known.schema, method, params));
-}
 
 /** An answer is put together from many outputs, and some are of a version that had no limit: a frame has one. */
 function answerable(tool: string, output: JsonObject): JsonObject {

@@ -3,7 +3,6 @@
  * its ports. Here is when it starts and stops and what happens to it; `assemble.ts` makes its parts, README.md says what
  * each folder is for.
  */
-import type { JsonValue } from '../dag/errors.ts';
 import type { MainFeedState, SchedulerApi } from './api.ts';
 import { assemble, type Parts, type ResolvedOptions } from './assemble.ts';
 import { Client } from './client/scheduler-api.ts';
@@ -11,7 +10,7 @@ import type { CallHandler } from './client/served-calls.ts';
 import type { Probe } from './crash-points.ts';
 import { StoppedError } from './errors.ts';
 import { isoTime } from './ids.ts';
-import { receive } from './inbound.ts';
+import { Inbound } from './inbound.ts';
 import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,
@@ -80,10 +79,12 @@ const TARGET_CONNECTIONS = 32;
 const UNWATCHED: LeaseWatch = { began: () => {}, ending: () => {}, over: () => {} };
 const NO_CRASHES: Crashes = { untold: [], told: () => {} };
 
-export class Scheduler implements NetworkEvents {
+export class Scheduler {
   readonly self: string;
   /** What the tools ask of it. */
   readonly api: SchedulerApi;
+  /** What other peers say, and that they come and go. */
+  readonly inbound: NetworkEvents;
   readonly parts: Parts;
   readonly #clock: Clock;
   readonly #store: Store;
@@ -100,6 +101,7 @@ export class Scheduler implements NetworkEvents {
     this.#worker = options.worker;
     this.parts = assemble({ ...components, probe, watch, crashes, onMainFeed }, resolved);
     this.api = new Client({ ...this.parts, options: resolved });
+    this.inbound = new Inbound(this.parts);
     const { lifecycle, signals } = this.parts;
     this.#recovery = new StoreRecovery({
       ...{ clock, log, lifecycle },
@@ -225,39 +227,6 @@ export class Scheduler implements NetworkEvents {
     if (!lifecycle.ready || lifecycle.stopping) return;
     selfState.refresh();
     feeds.dispatch();
-  }
-
-  // --- network -------------------------------------------------------------------------------------------------------
-
-  onMessage(peer: string, method: string, params: unknown): Promise<JsonValue | undefined> {
-    return receive(this.parts, peer, method, params);
-  }
-
-  onOffer(_from: string, offer: unknown): void {
-    this.parts.offers.onOffer(offer);
-  }
-
-  onConnected(peer: string, _how: 'inbound' | 'outbound'): void {
-    const { peers, antiEntropy, heartbeat, pool, ownership, feeds } = this.parts;
-    const entry = peers.turn(peer, true, this.#clock.now());
-    entry.leaving = false;
-    entry.heard_at = this.#clock.now();
-    antiEntropy.met(peer);
-    heartbeat.beat(peer);
-    pool.sendResults();
-    ownership.onConnected(peer);
-    feeds.dispatchSoon();
-  }
-
-  onDisconnected(peer: string): void {
-    const { peers, antiEntropy, reconciliation, ownership } = this.parts;
-    if (peers.find(peer) === undefined) return;
-    const entry = peers.turn(peer, false, this.#clock.now());
-    antiEntropy.parted(peer);
-    entry.found_by = 'connected';
-    reconciliation.forget(peer);
-    ownership.onDisconnected(peer);
-    // Its leases return when it is gone (`goneFor`): it may come back and bring their results.
   }
 }
 

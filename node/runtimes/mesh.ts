@@ -86,7 +86,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     );
     const calls = new MeshCalls({ scheduler: scheduler.api, peers: network, reader: store.reader, clock, log });
     scheduler.serveCalls((tool, input, hops) => calls.runInbound(tool, input, hops));
-    network.attach(scheduler, () => scheduler.describe());
+    network.attach(scheduler.inbound, () => scheduler.describe());
     const schedulerPart: Closing = { part: 'scheduler', close: () => scheduler.stop() };
     opened.push(schedulerPart);
     await scheduler.start();
