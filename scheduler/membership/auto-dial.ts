@@ -1,4 +1,4 @@
-/** A small mesh becomes a full one: peers that others name are dialled, each only now and then. */
+/** Connects a small mesh fully: dials the peers that others name, each at most once in DIAL_AGAIN_MS. */
 import { DIAL_AGAIN_MS } from '../limits.ts';
 import type { Beat } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
@@ -13,7 +13,7 @@ interface AutoDialParts {
   peers: PeerTable;
   log: Log;
   options: {
-    /** Whether peers that are only named by others are dialled. */
+    /** Whether peers that others name are dialled. */
     auto_connect: boolean;
     target_connections: number;
   };
@@ -32,7 +32,7 @@ export class AutoDial implements BeatListener {
     for (const { peer_id, addresses } of knows) if (addresses.length > 0) this.meet(peer_id, addresses);
   }
 
-  /** Connects to a peer that others know, if there is room and it was not tried just now. */
+  /** Connects to a peer that others know, if there is room and it was not dialled just now. */
   meet(peer: string, addresses: string[]): void {
     const { network, peers, options, log } = this.#parts;
     if (peer === network.self || peers.find(peer)?.connected === true) return;
@@ -42,7 +42,7 @@ export class AutoDial implements BeatListener {
     });
   }
 
-  /** Whether it was not dialled just now; whoever asks dials it. */
+  /** Whether a peer was not dialled just now. After a true answer the caller dials it: it counts as dialled. */
   mayDial(peer: string): boolean {
     const now = this.#parts.clock.now();
     if (now - (this.#dialled.get(peer) ?? Number.NEGATIVE_INFINITY) < DIAL_AGAIN_MS) return false;

@@ -1,6 +1,6 @@
 /**
- * What peers tell each other every second, and when this peer itself stood still. What follows from a beat is its
- * listeners' business: leases that are confirmed or lost, owners that are gone, work that idle workers claim.
+ * Sends beats to all connected peers every `beat_interval_ms`, and notices when this peer itself stood still. What
+ * follows from that is up to listeners: leases that are confirmed or lost, owners that are gone, work for idle workers.
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Lifecycle } from '../lifecycle.ts';
@@ -14,15 +14,15 @@ import type { PeerTable } from './peer-table.ts';
 const KNOWS_MAX = 64;
 const KNOWN_ADDRESSES_MAX = 16;
 
-/** Who does something with beats; in the order in which they were handed over. */
+/** A part that acts on beats. Listeners are called in the order in which the constructor was given them. */
 export interface BeatListener {
-  /** Every beat, once what is on the disk is known. */
+  /** Called with every beat, once the disk has been read. */
   onTick?(): void;
-  /** WATCHES_PER_BEAT times per beat, once what is on the disk is known: peers may be gone. */
+  /** Called WATCHES_PER_BEAT times per beat, once the disk has been read: time to look whether peers are gone. */
   onWatch?(): void;
-  /** P11: this peer stood still; what it holds of others has to be believed anew. */
+  /** P11: this peer stood still; what it believes of other peers has to be confirmed anew. */
   onWake?(): void;
-  /** A peer told how things are there, which the peer table knows already. */
+  /** A peer sent a beat, which the peer table has taken in already. */
   onBeat?(peer: string, beat: Beat): void;
 }
 
@@ -43,9 +43,9 @@ export class Heartbeat {
   readonly #listeners: readonly BeatListener[];
   #cancelTick: (() => void) | null = null;
   #cancelWatch: (() => void) | null = null;
-  /** Monotonic. */
+  /** Monotonic: when the last beats were sent. */
   #lastTick = Number.NaN;
-  /** Monotonic: what was heard before says nothing of who lives, as it may have waited while this peer stood still. */
+  /** Monotonic: a message heard before proves no life, as it may have waited while this peer stood still. */
   #vouchesFrom = Number.NEGATIVE_INFINITY;
   #wasLate = false;
   #running = false;
@@ -87,14 +87,14 @@ export class Heartbeat {
     const next = clock.now() + watchMs;
     this.#cancelWatch = clock.after(watchMs, () => this.#watch(next));
     if (!lifecycle.ready) return;
-    // This loop was held up, and beats may wait to be read: they come before the next watch.
+    // This loop was held up, and beats may wait to be read: skip one watch, they are read before the next.
     this.#wasLate = !this.#wasLate && clock.now() - dueAt > watchMs;
     if (!this.#wasLate) for (const each of this.#listeners) each.onWatch?.();
   }
 
   /**
-   * P11: a peer that slept, or whose loop was held up, has heard nothing; that is not the others' silence. Called
-   * before anything is written, too: what was due meanwhile may come before the next beat.
+   * P11: a peer that slept, or whose loop was held up, has heard nothing, which does not mean that others were silent.
+   * Also called before anything is written: a timer that was due meanwhile may fire before the next beat.
    */
   noticeSleep(): void {
     const { clock, peers, log, options } = this.#parts;
@@ -107,7 +107,7 @@ export class Heartbeat {
     for (const each of this.#listeners) each.onWake?.();
   }
 
-  /** Tells one peer how things are here; its answer is the round trip. */
+  /** Sends a beat to one peer, and measures the round trip by its answer. */
   beat(peer: string): void {
     const { clock, network, peers, pool, log, self } = this.#parts;
     const beat: Beat = { state: self.describe(), holding: pool.holding(peer), knows: this.#knownBut(peer) };
@@ -118,7 +118,7 @@ export class Heartbeat {
     );
   }
 
-  /** Whoever is named in a beat is taken to live. */
+  /** The peers that a beat to `peer` names: only those heard lately, as a peer that is named counts as alive. */
   #knownBut(peer: string): Beat['knows'] {
     const { clock, peers, options } = this.#parts;
     const knows: Beat['knows'] = [];
@@ -131,7 +131,7 @@ export class Heartbeat {
     return knows;
   }
 
-  /** A peer told how things are there. */
+  /** Takes in the beat of another peer. */
   onBeat(peer: string, beat: Beat): void {
     const { peers, clock } = this.#parts;
     const entry = peers.heard(peer, beat.state, beat.holding, clock.now());

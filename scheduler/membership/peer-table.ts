@@ -1,6 +1,6 @@
 /**
- * What this peer knows of the others: their last beat, round trip, and the leases it gave them. Bounded to connected
- * peers and the last PEERS_REMEMBERED_MAX that were (section 5: everyone else is found when needed).
+ * What this peer knows of the others: their last beat, round trip, and the leases it gave them. At most
+ * PEERS_REMEMBERED_MAX peers, unless more are connected (P7): any other peer is looked up when it is needed.
  */
 import type { PeerView, WorkerView } from '../api.ts';
 import { canRun, type SeenWorker, type Wanted, withIds } from '../capabilities.ts';
@@ -12,12 +12,13 @@ import { compareLines } from '../storage/feed-lines.ts';
 const PEERS_REMEMBERED_MAX = 256;
 /** Refusals remembered of one peer: the oldest is forgotten first. */
 const UNABLE_MAX = 1_024;
-/** Weight of a new round trip in the moving average, as in RFC 6298; a shorter one is nearer to the truth. */
+/** Weight of a new round trip in the moving average, as in RFC 6298; a shorter round trip is nearer to the truth. */
 const RTT_GAIN = 1 / 8;
 const RTT_GAIN_SHORTER = 1 / 2;
 /** Assumed until the first beat was answered. */
 const RTT_UNKNOWN_MS = 5;
 
+/** A worker that can run a class of tasks. */
 export interface Candidate {
   peer_id: string;
   worker_id: string;
@@ -28,10 +29,10 @@ export interface Candidate {
   /** Tasks waiting at that peer for its own workers. */
   queued: number;
   rtt_ms: number;
-  /** Leases this owner lost there, of all it gave there: 0–1. */
+  /** Share of this owner's leases at that peer that were lost, 0 to 1. */
   loss_rate: number;
   found_by: NonNullable<Placement['found_by']>;
-  /** How many of the labels that the task prefers it has. */
+  /** How many of the labels that the task prefers the worker has. */
   wishes: number;
 }
 
@@ -41,7 +42,7 @@ export interface PeerEntry {
   connected: boolean;
   /** The connection is about to be closed on purpose: neither side gives the other work on it any more. */
   leaving: boolean;
-  /** Monotonic: since when it is connected, or is not. */
+  /** Monotonic: when it was last connected or disconnected. */
   turned_at: number;
   /** Monotonic time of the last sign of life. */
   heard_at: number;
@@ -54,23 +55,23 @@ export interface PeerEntry {
   leases_kept: number;
   leases_lost: number;
   requests_served: number;
-  /** Peers that it heard of lately, by its last beat. */
+  /** Peers that it has heard lately, according to its last beat. */
   knows: ReadonlySet<string>;
   /** How it became known as a worker. */
   found_by: Candidate['found_by'];
   /** How many leases of ours its last beat named, by worker: they are part of that worker's `running`. */
   held_at_beat: Map<string, number>;
-  /** Said `busy` since its last beat, by worker id. */
+  /** Ids of its workers that said `busy` since its last beat. */
   busy: Set<string>;
-  /** Worker and class that it refused as `unable`, until when (monotonic). */
+  /** By worker and class of tasks refused as `unable`: until when that counts (monotonic). */
   unable: Map<string, number>;
 }
 
-/** What no name of a peer is taken for. */
+/** The form of peer ids: a text of this form is never taken for a name. */
 export const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{46,60}$/;
 const NOBODY: ReadonlySet<string> = new Set();
 
-/** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, it says nothing of the worker. */
+/** `kept`: its worker brought a result. `lost`: the worker is gone. `given_up`: neither, so no sign of either. */
 export type LeaseEnd = 'kept' | 'lost' | 'given_up';
 
 export class PeerTable {
@@ -120,18 +121,18 @@ export class PeerTable {
     for (const entry of this.#entries.values()) if (entry.connected && entry.peer_id !== this.self) yield entry;
   }
 
-  /** No other peer could keep a copy now. */
+  /** True while no other peer is connected, so that none could keep a copy. */
   isAlone(): boolean {
     for (const _ of this.connected()) return false;
     return true;
   }
 
-  /** Of all workers known now. */
+  /** Slots of all workers at connected peers. */
   get slots(): number {
     return this.workers().reduce((sum, { slots }) => sum + slots, 0);
   }
 
-  /** A beat, greeting or claim came in: a peer about itself. */
+  /** Takes in what a peer says of itself in a beat, greeting or claim. @param held leases it named; null: not told */
   heard(peerId: string, state: PeerState, held: readonly { uid: string }[] | null, now: number): PeerEntry {
     const entry = this.entry(peerId, now);
     entry.state = state;
@@ -147,7 +148,7 @@ export class PeerTable {
     return entry;
   }
 
-  /** Its connection came, or closed and could not be opened again. */
+  /** The connection to a peer came, or closed and could not be opened again. */
   turn(peerId: string, connected: boolean, now: number): PeerEntry {
     const entry = this.entry(peerId, now);
     if (entry.connected !== connected) entry.turned_at = now;
@@ -155,7 +156,7 @@ export class PeerTable {
     return entry;
   }
 
-  /** This peer slept: that it heard nothing says nothing of the others. */
+  /** Counts every silence from `now` on: this peer slept, and would not have heard the others (P11). */
   restartSilences(now: number): void {
     for (const entry of this.#entries.values()) {
       if (entry.connected) entry.heard_at = now;
@@ -224,7 +225,7 @@ export class PeerTable {
     return found;
   }
 
-  /** Every worker that is known, and how it stands to a class of tasks. */
+  /** Every known worker, with what keeps it from running a class of tasks. */
   seen(wanted: Wanted, classKey: string, now: number, silentMs: number): SeenWorker[] {
     const seen: SeenWorker[] = [];
     for (const entry of this.#entries.values()) {
@@ -244,17 +245,17 @@ export class PeerTable {
     return entry.peer_id === this.self || now - entry.heard_at <= silentMs; // else suspect: its beats are missing
   }
 
-  /** A peer as it is since it was connected last: started anew, it may have another policy. */
+  /** Names a peer since its last connection: when it comes back, it may have another policy. */
   markOf(peerId: string): string {
     return `${peerId} ${this.#entries.get(peerId)?.turned_at ?? 0}`;
   }
 
   /**
-   * The ids of peers that somebody who writes `text` can mean: the one with that id, else those with that name, of
-   * which the connected ones come first: only when there is none of them, the others.
+   * The ids of the peers that `text` can mean: the peer with that id; else the connected peers with that name; else the
+   * other peers with that name.
    */
   named(text: string): string[] {
-    // Whatever name a peer gives itself, another one's id is not it.
+    // A peer cannot take the place of another one by choosing that one's id as its name.
     if (this.#entries.has(text) || PEER_ID.test(text)) return [text];
     const named = [...this.#entries.values()].filter(({ state }) => state?.name === text);
     const connected = named.filter((entry) => entry.connected);
@@ -282,7 +283,7 @@ export class PeerTable {
     };
   }
 
-  /** The connected peer that owns a feed; of several that say so the one that P2 prefers. */
+  /** The connected peer that owns a feed; of several that say so, the one that wins by P2. */
   ownerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
     let owner: PeerEntry | undefined;
     let best: Line | undefined;
@@ -297,7 +298,7 @@ export class PeerTable {
     return owner;
   }
 
-  /** The peer that said so last, whether it is connected or not. */
+  /** The peer that last said that it owns the feed, connected or not. */
   lastOwnerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
     let owner: PeerEntry | undefined;
     for (const entry of this.#entries.values()) {
@@ -308,10 +309,10 @@ export class PeerTable {
   }
 
   /**
-   * For how long a peer is gone, in ms; 0 or less when it is not. It was silent for `takeoverMs`, or it is lost for
-   * LOST_SHARE of that while others are there: this peer that loses everybody may be the one that is cut off.
+   * How long a peer has been gone, in ms; 0 or less when it is not. A peer is gone when it was silent for `takeoverMs`,
+   * or disconnected for LOST_SHARE of that while others are heard: a peer that loses everyone may itself be cut off.
    *
-   * @param silentMs how long nothing was heard of it
+   * @param silentMs how long nothing was heard of the peer
    */
   goneFor(peerId: string, silentMs: number, takeoverMs: number, now: number): number {
     const entry = this.#entries.get(peerId);
@@ -321,9 +322,9 @@ export class PeerTable {
   }
 
   /**
-   * Since when nothing is heard of a peer, monotonic: `now` for this one, and for one that is there or unknown.
+   * Since when nothing was heard of a peer (monotonic); `now` for this peer, and for one that is there or unknown.
    *
-   * @param lateMs one that was heard within this is there
+   * @param lateMs a connected peer that was heard within this time is there
    */
   silentSince(peerId: string, lateMs: number, now: number): number {
     const entry = this.#entries.get(peerId);
@@ -342,19 +343,19 @@ export class PeerTable {
     return entry?.connected === true && entry.state?.feeds.some(({ feed_id }) => feed_id === feedId) === true;
   }
 
-  /** Connected, and heard of since `since` (monotonic). */
+  /** Whether a peer is connected and was heard since `since` (monotonic). */
   isThere(peerId: string, since: number): boolean {
     const entry = this.#entries.get(peerId);
     return entry?.connected === true && entry.heard_at >= since;
   }
 
-  /** Whether a peer that is there itself, and was heard since `since`, has heard of another one. */
+  /** Whether a connected peer that was heard since `since` says that it hears this one. */
   isHeardByOthers(peerId: string, since: number): boolean {
     for (const entry of this.connected()) if (entry.heard_at >= since && entry.knows.has(peerId)) return true;
     return false;
   }
 
-  /** How many peers are there, and how many are not any more that were heard of since `since`. */
+  /** How many peers were heard since `thereSince`, and how many were not, but were since `since`. */
   lostSince(since: number, thereSince: number): { there: number; lost: number } {
     let there = 0;
     let lost = 0;

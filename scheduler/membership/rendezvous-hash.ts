@@ -1,4 +1,4 @@
-/** An order of peers that everybody who knows the same peers agrees on (rendezvous hashing, Thaler and Ravishankar 1998). */
+/** An order of peers on which all agree that know the same peers (rendezvous hashing, Thaler and Ravishankar 1998). */
 import { createHash } from 'node:crypto';
 
 /** `peers` in the order in which they are responsible for `key`. */

@@ -1,22 +1,22 @@
 /**
- * The id of a workflow or task, what a peer says of a record when somebody asks for its id, and what becomes of two
- * records with the same one: which of them gives way (P5), and under which id it can be seen from then on. Pure.
+ * The ids of workflows and tasks: what a peer says of a record when another one asks for its id, and what happens to
+ * two records with one id: which of them yields it (P5), and under which id that one is found from then on. Pure.
  */
 import { TOO_FEW_COPIES } from '../errors.ts';
 import { feedHintOf } from '../ids.ts';
 import type { Alias, Held } from '../messages.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
 
-/** A record of this peer. */
+/** What a look-up needs to know of a record of this peer. */
 export interface LocalRecord {
   uid: string;
   status: string;
   content_hash: string;
-  /** It was not accepted, for too few copies, and never began: its id is free for another try, here or elsewhere. */
+  /** True for a record that was not accepted, for too few copies, and never began: its id is free for another try. */
   refused?: true | undefined;
 }
 
-/** A record of another peer, of which a whole copy is here. */
+/** A record of another peer that is in a whole copy here. */
 export interface CopiedRecord extends LocalRecord {
   feed_id: string;
   owner: string;
@@ -33,31 +33,32 @@ function wasRefused({ kind, status, started_at, error }: TaskRecord | WorkflowRe
 
 export type Root = TaskRecord | WorkflowRecord;
 
+/** A record of this peer that yields its id to a record of another peer. */
 export interface Duplicate {
-  /** As it was when it was decided that it gives way. */
+  /** The record as it was when that was decided. */
   root: Root;
-  /** The peer that has the one that keeps the id. */
+  /** The peer that has the other record, which keeps the id. */
   peer_id: string;
-  /** It has the same content. */
+  /** Whether both records have the same content. */
   same: boolean;
 }
 
-/** Those whose id a client chose. */
+/** The records whose id a client chose. */
 export function chosenOf(roots: readonly Root[]): Root[] {
   return roots.filter((root) => !isPart(root) && isChosen(idOf(root)));
 }
 
-/** An id that was made by a peer is nobody else's, nor is that of a record that was set aside. */
+/** Whether a client chose the id: one that a peer made, or that a record set aside got, has no other record. */
 export function isChosen(id: string): boolean {
   return !id.includes('~') && feedHintOf(id) === null;
 }
 
 /**
- * P5: one that has ended stays, but for one that was refused, which its client tried again elsewhere; else the one that was
- * accepted later, whose answer the client has.
+ * P5: whether `mine` yields the id. A refused record yields it to one that was not refused, as its client has tried
+ * again elsewhere. A record that has ended keeps it; else the one accepted later, whose answer the client has.
  */
 export function yieldsId(mine: Root, rival: LocalRecord): boolean {
-  if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same one, in another history of its feed
+  if (rival.uid === mine.uid || isSetAside(mine)) return false; // the same record, in another history of its feed
   const [refused, otherRefused] = [localRecord(mine).refused === true, rival.refused === true];
   if (refused !== otherRefused) return refused;
   const [ended, otherEnded] = [isTerminal(mine.status), isTerminal(rival.status)];
@@ -85,24 +86,25 @@ export function isSetAside(root: Root): boolean {
   return idOf(root).endsWith(`~${root.uid}`);
 }
 
-/** It ended because another record with its id does the same: it has no end of its own. */
+/** Whether a record ended because another one with its id does the same work: it has no end of its own. */
 export function gaveUp({ error }: Root): boolean {
   return error?.code === 'SUPERSEDED';
 }
 
-/** Under which id a record can be seen that has given way. */
+/** A record that yields its id, under the id by which it is found from then on. */
 export function setAside<R extends Root>(root: R): R {
   const id = `${idOf(root)}~${root.uid}`;
   return root.kind === 'task' ? { ...root, task_id: id } : { ...root, workflow_id: id };
 }
 
-/** Under the id with which it was accepted. */
+/** A record under the id with which it was accepted. */
 export function withOwnId<R extends Root>(root: R): R {
   if (!isSetAside(root)) return root;
   const id = idOf(root).slice(0, -`~${root.uid}`.length);
   return root.kind === 'task' ? { ...root, task_id: id } : { ...root, workflow_id: id };
 }
 
+/** Whether a record belongs to a workflow: a task of a step, or a nested workflow. */
 export function isPart(root: Root): boolean {
   return (root.kind === 'task' ? root.workflow_uid : root.parent_task_uid) !== null;
 }

@@ -1,11 +1,11 @@
-/** What is said of the copies of a record (P1). */
+/** What clients are told of the copies of a record (P1). */
 import type { Durability } from '../api.ts';
 
 /**
- * A mesh of one peer can keep one copy, and by default nobody asks it for more.
+ * A peer that is alone can keep one copy, which is enough unless the submit asked for another number than the default.
  *
- * @param wanted disks that the record wants to be on
- * @param mesh `byDefault`: what it wants when its submit did not say; `alone`: no other peer could keep a copy
+ * @param wanted disks that the record is to be on
+ * @param mesh `byDefault`: the number wanted when a submit does not say; `alone`: no other peer could keep a copy
  */
 export function durabilityNow(copies: number, wanted: number, mesh: { byDefault: number; alone: boolean }): Durability {
   return { copies, wanted: mesh.alone && wanted === mesh.byDefault ? 1 : wanted };

@@ -1,6 +1,6 @@
 /**
- * The history of a feed as its lines: who owned it, and from which `seq` on. Two peers that both went on after a
- * partition have lines that fork; the order of P2 says whose stays.
+ * The history of a feed as its lines: who owned it, and from which `seq` on. When two peers both went on during a
+ * partition, their lines fork; the order of P2 decides whose history stays.
  */
 import { FEED_LINES_MAX, FORMER_FOLLOWERS_MAX } from '../limits.ts';
 import type { FeedRecord, Line } from '../records.ts';
@@ -36,14 +36,14 @@ function compare(a: string, b: string): number {
 }
 
 /**
- * A new line of the feed: `owner` goes on after `baseSeq`. An owner that was a follower is none any more.
- * @param nonce another one for each line that a peer opens
- * @param above an epoch of a line in another history, which the new line comes before (P2)
+ * A new line of the feed: `owner` goes on after `baseSeq`. If the owner was a follower, it no longer is.
+ * @param nonce different for each line that a peer opens
+ * @param above the epoch of a line in another history, over which the new line is to win (P2)
  */
 export function openLine(feed: FeedRecord, owner: string, baseSeq: number, nonce: string, above = 0): FeedRecord {
   const [first, ...later] = feed.lines;
   const last = currentLine(feed).epoch;
-  // No epoch is left out: a gap would say that lines were forgotten.
+  // Every epoch gets a line: a gap would mean that lines were forgotten.
   const opened = Math.min(Math.max(above - last, 0) + 1, FEED_LINES_MAX - 1);
   const epoch = Math.max(last, above) + 1 - opened;
   const lines = Array.from(
@@ -60,7 +60,7 @@ export function openLine(feed: FeedRecord, owner: string, baseSeq: number, nonce
 }
 
 /**
- * The last `seq` that both histories share; Infinity while neither has left the other.
+ * The last `seq` that both histories share; Infinity while both are still in the same line, 0 when no line is common.
  *
  * As in Raft's log matching (Ongaro and Ousterhout 2014), a line that both have stands for everything before it.
  */
@@ -73,14 +73,14 @@ export function forkSeq(mine: readonly Line[], theirs: readonly Line[]): number 
   return 0;
 }
 
-/** Where the line at this place ends. Lines between it and the next that were forgotten could have begun at once. */
+/** The last `seq` of a line. If lines after it were forgotten, the first of those may have begun where it did. */
 function endOf(lines: readonly Line[], at: number): number {
   const next = lines[at + 1];
   if (next === undefined) return Number.POSITIVE_INFINITY;
   return next.epoch === lines[at]!.epoch + 1 ? next.base_seq : lines[at]!.base_seq;
 }
 
-/** The set with these followers from now on. */
+/** The feed with these followers from now on; those that left are `former`. */
 export function withFollowers(feed: FeedRecord, followers: FeedRecord['followers']): FeedRecord {
   const left = feed.followers.map(({ peer_id }) => peer_id);
   const now = new Set(followers.map(({ peer_id }) => peer_id));
@@ -88,14 +88,14 @@ export function withFollowers(feed: FeedRecord, followers: FeedRecord['followers
   return { ...feed, followers, former: former.slice(-FORMER_FOLLOWERS_MAX), version: feed.version + 1 };
 }
 
-/** P9: only these may have taken the feed over. */
+/** P9: only these peers may have taken the feed over. */
 export function members({ followers, former, lines }: FeedRecord): Set<string> {
   return new Set([...followers.map(({ peer_id }) => peer_id), ...former, ...lines.map(({ owner }) => owner)]);
 }
 
 /**
- * P9: whether what went on in `theirs` where `mine` did not is the doing of a member of the replica set. One of several
- * owners is enough: the set may have changed since this history was left.
+ * P9: whether a member of the replica set opened the lines that only `theirs` has, if there are any. One member among
+ * their owners is enough: the set may have changed since the two histories parted.
  */
 export function isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
   const unknown = theirs.lines.filter((line) => !mine.lines.some((known) => compareLines(known, line) === 0));

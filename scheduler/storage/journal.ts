@@ -5,8 +5,8 @@
  * 2. All turns of one event-loop turn are one commit: one `seq`, one fsync, then one frame to each follower.
  * 3. Effects are released in the order of their turns, when their rows are on as many disks as their records want, and
  *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because what it answers
- *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects learn how many there are.
- * 4. One commit is on its way to the disk at a time; what comes meanwhile is the next one.
+ *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects are told how many there are.
+ * 4. One commit is on its way to the disk at a time; turns that come meanwhile make up the next one.
  * 5. When a commit fails, or has a row that no message carries, memory is ahead of the disk: every turn not yet released
  *    is rejected, and the owner of this journal throws its memory away and reads the store again.
  */
@@ -18,31 +18,31 @@ import { rowText } from '../sizes.ts';
 
 export interface Turn {
   /**
-   * The new state of a record. The last one of a commit wins. Records are never changed after they were put.
-   * @param text its JSON, where it is known already
+   * Writes the new state of a record; the last state in a commit wins. A record is never changed after it was put.
+   * @param text the JSON of the record, if it is known already
    */
   put(record: FlowRecord, text?: string): void;
-  /** What happens once all this is durable. @param effect told on how many disks it is */
+  /** Once the turn is durable (P1), calls `effect` with the number of disks that have it. */
   after(effect: (copies: number) => void): void;
 }
 
-/** Who writes to one feed, outside of a turn. */
+/** Writes to one feed from outside a turn. */
 export interface FeedWriter {
-  /** Runs `work` now. Nobody waits for its commit: a failure is logged, and the rows tell what is to be done again. */
+  /** Runs `work` now. Nothing waits for its commit: a failure is logged, and the rows tell what is to be done again. */
   turn(work: (turn: Turn) => void): void;
   /** Waiting tasks are given out before the next commit is written. */
   dispatchSoon(): void;
 }
 
-/** Who brings commits to other disks. */
+/** Brings commits to other disks. */
 export interface Copier {
-  /** A commit is on its way to the own disk. */
+  /** A commit is on this peer's own disk, and is to be sent on. */
   ship(commit: { seq: number; rows: Row[] }): void;
-  /** It is there: whoever pulls gets it. */
+  /** Followers that pull get everything up to the commit just shipped. */
   landed(): void;
-  /** On how many disks, this one included, a commit is that has reached this one. */
+  /** How many disks, this one included, have a commit that is on this one. */
   copiesOf(seq: number): number;
-  /** False when no more copies of a commit than there are can come by waiting. */
+  /** False when waiting cannot bring a commit to more disks. */
   mayGrow(seq: number): boolean;
 }
 
@@ -51,21 +51,21 @@ const NO_COPIES: Copier = { ship: () => {}, landed: () => {}, copiesOf: () => 1,
 interface Batch {
   records: Map<string, { record: FlowRecord; text: string | undefined }>;
   effects: ((copies: number) => void)[];
-  /** Who waits for the own disk alone. */
+  /** Callers that wait for the own disk alone. */
   written: (() => void)[];
   rejects: ((error: unknown) => void)[];
-  /** Disks that its records want to be on. */
+  /** How many disks its records want to be on. */
   wanted: number;
-  /** Its commit, or the one it waits for. */
+  /** Of its commit; without rows, of the commit that it waits for. */
   seq: number;
-  /** Monotonic: when it is released with the copies there are. */
+  /** Monotonic: when it is released with as many copies as there are. */
   deadline: number;
 }
 
 export interface JournalHooks {
   /** Runs once per event-loop turn that had turns, still part of the same commit: dispatching. */
   beforeFlush?: () => void;
-  /** More may be shown than before. */
+  /** More rows may be shown than before (P1). */
   onReleased?: () => void;
   /** A commit failed; no further turn is accepted until `resume`. */
   onFailure: (error: unknown) => void;
@@ -82,16 +82,16 @@ export class Journal implements Turn {
   #seq: number;
   #next: Batch = emptyBatch();
   #committing: Batch | null = null;
-  /** On the own disk, oldest first; the first one waits for its copies. */
+  /** Batches on the own disk, oldest first; the first one waits for its copies. */
   readonly #held: Batch[] = [];
   #cancelDeadline: (() => void) | null = null;
   #deferred = false;
   /** How many reasons there are to write nothing now. */
   #frozen = 0;
   #refusal: unknown = null;
-  /** The last commit that has a tombstone; of those before this journal, any may have. */
+  /** The last commit that may have a tombstone: any from before this journal may. */
   #lastTombstone: number;
-  /** Rows and effects of what is held and committing. */
+  /** Rows and effects of the batches that are held or committing. */
   #waiting = 0;
   #shown: number;
   #readers: { seq: number; resolve(): void; reject(error: unknown): void }[] = [];
@@ -114,7 +114,7 @@ export class Journal implements Turn {
     this.#shown = feed.seq;
   }
 
-  /** Every commit from now on is brought to other disks by `copier`; it calls `copied` when one got there. */
+  /** `copier` brings every commit from now on to other disks, and calls `copied` when one got there. */
   copyBy(copier: Copier): void {
     this.#copier = copier;
   }
@@ -129,14 +129,14 @@ export class Journal implements Turn {
     return this.#shown;
   }
 
-  /** Resolves when the rows of a commit may be shown (P1). @throws why they never will be by this peer */
+  /** Resolves when the rows of a commit may be shown (P1). @throws why this peer will never show them */
   whenReleased(seq: number): Promise<void> {
     if (seq <= this.#shown) return Promise.resolve();
     if (this.#refusal !== null) return Promise.reject(this.#refusal);
     return new Promise((resolve, reject) => this.#readers.push({ seq, resolve, reject }));
   }
 
-  /** Tombstones are in commits up to this one. */
+  /** No commit after this one has a tombstone. */
   get tombstones(): number {
     return this.#lastTombstone;
   }
@@ -147,14 +147,14 @@ export class Journal implements Turn {
   }
 
   /**
-   * Runs `work` now and resolves with its value when everything it did is durable. What `work` throws is thrown to
-   * the caller: it must check before it changes anything.
+   * Runs `work` now and resolves with its value when everything it did is durable. What `work` throws goes to the
+   * caller, and nothing is undone: `work` must check before it changes anything.
    */
   turn<T>(work: (turn: Turn) => T): Promise<T> {
     return this.durably(work).then(({ value }) => value);
   }
 
-  /** As `turn`, and says on how many disks it is. */
+  /** As `turn`, with the number of disks that have it. */
   durably<T>(work: (turn: Turn) => T): Promise<{ value: T; copies: number }> {
     if (this.#refusal !== null) return Promise.reject(this.#refusal);
     let value: T;
@@ -184,8 +184,8 @@ export class Journal implements Turn {
   }
 
   /**
-   * Runs `work`, which reads rows, with the uids of those that it may not see as they are: they are on their way to the
-   * disk, or were put since it began.
+   * Runs `work`, which reads rows from the store, with the uids of rows that it may see in an old state: they are on
+   * their way to the disk, or were put since `work` began.
    */
   async watching<T>(work: (changed: ReadonlySet<string>) => Promise<T>): Promise<T> {
     const changed = new Set([...this.#next.records.keys(), ...(this.#committing?.records.keys() ?? [])]);
@@ -198,8 +198,8 @@ export class Journal implements Turn {
   }
 
   /**
-   * Resolves when all that was put until now is on the own disk: copies are not waited for.
-   * @throws why it never will be
+   * Resolves when every row put until now is on the own disk, without waiting for copies.
+   * @throws why they never will be
    */
   whenWritten(): Promise<void> {
     if (this.#refusal !== null) return Promise.reject(this.#refusal);
@@ -223,7 +223,7 @@ export class Journal implements Turn {
     });
   }
 
-  /** Why no turn is accepted now; null when they are. */
+  /** Why no turn is accepted now; null when turns are accepted. */
   get refused(): unknown {
     return this.#refusal;
   }
@@ -241,7 +241,7 @@ export class Journal implements Turn {
     if (--this.#frozen === 0) this.schedule();
   }
 
-  /** Rejects what waits and everything after it, for good, with the `error` of the first time. */
+  /** Rejects every waiting turn and every later one with `error`, for good; a second call changes nothing of that. */
   refuse(error: unknown): void {
     this.#refusal ??= error;
     const waiting = [...this.#held, this.#committing, this.#next];
@@ -274,7 +274,7 @@ export class Journal implements Turn {
     try {
       rows = this.#rowsOf(batch);
     } catch (error) {
-      // Nothing of it may be written: it would be on this disk alone for ever, and whatever came after it, too.
+      // Nothing of the batch may be written: it, and everything after it, would be on this disk alone for ever.
       this.#fail(error);
       return;
     }
@@ -284,7 +284,7 @@ export class Journal implements Turn {
         this.#probe('commit:after');
         this.#committing = null;
         for (const resolve of batch.written) resolve();
-        // Not before: what this disk has refused, and its client was told so, must not come back from another one.
+        // Not before: a commit that this disk refused, which its client was told, must not come back from another disk.
         this.#copier.ship({ seq: batch.seq, rows });
         this.#copier.landed();
         this.#hold(batch);
@@ -301,12 +301,12 @@ export class Journal implements Turn {
     this.#hooks.onFailure(error);
   }
 
-  /** @throws FlowmeshError ROW_TOO_LARGE, or why a record is no JSON */
+  /** @throws FlowmeshError ROW_TOO_LARGE, or why a record is not JSON */
   #rowsOf({ records, seq }: Batch): Row[] {
     const rows: Row[] = [];
     const { feed_id, epoch } = this.#feed;
     for (const { record, text } of records.values()) {
-      // Its text is made once for every disk that it goes to.
+      // The text is made once, for all disks that the row goes to.
       rows.push({ uid: record.uid, feed_id, epoch, seq, record, text: rowText(record, text) });
       if (record.kind === 'tombstone') this.#lastTombstone = seq;
     }
@@ -319,7 +319,7 @@ export class Journal implements Turn {
     this.copied();
   }
 
-  /** A copy was made, or cannot be made any more: what waited for it is released. */
+  /** A copy was made, or cannot be made any more: releases the batches that waited for it. */
   copied(): void {
     for (let batch = this.#held[0]; batch !== undefined; batch = this.#held[0]) {
       const copies = this.#copier.copiesOf(batch.seq);
@@ -347,7 +347,7 @@ export class Journal implements Turn {
       try {
         effect(copies);
       } catch (error) {
-        // The rows are kept and the other effects are other people's: they happen all the same.
+        // The rows are durable, and the other effects belong to other turns: they happen all the same.
         this.#log.error({ err: error }, 'an effect of a commit failed');
       }
     }

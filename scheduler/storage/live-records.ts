@@ -1,13 +1,13 @@
 /**
  * Tasks or workflows that have not ended, in the memory of their owner, by their uid and by the id that people know.
- * Two of them may have the same id for a while, such as a task of a step and one that a client named like it: the id
- * finds the one that got it last.
+ * Two records may have the same id for a while, such as a task of a step and a task that a client gave the same name:
+ * the id then finds the one that got it last.
  */
 import { idOf, type Root } from './aliases.ts';
 
 export class LiveRecords<T extends { readonly record: Root }> {
   readonly #byUid = new Map<string, T>();
-  /** Uids by id: only of what is in `#byUid`. */
+  /** Uids by id, only of records in `#byUid`. */
   readonly #uids = new Map<string, string>();
 
   get size(): number {
@@ -37,13 +37,13 @@ export class LiveRecords<T extends { readonly record: Root }> {
     this.#uids.set(idOf(live.record), live.record.uid);
   }
 
-  /** Its id finds nothing from now on, unless another record has got it meanwhile. */
+  /** The id finds nothing from now on, unless another record has got it meanwhile. */
   delete({ record }: T): void {
     this.#byUid.delete(record.uid);
     this.#forget(idOf(record), record.uid);
   }
 
-  /** @param before the id that it had until its record changed */
+  /** @param before the id of the record until now */
   renamed(before: string, { record }: T): void {
     this.#forget(before, record.uid);
     this.#uids.set(idOf(record), record.uid);

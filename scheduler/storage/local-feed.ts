@@ -1,4 +1,4 @@
-/** What this peer remembers of itself alone (LOCAL_FEED): on its own disk, never copied, and written anew after a failure. */
+/** What this peer keeps for itself alone (LOCAL_FEED): on its own disk, never copied, reopened after a failure. */
 import type { Probe } from '../crash-points.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import type { Clock, Log, Store } from '../ports.ts';
@@ -11,7 +11,7 @@ interface LocalFeedParts {
   log: Log;
   probe: Probe;
   lifecycle: Lifecycle;
-  /** The disk failed. */
+  /** A commit failed. */
   onFailure(error: unknown): void;
 }
 
@@ -24,26 +24,26 @@ export class LocalFeed {
     this.#journal = this.#open();
   }
 
-  /** Until the store fails: then there is another one. */
+  /** The journal until the store fails; afterwards there is another one, so do not hold on to it. */
   get journal(): Journal {
     return this.#journal;
   }
 
-  /** Runs `work`, and resolves with its value when what it put is on the disk. */
+  /** Runs `work`, and resolves with its value when the rows it put are on the disk. */
   turn<T>(work: (turn: Turn) => T): Promise<T> {
     return this.#journal.turn(work);
   }
 
   /**
    * A change that a client asked for.
-   * @throws NotReadyError while the store is being read, or why it failed
+   * @throws NotReadyError while the store is being read, or why the commit failed
    */
   async commit<T>(work: (turn: Turn) => T): Promise<T> {
     this.#parts.lifecycle.mustBeReady();
     return await this.turn(work);
   }
 
-  /** The store is open again. */
+  /** Begins a new journal: the store is open again. */
   reopen(): void {
     this.#journal = this.#open();
   }

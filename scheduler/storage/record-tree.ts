@@ -1,12 +1,12 @@
 /**
- * A root is what a client submitted: a workflow, or a task that no workflow has. Its records are those of its steps and
- * tasks, their logs, and of the workflows that are nested in it. Only this file walks them.
+ * A root is what a client submitted: a workflow, or a task outside any workflow. To it belong the records of its steps
+ * and tasks, their logs, and all of the workflows nested in it. Only this file walks these records.
  */
 import type { Reader } from '../ports.ts';
 import type { FlowRecord, TaskRecord } from '../records.ts';
 import { cacheUid, containerUid, definitionUid, isSupersededUid, logUid, stepOfTask, stepUid } from '../uids.ts';
 
-/** The root that a record belongs to; null for one that belongs to none. */
+/** The uid of the root that a record belongs to; null for a record that belongs to the feed (`feed`, `cache`). */
 export async function rootOf(reader: Reader, record: FlowRecord): Promise<string | null> {
   if (record.kind === 'superseded') return record.root_uid;
   if (record.kind === 'feed' || record.kind === 'cache') return null;
@@ -19,8 +19,8 @@ export async function rootOf(reader: Reader, record: FlowRecord): Promise<string
 }
 
 /**
- * All records of a root, as of one moment: commits may go on, and a workflow from before one with tasks from after it is
- * one that never was. Empty when there is none.
+ * All records of a root as of one moment: commits go on meanwhile, and a workflow from before a commit with tasks from
+ * after it never existed like that. Empty when there is no such root.
  */
 export function recordsOf(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
   return reader.atOnce((still) => readAll(still, rootUid));
@@ -34,7 +34,7 @@ async function readAll(reader: Reader, rootUid: string): Promise<FlowRecord[]> {
   return [root];
 }
 
-/** What belongs to a workflow. */
+/** The records that belong to a workflow, without its own. */
 async function partsOf(reader: Reader, uid: string): Promise<FlowRecord[]> {
   const definition = await reader.get('definition', definitionUid(uid));
   const steps = await reader.children('step', uid);
@@ -42,7 +42,7 @@ async function partsOf(reader: Reader, uid: string): Promise<FlowRecord[]> {
   return [...(definition === undefined ? [] : [definition]), ...steps, ...tasks];
 }
 
-/** Tasks, their logs, and the workflows that some of them are, each before what belongs to it. */
+/** Tasks, their logs, and the workflows nested in them, each before the records that belong to it. */
 async function withParts(reader: Reader, tasks: readonly TaskRecord[]): Promise<FlowRecord[]> {
   const records: FlowRecord[] = [...tasks, ...(await logsOf(reader, tasks))];
   for (const { uid, task_type } of tasks) {
@@ -63,22 +63,23 @@ async function logsOf(reader: Reader, tasks: readonly { uid: string; attempt: nu
   return logs;
 }
 
-/** The uids of the rows that a run has itself, without those of its tasks. */
+/** The uids of a run's own rows, without those of its tasks. */
 export function runUids(uid: string, stepIds: readonly string[]): string[] {
   return [uid, definitionUid(uid), ...stepIds.map((stepId) => stepUid(uid, stepId))];
 }
 
-/** The uids of the rows that a task has, without those of a workflow that it stands for. */
+/** The uids of a task's own rows, without those of a workflow nested in it. */
 export function taskUids(uid: string): string[] {
   return [uid, logUid(uid)];
 }
 
 /**
- * The uids of all rows that a root has led to, without its own ones (`ownUids`): what is nested comes before what it is
- * nested in, so that a removal that is cut short can be taken up again.
+ * The uids of all rows below a root, without its own (`ownUids`). Nested rows come before the row they are nested in,
+ * so that a removal that was cut short can find the rest again.
  *
- * @param feedId of the root
- * @param pageRows at most so many uids are read at a time, and about as many come in one list
+ * @param feedId the feed of the root
+ * @param uid of the root, or of a nested workflow
+ * @param pageRows at most this many uids are read at a time; a list has about as many
  */
 export async function* partUids(
   reader: Reader,
@@ -102,7 +103,7 @@ export async function* partUids(
   }
 }
 
-/** What a task has led to elsewhere: its output in the cache, the workflows that are nested in it. */
+/** The uids of a task's rows in other places: its output in the cache, and the workflows nested in it. */
 async function* uidsBesides(
   reader: Reader,
   feedId: string,
@@ -120,7 +121,7 @@ async function* uidsBesides(
   }
 }
 
-/** The uids of the rows of a root that are removed last; its own comes at the end. */
+/** The uids of the rows of a root that are removed last; that of the root itself comes at the end. */
 export async function ownUids(
   reader: Reader,
   { kind, uid }: { kind: 'workflow' | 'task'; uid: string },
@@ -129,7 +130,7 @@ export async function ownUids(
   return kind === 'workflow' ? [...superseded, definitionUid(uid), uid] : [...superseded, uid];
 }
 
-/** @returns the first of these records that does not belong to the root. The workflow of a nested one comes before it. */
+/** @returns the first record that does not belong to the root. A nested workflow has to come before its own records. */
 export function strangerAmong(rootUid: string, records: readonly FlowRecord[]): FlowRecord | undefined {
   const workflows = new Set([rootUid]);
   const isPart = (uid: string) => workflows.has(containerUid(uid));

@@ -1,10 +1,10 @@
-/** A store whose failures are told to one place, whoever runs into them. */
+/** A store that reports each failed write to one place, whichever part made it. */
 import type { Store } from '../ports.ts';
 
-/** A store as its users see it; opening and closing is its keeper's. */
+/** A store as most parts see it: they do not open or close it. */
 export type Writes = Pick<Store, 'feeds' | 'reader' | 'commit' | 'own' | 'drop' | 'sweep'>;
 
-/** @param onFailure a write failed: the store takes none until it has recovered */
+/** @param onFailure called when a write failed: the store takes no more until it has recovered */
 export function watchedStore(store: Store, onFailure: (error: unknown) => void): Writes {
   const watch = (write: Promise<void>): Promise<void> =>
     write.catch((error: unknown) => {

@@ -1,6 +1,6 @@
 /**
- * What a worker tells of an attempt that has ended. Made of what an action gave, so whatever is wrong with that fails
- * this attempt and nothing else: nothing is thrown from here.
+ * The result that a worker reports of an ended attempt. It is made of what an action gave, so whatever is wrong with
+ * that fails this attempt and nothing else: nothing is thrown from here.
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { outputError, walkJson } from '../../dag/json.ts';
@@ -11,13 +11,13 @@ import type { LogLine } from '../records.ts';
 
 export interface EndedAttempt {
   lease: Lease;
-  /** Why it was ended before its time; decides what is told. */
+  /** Why the attempt was ended early, which decides its status; null when it ended by itself. */
   ending: 'cancel' | 'timeout' | 'hand_back' | null;
-  /** Monotonic. */
+  /** Monotonic: when the attempt began. */
   started: number;
-  /** Its lines since the last report. */
+  /** Log lines since the last report. */
   lines: LogLine[];
-  /** Older ones that had to make room. */
+  /** How many older lines had to make room. */
   dropped: number;
 }
 
@@ -26,7 +26,7 @@ export type ActionEnd = { output: JsonValue } | { thrown: unknown };
 
 /**
  * @param now monotonic
- * @returns the result, and about how many bytes it takes in a frame. Never throws
+ * @returns the result, and roughly how many bytes it takes in a frame. Never throws
  */
 export function resultOf(attempt: EndedAttempt, end: ActionEnd, now: number): { result: AttemptResult; bytes: number } {
   try {
@@ -37,7 +37,7 @@ export function resultOf(attempt: EndedAttempt, end: ActionEnd, now: number): { 
   }
 }
 
-/** What was given is no JSON, or nests so deep that it cannot be read. Its text is the engine's own, so it is short. */
+/** For an output that is not JSON or too deep to read. The cause is an error of the engine, so its text is short. */
 function unreadable(cause: unknown): ErrorShape {
   const why = cause instanceof Error ? cause.message : 'it cannot be described';
   const message = `what the action gave cannot be told as JSON (${why}); return plain, flat data`;
@@ -74,7 +74,7 @@ function timeoutError(lease: Lease): ErrorShape {
   return new FlowmeshError('TIMEOUT', message, { retryable: true }).toShape();
 }
 
-/** Whether it can be kept and carried: the same at every attempt, so no other one is made for it. */
+/** Checks that an output can be kept and carried. The errors are final: every attempt would give the same output. */
 function checkOutput(action: string, output: JsonValue): { error: ErrorShape | null; bytes: number } {
   const { fault, elements } = walkJson(output, { chars: { limit: 'OUTPUT_BYTES_MAX', maximum: OUTPUT_BYTES_MAX } });
   const over = fault?.kind === 'limit' && fault.limit === 'OUTPUT_BYTES_MAX';
@@ -88,7 +88,7 @@ function checkOutput(action: string, output: JsonValue): { error: ErrorShape | n
   return { error: error.toShape(), bytes: 0 };
 }
 
-/** The last of the lines that fit: with a large output they would not travel in one frame. */
+/** The last lines that fit into `maximum` bytes: with a large output, all of them would not fit into one frame. */
 function linesWithin(lines: readonly LogLine[], maximum: number): { lines: LogLine[]; lineBytes: number } {
   let lineBytes = 0;
   let from = lines.length;
@@ -105,7 +105,7 @@ export function tokenOf({ uid, feed_id, epoch, attempt }: LeaseToken): LeaseToke
   return { uid, feed_id, epoch, attempt };
 }
 
-/** Of all owners: tokens are unique by their feed. Joined, which makes one string: many of them are remembered. */
+/** A token as a key, unique among all owners, as it names the feed. `join` makes one flat string: many are kept. */
 export function keyOf({ uid, feed_id, epoch, attempt }: LeaseToken): string {
   return [feed_id, epoch, uid, attempt].join('/');
 }

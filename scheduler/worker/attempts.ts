@@ -1,6 +1,6 @@
 /**
- * One attempt of a task: a lease that a worker of this peer runs. What it reports while it runs goes to its owner from
- * here; its end goes to the pool.
+ * One attempt of a task: a lease that a worker of this peer runs. Progress and log lines go from here to the task's
+ * owner; the end goes to the pool.
  */
 import type { JsonValue } from '../../dag/errors.ts';
 import { isoTime } from '../ids.ts';
@@ -13,13 +13,13 @@ import { newestLines } from './task-log.ts';
 
 const PROGRESS_MESSAGE_CHARS_MAX = 1_024;
 
-/** A registered worker, and what runs in its slots. */
+/** A registered worker, and the attempts in its slots. */
 export interface WorkerSlots {
   record: WorkerRecord;
   running: Set<Attempt>;
-  /** Who waits until nothing runs. */
+  /** Called when nothing runs any more. */
   idle: Set<() => void>;
-  /** How many attempts ended so since the worker was registered. */
+  /** How many attempts completed, and failed, since the worker was registered. */
   completed: number;
   failed: number;
 }
@@ -29,16 +29,16 @@ export interface AttemptParts {
   executors: Executors;
   network: Network;
   log: Log;
-  /** It has ended. Called once; a timeout or a report comes no more. */
+  /** The attempt has ended. Called once; no timeout and no report comes after it. */
   onEnded: (attempt: Attempt, end: ActionEnd) => void;
 }
 
-/** From the slot that it takes to its end. */
+/** An attempt, from the moment it takes a slot to its end. */
 export class Attempt implements EndedAttempt {
   readonly lease: Lease;
-  /** Who has granted the lease. */
+  /** The peer that granted the lease. */
   readonly granted_by: string;
-  /** Who owns its feed now. */
+  /** The peer that owns the lease's feed now. */
   owner: string;
   readonly of: WorkerSlots;
   ending: 'cancel' | 'timeout' | 'hand_back' | null = null;
@@ -53,7 +53,7 @@ export class Attempt implements EndedAttempt {
   readonly #cancelTimeout: () => void;
   #cancelReport: (() => void) | null = null;
 
-  /** Its timeout counts from now on; the action begins with `start`. */
+  /** The timeout counts from now on; the action begins with `start`. */
   constructor(parts: AttemptParts, lease: Lease, granted_by: string, of: WorkerSlots) {
     this.lease = lease;
     this.granted_by = granted_by;
@@ -73,7 +73,7 @@ export class Attempt implements EndedAttempt {
     return tokenOf(this.lease);
   }
 
-  /** For whoever has to know what was worked on when this peer's loop crashes. */
+  /** Noted before work begins: after a crash of this peer's loop, it shows what the loop was working on. */
   get workedOn(): WorkedOn {
     return { ...this.token, owner: this.owner };
   }
@@ -85,7 +85,7 @@ export class Attempt implements EndedAttempt {
     );
   }
 
-  /** Rejects with whatever is thrown while the action is begun, too. */
+  /** Also rejects with what is thrown while the action is being started. */
   async #run(): Promise<JsonValue> {
     const { uid, attempt, action, payload } = this.lease;
     return await this.#parts.executors.run({ uid, attempt, action, payload }, this.#io());
@@ -127,7 +127,7 @@ export class Attempt implements EndedAttempt {
 
   /**
    * Asks the action to end before its time. The first reason counts.
-   * @param force true when it is not given time to end by itself
+   * @param force true when the action gets no time to end by itself
    */
   end(why: 'cancel' | 'timeout' | 'hand_back', force: boolean): void {
     this.ending ??= why;
@@ -140,7 +140,7 @@ export class Attempt implements EndedAttempt {
     this.#parts.onEnded(this, end);
   }
 
-  /** Tells the owner that it was ended here and may run elsewhere. */
+  /** Tells the owner that the attempt was ended here and may run elsewhere. */
   tellHandedBack(): void {
     const { owner, lease } = this;
     const items = [{ ...this.token, reason: 'handed_back' as const, message: `worker ${lease.worker_id} left` }];
@@ -153,17 +153,17 @@ export class Attempt implements EndedAttempt {
       .then(() => this.#gone.resolve());
   }
 
-  /** Its result is kept by the outbox from now on: nobody has to wait for the attempt any more. */
+  /** The outbox keeps the result from now on: nothing has to wait for the attempt any more. */
   resultKept(): void {
     this.#gone.resolve();
   }
 
-  /** Resolves when it has ended and, if it was handed back, its owner has answered or failed to. */
+  /** Resolves when the attempt has ended and, if it was handed back, its owner has answered or failed to. */
   get gone(): Promise<void> {
     return this.#gone.promise;
   }
 
-  /** Ends it, so that it can run elsewhere. Resolves as `gone` does. */
+  /** Ends the attempt, so that the task can run elsewhere. Resolves as `gone` does. */
   handBack(): Promise<void> {
     this.end('hand_back', false);
     return this.gone;

@@ -1,7 +1,7 @@
 /**
  * Results of attempts that ended here, until their owners have acknowledged them (P3). Sent at once, and again with
- * every beat. What can never be sent does not stand in the way: a frame that an owner cannot take is taken apart, and
- * when there is no room left, results of owners that are away are forgotten, the oldest first (P7).
+ * every beat. A result that can never be sent does not hold up others: a frame that an owner cannot take is taken
+ * apart, and when there is no room left, results of owners that are away are forgotten, the oldest first (P7).
  */
 import { errorShape, FlowmeshError } from '../../dag/errors.ts';
 import { jsonBytes } from '../../dag/limits.ts';
@@ -25,16 +25,16 @@ interface KeptResult {
   owner: string;
   result: AttemptResult;
   bytes: number;
-  /** Settled when the owner has answered or failed to; null while it is not on its way. Never rejects. */
+  /** Settles when the owner has answered or failed to; null while the result is not on its way. Never rejects. */
   sending: Promise<void> | null;
-  /** Its owner refused a frame with it for its content or size: it is sent in a frame of its own. */
+  /** Its owner refused a frame that had this result, for content or size: it is sent in a frame of its own. */
   alone: boolean;
 }
 
 type Entry = [key: string, kept: KeptResult];
 
 const NOTHING_REQUIRED = requiresSchema.parse({});
-/** Codes of an owner that would refuse the same frame again, for its content or size. */
+/** Codes with which an owner would refuse the same frame again, for its content or size. */
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
 
 /** The outbox of one peer's results. */
@@ -70,17 +70,17 @@ export class ResultOutbox {
     return this.#kept.has(key);
   }
 
-  /** What is kept for an owner. */
+  /** The results kept for one owner. */
   *of(owner: string): Iterable<LeaseToken> {
     for (const kept of this.#kept.values()) if (kept.owner === owner) yield kept.result;
   }
 
-  /** What is kept, for any owner. */
+  /** The results kept for all owners. */
   *all(): Iterable<LeaseToken> {
     for (const { result } of this.#kept.values()) yield result;
   }
 
-  /** Results of a feed go to another owner from now on; true when there are any. */
+  /** Sends the results of a feed to another owner from now on; true when there are any. */
   reassign(feedId: string, owner: string): boolean {
     let any = false;
     for (const kept of this.#kept.values()) {
@@ -102,8 +102,8 @@ export class ResultOutbox {
   }
 
   /**
-   * Whether another attempt may begin. Results of owners that are away are forgotten to make room; false when those of
-   * connected owners alone take all of it.
+   * Whether there is room for the result of another attempt. To make room, results of owners that are away are
+   * forgotten; false when those of connected owners alone take all of it.
    */
   hasRoom(): boolean {
     if (!this.#isFull()) return true;
@@ -121,7 +121,7 @@ export class ResultOutbox {
     return this.#kept.size >= KEPT_RESULTS_MAX || this.#bytes >= KEPT_RESULTS_BYTES;
   }
 
-  /** The loop of this peer's last process, or of its last thread, crashed while it worked on a lease: its owner is told. */
+  /** Tells an owner that the loop of this peer's last process, or thread, crashed while it worked on a lease. */
   keepCrash({ owner, crash, ...token }: CrashedLease): void {
     const message = 'the mesh loop of its peer crashed while it worked on this attempt';
     const result: AttemptResult = {
@@ -138,7 +138,7 @@ export class ResultOutbox {
     this.keep(lease, { granted_by: owner, owner }, result, message.length);
   }
 
-  /** @param bytes about how large it is in a frame */
+  /** Keeps a result, and sends it soon. @param bytes roughly how large it is in a frame */
   keep(lease: Lease, who: { granted_by: string; owner: string }, result: AttemptResult, bytes: number): void {
     const { granted_by, owner } = who;
     const all = bytes + jsonBytes(lease.payload);
@@ -154,7 +154,7 @@ export class ResultOutbox {
     });
   }
 
-  /** Its owner does not want it. Does nothing for a result of another owner. */
+  /** Drops a result that its owner does not want. Does nothing when `owner` is not its owner. */
   drop(key: string, owner: string): void {
     if (this.#kept.get(key)?.owner === owner) this.#delete(key);
   }
@@ -169,7 +169,7 @@ export class ResultOutbox {
     if (kept.result.crash !== undefined) this.#crashes.told(token);
   }
 
-  /** Sends everything that is not on its way. */
+  /** Sends every result that is not on its way. */
   send(): void {
     const frames = new Map<string, { entries: Entry[]; bytes: number }[]>();
     for (const entry of this.#kept) {
@@ -179,7 +179,7 @@ export class ResultOutbox {
         this.#sendFrame(owner, [entry]);
         continue;
       }
-      // A frame is of one feed: an owner that has given up one of its feeds still takes the results of the others.
+      // A frame has results of one feed: an owner that has given up one of its feeds still takes results of the others.
       const to = `${owner} ${result.feed_id}`;
       const ofOwner = frames.get(to) ?? [];
       frames.set(to, ofOwner);
@@ -213,7 +213,7 @@ export class ResultOutbox {
     for (const [, kept] of entries) kept.sending = sending;
   }
 
-  /** The owner cannot take one of these: each is sent by itself, and the one that is refused again becomes a failure. */
+  /** The owner cannot take one of these results: each is sent alone, and becomes a failure when refused again. */
   #takeApart(entries: Entry[], cause: FlowmeshError): void {
     for (const [key, kept] of entries) {
       if (this.#kept.get(key) !== kept) continue;
@@ -240,7 +240,7 @@ export class ResultOutbox {
     this.#clock.defer(() => this.send());
   }
 
-  /** Resolves when what is on its way now has been answered, or has failed to. */
+  /** Resolves when all that is on its way now was answered, or could not be. */
   async answered(): Promise<void> {
     await Promise.all([...this.#kept.values()].map(({ sending }) => sending));
   }

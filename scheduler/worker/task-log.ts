@@ -5,11 +5,11 @@ import { LOG_BYTES_MAX, LOG_LINES_MAX } from '../limits.ts';
 import type { LogLine, LogRecord } from '../records.ts';
 import { logUid } from '../uids.ts';
 
-/** Of a character as JSON, escaped, and of what stands around the text of a line. */
+/** The most that a character takes as escaped JSON, and that a line takes besides its text. */
 const BYTES_PER_CHAR_MAX = 6;
 const LINE_FRAME_BYTES_MAX = 128;
 
-/** The log of a task with more lines; `dropped` are those that its worker could not keep. */
+/** The log of a task with more lines. @param dropped how many lines its worker could not keep */
 export function withLines(
   known: LogRecord | null,
   taskUid: string,
@@ -26,11 +26,11 @@ export function withLines(
   };
 }
 
-/** As many of the last lines as are kept, and how many of them are not. */
+/** The last lines that LOG_LINES_MAX and LOG_BYTES_MAX allow, and how many older ones are dropped. */
 export function newestLines(lines: readonly LogLine[]): { lines: LogLine[]; dropped: number } {
   const first = Math.max(lines.length - LOG_LINES_MAX, 0);
   let from = lines.length;
-  // Nearly always there is room for all, and that is seen without making their JSON.
+  // Nearly always all lines fit, which an upper bound shows without making their JSON.
   if (atMost(lines) <= LOG_BYTES_MAX) from = first;
   for (let bytes = 0; from > first; from--) {
     bytes += jsonBytes(lines[from - 1] as unknown as JsonValue) + 1;

@@ -4,7 +4,7 @@
  * 1. A lease is accepted only by a worker that can run it and has a slot; everything else is refused with a reason.
  * 2. The result of an attempt is kept until its owner acknowledged it, and sent again until then (P3).
  * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
- * 4. A lease that is known already (a repeated message) is neither run nor refused again.
+ * 4. A lease whose message is repeated is not run again: nothing happens while it is held, and it is refused once over.
  */
 import { canRun } from '../capabilities.ts';
 import type { Probe } from '../crash-points.ts';
@@ -24,7 +24,7 @@ export interface Refusal extends LeaseToken {
   message: string;
 }
 
-/** The workers of this peer. A capability that is an action this peer can run is offered as such, any other as a label. */
+/** The workers of this peer. A capability that is an action of this peer is offered as one, any other as a label. */
 export class WorkerPool {
   readonly #clock: Clock;
   readonly #executors: Executors;
@@ -36,13 +36,13 @@ export class WorkerPool {
   readonly #workers = new Map<string, WorkerSlots>();
   readonly #attempts = new Map<string, Attempt>();
   readonly #outbox: ResultOutbox;
-  /** Leases that were given back or have ended, the last ones. */
+  /** The last leases that were given back or have ended. */
   readonly #over = new Set<string>();
-  /** By feed: who may own it next. */
+  /** By feed: the peers that may own it next. */
   readonly #heirs = new Map<string, readonly string[]>();
-  /** The process stops: no worker here takes anything any more. */
+  /** The process stops: no worker here takes a lease any more. */
   #leaving = false;
-  /** What this peer allows of its actions; undefined when that is more than a beat carries. */
+  /** What the policy of this peer allows; undefined when that is more than a beat carries. */
   readonly #allowed: string[] | undefined;
 
   constructor(parts: {
@@ -53,7 +53,7 @@ export class WorkerPool {
     probe: Probe;
     watch: LeaseWatch;
     crashes: Crashes;
-    /** Of this peer. */
+    /** The name of this peer. */
     name: string;
     /** Another lease may fit now. */
     onSlotFree: () => void;
@@ -134,7 +134,7 @@ export class WorkerPool {
     return tokens;
   }
 
-  /** Leases of one feed, whoever has granted them. */
+  /** Leases of one feed, running or not acknowledged, of any owner. */
   holdingOf(feedId: string): LeaseToken[] {
     const tokens: LeaseToken[] = [];
     for (const { lease } of this.#attempts.values()) if (lease.feed_id === feedId) tokens.push(tokenOf(lease));
@@ -150,31 +150,31 @@ export class WorkerPool {
     return feeds;
   }
 
-  /** Who may know where results of a feed go. */
+  /** Peers that may own a feed next, and so know where its results go. */
   heirsOf(feedId: string): readonly string[] {
     return this.#heirs.get(feedId) ?? [];
   }
 
-  /** Forgets the heirs of feeds of which nothing is here any more. */
+  /** Forgets the heirs of feeds that have no lease here any more. */
   forgetHeirs(): void {
     const feeds = this.feeds();
     for (const feedId of this.#heirs.keys()) if (!feeds.has(feedId)) this.#heirs.delete(feedId);
   }
 
-  /** A feed has another owner: it gets the results. */
+  /** A feed has another owner, which gets the results from now on. */
   reassign(feedId: string, owner: string): void {
     for (const attempt of this.#attempts.values()) if (attempt.lease.feed_id === feedId) attempt.owner = owner;
     if (this.#outbox.reassign(feedId, owner)) this.#outbox.send();
   }
 
-  /** Takes none of these now. */
+  /** Refuses all of these leases for now. */
   refuse(leases: readonly Lease[], message: string): Refusal[] {
     return leases.map((lease) => this.#giveBack(keyOf(lease), { ...tokenOf(lease), reason: 'busy', message }));
   }
 
   /**
-   * Starts what it can; returns the rest with reasons.
-   * @param heirs who may own the leases' feed when this owner is gone
+   * Starts the leases that it can, and returns the refusals of the others.
+   * @param heirs peers that may own the leases' feed when this owner is gone
    */
   accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = []): Refusal[] {
     for (const { feed_id } of leases) this.#heirs.set(feed_id, heirs);
@@ -197,7 +197,7 @@ export class WorkerPool {
     return refusal;
   }
 
-  /** P4: a lease that was given back, or has ended, is not begun when its message comes again. */
+  /** P4: remembers a lease that was given back or has ended: it is not begun when its message comes again. */
   #isOver(key: string): void {
     this.#over.add(key);
     if (this.#over.size > LEASES_OVER_MAX) this.#over.delete(this.#over.keys().next().value!);
@@ -244,7 +244,7 @@ export class WorkerPool {
     return attempt;
   }
 
-  /** The owner does not want these any more: running ones are ended, kept results are dropped. */
+  /** The owner does not want these leases any more: running ones are ended, kept results are dropped. */
   cancel(owner: string, items: readonly (LeaseToken & { force: boolean })[]): void {
     for (const item of items) {
       const key = keyOf(item);
@@ -254,14 +254,14 @@ export class WorkerPool {
     }
   }
 
-  /** Its slot is free, and its owner is told what became of it. */
+  /** Frees the slot of an attempt, and tells its owner how it ended. */
   #ended(attempt: Attempt, end: ActionEnd): void {
     const { lease, of, ending } = attempt;
     this.#watch.ending([attempt.workedOn]);
     this.#attempts.delete(attempt.key);
     this.#isOver(attempt.key);
     of.running.delete(attempt);
-    // One that was quicker than its end is a result like any other.
+    // An attempt that succeeded before it could be handed back has a result like any other.
     if (ending === 'hand_back' && 'thrown' in end) {
       attempt.tellHandedBack();
       this.#watch.over([attempt.token]);
@@ -282,7 +282,7 @@ export class WorkerPool {
     this.#outbox.send();
   }
 
-  /** What a peer has to allow to run a task, as far as it can be said in few words; what cannot, its worker decides. */
+  /** What a peer's policy has to allow to run a task; none when that is too long for a message: its worker decides. */
   needsOf(action: string, payload: Lease['payload']): readonly string[] {
     const needs = this.#executors.needs(action, payload);
     return needs.every((need) => need.length <= NEED_CHARS_MAX) ? needs : NOTHING;
@@ -329,19 +329,19 @@ export class WorkerPool {
     return count;
   }
 
-  /** Uids of what a worker runs now. */
+  /** Uids of the tasks that a worker runs now. */
   tasksOf(workerId: string): string[] {
     return [...(this.#workers.get(workerId)?.running ?? [])].map(({ lease }) => lease.uid);
   }
 
-  /** Takes no more; what it runs goes on. */
+  /** The worker takes no more leases; what it runs goes on. */
   remove(workerId: string): void {
     this.#workers.delete(workerId);
   }
 
   /**
-   * Hands back what runs for one owner. Resolves when it has ended and the owner was told.
-   * @returns how many
+   * Hands back what runs for one owner. Resolves when all of it has ended and the owner was told.
+   * @returns how many attempts
    */
   async handBack(owner: string): Promise<number> {
     const running = [...this.#attempts.values()].filter((attempt) => attempt.owner === owner);
@@ -351,7 +351,7 @@ export class WorkerPool {
 
   /**
    * The process is going to stop: nothing new is taken, and what runs may end by itself, for at most `waitMs`.
-   * @returns how much of it has, and how much has not
+   * @returns how many attempts have ended, and how many have not
    */
   async finish(waitMs: number): Promise<{ ended: number; left: number }> {
     this.#leaving = true;
