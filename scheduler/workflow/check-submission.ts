@@ -1,7 +1,7 @@
 /**
- * Everything that can be wrong with a workflow or a task of the right shape, found before anything of it is written. A
- * nested workflow that stands there as it is, without expressions of the outer one, is checked with it. What is allowed
- * and probably not what was meant is a warning.
+ * Finds everything that can be wrong with a workflow or task whose shape is right, before any row of it is written. A
+ * nested workflow that is written out, without expressions of the outer one, is checked too. What is allowed but
+ * probably not meant becomes a warning.
  */
 import { InvalidInputsError, inputProblems, literalProblems } from '../../dag/action-inputs.ts';
 import { checkAction } from '../../dag/actions.ts';
@@ -28,7 +28,7 @@ import type { CheckedExpression, Clock, Evaluator } from '../ports.ts';
 import { nestedWorkflow } from './nested-workflow.ts';
 
 type Path = readonly (string | number)[];
-/** A check that pauses where others may have their turn (P7). */
+/** A check that yields now and then, so that a long one does not hold up the event loop (P7). */
 type Check<T> = Generator<undefined, T>;
 
 interface World {
@@ -66,9 +66,10 @@ export async function checkTask(submission: TaskSubmission, world: World): Promi
 }
 
 /**
- * As `checkWorkflow`, but for what only JSONata's parser can find.
+ * The checks of `checkWorkflow` that need no JSONata parser, without a pause: for a nested workflow that begins.
  *
- * @param depth workflows that it is nested in
+ * @param depth how many workflows this one is nested in
+ * @throws FlowmeshError as `checkWorkflow`
  */
 export function checkParts(workflow: Workflow, depth: number): WorkflowGraph {
   const parts = new CheckedParts();
@@ -92,7 +93,7 @@ async function inTurns<T>(check: Check<T>, clock: Pick<Clock, 'defer'>): Promise
   }
 }
 
-/** @throws FlowmeshError INVALID_INPUT when what may start only once is to be tried again */
+/** @throws FlowmeshError INVALID_INPUT when a task that may start at most once has retries */
 export function checkRetries(atMostOnce: boolean, retry: Pick<Retry, 'max_retries'>, path: string): void {
   const message = retriesProblem(atMostOnce, retry);
   if (message === null) return;
@@ -104,7 +105,7 @@ function retriesProblem(atMostOnce: boolean, { max_retries }: Pick<Retry, 'max_r
   return `must be 0 with at_most_once, not ${max_retries}: what may start only once is not tried again; leave out one of the two`;
 }
 
-/** @throws LimitError when a workflow inside so many others is one too many */
+/** @throws LimitError when a workflow is nested in more than NESTING_LEVELS_MAX others */
 export function checkDepth(depth: number): void {
   if (depth <= NESTING_LEVELS_MAX) return;
   throw new LimitError(
@@ -116,12 +117,12 @@ export function checkDepth(depth: number): void {
   );
 }
 
-/** An expression where it stands. */
+/** An expression at one place of the submission. */
 interface Use {
   text: string;
   at: string;
   place: ExpressionPlace;
-  /** The end of an error. */
+  /** Appended to the message of an error; may be empty. */
   advice: string;
 }
 
@@ -142,7 +143,7 @@ class CheckedParts {
       problems.push(...(yield* this.#inputProblems(step, [...at, 'inputs'], depth)));
       const retries = retriesProblem(step.at_most_once, step.retry);
       if (retries !== null) problems.push({ path: placeOf([...at, 'retry', 'max_retries']), message: retries });
-      // More would not be shown.
+      // An error shows no more than these.
       if (problems.length > PROBLEMS_MAX) break;
       if (position % CHECKED_STEPS_PER_TURN === CHECKED_STEPS_PER_TURN - 1) yield;
     }
@@ -176,7 +177,7 @@ class CheckedParts {
     return problems.map((problem) => ({ ...problem, path: joinPlaces(placeOf(at), problem.path) }));
   }
 
-  /** @param inputs of an action `workflow`, found to be right */
+  /** @param inputs of an action `workflow`, already checked against its schema */
   *addNested(inputs: JsonValue, path: Path, depth: number): Check<void> {
     const { workflow } = inputs as { workflow: JsonObject };
     yield* this.add(
@@ -186,7 +187,7 @@ class CheckedParts {
     );
   }
 
-  /** What a task is handed has no expressions: what looks like one stays as it is. */
+  /** The payload of a task is passed on as it is, so text that looks like an expression gets a warning. */
   addPayload(payload: JsonObject): void {
     visitValueTexts(payload, ['payload'], (text, path) => {
       const found = mustache(text) ?? /\$\{\s*(?:input|steps|item|index|workflow)\b[^}]*\}/.exec(text)?.[0];
@@ -242,7 +243,7 @@ class CheckedParts {
     const unknown: Problem[] = [];
     for (const [position, use] of this.#uses.entries()) {
       if (position % CHECKED_EXPRESSIONS_PER_TURN === CHECKED_EXPRESSIONS_PER_TURN - 1) yield;
-      // More would not be shown.
+      // An error shows no more than these.
       if (unreadable.length > PROBLEMS_MAX || unknown.length > PROBLEMS_MAX) break;
       const answer = checked.get(use.text);
       if (answer === undefined) continue;
@@ -270,7 +271,7 @@ function unreadableMessage(text: string, { position, message }: { position: numb
   return `the expression \${ ${shown(text)} } cannot be read at character ${position}: ${message}${hint}`;
 }
 
-/** Says of the problems of a nested workflow where that one stands. */
+/** Puts the place of a nested workflow in front of the places of its problems. */
 function within<T>(path: Path, work: () => T): T {
   try {
     return work();

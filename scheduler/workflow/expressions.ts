@@ -1,6 +1,6 @@
 /**
- * Values of expressions for the steps of a run: plain paths at once, everything else off this loop (JSONata on a thread
- * that can be killed), in a later turn.
+ * Values of expressions for the steps of a run. Plain paths are resolved at once. Everything else is JSONata, which the
+ * evaluator runs outside this event loop, where it can be killed; its values come in a later turn.
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { referencedSteps, resolvePath } from '../../dag/expression.ts';
@@ -12,10 +12,10 @@ import type { FeedWriter, Turn } from '../storage/journal.ts';
 
 const SHOWN_CHARS_MAX = 200;
 
-/** Values by expression. */
+/** The value of each expression, by its text. */
 export type Values = Map<string, JsonValue>;
 
-/** The run whose steps expressions speak of. */
+/** The run whose steps the expressions refer to. */
 interface Scoped {
   record: WorkflowRecord;
   run: Run;
@@ -30,7 +30,12 @@ export class Expressions {
     this.#writer = writer;
   }
 
-  /** Resolves expressions for each of several scopes: at once when all are plain paths, else in a later turn. */
+  /**
+   * Resolves the same expressions for each of several scopes, then calls `then` once, with one result per scope: within
+   * `turn` when all are plain paths, else in a later turn. A scope with an expression that fails has its error.
+   *
+   * @param extras what each scope has besides the run's own names (`item`, `index`)
+   */
   evaluate(
     turn: Turn,
     live: Scoped,

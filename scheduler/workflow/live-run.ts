@@ -1,4 +1,4 @@
-/** A workflow in memory: its fold, its live tasks, and the rows that say how it stands. */
+/** A run that has not ended, in the memory of its owner; how its rows are made, and how it is rebuilt from them. */
 import type { WorkflowGraph } from '../../dag/graph.ts';
 import { Run, type RunEvent } from '../../dag/run.ts';
 import type { Step, Workflow } from '../../dag/schema.ts';
@@ -14,21 +14,23 @@ export interface LiveRun {
   durable: boolean;
   steps: Map<string, Step>;
   run: Run;
-  /** What of it began first; null while nothing has: it is `submitted` until then. */
+  /** Uid of the task that began first, or of the run once a step has ended; null while the run is `submitted`. */
   begun_with: string | null;
-  /** Ids of workflows that must complete first. */
+  /** Ids of workflows that must complete before this one begins. */
   blockers: Set<string>;
-  /** Uids of its live tasks. */
+  /** Uids of its tasks that have not ended. */
   tasks: Set<string>;
-  /** Uids of tasks that are just being ended with an output of the cache, which is not to be put there again. */
+  /** Uids of tasks that are being ended with an output from the cache: that output is not cached a second time. */
   from_cache: Set<string>;
+  /** ISO times, by step id. */
   started_at: Map<string, string>;
   /** Ready steps whose expressions are not evaluated yet. */
   todo: string[];
-  /** Set once the run's end is being written: its output is being evaluated. */
+  /** Every step has ended: the output is being evaluated, and nothing else of the run may begin. */
   settling: boolean;
-  /** A cancel asked for its tasks to be ended without grace time. */
+  /** A cancel asked to end the run's tasks without grace time. */
   forceStop: boolean;
+  /** How many workflows this one is nested in. */
   depth: number;
 }
 
@@ -51,7 +53,7 @@ export function liveRun(record: WorkflowRecord, workflow: Workflow, graph: Workf
   };
 }
 
-/** The row of a step as it stands. */
+/** @param now ISO time, the end of a step that has ended */
 export function stepRecord(live: LiveRun, stepId: string, now: string): StepRecord {
   const { status, items, left_out, error, reason } = live.run.step(stepId);
   const open = status === 'running' || status === 'input_required';
@@ -70,7 +72,7 @@ export function stepRecord(live: LiveRun, stepId: string, now: string): StepReco
   };
 }
 
-/** What the end of a task means for its run. */
+/** The event for the run of a task that has ended. */
 export function taskEnded(record: TaskRecord): RunEvent {
   return {
     type: 'task_ended',
@@ -83,8 +85,8 @@ export function taskEnded(record: TaskRecord): RunEvent {
 }
 
 /**
- * Applies to a new run what the rows of its steps and tasks say that happened.
- * @returns true when the run stops: its tasks are to be cancelled
+ * Brings a new run to where the rows of its steps and tasks left it.
+ * @returns true when the run has stopped, so its open tasks have to be cancelled
  */
 export function replay(live: LiveRun, steps: readonly StepRecord[], tasks: readonly TaskRecord[]): boolean {
   const stepRecords = new Map(steps.map((step) => [step.step_id, step]));
@@ -109,7 +111,7 @@ export function replay(live: LiveRun, steps: readonly StepRecord[], tasks: reado
   return stopping;
 }
 
-/** What a step's rows say that happened. */
+/** The events that the rows of one step and its tasks stand for, in order. */
 function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<RunEvent> {
   const { step_id } = step;
   if (step.status === 'skipped' && step.started_at === null) {
@@ -125,7 +127,7 @@ function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<Run
   yield { type: 'step_started', step_id, items: step.items, left_out: step.left_out ?? [] };
   for (const task of tasks) if (task.ended_at !== null) yield taskEnded(task);
   if (step.ended_at === null || step.status === 'cancelled') return;
-  // An item without a row: its inputs could not be made, which counted as its failure.
+  // The inputs of an item without a row could not be made: the item counted as failed.
   const made = new Set([...tasks.map((task) => task.index ?? 0), ...(step.left_out ?? [])]);
   for (let index = 0; index < (step.items?.length ?? 1); index++) {
     if (!made.has(index))
@@ -133,17 +135,17 @@ function* eventsOf(step: StepRecord, tasks: readonly TaskRecord[]): Iterable<Run
   }
 }
 
-/** A step that waits for a person runs, too. */
+/** Whether a step with this status runs; one that waits for a person does. */
 export function isRunning(status: string): boolean {
   return status === 'running' || status === 'input_required';
 }
 
-/** What a run that has not ended is: `submitted` until something of it has begun. */
+/** The status of a run that has not ended: `submitted` until a task has begun or a step has ended. */
 export function statusOf({ begun_with }: LiveRun): 'submitted' | 'running' {
   return begun_with === null ? 'submitted' : 'running';
 }
 
-/** @returns the uid of a task of a run that has begun; null for none */
+/** The uid of a task of this run that has begun; null when none has. */
 export function begunAmong({ tasks }: LiveRun, live: Pick<LiveRecords<LiveTask>, 'get'>): string | null {
   for (const uid of tasks) {
     const record = live.get(uid)?.record;
@@ -152,7 +154,7 @@ export function begunAmong({ tasks }: LiveRun, live: Pick<LiveRecords<LiveTask>,
   return null;
 }
 
-/** Of a step. */
+/** Whether a step with this status has ended. */
 export function isEnded(status: string): boolean {
   return status === 'completed' || status === 'failed' || status === 'skipped' || status === 'cancelled';
 }

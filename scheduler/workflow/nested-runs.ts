@@ -1,7 +1,6 @@
 /**
- * Workflows that a task with the action `workflow` stands for. The task runs as long as its workflow does, and the end
- * of one of the two is the end of the other: a workflow that ends gives its task a result or a failure, and a task that
- * ends first (cancelled, or out of time) cancels its workflow.
+ * Nested workflows: a task with the action `workflow` stands for a run. The two end together: a run that ends gives its
+ * task a result or a failure, and a task that ends first (cancelled, or out of time) cancels its run.
  */
 import { parseInputs } from '../../dag/action-inputs.ts';
 import { errorShape } from '../../dag/errors.ts';
@@ -35,7 +34,7 @@ export class NestedRuns {
     this.#parts = parts;
   }
 
-  /** Forgets all of them: the runs and tasks of the feed are not in memory any more. */
+  /** Called when the runs and tasks of the feed have left memory. */
   clear(): void {
     this.#runOf.clear();
   }
@@ -56,7 +55,7 @@ export class NestedRuns {
       const workflow_id = nested.workflow_id ?? makeId('wf', feedId, random);
       if (runs.live.byId(workflow_id) !== undefined) throw new ConflictError('workflow', workflow_id, 'and runs');
       const workflow = { ...nested, workflow_id };
-      // A wrong one fails the task here, before anything is written.
+      // An invalid workflow throws here and fails the task, before any row is written.
       const graph = checkParts(workflow, depth);
       tasks.begin(turn, task, 'running', null);
       runs.create(turn, workflow, {
@@ -77,7 +76,7 @@ export class NestedRuns {
     if (parent_task_uid !== null) this.#runOf.set(parent_task_uid, uid);
   }
 
-  /** A run has ended: if it is nested, the task that it stands for ends with it, or is tried again. */
+  /** A run has ended: if it is nested, its task ends too, or is tried again. */
   onRunEnded(turn: Turn, record: WorkflowRecord): void {
     const { parent_task_uid, workflow_id, status, result, error } = record;
     if (parent_task_uid === null) return;
@@ -91,11 +90,11 @@ export class NestedRuns {
     }
     const message = `the nested workflow ${workflow_id} is ${status}: ${error?.message ?? 'no reason was given'}`;
     const code = error?.code === 'TIMEOUT' ? 'TIMEOUT' : 'NESTED_FAILED';
-    // Another run helps where another attempt of what failed in it would have.
+    // A new run of the workflow may succeed exactly where a new attempt of the failed step could have.
     tasks.attemptFailed(turn, task, { code, message, retryable: error?.retryable ?? true });
   }
 
-  /** A task has ended: the workflow that it stands for is not wanted any more. */
+  /** A task has ended: nobody needs the result of its workflow any more, so the run is cancelled. */
   onTaskEnded(turn: Turn, { uid, workflow_uid, error }: TaskRecord): void {
     const { runs } = this.#parts;
     const nested = this.#liveRunOf(uid);
@@ -104,15 +103,15 @@ export class NestedRuns {
     runs.cancel(turn, nested, error, parent?.forceStop);
   }
 
-  /** A task has taken too long: its workflow is cancelled, and the task ends with it. */
+  /** A task has taken too long: its run is cancelled, and the end of the run ends the task. */
   onTaskTimeout(turn: Turn, record: TaskRecord): void {
     this.#parts.runs.cancel(turn, this.#liveRunOf(record.uid), timeoutError(record));
   }
 
   /**
-   * A run was taken out of memory without an end: so are the runs that are nested in it.
-   * @param taskUids its live tasks
-   * @returns the uids of the rows that the nested runs may have
+   * A run has left memory without an end: the runs nested in it leave memory too.
+   * @param taskUids the tasks of the run that have not ended
+   * @returns the uids of all rows that the nested runs may have
    */
   onRunDropped(turn: Turn, { parent_task_uid }: WorkflowRecord, taskUids: Iterable<string>): string[] {
     if (parent_task_uid !== null) this.#runOf.delete(parent_task_uid);
@@ -120,15 +119,15 @@ export class NestedRuns {
   }
 
   /**
-   * Takes the run that a task stands for, if it has one, out of memory without an end.
-   * @returns the uids of the rows that it may have
+   * Takes the run of a task, if there is one, out of memory without an end.
+   * @returns the uids of all rows that the run may have
    */
   drop(turn: Turn, taskUid: string): string[] {
     const nested = this.#liveRunOf(taskUid);
     return nested === undefined ? [] : this.#parts.runs.drop(turn, nested);
   }
 
-  /** Sets how deep each run is nested. Called when all runs of the feed were restored, in whatever order. */
+  /** Sets how deep each run is nested, once all runs of the feed are restored: a run may come before its parent. */
   restoreDepths(): void {
     const { runs, tasks } = this.#parts;
     for (const live of runs.live.values()) {

@@ -1,8 +1,11 @@
-/** The workflow that a task with the action `workflow` stands for. */
+/** The workflow in the inputs of a task with the action `workflow`. */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { parseWorkflow, type Workflow } from '../../dag/schema.ts';
 
-/** @throws FlowmeshError INVALID_PAYLOAD, INVALID_WORKFLOW, LIMIT_EXCEEDED */
+/**
+ * @param inputs with `input`, whose fields replace those of the workflow's own input
+ * @throws FlowmeshError INVALID_PAYLOAD, INVALID_WORKFLOW, LIMIT_EXCEEDED
+ */
 export function nestedWorkflow(inputs: { workflow: JsonObject; input?: JsonObject | undefined }): Workflow {
   const { workflow, input } = inputs;
   const parsed = parseWorkflow({ ...workflow, input: { ...((workflow['input'] as JsonObject) ?? {}), ...input } });

@@ -3,15 +3,15 @@ import type { Workflow } from '../../dag/schema.ts';
 import type { FlowRecord, TaskRecord, WorkflowRecord } from '../records.ts';
 import { definitionUid } from '../uids.ts';
 
-/** What the record of a new workflow says beside its definition. */
+/** What the record of a new workflow has that its definition does not say. */
 export interface NewRun {
-  /** Of the submission without its id; empty for a nested workflow, which nobody submits twice. */
+  /** Hash of the submission without its id; empty for a nested workflow, which nobody submits twice. */
   content_hash: string;
-  /** Disks that it is to be on. */
+  /** On how many disks its rows are wanted. */
   copies: number;
-  /** It begins when it is on as many disks as it is to be, not before. */
+  /** Whether it may begin only once its rows are on that many disks. */
   awaits_copies: boolean;
-  /** The task that it stands for, for a nested one. */
+  /** The task that a nested workflow is the work of. */
   parent: TaskRecord | null;
 }
 

@@ -1,11 +1,11 @@
 /**
- * The workflows of one owner: each a fold (`dag/run.ts`) whose events come from its tasks, and whose ready steps
- * become tasks.
+ * The runs of one feed. Each is a fold (`dag/run.ts`): the ends of its tasks are events, and ready steps are made into
+ * tasks.
  *
  * 1. What changes within one turn is written in one commit: the ended task, the steps that follow, the workflow.
- * 2. Expressions are evaluated between turns, off this loop, unless they are plain paths. A crash in between costs
- *    only that they are evaluated again: a step has no row before its expressions have values.
- * 3. A step or item becomes tasks in bounded chunks (EXPAND_CHUNK_ITEMS), the rest in later turns (P7).
+ * 2. Expressions other than plain paths are evaluated between turns, outside this event loop. A step has no row before
+ *    its expressions have values, so after a crash in between they are simply evaluated again.
+ * 3. Steps and items become tasks in chunks of at most EXPAND_CHUNK_ITEMS, one chunk in a turn (P7).
  */
 import { type ErrorShape, FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { compileTemplate, fillTemplate } from '../../dag/expression.ts';
@@ -33,13 +33,13 @@ import { StepTasks } from './step-tasks.ts';
 const CANCELLED: ErrorShape = { code: 'CANCELLED', message: 'it was cancelled', retryable: false };
 
 export interface RunHooks {
-  /** A run is in memory from now on: a new one, or one that was read from the store. */
+  /** A run is in memory from now on: it is new, or was read from the store. */
   onKept(record: WorkflowRecord): void;
-  /** A workflow has ended: its row is already put. */
+  /** A workflow has ended, and its row is put already. */
   onEnded(turn: Turn, record: WorkflowRecord): void;
   /**
-   * A run was taken out of memory without an end.
-   * @param taskUids its live tasks, which are still in memory
+   * A run has left memory without an end.
+   * @param taskUids its tasks that have not ended, which are still in memory
    * @returns the uids of the rows that workflows nested in these tasks may have
    */
   onDropped(turn: Turn, record: WorkflowRecord, taskUids: Iterable<string>): string[];
@@ -89,21 +89,21 @@ export class Runs {
     this.live.clear();
   }
 
-  /** The most disks that one of them is to be on. */
+  /** On how many disks the most demanding run wants its rows; at least 1. */
   get copiesWanted(): number {
     let most = 1;
     for (const { record } of this.live.values()) most = Math.max(most, record.copies);
     return most;
   }
 
-  /** @throws QueueFullError when no further workflow may begin here */
+  /** @throws QueueFullError when this feed has ACTIVE_WORKFLOWS_MAX runs */
   checkRoom(): void {
     if (this.live.size < ACTIVE_WORKFLOWS_MAX) return;
     throw new QueueFullError('too many workflows', 'ACTIVE_WORKFLOWS_MAX', this.live.size);
   }
 
   /**
-   * Makes a workflow whose definition was checked, and begins it unless it waits for other workflows or for copies.
+   * Makes a run of a workflow that was checked. It begins at once, unless it waits for other workflows or for copies.
    * Its first rows are part of the commit of `turn`.
    */
   create(
@@ -111,9 +111,9 @@ export class Runs {
     workflow: Workflow & { workflow_id: string },
     options: NewRun & {
       graph: WorkflowGraph;
-      /** Ids of the workflows that must complete before it begins. */
+      /** Ids of the workflows that must complete before this one begins. */
       blockers: Iterable<string>;
-      /** How many workflows it is nested in. */
+      /** How many workflows this one is nested in. */
       depth: number;
     },
   ): LiveRun {
@@ -131,7 +131,7 @@ export class Runs {
     return live;
   }
 
-  /** As many disks have it as it requires. */
+  /** A run that waited for copies is on as many disks as it requires: it may begin. */
   confirm(turn: Turn, live: LiveRun): void {
     this.#change(turn, live, { awaits_copies: false });
     this.#beginIfFree(turn, live);
@@ -166,7 +166,7 @@ export class Runs {
     this.#follow(turn, live, live.run.apply(event));
   }
 
-  /** Writes what an event changed, and goes on with what it made ready. */
+  /** Puts the rows that an event changed, and prepares the steps that it made ready. */
   #follow(turn: Turn, live: LiveRun, change: RunChange): void {
     for (const stepId of change.ended) turn.put(stepRecord(live, stepId, this.#now()));
     if (change.stopping) this.#stopTasks(turn, live);
@@ -187,14 +187,14 @@ export class Runs {
     else if (!pumping && live.todo.length > 0) this.#pump(turn, live);
   }
 
-  /** Works through the ready steps, at most a chunk of them in one turn. */
+  /** Prepares the ready steps, at most EXPAND_CHUNK_ITEMS of them in one turn (P7). */
   #pump(turn: Turn, live: LiveRun): void {
     for (let done = 0; live.todo.length > 0; done++) {
       if (done === EXPAND_CHUNK_ITEMS) {
         this.#clock.defer(() => this.#writer.turn((later) => this.#pump(later, live)));
         return;
       }
-      // The step stays in the list while it is prepared, so that what follows from it only appends.
+      // The step stays in the list while it is prepared: `#follow` then only appends, and starts no second loop.
       const stepId = live.todo[0]!;
       if (this.#isOpen(live) && live.run.step(stepId).status === 'ready') this.#steps.prepare(turn, live, stepId);
       live.todo.shift();
@@ -205,7 +205,7 @@ export class Runs {
     return this.live.get(live.record.uid) === live && !live.settling;
   }
 
-  /** A task of a run has begun: with its first one the run has. */
+  /** A task has begun: if it is the first of its run, the run has begun with it. */
   onTaskBegun(turn: Turn, record: TaskRecord): void {
     const live = this.live.get(record.workflow_uid ?? '');
     if (live === undefined || live.begun_with !== null) return;
@@ -213,7 +213,7 @@ export class Runs {
     this.#change(turn, live, { status: statusOf(live) });
   }
 
-  /** The lease of a task was refused: if nothing else has begun, its run has not. */
+  /** A worker refused the lease of a task: if no other task has begun, the run has not begun either. */
   onNeverBegun(turn: Turn, record: TaskRecord): void {
     const live = this.live.get(record.workflow_uid ?? '');
     if (live === undefined || live.begun_with !== record.uid) return;
@@ -221,7 +221,7 @@ export class Runs {
     if (live.begun_with === null) this.#change(turn, live, { status: 'submitted' });
   }
 
-  /** A task has begun or ceased to wait for a person. */
+  /** A task has begun to wait for a person, or no longer does. */
   onTaskWaiting(turn: Turn, record: TaskRecord): void {
     const live = record.workflow_uid === null ? undefined : this.live.get(record.workflow_uid);
     if (live === undefined) return;
@@ -250,7 +250,11 @@ export class Runs {
     }
   }
 
-  /** Stops a workflow; returns the steps that this cancelled. */
+  /**
+   * Stops a run; its end may come later, when its running tasks have ended. Does nothing for a run that is undefined.
+   * @param force ends its tasks without grace time
+   * @returns the ids of the steps that are cancelled by this
+   */
   cancel(turn: Turn, live: LiveRun | undefined, error: ErrorShape | null, force = false): string[] {
     if (live === undefined) return [];
     const open = new Set<string>();
@@ -260,7 +264,7 @@ export class Runs {
       live.blockers.clear();
       live.run.start();
     }
-    // What still has to end may take until after a crash: why the run stops is kept with it (P1).
+    // Tasks may still be ending when this peer crashes. With the error in its row, the run goes on stopping after that.
     live.record = { ...live.record, error: error ?? CANCELLED };
     this.#apply(turn, live, { type: 'stop', status: 'cancelled', error });
     const cancelled: string[] = [];
@@ -268,14 +272,18 @@ export class Runs {
     return cancelled;
   }
 
-  /** Another record keeps its id. */
+  /** Another record keeps the id of this run: from now on it is found under `<id>~<uid>` (P5). */
   setAside(turn: Turn, live: LiveRun): void {
     const before = live.record.workflow_id;
     this.#change(turn, live, setAside(live.record));
     this.live.renamed(before, live);
   }
 
-  /** A workflow that this one waits for has ended. */
+  /**
+   * A workflow that a run waits for has ended: the run begins when it was the last one, or fails unless it completed.
+   * @param uid of the run that waits
+   * @param dependency id of the workflow that has ended
+   */
   unblock(turn: Turn, uid: string, dependency: string, status: string): void {
     const live = this.live.get(uid);
     if (live === undefined || !live.blockers.delete(dependency)) return;
@@ -293,7 +301,7 @@ export class Runs {
     }
   }
 
-  /** Every step has ended: the result is made and the workflow ends. */
+  /** Every step has ended: makes the result, then ends the workflow. */
   #settle(turn: Turn, live: LiveRun): void {
     if (live.settling) return;
     live.settling = true;
@@ -317,7 +325,7 @@ export class Runs {
     });
   }
 
-  /** Whoever waits for the result must not go on with none: one that cannot be kept is a failure. */
+  /** A result that is too large to be kept fails the workflow: its client must not go on without a result. */
   #complete(turn: Turn, live: LiveRun, result: JsonValue): void {
     const problem = resultProblem(result, live.record);
     if (problem === null) this.#end(turn, live, 'completed', result, null);
@@ -347,7 +355,7 @@ export class Runs {
     this.#hooks.onEnded(turn, live.record);
   }
 
-  /** Goes on with a workflow that was read from the store: the same fold, from rows instead of messages. */
+  /** Goes on with a run that was read from the store: the same fold, fed from rows instead of messages. */
   restore(
     turn: Turn,
     record: WorkflowRecord,
@@ -359,7 +367,7 @@ export class Runs {
     const live = this.#keep(record, workflow, new WorkflowGraph(workflow.steps), 0);
     for (const blocker of blockers) live.blockers.add(blocker);
     if (record.awaits_copies) {
-      // Its client was never told that it is accepted.
+      // Its client was never told that the workflow is accepted.
       this.cancel(turn, live, new TooFewCopiesError(1, record.copies).toShape());
       return;
     }
@@ -371,7 +379,7 @@ export class Runs {
     const { run } = live;
     const stopping = replay(live, steps, tasks);
     if (stopping) this.#stopTasks(turn, live);
-    // What was still to end when a stop was kept has ended with the process.
+    // Steps that were still ending when the run stopped have ended with the old process: only their rows are missing.
     for (const { step_id, ended_at } of steps) {
       if (ended_at === null && isEnded(run.step(step_id).status)) turn.put(stepRecord(live, step_id, this.#now()));
     }
@@ -383,8 +391,8 @@ export class Runs {
   }
 
   /**
-   * Takes a run out of memory without an end, with its tasks and nested runs: another history of it is written.
-   * @returns the uids of the rows that it may have
+   * Takes a run out of memory without an end, with its tasks and nested runs: its rows are replaced by another history.
+   * @returns the uids of all rows that the run may have
    */
   drop(turn: Turn, live: LiveRun): string[] {
     const { uid } = live.record;

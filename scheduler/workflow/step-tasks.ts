@@ -1,6 +1,6 @@
 /**
- * From a ready step to its tasks: `when` and `foreach` are evaluated, the inputs of each item are made, and the tasks
- * are created, in bounded chunks (EXPAND_CHUNK_ITEMS), the rest as the first ones end (P7).
+ * From a ready step to its tasks: evaluates `when` and `foreach`, makes the inputs of each item and creates the tasks.
+ * A step never has more than EXPAND_CHUNK_ITEMS open tasks: further ones are created as earlier ones end (P7).
  */
 import { type ErrorShape, errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { decidesPerItem, fillTemplate, holds, itemsOf, type StepTemplates, templatesOf } from '../../dag/expression.ts';
@@ -22,7 +22,7 @@ import type { LiveRun } from './live-run.ts';
 import { isRunning, stepRecord } from './live-run.ts';
 
 export interface StepTaskHooks {
-  /** Something happened to a step. */
+  /** Applies an event to the run, and goes on with what follows from it. */
   apply(turn: Turn, live: LiveRun, event: RunEvent): void;
   /** False once the run has ended, or was dropped from memory. */
   isOpen(live: LiveRun): boolean;
@@ -60,7 +60,7 @@ export class StepTasks {
     this.#hooks = hooks;
   }
 
-  /** Evaluates `when` of a ready step, then `foreach`, which may rely on it, and starts or skips it. */
+  /** Evaluates `when` of a ready step, then `foreach`, which may rely on what `when` has made sure of. */
   prepare(turn: Turn, live: LiveRun, stepId: string): void {
     const templates = templatesOf(live.steps.get(stepId)!);
     const when = decidesPerItem(templates) ? undefined : templates.when;
@@ -88,7 +88,7 @@ export class StepTasks {
     });
   }
 
-  /** Decides `when` of each item, a chunk in a turn. Nothing of the step begins before all of it is decided. */
+  /** Decides `when` of each item, one chunk in a turn. No item begins before all are decided. */
   #chooseItems(turn: Turn, live: LiveRun, stepId: string, items: JsonValue[], leftOut: number[], from = 0): void {
     const when = templatesOf(live.steps.get(stepId)!).when!;
     const chunk = items.slice(from, from + EXPAND_CHUNK_ITEMS);
@@ -110,7 +110,10 @@ export class StepTasks {
     });
   }
 
-  /** Values for a step that is to begin; one that cannot be had fails it. Nothing follows when it is not ready any more. */
+  /**
+   * Values for a step that is about to begin. An expression that fails, fails the step. `then` is not called for a step
+   * that is no longer ready by the time its values are there.
+   */
   #evaluateReady(
     turn: Turn,
     live: LiveRun,
@@ -146,7 +149,7 @@ export class StepTasks {
     }
   }
 
-  /** Makes the tasks of a running step that may exist now. */
+  /** Creates the tasks of a running step whose turn has come. */
   issue(turn: Turn, live: LiveRun, stepId: string): void {
     const indexes = live.run.nextIndexes(stepId);
     if (indexes.length === 0) return;
@@ -163,7 +166,7 @@ export class StepTasks {
         const made = this.#makeTask(later, live, step, item, values, (filled) => fillTemplate(inputs, filled));
         if (!made) ended++;
       }
-      // No task will end in their place and make room for the next items.
+      // Items that ended without a task: no end of a task will call this again for the next items.
       if (ended > 0) this.#issueLater(live, stepId);
     });
   }
@@ -176,7 +179,7 @@ export class StepTasks {
     );
   }
 
-  /** @returns false when the item has ended without one */
+  /** @returns false when the item has ended without a task */
   #makeTask(
     turn: Turn,
     live: LiveRun,
@@ -236,7 +239,7 @@ export class StepTasks {
     }
     live.tasks.add(record.uid);
     const task = this.#tasks.create(turn, record, bytes);
-    // It may have ended at once, where nothing may be started that could have been before (P4): that stands (P5).
+    // `create` ends a task at once that may have run before and must not run twice (P4). That end stands (P5).
     if (hit === undefined || this.#tasks.live.get(record.uid) !== task) return;
     const placement = { considered: 0, chosen: null, reason: `cached: the output of ${hit.task_uid}`, found_by: null };
     live.from_cache.add(record.uid);
@@ -279,7 +282,10 @@ export class StepTasks {
   }
 }
 
-/** Values that were fine by themselves may be too much together. @returns also what they count in a message */
+/**
+ * Checks the inputs as a whole: each value may be small enough while all together are not.
+ * @returns the size that they count for in a message, in bytes; 0 with an error
+ */
 function checkInputs(payload: JsonObject, what: string): { error: ErrorShape | null; bytes: number } {
   const { fault, elements } = walkJson(payload, { chars: { limit: 'INPUT_BYTES_MAX', maximum: INPUT_BYTES_MAX } });
   if (fault?.kind === 'limit') return { error: limitErrorOf(fault, what).toShape(), bytes: 0 };
@@ -293,7 +299,7 @@ function checkInputs(payload: JsonObject, what: string): { error: ErrorShape | n
   return { error: error.toShape(), bytes: 0 };
 }
 
-/** Why a step cannot have so many or such large items, or null. */
+/** Why the items of a step are too many or too large; null when they are not. */
 function itemsError(live: LiveRun, stepId: string, items: JsonValue[] | null): ErrorShape | null {
   if (bytesWithin(items, ITEMS_BYTES_MAX) === null) {
     const message = `the items of step "${stepId}" are larger as JSON than ITEMS_BYTES_MAX (${ITEMS_BYTES_MAX} bytes), or nest too deep; make a list of references to the data`;
