@@ -2,18 +2,18 @@
  * Which worker gets a task. Pure: candidates in, choice and reason out.
  *
  * Two random choices among the best and the better of them (Mitzenmacher, "The Power of Two Choices in Randomized Load
- * Balancing", 2001) keeps many owners that see the same slightly old beats from all choosing the same worker. A tie goes
- * to the local worker: no hop is the fastest hop.
+ * Balancing", 2001) keeps many owners that see the same slightly old beats from all choosing the same worker. A tie
+ * goes to the local worker: no hop is the fastest hop.
  */
 import type { Candidate } from '../membership/peer-table.ts';
 
-/** Scores closer than this count as equal: a few percent of load are noise of beats a second old. */
+/** Scores closer than this count as equal: beats are up to a second old, so a few percent of load are noise. */
 const TIE_SCORE = 0.05;
-/** Candidates within this of the best are "the best" that two are drawn from. */
+/** The two random choices are drawn from the candidates whose score is within this of the best. */
 const BEST_SCORE_SPREAD = 0.15;
 /** A round trip this long weighs as much as a fully loaded worker. */
 const RTT_WEIGHT_MS = 200;
-/** So many waiting tasks per slot weigh as much as a fully loaded worker. */
+/** This many waiting tasks per slot weigh as much as a fully loaded worker. */
 const QUEUE_WEIGHT_TASKS_PER_SLOT = 10;
 
 /** Lower is better; 0 is an idle local worker. */
@@ -27,7 +27,7 @@ export function score(candidate: Candidate): number {
 /**
  * @param candidates workers that can run the task, with free slots or not
  * @param random uniform in [0, 1)
- * @returns the chosen one with a free slot, or null
+ * @returns the chosen worker, or null when none has a free slot; `reason` says why, for people
  */
 export function choose(
   candidates: readonly Candidate[],
@@ -72,7 +72,7 @@ function draw<T>(from: readonly T[], random: () => number): T {
   return from[Math.floor(random() * from.length)]!;
 }
 
-/** Why a task waits that some workers can run, and none of them has a free slot. */
+/** Why a task waits when some workers can run it, but all their slots are taken. */
 export function whyFull(candidates: readonly Candidate[]): string {
   let slots = 0;
   for (const candidate of candidates) slots += candidate.slots;

@@ -1,11 +1,12 @@
 /**
- * Gives waiting tasks to workers (section 5 of the design). Runs at most once per event-loop turn, inside the commit of
- * that turn.
+ * Gives the waiting tasks of one feed to workers (section 5 of the design). Runs at most once per event-loop turn,
+ * inside the commit of that turn.
  *
  * 1. Connected workers come first: neither the DHT nor gossip is asked while one of them has a slot.
- * 2. The lease of an ordinary task goes out as soon as the task itself is durable; the lease of an `at_most_once` task
- *    only after its own row (P1).
- * 3. What no connected worker can run is looked up in the DHT; what finds no free slot is offered by gossip.
+ * 2. The lease of an ordinary task is sent as soon as the task itself is durable; the lease of an `at_most_once` task
+ *    only once the lease is durable, too (P1).
+ * 3. If no connected worker can run a task, the DHT is asked for one. A task that finds no free slot is offered by
+ *    gossip.
  */
 import { InvalidInputsError, parseInputs } from '../../dag/action-inputs.ts';
 import { RECORD_ACTIONS } from '../../dag/actions.ts';
@@ -40,9 +41,9 @@ import { whyNobody } from './why-nobody.ts';
 
 export interface DispatchHooks {
   isPaused(): boolean;
-  /** Who may take over what is leased from here. */
+  /** Peer ids of the synced followers: one of them takes over the leases given here when this peer is gone. */
   heirs(): string[];
-  /** Some tasks found no free slot. */
+  /** Some tasks found no worker, or no free slot. */
   onStarved(): void;
 }
 
@@ -60,10 +61,10 @@ export class Dispatcher {
   readonly #writer: FeedWriter;
   readonly #hooks: DispatchHooks;
   readonly #beatIntervalMs: number;
-  /** A peer that was not heard for this long is not given anything. */
+  /** A peer that has been silent for this long gets no lease. */
   readonly #silentMs: number;
   readonly #lookUps: ProviderLookUps;
-  /** Of more classes than one dispatch looks at, the last that had its turn; null for none. */
+  /** With more classes than one dispatch looks at: where the classes that take turns go on. Null: from the front. */
   #turnOf: QueueKey | null = null;
 
   constructor(
@@ -100,7 +101,7 @@ export class Dispatcher {
     this.#lookUps = new ProviderLookUps(components, { againMs: beatIntervalMs });
   }
 
-  /** @returns whether anything was leased or begun */
+  /** @returns whether any task was leased or begun */
   dispatch(turn: Turn): boolean {
     if (this.#hooks.isPaused() || this.#tasks.queue.size === 0) return false;
     const free = new Map<string, number>();
@@ -114,7 +115,7 @@ export class Dispatcher {
       const { of, head } = waiting.shift()!;
       const task = this.#tasks.live.get(head.uid);
       if (task === undefined || !this.#tasks.queue.has(head.uid)) {
-        // One that began before it, and failed at once, has stopped the run of both.
+        // A task that this dispatch began failed at once, which stopped its run and with it this task.
         pushNext(waiting, of);
         continue;
       }
@@ -158,7 +159,7 @@ export class Dispatcher {
     return served;
   }
 
-  /** The most urgent classes, and of the others some in turn: what nobody can run must not hide the rest for ever. */
+  /** The most urgent classes, and some of the others in turn: urgent tasks that nobody can run must not hide those. */
   #classesToLookAt(): ClassHead[] {
     const { queue } = this.#tasks;
     const urgent = queue.heads(DISPATCH_CLASSES_MAX / 2);
@@ -178,8 +179,8 @@ export class Dispatcher {
   }
 
   /**
-   * No connected worker can run the first task of a class: says why, and ends it when it has waited for long enough.
-   * @returns whether it has ended
+   * No connected worker can run the first task of a class: notes why, and fails the task if it has waited too long.
+   * @returns whether the task has failed
    */
   #givenUp(turn: Turn, task: LiveTask, of: TaskClass): boolean {
     const nobody = this.#nobodyFor(of);
@@ -189,12 +190,12 @@ export class Dispatcher {
       return true;
     }
     this.#tasks.waits(task, 0, nobody.reason);
-    // The DHT may know somebody.
+    // The DHT may know a peer that can.
     this.#lookUps.wantAll(capabilitiesToLookUp(of));
     return false;
   }
 
-  /** Why nobody can run a class. Found out once per beat: the workers are what their beats say. */
+  /** Why nobody can run a class. Worked out once per beat: only beats change what is known of workers. */
   #nobodyFor(of: TaskClass): Nobody {
     const now = this.#clock.now();
     const known = of.nobody;
@@ -206,7 +207,7 @@ export class Dispatcher {
     return of.nobody;
   }
 
-  /** Why a queued task is not given to a worker now; null for one that is not in the queue. */
+  /** Why a queued task is not given to a worker now; null for a task that is not in the queue. */
   whyQueued(uid: string): Why | null {
     const of = this.#tasks.queue.classOfWaiting(uid);
     if (of === undefined) return null;
@@ -269,13 +270,13 @@ export class Dispatcher {
         .request(peer, 'lease', { leases: batch, heirs: this.#hooks.heirs() }, REQUEST_DEADLINE_MS)
         .then((answer) => this.refused(peer, refuseRequestSchema.parse(answer).items))
         .catch((error: unknown) => {
-          // It may run there all the same: the worker's beats say, or their silence.
+          // The tasks may run there all the same: the worker's beats, or their absence, will tell.
           this.#log.debug({ peer, error }, 'leases were not answered, or not in the form of this version');
         });
     }
   }
 
-  /** A worker did not take leases, or gave them back. */
+  /** A worker refused leases, or handed them back. */
   refused(peer: string, items: readonly Refusal[]): void {
     if (items.length === 0) return;
     this.#writer.turn((turn) => {
@@ -283,7 +284,7 @@ export class Dispatcher {
         const task = this.#tasks.live.get(item.uid);
         if (task === undefined || !this.#tasks.leases.isFrom(peer, task, item)) continue;
         const classKey = this.#tasks.queue.classKeyOf(task.record, task);
-        // Whoever hands back is leaving: it gets nothing more before its next beat says how it is.
+        // A peer that hands leases back is leaving: like a busy one, it gets no more before its next beat.
         const how = item.reason === 'unable' ? 'unable' : 'busy';
         this.#peers.refused(peer, task.lease!.worker_id, classKey, how, this.#clock.now());
         this.#attempts.refused(turn, peer, item, item.reason);
@@ -292,6 +293,7 @@ export class Dispatcher {
   }
 }
 
+/** Leases by the peer that they go to. `early` ones may be sent before the commit of this turn, `late` ones after it. */
 class LeaseBatches {
   readonly early = new Map<string, Lease[]>();
   readonly late = new Map<string, Lease[]>();
@@ -303,7 +305,7 @@ class LeaseBatches {
   }
 }
 
-/** Splits leases so that each frame stays within its limits. */
+/** Splits leases so that each message stays within LEASE_BATCH_MAX and LEASE_BATCH_BYTES. */
 function* batchesOf(leases: readonly Lease[], tasks: Tasks): Iterable<Lease[]> {
   let batch: Lease[] = [];
   let bytes = 0;
@@ -324,7 +326,7 @@ function slotKey({ peer_id, worker_id }: Candidate): string {
   return `${peer_id}/${worker_id}`;
 }
 
-/** The next task of a class takes its place among the heads. */
+/** Puts the class back among the heads, in the place of its next task. */
 function pushNext(heads: ClassHead[], of: TaskClass): void {
   const head = of.tasks.minKey();
   if (head === undefined) return;

@@ -1,6 +1,7 @@
 /**
- * Work finds idle workers: a free slot here claims what a neighbour's beat shows as waiting, and work that found no
- * free slot is offered by gossip to peers that are not connected. An offer only says where to ask (P6).
+ * Work finds idle workers. When a slot is free here, this peer claims tasks from neighbours whose beats show waiting
+ * work. Work here that found no free slot is offered by gossip, which also reaches peers that are not connected. An
+ * offer only says whom to ask (P6).
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import { CLAIM_INTERVAL_MS, REQUEST_DEADLINE_MS } from '../limits.ts';
@@ -20,7 +21,7 @@ interface OffersParts {
   pool: WorkerPool;
   dial: AutoDial;
   log: Log;
-  /** What this peer says of itself. */
+  /** This peer's state, as its beats tell it. */
   self: { describe(): PeerState };
   options: { offer_interval_ms: number };
 }
@@ -28,10 +29,10 @@ interface OffersParts {
 export class Offers implements BeatListener {
   readonly #parts: OffersParts;
   #cancelOffer: (() => void) | null = null;
-  /** Monotonic. */
+  /** Monotonic: when the last offer was published. */
   #lastOffer = Number.NEGATIVE_INFINITY;
   #claimDeferred = false;
-  /** Owners that were asked for work, and when (monotonic). */
+  /** When each owner was last asked for work (monotonic). */
   readonly #claimed = new Map<string, number>();
   #running = false;
 
@@ -49,7 +50,7 @@ export class Offers implements BeatListener {
     this.#cancelOffer = null;
   }
 
-  /** A slot is free here: whoever's beat showed waiting work is asked at once. */
+  /** A slot is free here: asks every connected peer whose last beat showed waiting work. */
   claimSoon(): void {
     if (this.#claimDeferred) return;
     this.#claimDeferred = true;
@@ -81,7 +82,7 @@ export class Offers implements BeatListener {
     });
   }
 
-  /** Waiting tasks found no free slot: peers that are not connected hear of them by gossip. */
+  /** Waiting tasks found no free slot: offers them by gossip, at most once per `offer_interval_ms`, while they wait. */
   offerSoon(): void {
     if (this.#cancelOffer !== null || !this.#running) return;
     const { clock, options } = this.#parts;
@@ -97,7 +98,7 @@ export class Offers implements BeatListener {
     });
   }
 
-  /** P6: what an offer says is checked by asking its owner. */
+  /** P6: an offer is not believed, only a reason to ask the owner that it names. */
   onOffer(message: unknown): void {
     const { network, peers, pool, dial, log } = this.#parts;
     const parsed = offerSchema.safeParse(message);

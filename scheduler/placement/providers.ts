@@ -1,6 +1,6 @@
 /**
- * Asks the DHT who offers what no connected worker does, and dials who is named. Each look-up asks many peers: a few
- * are under way at a time, the others wait their turn, and an answer is good for PROVIDERS_CACHE_MS.
+ * Asks the DHT which peers offer what no connected worker does, and dials them. One look-up asks many peers, so only a
+ * few run at a time, the others wait their turn, and an answer is good for PROVIDERS_CACHE_MS.
  */
 import {
   PROVIDERS_CACHE_MS,
@@ -19,11 +19,11 @@ export class ProviderLookUps {
   readonly #peers: PeerTable;
   readonly #log: Log;
   readonly #writer: FeedWriter;
-  /** An answer that led nowhere is good for this long only. */
+  /** An answer that led to no provider is good for this long only. */
   readonly #againMs: number;
-  /** When a capability was last looked up; the oldest is forgotten first. */
+  /** When each capability was last looked up (monotonic), the oldest first. */
   readonly #lookedUp = new Map<string, number>();
-  /** Those whose turn has not come; the first to be asked for first. */
+  /** Capabilities whose look-up has not begun, the first to be wanted first. */
   readonly #wanted = new Set<string>();
   #underWay = 0;
 
@@ -39,6 +39,7 @@ export class ProviderLookUps {
     this.#writer = components.writer;
   }
 
+  /** @param capabilities as `capabilitiesToLookUp` gives them; those looked up lately are left out */
   wantAll(capabilities: readonly string[]): void {
     for (const capability of capabilities) this.#want(capability);
   }
@@ -46,7 +47,7 @@ export class ProviderLookUps {
   #want(capability: string): void {
     const last = this.#lookedUp.get(capability);
     if (last !== undefined && this.#clock.now() - last < PROVIDERS_CACHE_MS) return;
-    if (this.#wanted.size >= PROVIDERS_CACHED_MAX) return; // asked for again by a later dispatch
+    if (this.#wanted.size >= PROVIDERS_CACHED_MAX) return; // a later dispatch wants it again
     this.#wanted.add(capability);
     this.#next();
   }
@@ -68,7 +69,7 @@ export class ProviderLookUps {
       .findProviders(capability, PROVIDERS_MAX, PROVIDERS_DEADLINE_MS)
       .then(
         (peers) => {
-          // An empty answer of a young routing table is asked again soon.
+          // No provider may only mean that the routing table is young: this peer asks again soon.
           if (peers.length === 0) this.#forgetSoon(capability);
           for (const peer of peers) this.#meet(peer, capability);
         },
@@ -80,7 +81,7 @@ export class ProviderLookUps {
       });
   }
 
-  /** Not at once: a provider that cannot be reached is named again and again. */
+  /** Lets an answer expire in `againMs`. Not at once: the DHT keeps naming a provider that cannot be reached. */
   #forgetSoon(capability: string): void {
     if (!this.#lookedUp.has(capability)) return;
     this.#lookedUp.set(capability, this.#clock.now() - PROVIDERS_CACHE_MS + this.#againMs);

@@ -1,6 +1,6 @@
 /**
- * When a task that no connected worker can run is given up: after its own `wait_timeout_ms`, else, where the policy of
- * every peer that could is what forbids it, after NOT_ALLOWED_WAIT_MS. Everything else is waited for.
+ * When a task that no connected worker can run is given up: after its own `wait_timeout_ms`; without one, after
+ * NOT_ALLOWED_WAIT_MS if only the policy of the peers that could run it forbids it. Any other task waits without limit.
  */
 import type { ErrorShape } from '../../dag/errors.ts';
 import type { Wanted } from '../capabilities.ts';
@@ -10,7 +10,11 @@ import type { LiveTask } from '../task/live-task.ts';
 import type { Nobody } from '../task/queue.ts';
 import { howToAllow, nameOfNeed } from './why-nobody.ts';
 
-/** @returns why it is given up; null while it waits on */
+/**
+ * @param nobody since when nobody can run the class of the task, and why
+ * @param now monotonic
+ * @returns why the task is given up; null while it goes on waiting
+ */
 export function tooLongWithoutWorker(
   { record, ready_at, refusal }: LiveTask,
   of: Wanted,

@@ -1,13 +1,13 @@
 /**
- * Why no connected worker can run a class of tasks, in one sentence for people: what of its requirements is missing,
- * and at whom. Pure: what is known of the workers in, the sentence out.
+ * Why no connected worker can run a class of tasks, in one sentence for people: which requirements are not met, and by
+ * which peers. Pure: the known workers in, the sentence out.
  */
 import { listed } from '../../dag/quoted.ts';
 import { allows, canRun, type SeenWorker, splitNeed, type Wanted, withIds } from '../capabilities.ts';
 
 export interface WhyNobody {
   reason: string;
-  /** Names of the peers whose policy alone is what keeps the task from running, when no known peer may run it. */
+  /** Names of the peers whose policy is all that keeps the task from running; empty when something else does, too. */
   refused_by: string[];
 }
 
@@ -15,7 +15,7 @@ const REASON_CHARS_MAX = 500;
 
 /**
  * @param seen every known worker
- * @param named the peers that a word of `requires.peers` can mean
+ * @param named gives the ids of the peers that a word of `requires.peers` can mean
  */
 export function whyNobody(
   wanted: Wanted,
@@ -34,7 +34,7 @@ export function whyNobody(
     return { reason: cut(why + later), refused_by: [] };
   }
   const missing = [...missingPeers(wanted, task, active, named), ...missingOf(wanted, active)];
-  // Whoever has all but the permission, and whether somebody may run it who is away or refused for another reason.
+  // Only policy forbids the task when every worker that has all else refuses it, and no peer that is away may run it.
   const able = active.filter((each) => fits(each, task));
   const refusing = able.filter((each) => each.refused || !isAllowed(each, wanted));
   const isPolicy = able.length > 0 && refusing.length === able.length && away.length === 0;
@@ -42,7 +42,7 @@ export function whyNobody(
   return { reason: cut(missing.join('; ') + later), refused_by: isPolicy ? namesOf(refusing) : [] };
 }
 
-/** A task as people call what it needs: `shell:wc` is "program wc". */
+/** A need in words for people: `shell:wc` is "program wc". */
 export function nameOfNeed(need: string): string {
   const [action, what] = splitNeed(need);
   if (action === 'shell') return `program ${what}`;
@@ -50,13 +50,13 @@ export function nameOfNeed(need: string): string {
   return need === 'http-private' ? 'private addresses' : need;
 }
 
-/** What a peer is started with to allow it. */
+/** The command line option with which a peer allows a need. */
 export function howToAllow(need: string): string {
   const [action, what] = splitNeed(need);
   return what === null ? `--${need}` : `--allow-${action} ${what}`;
 }
 
-/** Requirements that no worker that offers the action meets, each by itself. */
+/** The requirements that, taken alone, no worker that offers the action meets. */
 function missingOf({ requires, needs }: Wanted, active: readonly SeenWorker[]): string[] {
   const missing: string[] = [];
   const among = howMany(active);
@@ -92,7 +92,7 @@ function missingPeers(
   });
 }
 
-/** Each requirement is met by somebody, and all of them by nobody. */
+/** Each requirement is met by some worker, but no worker meets all. */
 function whyNone(
   wanted: Wanted,
   active: readonly SeenWorker[],
@@ -107,7 +107,7 @@ function whyNone(
   return `refused a moment ago by ${peersOf(able.filter(({ unable }) => unable))}`;
 }
 
-/** It has all that is required, whatever its policy. */
+/** Whether a worker meets all requirements of the task, whatever its policy. */
 function fits({ worker, peer_id }: SeenWorker, task: Wanted): boolean {
   return canRun(worker, { peer_id, name: '' }, { ...task, needs: [] });
 }
