@@ -1,6 +1,7 @@
 /**
- * Tasks and workflows that wait for others. What ends on this peer is told at once; what is not known to live on it is
- * asked for with a batched `locate` every DEPENDENCY_POLL_MS, until it is found to have ended or to have come here.
+ * Tasks and workflows that wait for others. A record of this peer unblocks those that wait for it at once when it ends.
+ * For every other record this peer asks the mesh with a batched `locate` every DEPENDENCY_POLL_MS, until the answer is
+ * that the record has ended, or the record has come here.
  */
 import { DEPENDENCY_POLL_MS, LOCATE_ITEMS_MAX } from '../limits.ts';
 import type { Locator } from '../lookup/locator.ts';
@@ -9,17 +10,20 @@ import type { Clock, Log } from '../ports.ts';
 import { isTerminal } from '../records.ts';
 import { aliasKey } from '../storage/aliases.ts';
 
-/** The records of this peer that may wait for others. */
+/** The records of this peer, of which some may wait for others. */
 export interface Dependents {
-  /** Whether a record has not ended and is this peer's: its end will be told. */
+  /** Whether a record is this peer's and has not ended, so that `ended` will be called for it. */
   isLive(alias: Alias): boolean;
-  /** What a record waits for has ended. */
+  /**
+   * The record `id` has ended with `status`.
+   * @param dependent uid of the record that waits for it
+   */
   unblock(kind: Alias['kind'], dependent: string, id: string, status: string): void;
 }
 
 interface Awaited {
   alias: Alias;
-  /** Uids that wait for it. */
+  /** Uids of the records that wait for this one. */
   dependents: Set<string>;
 }
 
@@ -28,9 +32,9 @@ export class Dependencies {
   readonly #locator: Locator;
   readonly #log: Log;
   readonly #dependents: Dependents;
-  /** By `kind/id`. */
+  /** The records that others wait for, by `kind/id`. */
   readonly #awaited = new Map<string, Awaited>();
-  /** Those of them that may live on other peers, the one asked for longest ago first. */
+  /** Those of `#awaited` that may live on other peers, the one asked for longest ago first. */
   readonly #remote = new Map<string, Awaited>();
   #cancelPoll: (() => void) | null = null;
   #polling = false;
@@ -42,12 +46,15 @@ export class Dependencies {
     this.#dependents = components.dependents;
   }
 
-  /** How many are waited for. */
+  /** How many records are waited for. */
   get size(): number {
     return this.#awaited.size;
   }
 
-  /** What is not this peer's, or has ended here and is only on its way to the disk, is asked for. */
+  /**
+   * Lets `dependent` (a uid) wait for a record. The mesh is asked for a record that is not live here: it is another
+   * peer's, or has ended here and is still on its way to the disk.
+   */
   add(alias: Alias, dependent: string): void {
     const key = aliasKey(alias);
     const entry = this.#awaited.get(key) ?? { alias, dependents: new Set() };
@@ -58,13 +65,13 @@ export class Dependencies {
     this.#pollLater();
   }
 
-  /** A feed has another owner, or a record another id: what was of this peer may not be. Everything is looked for. */
+  /** A feed has another owner, or a record another id: any awaited record may be elsewhere now, so asks for all. */
   doubt(): void {
     for (const [key, entry] of this.#awaited) this.#remote.set(key, entry);
     this.#pollLater();
   }
 
-  /** A record of this peer, or one that was asked for, has ended. */
+  /** A record of this peer has ended, or the mesh says that one has: unblocks all that wait for it. */
   ended(alias: Alias, status: string): void {
     const key = aliasKey(alias);
     const entry = this.#awaited.get(key);
@@ -73,7 +80,7 @@ export class Dependencies {
     for (const dependent of entry.dependents) this.#dependents.unblock(alias.kind, dependent, alias.id, status);
   }
 
-  /** One that waited has ended itself. */
+  /** A record that waited for these ids has ended itself, or left this peer's memory. */
   forget(kind: Alias['kind'], ids: readonly string[], dependent: string): void {
     for (const id of ids) {
       const key = aliasKey({ kind, id });
@@ -102,7 +109,7 @@ export class Dependencies {
     });
   }
 
-  /** Never rejects: a peer that does not answer is one that does not know. */
+  /** Never rejects: a peer that does not answer counts as one that does not know the record. */
   async #poll(): Promise<void> {
     for (const [key, { alias }] of this.#remote) if (this.#dependents.isLive(alias)) this.#remote.delete(key);
     if (this.#remote.size === 0) return;

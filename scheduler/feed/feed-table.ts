@@ -1,4 +1,4 @@
-/** The feeds that this peer owns now, and the records in them. `ownership/` alone adds and removes some. */
+/** The feeds that this peer owns now, and the records in them. Only `ownership/` adds and removes feeds. */
 import { ReadOnlyError } from '../errors.ts';
 import type { Alias, OfferClass, PeerState } from '../messages.ts';
 import type { Reader } from '../ports.ts';
@@ -19,7 +19,7 @@ export class FeedTable implements Dependents {
 
   // --- which there are -----------------------------------------------------------------------------------------------
 
-  /** As they are now: more may come, and some go, while they are walked through. */
+  /** A copy of the list: feeds may come and go while a caller walks through it. */
   all(): OwnedFeed[] {
     return [...this.#feeds.values()];
   }
@@ -44,7 +44,7 @@ export class FeedTable implements Dependents {
     this.#feeds.clear();
   }
 
-  /** The line in which this peer writes each of them, for its beats. */
+  /** The line in which this peer writes each feed, for its beats. */
   lines(): PeerState['feeds'] {
     return this.all().map(({ feed_id, feed }) => {
       const { epoch, base_seq, nonce } = currentLine(feed);
@@ -54,7 +54,7 @@ export class FeedTable implements Dependents {
 
   // --- records -------------------------------------------------------------------------------------------------------
 
-  /** The feed in which this peer owns a record, if it does. */
+  /** The feed of a record, if this peer owns that feed. */
   async of(uid: string): Promise<OwnedFeed | undefined> {
     const holder = this.#holderOf(uid);
     if (holder !== undefined) return holder;
@@ -62,13 +62,13 @@ export class FeedTable implements Dependents {
     return row === undefined ? undefined : this.get(row.feed_id);
   }
 
-  /** @throws ReadOnlyError for what `of` gives of a record whose feed can be read and not written now */
+  /** @throws ReadOnlyError when `of` found no feed: the record can be read here, but not changed now */
   mustOwn(feed: OwnedFeed | undefined): OwnedFeed {
     if (feed === undefined) throw new ReadOnlyError();
     return feed;
   }
 
-  /** A record that has not ended, by the id that its user knows. */
+  /** A record that has not ended, by the id that its user knows; undefined for a worker. */
   byAlias({ kind, id }: Alias): TaskRecord | WorkflowRecord | undefined {
     for (const { tasks, runs } of this.#feeds.values()) {
       const live = kind === 'task' ? tasks.live.byId(id) : kind === 'workflow' ? runs.live.byId(id) : undefined;
@@ -77,18 +77,21 @@ export class FeedTable implements Dependents {
     return undefined;
   }
 
-  /** Whether this peer is just accepting a record, which may never come to its disk (P1): nobody may rely on it. */
+  /** Whether a record is still being accepted: it may never reach the disk, so nobody may rely on it yet (P1). */
   isBeingMade(uid: string): boolean {
     return this.#makerOf(uid) !== undefined;
   }
 
-  /** Resolves when a record that is just being accepted may be shown, at once for any other. False when it never will. */
+  /**
+   * Resolves true when a record that is being accepted may be shown (at once for any other record), false when that
+   * record was never accepted.
+   */
   async whenMade(uid: string): Promise<boolean> {
     try {
       await this.#makerOf(uid)?.journal.turn(() => undefined);
       return true;
     } catch {
-      return false; // the disk failed, or another peer owns the feed by now; whoever submitted it is told
+      return false; // the disk failed, or another peer owns the feed by now; the client that submitted it gets the error
     }
   }
 
@@ -97,7 +100,7 @@ export class FeedTable implements Dependents {
     return (feed?.tasks.live.get(uid) ?? feed?.runs.live.get(uid))?.durable === false ? feed : undefined;
   }
 
-  /** The feed in which a record has not ended. */
+  /** The feed in which a record is live: it has not ended. */
   #holderOf(uid: string): OwnedFeed | undefined {
     for (const feed of this.#feeds.values()) if (feed.tasks.live.has(uid) || feed.runs.live.has(uid)) return feed;
     return undefined;
@@ -121,7 +124,7 @@ export class FeedTable implements Dependents {
 
   // --- waiting work --------------------------------------------------------------------------------------------------
 
-  /** Tasks of all of them. */
+  /** How many tasks of all these feeds are queued, and how many run. */
   get counts(): { queued: number; running: number } {
     const sum = { queued: 0, running: 0 };
     for (const { tasks } of this.#feeds.values()) {
@@ -132,13 +135,13 @@ export class FeedTable implements Dependents {
     return sum;
   }
 
-  /** What waits for a worker, most urgent first. */
+  /** At most `limit` classes of tasks that wait for a worker, the most urgent first. */
   waiting(limit: number): OfferClass[] {
     const classes = this.all().flatMap(({ tasks }) => tasks.queue.waiting(limit));
     return classes.sort((a, b) => b.max_priority - a.max_priority).slice(0, limit);
   }
 
-  /** Puts what waits in the order of the priorities of now; true when that changed it. */
+  /** Sorts the queues by the priorities that tasks have now. @returns whether that changed any order */
   reorder(): boolean {
     return this.all()
       .map(({ tasks }) => tasks.reorder())
@@ -149,7 +152,7 @@ export class FeedTable implements Dependents {
     for (const feed of this.#feeds.values()) feed.dispatchSoon();
   }
 
-  /** A slot that is free is everybody's: it goes to the feed that was served the longest ago, also when another one asks. */
+  /** All feeds share the free slots: the one served longest ago goes first, whichever feed asked for a dispatch. */
   dispatch(): void {
     const feeds = this.all();
     if (!feeds.some(({ wantsDispatch }) => wantsDispatch)) return;

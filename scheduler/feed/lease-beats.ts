@@ -1,4 +1,4 @@
-/** What beats say of leases: those that a worker still has are confirmed, and those of silent workers come back. */
+/** What beats say of leases: a lease that its worker still has is confirmed, the lease of a silent worker is lost. */
 import type { Lifecycle } from '../lifecycle.ts';
 import type { BeatListener } from '../membership/heartbeat.ts';
 import type { Beat, LeaseToken } from '../messages.ts';
@@ -53,22 +53,22 @@ export class LeaseBeats implements BeatListener {
     if (!lifecycle.ready) return;
     for (const feed of feeds.all()) {
       const unknown = feed.attempts.confirm(peer, holding);
-      // Not before their ends are durable: the worker forgets the results that it keeps (P1, P3).
+      // Only once the ends of these tasks are durable: told of them, the worker forgets the results it keeps (P1, P3).
       if (unknown.length > 0) feed.turn((turn) => turn.after(() => void this.#cancelEnded(peer, feed, unknown)));
       if (feed.tasks.queue.size > 0) feed.dispatchSoon();
     }
   }
 
   /**
-   * Of leases that are no open task's: tells their worker of those whose task has ended. What has no row here may have
-   * been accepted on the other side of a partition, and is yet to be handed over (P5): it goes on.
+   * A worker has leases of tasks that are not open here: tells it which of these tasks have ended. A task without a row
+   * here may have been accepted on the other side of a partition, and be handed over later (P5): its lease goes on.
    */
   async #cancelEnded(peer: string, feed: OwnedFeed, tokens: readonly LeaseToken[]): Promise<void> {
     const { reader, log } = this.#parts;
     const { tasks, journal, feed_id } = feed;
     try {
       const feeds = await reader.feedsOf(tokens.map(({ uid }) => uid));
-      if (journal.refused !== null) return; // nothing of it is in memory any more
+      if (journal.refused !== null) return; // the feed has left memory: `tasks.live` says nothing
       const ended = tokens.filter(({ uid }, at) => feeds[at] === feed_id && !tasks.live.has(uid));
       tasks.leases.cancel(
         peer,

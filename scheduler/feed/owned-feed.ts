@@ -1,6 +1,6 @@
 /**
- * A feed that this peer owns: its journal, its tasks and workflows, who runs them, and the copies on other disks. A
- * peer has one for new work and one for each feed that it took over.
+ * A feed that this peer owns: its journal, its tasks and workflows, the dispatcher that gives them to workers, and the
+ * copies on other disks. A peer has one for new work, and one for each feed that it took over or got back.
  */
 import { listed } from '../../dag/quoted.ts';
 import type { Probe } from '../crash-points.ts';
@@ -45,15 +45,15 @@ export interface OwnedFeedComponents {
 
 export interface OwnedFeedHooks {
   isPaused(): boolean;
-  /** Some tasks found no free slot. */
+  /** Some tasks found no worker, or no free slot. */
   onStarved(): void;
-  /** Once per event-loop turn that had turns, before they are written. */
+  /** Called once per event-loop turn in which the journal had turns, before they are written. */
   beforeFlush(): void;
-  /** More of it may be shown than before. */
+  /** More commits of the feed may be shown than before (P1). */
   onReleased(): void;
   /** The disk failed. */
   onFailure(error: unknown): void;
-  /** A follower knows of an owner that comes before this one. */
+  /** A follower knows of another owner, whose line comes before the one of this peer (P2). */
   onStale(peer: string, feedId: string): void;
 }
 
@@ -69,13 +69,13 @@ export class OwnedFeed implements FeedWriter {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly dependencies: Dependencies;
-  /** The dispatch in which it gave out something last. */
+  /** The number of the dispatch in which this feed last gave out a task: see `FeedTable.dispatch`. */
   servedAt = 0;
   #dispatchWanted = false;
 
   /**
-   * @param feed with the line in which this peer writes it as its last one
-   * @param options.copies disks that the feed is to be on
+   * @param feed its last line is the one in which this peer writes
+   * @param options.copies on how many disks the feed is wanted, this one included
    */
   constructor(
     components: OwnedFeedComponents,
@@ -158,7 +158,10 @@ export class OwnedFeed implements FeedWriter {
     return this.replicas.feed;
   }
 
-  /** Puts into memory what the store holds of it, and goes on with it. Everything in one commit, the new line with it. */
+  /**
+   * Loads the open records of the feed into memory and goes on with them. The new line, what follows from the records
+   * and what `then` puts are one commit. Resolves when that commit may be shown (P1).
+   */
   async open(remembered: Remembered, then: (turn: Turn) => void): Promise<void> {
     const done = this.journal.turn((turn) => {
       turn.put(this.feed);
@@ -169,10 +172,10 @@ export class OwnedFeed implements FeedWriter {
     await done;
   }
 
-  /** A turn whose outcome nobody waits for. */
+  /** Runs a turn whose outcome nobody waits for: an error is logged. */
   turn(work: (turn: Turn) => void): void {
     this.journal.turn(work).catch((error: unknown) => {
-      // Refused because the store failed, the peer stops or another one took over: the same happens again from the rows.
+      // The store failed, the peer stops or another one took over: the feed's next owner repeats this from the rows.
       if (error === this.journal.refused) this.#log.debug({ err: error }, 'a turn was refused');
       else this.#log.error({ err: error }, 'a turn failed');
     });
@@ -187,14 +190,14 @@ export class OwnedFeed implements FeedWriter {
     return this.#dispatchWanted && !this.journal.isFrozen;
   }
 
-  /** @returns whether anything was leased or begun */
+  /** @returns whether any task was leased or begun */
   dispatch(): boolean {
     if (this.journal.isFrozen) return false;
     this.#dispatchWanted = false;
     return this.dispatcher.dispatch(this.journal);
   }
 
-  /** Why a task of it waits; null for one that is not queued here. */
+  /** Why a task of this feed waits; null for a task that is not queued here. */
   whyWaiting(uid: string, { paused, reason }: QueueRecord): Why | null {
     const task = this.tasks.live.get(uid);
     if (task === undefined || task.record.status !== 'queued') return null;
@@ -206,7 +209,7 @@ export class OwnedFeed implements FeedWriter {
     return this.dispatcher.whyQueued(uid);
   }
 
-  /** Another peer owns it from now on, or the disk failed: nothing more is written, and nothing of it is in memory. */
+  /** Another peer owns the feed from now on, or the disk failed: nothing more is written, memory is emptied. */
   abandon(reason: unknown = new NotOwnerError('another')): void {
     this.journal.refuse(reason);
     this.replicas.stop();
@@ -223,8 +226,9 @@ export class OwnedFeed implements FeedWriter {
   }
 
   /**
-   * Another record keeps the id of this one.
-   * @returns false when it has ended since, and nothing was done
+   * Another record keeps the id of one in this feed, which is set aside (P5); the same work is cancelled, as the other
+   * record does it.
+   * @returns false when the record has changed since it was compared, and nothing was done
    */
   yieldId(turn: Turn, { root, peer_id, same }: Duplicate): boolean {
     const { uid } = root;
@@ -244,12 +248,12 @@ export class OwnedFeed implements FeedWriter {
     } else {
       return false;
     }
-    // What waits for its id waits for the other record from now on.
+    // Records that wait for this id wait for the other record from now on.
     this.dependencies.doubt();
     return true;
   }
 
-  /** A record that has ended elsewhere is one of this feed now: whoever waits for it hears of it. */
+  /** A record that ended at another peer belongs to this feed now: unblocks the records that wait for it. */
   ended(record: FlowRecord): void {
     if (record.kind !== 'task' && record.kind !== 'workflow') return;
     if (!isTerminal(record.status) || (record.kind === 'task' && record.workflow_uid !== null)) return;

@@ -1,6 +1,7 @@
 /**
- * Taking up what the store holds: at the start of a peer, and after a commit that failed. The folds and queues are
- * built from rows alone, by the same code that built them from messages.
+ * How the open records of a feed get into memory: when a peer starts, after a commit that failed, when a feed is taken
+ * over, and when a root comes with a hand-over. The folds and queues are built from rows alone, by the same code that
+ * builds them from messages.
  */
 import { carriedBytes } from '../../dag/json.ts';
 import type { Workflow } from '../../dag/schema.ts';
@@ -24,6 +25,7 @@ import type { NestedRuns } from '../workflow/nested-runs.ts';
 import type { Runs } from '../workflow/runs.ts';
 import type { Dependencies } from './dependencies.ts';
 
+/** The open records of a feed, or of one root. */
 export interface Remembered {
   tasks: { record: TaskRecord; log: LogRecord | null; blockers: Blocker[] }[];
   workflows: {
@@ -35,6 +37,7 @@ export interface Remembered {
   }[];
 }
 
+/** A record that another one waits for; `local` is what this peer knows of it. */
 interface Blocker {
   alias: Alias;
   local: LocalRecord | undefined;
@@ -42,7 +45,7 @@ interface Blocker {
 
 type Local = Pick<LocalRecords, 'find'>;
 
-/** Reads everything of a feed that is not terminal. */
+/** Reads all tasks and workflows of a feed that have not ended. */
 export async function readActive(reader: Reader, feedId: string, local: Local): Promise<Remembered> {
   const remembered: Remembered = { tasks: [], workflows: [] };
   for (const record of await reader.active('task', feedId)) {
@@ -62,7 +65,7 @@ export async function readActive(reader: Reader, feedId: string, local: Local): 
   return remembered;
 }
 
-/** The same from the records of one root that another peer has. */
+/** As `readActive`, but from the records of one root that another peer sent. */
 export async function rememberedOf(records: readonly FlowRecord[], local: Local): Promise<Remembered> {
   const remembered: Remembered = { tasks: [], workflows: [] };
   const all = <K extends FlowRecord['kind']>(kind: K) =>
@@ -83,7 +86,7 @@ export async function rememberedOf(records: readonly FlowRecord[], local: Local)
   return remembered;
 }
 
-/** What a record waits for; one that was started has waited for it already. */
+/** What a record waits for. A record that was started has waited already. */
 async function blockersOf(kind: Alias['kind'], record: TaskRecord | WorkflowRecord, local: Local): Promise<Blocker[]> {
   const waits =
     record.kind === 'task'
@@ -94,7 +97,7 @@ async function blockersOf(kind: Alias['kind'], record: TaskRecord | WorkflowReco
   );
 }
 
-/** Puts what was read into memory, with errors that can be written again, and goes on with it. */
+/** Loads what was read into memory and goes on with it. Errors are cut to a size that can be written again. */
 export function restore(
   turn: Turn,
   remembered: Remembered,

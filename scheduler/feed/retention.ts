@@ -1,12 +1,13 @@
 /**
- * History is bounded (P7). A root (what a client submitted, see `record-tree.ts`) that has ended is forgotten when it is
- * older than `history_days`, or when there are more than `history_max` in its feed, the oldest first.
+ * History is bounded (P7). A root (what a client submitted, see `record-tree.ts`) that has ended is forgotten when it
+ * is older than `history_days`, or when there are more than `history_max` in its feed, the oldest first.
  *
- * 1. Only what has ended, and nothing that something open here waits for or is a retry of.
- * 2. Whole, the parts before the root: after a crash in between the root is still there, and the next look goes on.
- * 3. In commits of PRUNED_ROWS_MAX tombstones, so that copies forget it too and nobody else waits for long.
- * 4. A tombstone is forgotten itself when every follower has it: a copy that has come less far (`pruned_to_seq`) is
- *    made anew, so it cannot bring back what it has not heard was forgotten.
+ * 1. Only roots that have ended are forgotten, and none that an open record here waits for or is a retry of.
+ * 2. A root is forgotten whole, its parts first: after a crash in between, the root is still there for the next look.
+ * 3. Each row is replaced by a tombstone, so that copies forget it too, in commits of at most PRUNED_ROWS_MAX, so that
+ *    other turns need not wait for long.
+ * 4. A tombstone is removed when every follower has it. A copy that has not come that far (`pruned_to_seq`) is made
+ *    anew: it cannot bring back a record that it never heard was forgotten.
  */
 import { isoTime } from '../ids.ts';
 import {
@@ -33,9 +34,9 @@ import type { OwnedFeed } from './owned-feed.ts';
 const DAY_MS = 24 * 3_600_000;
 
 export interface RetentionOptions {
-  /** Days after its end for which a workflow or task is kept. */
+  /** How many days a workflow or task is kept after its end. */
   history_days: number;
-  /** Ended workflows and tasks of clients kept in one feed. */
+  /** How many ended workflows and tasks of clients one feed keeps. */
   history_max: number;
 }
 
@@ -57,7 +58,7 @@ interface Root {
   ended_at: string;
 }
 
-/** A row to be forgotten; with the name of the root, if it is what others would look for. */
+/** A row to be forgotten. `name` is the `kind/id` of a root that other records may refer to; null for a part. */
 interface Doomed {
   uid: string;
   name: string | null;
@@ -68,7 +69,7 @@ export class Retention implements BeatListener {
   readonly #reader: Reader;
   #nextAt = Number.NEGATIVE_INFINITY;
   #looking = false;
-  /** Up to where tombstones are to be swept next, and when (monotonic) they were all there. */
+  /** Up to which commit tombstones are removed next, and when (monotonic) that commit was the newest one. */
   readonly #marks = new WeakMap<OwnedFeed, { seq: number; at: number }>();
   readonly #swept = new WeakMap<Journal, number>();
 
@@ -77,7 +78,7 @@ export class Retention implements BeatListener {
     this.#reader = parts.store.reader;
   }
 
-  /** Called with every beat; looks every RETENTION_INTERVAL_MS, one look at a time. */
+  /** Called with every beat, but looks only every RETENTION_INTERVAL_MS, and never twice at once. */
   onTick(): void {
     const { clock } = this.#parts;
     if (this.#looking || clock.now() < this.#nextAt) return;
@@ -105,7 +106,7 @@ export class Retention implements BeatListener {
     try {
       await work();
     } catch (error) {
-      // Its owner changed, its disk failed or the peer stops: whoever owns it next looks anew.
+      // The feed's owner changed, the disk failed or the peer stops: the next owner of the feed looks anew.
       const level = journal.refused === null ? 'warn' : 'debug';
       this.#parts.log[level]({ err: error }, 'history could not be cut back now; tried again');
     }
@@ -123,7 +124,7 @@ export class Retention implements BeatListener {
       (await this.#reader.countRoots('workflow', feed_id)) + (await this.#reader.countRoots('task', feed_id));
     let surplus = kept - options.history_max;
     let pruned = 0;
-    /** Those that were looked at and stay, by kind: the next page begins behind them. */
+    /** How many of the oldest roots stay, by kind: the next page begins behind them. */
     const stay = { workflow: 0, task: 0 };
     while (feed.journal.refused === null) {
       const page = await this.#oldest(feed_id, surplus > 0 ? graceEnd : old, stay);
@@ -149,7 +150,7 @@ export class Retention implements BeatListener {
     if (pruned > 0) log.info({ feed_id, roots: pruned }, 'history was cut back');
   }
 
-  /** The oldest roots of both kinds that were created before a time, without the first ones, which stay. */
+  /** A page of the oldest ended roots that were created before an ISO time, without the first `stay` of each kind. */
   async #oldest(feedId: string, before: string, stay: Record<Root['kind'], number>): Promise<Root[]> {
     const found: Root[] = [];
     for (const kind of ['workflow', 'task'] as const) {
@@ -164,7 +165,7 @@ export class Retention implements BeatListener {
     return found.sort((a, b) => (a.created_at < b.created_at ? -1 : 1)).slice(0, PRUNED_ROOTS_PAGE);
   }
 
-  /** What something open here names. */
+  /** The roots, as `kind/id`, that open records here refer to. */
   #needed(): Set<string> {
     const names = new Set<string>();
     for (const { tasks, runs } of this.#parts.feeds.all()) {
@@ -179,7 +180,7 @@ export class Retention implements BeatListener {
     return names;
   }
 
-  /** Takes the rows off the list and puts tombstones in their place, but for what is needed by now. */
+  /** Empties the list and puts tombstones in place of its rows, except roots that an open record has come to need. */
   async #forget({ journal }: OwnedFeed, doomed: Doomed[]): Promise<void> {
     while (doomed.length > 0) {
       const rows = doomed.splice(0, PRUNED_ROWS_MAX);
@@ -193,7 +194,7 @@ export class Retention implements BeatListener {
     }
   }
 
-  /** Others get their turn. */
+  /** Lets other work have its turn (P7). */
   #pause(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#parts.clock.after(PRUNE_PAUSE_MS, resolve);
@@ -202,7 +203,7 @@ export class Retention implements BeatListener {
 
   // --- tombstones ----------------------------------------------------------------------------------------------------
 
-  /** A follower that is away for too long is not waited for: it is made anew when it is back. */
+  /** Removes tombstones that all followers have; one that stays away too long gets its copy anew when it is back. */
   async #sweep(feed: OwnedFeed): Promise<void> {
     const { clock, store } = this.#parts;
     const { journal, replicas, feed_id } = feed;
@@ -222,7 +223,7 @@ export class Retention implements BeatListener {
 
   // --- what the peer remembers of itself -----------------------------------------------------------------------------
 
-  /** Nobody follows it, so its tombstones can go at once. */
+  /** Forgets old rows of the local feed. That feed has no followers, so its tombstones can go at once. */
   async #tidyLocal(journal: Journal): Promise<void> {
     const { clock, store, followed } = this.#parts;
     const workers = await this.#reader.active('worker', LOCAL_FEED);
