@@ -293,7 +293,7 @@ export class Dispatcher {
   }
 }
 
-/** Leases by the peer that they go to. `early` ones may be sent before the commit of this turn, `late` ones after it. */
+/** Leases by the peer they go to. `early` ones may be sent before the commit of this turn, `late` ones after it. */
 class LeaseBatches {
   readonly early = new Map<string, Lease[]>();
   readonly late = new Map<string, Lease[]>();
