@@ -1,7 +1,7 @@
 /**
- * Whose a feed is, asked before this peer writes it: at the start (P2), when its disk may be one from the past, and
- * after a sleep (P11), when another peer may have taken it over meanwhile. Its replica set knows. What comes of it is
- * done by who asked for it (`InquiryOutcome`).
+ * Before this peer writes a feed it asks the feed's replica set who owns it: at the start (P2), because the disk may be
+ * an old copy of itself, and after a sleep (P11), because another peer may have taken the feed over meanwhile. The
+ * caller acts on the answer (`InquiryOutcome`).
  */
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
@@ -16,17 +16,18 @@ import type { OneAtATime } from './one-at-a-time.ts';
 
 export interface InquiryOutcome {
   /**
-   * This peer goes on with its feed.
-   * @param isCertain nothing that was written in it can be missing here; else it is as one that was passed on (P4)
+   * The feed is still this peer's: writes it again.
+   * @param isCertain whether every commit of the feed is here; if not, tasks in it may have been started that this disk
+   *   knows nothing of, as in a feed that was passed on (P4)
    */
   goOn(feedId: string, isCertain: boolean): Promise<void>;
-  /** Another peer owns the feed, and what is here has its line already. */
+  /** Another peer owns the feed, and the copy here is already in that peer's line. */
   giveUp(feedId: string): Promise<void>;
-  /** Another peer owns the feed. */
+  /** Another peer owns the feed: its line has to be fetched. */
   follow(feedId: string, owner: string): Promise<void>;
-  /** A feed that this peer writes is another peer's. */
+  /** Another peer owns a feed that this peer is writing. */
   stepDown(owner: string, owned: OwnedFeed): Promise<void>;
-  /** A peer is said to have a line of a feed that comes before the one known here. */
+  /** A peer may have a line of a feed that comes before the one known here: checks that, and follows the peer. */
   look(peer: string, feedId: string): void;
 }
 
@@ -39,21 +40,21 @@ interface InquiryParts {
   dial: AutoDial;
   oneAtATime: OneAtATime;
   log: Log;
-  /** Peers that will never come back: they are not waited for. */
+  /** Ids of peers that will never come back: their answer is not waited for. */
   options: { gone: readonly string[] };
 }
 
-/** The peers that have answered what they have of a feed; true: all that this disk has, and no more. */
+/** The peers that have said how much of a feed they have; true when they have exactly as much as this disk. */
 type Answered = Map<string, boolean>;
 
 export class Inquiry {
-  /** Feeds that this process has made: it knows everybody who was ever in their replica sets. */
+  /** Ids of the feeds that this process made: it knows every peer that was ever in their replica sets. */
   readonly madeHere = new Set<string>();
   readonly #parts: InquiryParts;
-  /** Feeds of this peer whose replica set was not heard yet. */
+  /** This peer's feeds whose owner is not known yet, each with the answers so far. */
   readonly #asking = new Map<string, Answered>();
   readonly #saidReadOnly = new Set<string>();
-  /** Questions after a sleep that are not answered. */
+  /** Inquiries after a sleep that are under way. */
   readonly #waking = new Set<Promise<void>>();
   /** Monotonic: when this peer started, or woke. */
   #begunAt = 0;
@@ -62,17 +63,17 @@ export class Inquiry {
     this.#parts = parts;
   }
 
-  /** Monotonic: those that have not answered until then are not waited for by new work. */
+  /** Monotonic: new work waits no longer than this for the replica set to answer. */
   get patienceEnds(): number {
     return this.#begunAt + START_WAIT_MS;
   }
 
-  /** The replica sets have as long as ever from now on. */
+  /** Starts the time that replica sets have to answer anew. */
   begin(): void {
     this.#begunAt = this.#parts.clock.now();
   }
 
-  /** Nothing is known any more. */
+  /** Forgets every feed: the store has failed and is read anew. */
   clear(): void {
     this.madeHere.clear();
     this.#asking.clear();
@@ -80,22 +81,22 @@ export class Inquiry {
 
   // --- an owner that starts ------------------------------------------------------------------------------------------
 
-  /** Whether it is not known yet whose the feed is. */
+  /** Whether the owner of the feed is not known yet. */
   isOpen(feedId: string): boolean {
     return this.#asking.has(feedId);
   }
 
-  /** It is to be found out whose the feed is. */
+  /** From now on the replica set of the feed is asked who owns it. */
   open(feedId: string): void {
     this.#asking.set(feedId, new Map());
   }
 
-  /** It is known whose the feed is. @returns whether that was asked */
+  /** The owner of the feed is known. @returns whether the inquiry was open */
   close(feedId: string): boolean {
     return this.#asking.delete(feedId);
   }
 
-  /** Asks, for every feed of which it is not known whose it is, those that are there and have not answered. */
+  /** For every feed whose owner is not known: asks the connected peers that have not answered. */
   ask(outcome: InquiryOutcome): void {
     for (const [feedId, answered] of this.#asking) {
       this.#parts.oneAtATime.run(feedId, () => this.#askAll(feedId, answered, outcome));
@@ -104,21 +105,21 @@ export class Inquiry {
 
   async #askAll(feedId: string, answered: Answered, outcome: InquiryOutcome): Promise<void> {
     const { clock, followed, peers, network, options } = this.#parts;
-    // Not the members alone: this disk may be one from the past, and the set another one by now.
+    // All connected peers, not only the replica set: this disk may be old, and the set may have changed since.
     const connected = [...peers.connected()].map(({ peer_id }) => peer_id);
     await Promise.all(connected.map((peer) => this.#askOne(feedId, peer, answered, outcome)));
     const copy = followed.find(feedId);
     if (copy?.feed == null || this.#asking.get(feedId) !== answered) return; // the store was read anew meanwhile
     const { feed } = copy;
-    if (currentLine(feed).owner !== network.self) return await outcome.giveUp(feedId); // it has brought its line
+    if (currentLine(feed).owner !== network.self) return await outcome.giveUp(feedId); // a catch-up brought its line
     const waited = clock.now() >= this.patienceEnds;
     const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
     const heard = members.filter((peer) => answered.has(peer));
-    // P4: one that has more shows that this disk is one from the past. One that has less was away while this peer
-    // wrote: it may have been replaced since, and what came then be at the others alone.
+    // P4: a follower that has more shows that this disk is old. One that has less was away while this peer wrote: it
+    // may have been replaced since, so that later commits are only at followers this disk does not know.
     const areEven = feed.followers.every(({ peer_id, synced }) => !synced || answered.get(peer_id) === true);
     const isCertain = areEven && heard.length > 0;
-    // One that was never synced cannot have taken it over: it need not answer, should it never come again.
+    // A follower that was never synced cannot have taken the feed over: nobody has to wait for it for ever.
     const isAnswerNeeded = feed.followers.some(({ peer_id, synced }) => synced && members.includes(peer_id));
     const isHeard = heard.length === members.length || (waited && (heard.length > 0 || !isAnswerNeeded));
     if (isHeard && followed.isComplete(copy)) await outcome.goOn(feedId, isCertain);
@@ -134,7 +135,7 @@ export class Inquiry {
     this.#parts.log.warn({ feed_id, followers }, message);
   }
 
-  /** P2: whoever is further, or owns it, is followed first. */
+  /** P2: if a peer owns the feed, or has more of it, this peer first follows it, or catches up. */
   async #askOne(feedId: string, member: string, answered: Answered, outcome: InquiryOutcome): Promise<void> {
     const { followed, network, log } = this.#parts;
     if (answered.has(member)) return;
@@ -147,7 +148,7 @@ export class Inquiry {
         const { owner } = currentLine(answer.feed);
         if (order > 0 && owner !== network.self) return await outcome.follow(feedId, owner);
         isEven = order === 0 && answer.head_seq === mine.cursor;
-        // A later line of this peer's own: this disk is one from the past.
+        // More of this line, or a later line of this peer's own: this disk is old.
         if (order > 0 || (order === 0 && answer.head_seq > mine.cursor)) {
           await followed.inOrder(feedId, () => followed.catchUp(member, feedId));
         }
@@ -161,8 +162,8 @@ export class Inquiry {
   // --- an owner that writes ------------------------------------------------------------------------------------------
 
   /**
-   * P9: whether a member of the replica set went on with it, if anybody did. Only of a feed that this process itself
-   * has made it is known who is none: what was read from a disk may be from the past, and the set another one since.
+   * P9: whether the line in `theirs` may come from a member of the feed's replica set. That can be denied only for a
+   * feed that this process made: a replica set read from a disk may be old, and another one by now.
    */
   isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
     return isHeir(mine, theirs) || !this.madeHere.has(mine.feed_id);
@@ -179,7 +180,7 @@ export class Inquiry {
 
   // --- sleep ---------------------------------------------------------------------------------------------------------
 
-  /** P11: this peer stood still. Nothing is written before its replica sets have said that they are still its own. */
+  /** P11: this peer stood still. Writes nothing before the replica sets have said that its feeds are still its own. */
   wake(outcome: InquiryOutcome): void {
     for (const feed of this.#parts.feeds.all()) {
       if (feed.feed.followers.length === 0) continue;
@@ -192,7 +193,7 @@ export class Inquiry {
     }
   }
 
-  /** Resolves when it is known again which feeds are this peer's: at once, but for a moment after a sleep. */
+  /** Resolves when this peer knows which feeds are its own: at once, except for a moment after a sleep. */
   async whenAwake(): Promise<void> {
     await Promise.all(this.#waking);
   }

@@ -1,4 +1,4 @@
-/** The feed that takes new work. A peer that cannot write the one it had, or lost it, makes a new one. */
+/** The feed that takes new work. A peer whose main feed is lost, or cannot be written now, makes a new one. */
 import type { MainFeedState } from '../api.ts';
 import { NotReadyError } from '../errors.ts';
 import type { FeedTable } from '../feed/feed-table.ts';
@@ -25,9 +25,9 @@ interface MainFeedParts {
   peers: PeerTable;
   inquiry: Inquiry;
   lifecycle: Lifecycle;
-  /** Makes a feed that this peer writes, and puts it on the table. */
+  /** Makes an `OwnedFeed` and adds it to the feed table. */
   makeOwned(feed: FeedRecord): OwnedFeed;
-  /** Told how the feed is, whenever that changed: for readers on other loops. */
+  /** Told the state of the main feed with every beat and after changes, for readers on other event loops. */
   onState: ((state: MainFeedState) => void) | undefined;
 }
 
@@ -41,24 +41,24 @@ export class MainFeed implements BeatListener {
     this.#parts = parts;
   }
 
-  /** Its first characters are part of the ids made here; empty before there is one. */
+  /** Its first characters are part of the ids made here; empty before there is a main feed. */
   get id(): string {
     return this.#id;
   }
 
-  /** If it can be written now. */
+  /** The main feed; undefined while it cannot be written. */
   get feed(): OwnedFeed | undefined {
     return this.#parts.feeds.get(this.#id);
   }
 
-  /** The one that this peer had when it wrote to its disk last. */
+  /** Reads which feed was the main one when this peer last wrote to its disk. */
   async remember(): Promise<void> {
     this.#id = (await this.#parts.store.reader.get('peer', 'peer'))?.main_feed ?? '';
   }
 
   /**
-   * Waited for until the inquiry gives up; then there is a new one.
-   * @throws NotReadyError when the store has just failed
+   * The main feed, once it can be written. Waits as long as the inquiry may take, then makes a new one.
+   * @throws NotReadyError when the store has just failed, or the peer stops
    */
   async whenThere(): Promise<OwnedFeed> {
     const { clock, inquiry, lifecycle } = this.#parts;
@@ -75,19 +75,19 @@ export class MainFeed implements BeatListener {
     return feed;
   }
 
-  /** Whoever waits for it looks again. */
+  /** The main feed may have changed: lets the waiting `whenThere` calls look again. */
   tell(): void {
     for (const tell of this.#waiters) tell();
     this.#waiters = [];
   }
 
-  /** Nothing is in memory any more. */
+  /** The feeds have left memory: the store has failed and is read anew. */
   forget(): void {
     this.#made = null;
     this.tell();
   }
 
-  /** Another one takes new work from now on. */
+  /** Makes a new feed, which takes new work from now on; calls at the same time share one. */
   make(): Promise<OwnedFeed> {
     this.#made ??= this.#makeNew().finally(() => {
       this.#made = null;
@@ -98,7 +98,7 @@ export class MainFeed implements BeatListener {
   async #makeNew(): Promise<OwnedFeed> {
     const { self, random, local, store, inquiry, makeOwned } = this.#parts;
     const feedId = random.id(FEED_ID_CHARS);
-    // Remembered first: a feed that was written to must be found again.
+    // Remembered before anything is written to it: after a crash the feed must be found again.
     await local.turn((turn) => turn.put({ kind: 'peer', uid: 'peer', main_feed: feedId }));
     await store.own(feedId, true);
     const feed = makeOwned(newFeed(feedId, self));
@@ -114,6 +114,7 @@ export class MainFeed implements BeatListener {
     this.report();
   }
 
+  /** Tells `onState` how the main feed is now. */
   report(): void {
     const { onState, peers } = this.#parts;
     if (onState === undefined) return;

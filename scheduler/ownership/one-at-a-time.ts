@@ -1,11 +1,14 @@
-/** Does one thing with a feed at a time; what comes meanwhile is not done: its cause comes again. */
+/**
+ * One piece of work on a feed at a time: an inquiry, a takeover, a change of line. Work that comes while another piece
+ * is under way is dropped: its cause, a beat or a tick, comes again.
+ */
 import type { Lifecycle } from '../lifecycle.ts';
 import type { Log } from '../ports.ts';
 
 export class OneAtATime {
   readonly #log: Log;
   readonly #lifecycle: Lifecycle;
-  /** Feeds with which something is being done, each with a mark of what does it. */
+  /** By feed id, a mark of the work that is under way. */
   readonly #busy = new Map<string, symbol>();
 
   constructor({ log, lifecycle }: { log: Log; lifecycle: Lifecycle }) {
@@ -13,7 +16,7 @@ export class OneAtATime {
     this.#lifecycle = lifecycle;
   }
 
-  /** Runs `work`, whose failure is logged, unless something is being done with the feed. */
+  /** Runs `work` unless other work on the feed is under way. A failure of `work` is logged. */
   run(feedId: string, work: () => Promise<unknown>): void {
     if (this.#busy.has(feedId) || this.#lifecycle.stopping) return;
     const mine = Symbol(feedId);
@@ -27,7 +30,7 @@ export class OneAtATime {
       });
   }
 
-  /** What is being done goes on, and something else may begin beside it. */
+  /** Work that is under way goes on, but other work on the same feed may begin beside it. */
   clear(): void {
     this.#busy.clear();
   }

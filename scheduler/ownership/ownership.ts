@@ -1,14 +1,15 @@
 /**
  * Which feeds this peer owns, and how that changes.
  *
- * 1. One of them takes new work (`main-feed.ts`). The others were taken over, or came back after a doubt.
- * 2. A starting owner asks its replica set how far its feed has come and who owns it before it writes (P2,
- *    `inquiry.ts`). Until then, and while nobody answers, the feed can be read and not written.
- * 3. A synced follower takes over when its owner is gone (`takeover.ts`), in a new line that begins where the furthest
- *    reachable copy ends. Going on after a restart is the same: a new line, so that nothing of the old process can be
- *    taken for it.
- * 4. An owner that hears of a line that comes before its own (P2) stops, hands over what it wrote beyond the fork (P5),
- *    and gives new work a new feed.
+ * 1. One of them takes new work (`main-feed.ts`). The others were taken over, or turned out to be this peer's after all
+ *    when a new main feed had been made already.
+ * 2. Before an owner that starts writes a feed, it asks the replica set who owns the feed and how far the feed has come
+ *    (P2, `inquiry.ts`). Until then, and while nobody answers, the feed can be read but not written.
+ * 3. When an owner is gone, a synced follower takes its feed over (`takeover.ts`), in a new line that begins where the
+ *    furthest reachable copy ends. An owner that restarts opens a new line, too, so that no message of its old process
+ *    can be taken for one of the new process.
+ * 4. An owner that hears of a line that comes before its own (P2) stops writing the feed, hands over what it wrote
+ *    beyond the fork (P5), and makes a new feed for new work.
  */
 import type { Probe } from '../crash-points.ts';
 import { DivergedError, NotOwnerError, NotReadyError } from '../errors.ts';
@@ -57,21 +58,22 @@ interface OwnershipParts {
   lifecycle: Lifecycle;
   conflicts: Conflicts;
   reconciliation: HandsOver;
-  /** Makes a feed that this peer writes, and puts it on the table. */
+  /** Makes an `OwnedFeed` and adds it to the feed table. */
   makeOwned(feed: FeedRecord): OwnedFeed;
   options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
 }
 
-/** Who knows which records have an id that others have, too. */
+/** Finds records whose id another record has, too. */
 export interface Conflicts {
-  /** Those of a feed that is being opened that give way to others. */
+  /** The records of a feed that is being opened that have to yield their id to other records. */
   among(remembered: Remembered): Promise<Duplicate[]>;
-  /** A feed is owned, and what is in it can be shown. */
+  /** This peer owns a feed from now on, and its records can be shown. */
   onOwned(): void;
 }
 
+/** Brings what this peer wrote in a line that lost to the owner of the line that stays (P5). */
 export interface HandsOver {
-  /** Brings what is here beyond `fork` to the owner of `theirs`. */
+  /** Brings every change after commit `fork` to the owner of `theirs`. Resolves when all of it is durable there. */
   send(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void>;
 }
 
@@ -86,13 +88,13 @@ export class Ownership implements InquiryOutcome, BeatListener {
       ...parts,
       hasOpen: (feedId) => store.reader.hasOpen(feedId),
       own: async (feedId, above) => {
-        if (inquiry.isOpen(feedId)) throw new NotReadyError(); // the store was read anew meanwhile: it is asked for first
+        if (inquiry.isOpen(feedId)) throw new NotReadyError(); // the store was read anew meanwhile: ask first
         await this.#own(feedId, { above });
       },
     });
   }
 
-  /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes itself. */
+  /** How long the owner of a copied feed has been silent, in ms; null for a feed of which no whole copy is here. */
   staleMs(feedId: string): number | null {
     const owner = this.#parts.records.ownerOfCopy(feedId);
     return owner === null ? null : this.#takeover.silenceOf(owner);
@@ -100,7 +102,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
 
   // --- start and stop ------------------------------------------------------------------------------------------------
 
-  /** Loads what the store holds. Feeds that nobody else can have written are written again when it resolves. */
+  /** Loads the feeds in the store. Those without followers can be written when this resolves; others need an inquiry. */
   async load(): Promise<void> {
     const { store, network, followed, inquiry, feeds, main, probe } = this.#parts;
     inquiry.begin();
@@ -113,7 +115,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
       const copy = await followed.load(feedId);
       if (copy.feed === null) continue;
       if (currentLine(copy.feed).owner !== network.self) {
-        // A take-over ended with its process before there was a line of it: what is here is a copy, as it was.
+        // The process ended in a takeover, before it had opened a line: this feed is still a copy.
         if (owned) await store.own(feedId, false);
         continue;
       }
@@ -124,7 +126,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     if (!feeds.has(main.id) && !inquiry.isOpen(main.id)) await main.make();
   }
 
-  /** Nothing is owned, and nothing is known, any more. */
+  /** Drops all feeds and copies from memory: the store has failed (`reason`) and is read anew. */
   forget(reason: unknown): void {
     const { feeds, inquiry, oneAtATime, followed, main } = this.#parts;
     for (const feed of feeds.all()) feed.abandon(reason);
@@ -152,8 +154,9 @@ export class Ownership implements InquiryOutcome, BeatListener {
   }
 
   /**
-   * It is known whose the feed is. Meanwhile its records were taken for this peer's own; they may be another's, or have
-   * ended without this peer: what waits for them asks for them. True when the feed was one that is asked for.
+   * The owner of the feed is known now. Until then its records counted as this peer's own, but they may be another
+   * peer's, or have ended without this peer. So the mesh is asked about every awaited record.
+   * @returns whether the inquiry about the feed was open
    */
   #stopAsking(feedId: string): boolean {
     const asked = this.#parts.inquiry.close(feedId);
@@ -161,7 +164,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     return asked;
   }
 
-  /** Does nothing for a feed that is not asked for. */
+  /** Does nothing for a feed whose inquiry is not open. */
   async giveUp(feedId: string): Promise<void> {
     const { store, main, lifecycle } = this.#parts;
     if (!this.#stopAsking(feedId)) return;
@@ -170,8 +173,9 @@ export class Ownership implements InquiryOutcome, BeatListener {
   }
 
   /**
-   * Opens a new line of a feed whose rows are here, and loads what is open in it. Called in the order of the feed.
-   * @param how.above an epoch of another history, which the new line comes before
+   * Opens a new line of a feed whose rows are here, and loads its open records. Called in the order of the feed.
+   * @param how.isCertain as `InquiryOutcome.goOn`
+   * @param how.above an epoch of another history: the new line gets a higher one, so that it comes first
    */
   async #own(feedId: string, { isCertain = true, above = 0 } = {}): Promise<void> {
     const { followed, store, network, random, makeOwned, pool, records, main } = this.#parts;
@@ -197,14 +201,14 @@ export class Ownership implements InquiryOutcome, BeatListener {
       for (const conflict of conflicts) owned.yieldId(turn, conflict);
     });
     pool.reassign(feedId, network.self);
-    owned.replicas.mend(); // the new line itself is to be copied
+    owned.replicas.mend(); // so that followers get the new line itself
     await opened;
     if (feedId === main.id) main.tell();
     this.#announce(owned);
     this.#parts.conflicts.onOwned();
   }
 
-  /** Tells everybody, and asks what they run of it: what nobody has is queued again. */
+  /** Tells all connected peers of the new line. They answer which leases they run: other tasks are queued again. */
   #announce(owned: OwnedFeed): void {
     const { network, peers, log } = this.#parts;
     const claim = { feed_id: owned.feed_id, line: currentLine(owned.feed) };
@@ -226,7 +230,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     if (this.#parts.lifecycle.ready) this.onLines(peer, state.feeds);
   }
 
-  /** What a peer says that it owns. */
+  /** The lines of all feeds that a peer says it owns. */
   onLines(peer: string, lines: PeerState['feeds']): void {
     for (const { feed_id, ...line } of lines) this.onLine(peer, feed_id, { ...line, owner: peer });
     for (const feedId of this.#parts.pool.feeds()) this.#bringResults(feedId);
@@ -250,23 +254,23 @@ export class Ownership implements InquiryOutcome, BeatListener {
     });
   }
 
-  /** P2: another peer owns it. */
+  /** P2: another peer owns a feed that this one wrote until now. */
   async stepDown(owner: string, owned: OwnedFeed): Promise<void> {
     const { store, followed, feeds, main, lifecycle, log } = this.#parts;
     const { feed_id } = owned;
     log.warn({ feed_id, owner }, 'another peer has taken over a feed of this one');
     owned.abandon(new NotOwnerError(owner));
-    // In the order of the feed: what its new owner brings must not be taken before it is known how far this disk is.
+    // In the order of the feed: no commit of the new owner may be taken before this peer knows how far its own disk is.
     await followed.inOrder(feed_id, async () => {
       if (feeds.get(feed_id) !== owned) return; // the store was read anew meanwhile
       feeds.remove(feed_id);
-      await store.own(feed_id, false); // after what was on its way to the disk
+      await store.own(feed_id, false); // after commits that are still on their way to the disk
       await followed.load(feed_id);
     });
     if (feed_id === main.id && !lifecycle.stopping) await main.make();
   }
 
-  /** Goes after the line of another owner; what is here beyond the fork is handed over. */
+  /** Copies the line of another owner; changes that this peer made beyond the fork are handed over to that owner. */
   async follow(feedId: string, owner: string): Promise<void> {
     const { followed, network } = this.#parts;
     await this.giveUp(feedId);
@@ -277,18 +281,18 @@ export class Ownership implements InquiryOutcome, BeatListener {
       if (!(error instanceof DivergedError)) throw error;
       const diverged = followed.find(feedId);
       const cursor = diverged?.cursor;
-      await diverged?.durable; // what is on its way to the disk is handed over, too
-      // Not in the order of the feed: its new owner may want this peer to copy what is just handed over.
+      await diverged?.durable; // commits still on their way to the disk are handed over, too
+      // Not in the order of the feed: its new owner may wait for this peer to copy the very records that it hands over.
       await this.#parts.reconciliation.send(error.mine, error.theirs, error.fork);
       await followed.inOrder(feedId, async () => {
         const copy = followed.find(feedId);
-        // Else it was given up, made anew or followed another line meanwhile: what leaves it then is found again.
+        // Otherwise the copy has changed meanwhile. If it still leaves the owner's line, the next `follow` finds that.
         if (copy === diverged && copy?.feed === error.mine && copy.cursor === cursor) await followed.forget(feedId);
       });
     }
   }
 
-  /** Whether somebody can write a feed now: this peer or one that is there. */
+  /** Whether a feed has an owner that can be reached: this peer, or a connected one. */
   isOwned(feedId: string): boolean {
     return this.#ownerOf(feedId) !== undefined;
   }
@@ -298,14 +302,14 @@ export class Ownership implements InquiryOutcome, BeatListener {
     return feeds.has(feedId) ? network.self : peers.ownerOfFeed((id) => id === feedId)?.peer_id;
   }
 
-  /** Workers bring what they run of a feed to whoever owns it now. False when that is not known. */
+  /** Lets workers here send results of a feed to its present owner. False when the owner is not known. */
   #bringResults(feedId: string): boolean {
     const owner = this.#ownerOf(feedId);
     if (owner !== undefined) this.#parts.pool.reassign(feedId, owner);
     return owner !== undefined;
   }
 
-  /** Those that may have taken it over are greeted: they say so. */
+  /** Dials the peers that may have taken a feed over: the one that has says so in its greeting. */
   #lookForOwner(feedId: string): void {
     if (this.#bringResults(feedId)) return;
     for (const heir of this.#parts.pool.heirsOf(feedId)) this.#parts.dial.meet(heir, []);
@@ -321,7 +325,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     pool.forgetHeirs();
   }
 
-  /** Looks for owners and followers that are gone. */
+  /** Checks whether owners or followers are gone, and takes over feeds when it is this peer's turn. */
   onWatch(): void {
     const { feeds, followed, clock, options } = this.#parts;
     this.#takeover.noticeCut();
@@ -351,7 +355,7 @@ export class Ownership implements InquiryOutcome, BeatListener {
     this.#takeover.noticeCut();
   }
 
-  /** P11: every silence begins anew, and nothing is written before the replica sets were asked. */
+  /** P11: counts every silence from now, and writes nothing before the replica sets have been asked. */
   onWake(): void {
     const { inquiry } = this.#parts;
     inquiry.begin();

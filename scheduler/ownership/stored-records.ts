@@ -1,4 +1,4 @@
-/** The records on this peer's disk: its own, and those that it may not change now because their feed is another's. */
+/** The records on this peer's disk: its own, and copies, which only the owner of their feed may change. */
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { LocalRecords } from '../lookup/local-records.ts';
 import type { Alias } from '../messages.ts';
@@ -63,7 +63,7 @@ export class StoredRecords implements LocalRecords {
     return owner === null ? undefined : { ...localRecord(row.record), feed_id: row.feed_id, owner };
   }
 
-  /** Who owns a feed of which a whole copy is here, by that copy; null for other feeds. */
+  /** The owner of a feed as the copy here names it; null when no whole copy is here. */
   ownerOfCopy(feedId: string): string | null {
     const feed = this.#wholeCopy(feedId);
     return feed === null ? null : currentLine(feed).owner;

@@ -1,6 +1,6 @@
 /**
- * When a feed whose owner is gone is for this peer to take over, and how: from the furthest reachable copy, by the
- * synced followers one after the other, and not while this peer itself may be the one that is cut off.
+ * When this peer takes over a feed whose owner is gone, and how. The synced followers have their turns one after the
+ * other, each starts from the furthest copy it can reach, and none acts while it may itself be the one that is cut off.
  */
 import type { Probe } from '../crash-points.ts';
 import { DivergedError } from '../errors.ts';
@@ -26,16 +26,16 @@ interface TakeoverParts {
   followed: FollowedFeeds;
   log: Log;
   probe: Probe;
-  /** Whether a workflow or task of a feed is not terminal, by the copy here. */
+  /** Whether the copy here has a workflow or task that has not ended. */
   hasOpen(feedId: string): Promise<boolean>;
-  /** Opens a line of this peer, which comes before epoch `above`. Called in the order of the feed. */
+  /** Opens a line of this peer with an epoch higher than `above`. Called in the order of the feed. */
   own(feedId: string, above: number): Promise<unknown>;
   options: { takeover_ms: number; beat_interval_ms: number };
 }
 
 export class Takeover {
   readonly #parts: TakeoverParts;
-  /** Every silence began then, at the earliest. */
+  /** Monotonic: silence before this does not count. */
   #since = 0;
   /** Monotonic: the connections of this peer are in doubt until then (P11). */
   #cutOffUntil = Number.NEGATIVE_INFINITY;
@@ -44,23 +44,23 @@ export class Takeover {
     this.#parts = parts;
   }
 
-  /** Nothing was heard so far because this peer did not listen: it starts, or has slept. */
+  /** This peer starts, or has slept, and could hear nobody: counts every silence from now. */
   listen(): void {
     this.#since = this.#parts.clock.now();
   }
 
-  /** P11: losing more than half of the peers at once means that this one is cut off. */
+  /** P11: if this peer loses more than half of the others at once, it is itself cut off. It takes over nothing then. */
   noticeCut(): void {
     const { clock, peers, options } = this.#parts;
     const now = clock.now();
-    // Those that fall silent together are missed within a beat of each other, and are looked for once more after that.
+    // Peers that fall silent together are missed within one beat of each other; one more beat until the next look.
     const together = Math.max(options.takeover_ms, this.#silentMs + 2 * options.beat_interval_ms);
     const { there, lost } = peers.lostSince(now - together, now - this.#silentMs);
     if (lost < 2 || lost <= there) return;
     this.#cutOffUntil = now + CUT_OFF_PATIENCE * options.takeover_ms;
   }
 
-  /** For how long nothing was heard of the owner of a feed, in ms. */
+  /** For how long nothing was heard from a peer, in ms. */
   silenceOf(owner: string): number {
     const { peers, clock } = this.#parts;
     return clock.now() - Math.max(peers.find(owner)?.heard_at ?? this.#since, this.#since);
@@ -71,8 +71,8 @@ export class Takeover {
   }
 
   /**
-   * Whether it is for this peer to take a feed over now.
-   * @param patienceMs how much longer than `takeover_ms` its owner is waited for
+   * Whether this peer has to take a feed over now.
+   * @param patienceMs how much longer than `takeover_ms` to wait for the owner
    */
   isDue({ feed_id, feed, cursor, wholeFrom, announcedAt }: Copy, patienceMs = 0): boolean {
     const { network, peers, clock, options } = this.#parts;
@@ -81,20 +81,21 @@ export class Takeover {
     const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
     const now = clock.now();
     if (owner === network.self) {
-      // It gave way to a peer that is gone before it went on with what is here: nobody else may have that.
+      // This peer stepped down for another one that is gone before its line came here: what this disk has may be on no
+      // other, so this peer goes on itself.
       const isOwned = peers.ownerOfFeed((id) => id === feed_id) !== undefined;
       const unannouncedMs = now - Math.max(announcedAt, this.#since);
       return !isOwned && unannouncedMs > options.takeover_ms + patienceMs && now >= this.#cutOffUntil;
     }
     if (!synced.includes(network.self)) return false;
-    // One that is there and does not say any more that it owns the feed has lost it, with its disk.
+    // An owner that is there but no longer says that it owns the feed has lost the feed, with its disk.
     const isThere = peers.isThere(owner, now - this.#silentMs);
     const overdue = isThere
       ? now - Math.max(announcedAt, this.#since, peers.find(owner)!.turned_at) - options.takeover_ms
       : peers.goneFor(owner, this.silenceOf(owner), options.takeover_ms, now);
     if (overdue <= 0 || now < this.#cutOffUntil) return false;
     if (!isThere && peers.isHeardByOthers(owner, now - this.#silentMs)) return false;
-    // Those that come first in the order have their turn, one after the other.
+    // Synced followers that come earlier in the order have their turn first, `takeover_ms` each.
     const order = rendezvous(feed_id, synced);
     const before = order
       .slice(0, order.indexOf(network.self))
@@ -102,14 +103,17 @@ export class Takeover {
     return overdue > patienceMs + options.takeover_ms * before.length;
   }
 
-  /** Where nothing is open, nobody waits for the next owner: the old one may be back before it is worth while. */
+  /** A feed without open records can wait longer, unless a call needs its owner: the old owner may soon be back. */
   async #isWaitedFor(copy: Copy): Promise<boolean> {
     const { options, hasOpen } = this.#parts;
     if (copy.wantedAt > copy.announcedAt || this.isDue(copy, IDLE_FEED_PATIENCE * options.takeover_ms)) return true;
     return await hasOpen(copy.feed_id);
   }
 
-  /** Called in the order of the feed. Does nothing when it is not due any more once the other peers were asked. */
+  /**
+   * Takes a feed over, unless that is no longer due once the other peers were asked. Called in the order of the feed.
+   * @throws DivergedError when another line of the feed goes on, which this peer has to follow
+   */
   async takeOver(feedId: string): Promise<void> {
     const { followed, log, probe } = this.#parts;
     if (!(await this.#isWaitedFor(followed.find(feedId)!))) return;
@@ -118,8 +122,8 @@ export class Takeover {
     for (const peer_id of await this.#furtherOf(followed.find(feedId)!)) {
       await followed.catchUp(peer_id, feedId).catch((error: unknown) => {
         if (error instanceof DivergedError) {
-          if (this.#goesOn(error.theirs)) throw error; // there is a line to follow, not to open one
-          // Nobody goes on with it. Whoever has some of it follows the new line, and brings what it has.
+          if (this.#goesOn(error.theirs)) throw error; // that line is to be followed, no new one opened
+          // Nobody goes on with that line. Peers that have a part of it follow the new line, and hand their part over.
           above = Math.max(above, currentLine(error.theirs).epoch);
         }
         log.debug({ feed_id: feedId, peer_id, err: error }, 'a copy that is further cannot be had');
@@ -132,7 +136,7 @@ export class Takeover {
     probe('takeover:after');
   }
 
-  /** Whether the owner of a line is there, or a follower that takes it over when it is not. */
+  /** Whether a line will go on: its owner is there, or a synced follower that takes over from it. */
   #goesOn(feed: FeedRecord): boolean {
     const { peers, clock } = this.#parts;
     const since = clock.now() - this.#silentMs;
@@ -140,12 +144,12 @@ export class Takeover {
     return feed.followers.some(({ peer_id, synced }) => synced && peers.isThere(peer_id, since));
   }
 
-  /** This peer had taken it over already, and its disk is one from the past: others have what it wrote since. */
+  /** Whether the copy is of this peer's own line: its disk is old, and others have what it wrote since. */
   #isOfOld({ feed }: Copy): boolean {
     return feed !== null && currentLine(feed).owner === this.#parts.network.self;
   }
 
-  /** The peers that have more of a feed than this one: members of its replica set, or followers of a later line. */
+  /** The connected peers that have more of a feed than this one, or a line that comes before the known one. */
   async #furtherOf({ feed_id, feed, cursor }: Copy): Promise<string[]> {
     const { followed, peers, clock, log } = this.#parts;
     const lately = clock.now() - this.#silentMs;
