@@ -1,7 +1,7 @@
 /**
- * When the ids that two peers have accepted are compared: while they did not hear each other, both may have accepted one
- * id. They are compared when the two meet, and once more when submits that were under way then, and could not ask the
- * other peer, are over.
+ * When two peers compare the ids that they have accepted: while they did not hear each other, both may have accepted
+ * the same id. They compare when they meet, and once more after SUBMITS_SETTLE_MS, when submits that were under way at
+ * the meeting, and could not ask the other peer, are over.
  */
 import type { Lifecycle } from '../lifecycle.ts';
 import { COMPARED_BACK_MS, REQUEST_DEADLINE_MS, SUBMITS_SETTLE_MS } from '../limits.ts';
@@ -10,7 +10,7 @@ import type { PeerTable } from '../membership/peer-table.ts';
 import type { Clock, Log } from '../ports.ts';
 import type { IdConflicts } from './id-conflicts.ts';
 
-/** A peer of which this many beats are missing was out of reach for a while. */
+/** A peer that missed this many beats was out of reach for a while. */
 const APART_BEATS = 2;
 
 interface AntiEntropyParts {
@@ -24,14 +24,14 @@ interface AntiEntropyParts {
 
 export class AntiEntropy implements BeatListener {
   readonly #parts: AntiEntropyParts;
-  /** Peers whose ids are just being compared with those of this one. */
+  /** Peers with which a comparison is under way. */
   readonly #comparing = new Set<string>();
 
   constructor(parts: AntiEntropyParts) {
     this.#parts = parts;
   }
 
-  /** A beat of a peer came, which may be the first one for a while. */
+  /** A beat of a peer came: if it is the first for a while, the two have met again. */
   onBeat(peer: string): void {
     const { clock, peers, options } = this.#parts;
     const entry = peers.entry(peer, clock.now());
@@ -44,11 +44,11 @@ export class AntiEntropy implements BeatListener {
   met(peer: string): void {
     const { clock, peers, conflicts, log, lifecycle } = this.#parts;
     const entry = peers.find(peer);
-    if (!lifecycle.ready || entry === undefined || this.#comparing.has(peer)) return; // its next beat asks for it again
+    if (!lifecycle.ready || entry === undefined || this.#comparing.has(peer)) return; // the peer's next beat tries again
     const now = clock.now();
-    if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // the beats until then do, too
+    if (entry.met_at !== null && now - entry.met_at < SUBMITS_SETTLE_MS) return; // too soon; each beat tries again
     const apartMs = entry.compared_at === null ? COMPARED_BACK_MS : now - entry.compared_at;
-    const since = clock.wall() - apartMs - REQUEST_DEADLINE_MS; // what was asked then may have had no answer
+    const since = clock.wall() - apartMs - REQUEST_DEADLINE_MS; // a request sent just before may have got no answer
     this.#comparing.add(peer);
     conflicts
       .compare(peer, since)
@@ -62,7 +62,7 @@ export class AntiEntropy implements BeatListener {
       .finally(() => this.#comparing.delete(peer));
   }
 
-  /** They do not hear each other any more: when they meet, everything since is compared. */
+  /** The two do not hear each other any more: when they meet again, they begin with the first comparison. */
   parted(peer: string): void {
     const entry = this.#parts.peers.find(peer);
     if (entry !== undefined) entry.met_at = null;

@@ -1,12 +1,12 @@
 /**
- * One id that two peers have accepted: on two sides of a partition, or because the first owner went down before it could
- * answer and the client sent the same again elsewhere. When the two records meet, one keeps the id and everybody finds
- * that one (P5). The other is set aside: it can still be seen, under `<id>~<uid>`. If it is the same work and has not
- * ended it is cancelled, because the first one does it; other work goes on.
+ * Two records with one id, because two peers accepted it: on two sides of a partition, or because the first owner went
+ * down before it could answer and the client sent the same submit to another peer. When the two records meet, one keeps
+ * the id and is what everybody finds (P5). The other is set aside: it can still be seen, under `<id>~<uid>`. If it has
+ * the same content and has not ended, it is cancelled, because the first one does the work; different work goes on.
  *
- * They meet when two peers do, when this peer opens a feed, when a root comes with a hand-over, and soon after a submit
- * that had no clear answer whether its id is free. Whoever asks says what it has itself, so that both sides know of each other,
- * and both decide alike.
+ * Two records meet when their peers do, when this peer opens a feed, when a root comes with a hand-over, and soon after
+ * a submit that could not learn for sure whether its id was free. A peer that asks also says which record it has
+ * itself: both sides then know both records, and decide alike.
  */
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { Remembered } from '../feed/restore.ts';
@@ -31,7 +31,7 @@ import {
   yieldsId,
 } from '../storage/aliases.ts';
 
-/** A record ends once while it is decided about it. */
+/** A decision is made anew when a record ends meanwhile. Each of the two ends only once, so this many are enough. */
 const DECISIONS_MAX = 3;
 
 type Locate = (items: Question[]) => Promise<(Located | null)[]>;
@@ -49,17 +49,20 @@ interface IdConflictParts {
 
 export class IdConflicts {
   readonly #parts: IdConflictParts;
-  /** Where records are, as far as any peer that can be asked says so. */
+  /** Asks all peers that can be reached. */
   readonly #everywhere: Locate = (items) => this.#parts.locator.locateAll(items);
   readonly #doubts: Alias[] = [];
-  /** Feeds were opened that are not compared yet. */
+  /** Feeds were opened whose records have not been compared yet. */
   #comparesSoon = false;
 
   constructor(parts: IdConflictParts) {
     this.#parts = parts;
   }
 
-  /** Two peers have met: ids that this one has accepted since then are looked for at the other. */
+  /**
+   * This peer has met another one: asks that one for records with the ids that were accepted here since a time.
+   * @param sinceWall ms since 1970
+   */
   async compare(peer: string, sinceWall: number): Promise<void> {
     await this.#parts.inquiry.whenAwake();
     const roots = await this.#acceptedSince(isoTime(Math.max(sinceWall, 0)));
@@ -67,9 +70,8 @@ export class IdConflicts {
   }
 
   /**
-   * Which of these records of a feed that is just being opened give up their id; records of other feeds of this peer do so
-   * soon.
-   * The feed is not one of those that this peer answers for yet.
+   * Which records of a feed that is being opened have to yield their id. Rivals in other feeds of this peer that have
+   * to yield theirs do so soon after. Called before this peer answers for the feed.
    */
   async among(remembered: Remembered): Promise<Duplicate[]> {
     const { self, records, locator, feeds } = this.#parts;
@@ -78,7 +80,7 @@ export class IdConflicts {
     for (const root of roots) {
       const rival = await records.find(aliasOf(root));
       if (rival === undefined || rival.uid === root.uid) continue;
-      const isMade = !feeds.isBeingMade(rival.uid); // else they meet when it is
+      const isMade = !feeds.isBeingMade(rival.uid); // else `#meet` waits until it is
       if (isMade && yieldsId(root, rival)) duplicates.push(duplicateOf(root, { ...rival, peer_id: self }));
       else this.onRival(rival.uid, this.#heldOf(root));
     }
@@ -89,7 +91,7 @@ export class IdConflicts {
     return duplicates;
   }
 
-  /** A feed is this peer's again, with what has ended in it: what this peer has accepted is looked for everywhere, soon. */
+  /** This peer owns a feed from now on. `among` saw its open records only: soon, all accepted ids are compared. */
   onOwned(): void {
     if (this.#comparesSoon) return;
     this.#comparesSoon = true;
@@ -105,25 +107,25 @@ export class IdConflicts {
     await this.#tellApart(roots, this.#everywhere);
   }
 
-  /** A root came with a hand-over; `rival` is what this peer had under its id before. */
+  /** A root came with a hand-over; `rival` is the record that this peer had under the same id before. */
   adopted(root: Root, rival: LocalRecord | undefined): void {
     this.#quietly(this.#tellAdoptedApart(root, rival));
   }
 
   async #tellAdoptedApart(root: Root, rival: LocalRecord | undefined): Promise<void> {
     await this.#meetHere(root, rival);
-    await this.#meetHere(root); // one that was accepted here meanwhile
+    await this.#meetHere(root); // a rival that was accepted here meanwhile
     await this.#tellApart([root], this.#everywhere);
   }
 
-  /** A root and what this peer has under its id besides. */
+  /** Compares a root with the other record that this peer has under the same id, if there is one. */
   async #meetHere(root: Root, known?: LocalRecord): Promise<void> {
     const rival = known ?? (await this.#parts.records.find(aliasOf(root)));
     if (rival !== undefined && rival.uid !== root.uid)
       await this.#meet(root.uid, { ...rival, peer_id: this.#parts.self });
   }
 
-  /** A record was made with an id that may not have been free: now that it is there, both sides can hear of each other. */
+  /** A record was accepted although its id may not have been free: soon asks for a rival. */
   doubted(alias: Alias): void {
     if (this.#doubts.length === 0) this.#parts.clock.after(DOUBTS_TOGETHER_MS, () => this.#quietly(this.#lookAgain()));
     this.#doubts.push(alias);
@@ -140,7 +142,7 @@ export class IdConflicts {
     await this.#tellApart(roots, this.#everywhere);
   }
 
-  /** A record here and another one have one id: this one gives the id up, or the other peer is told to. */
+  /** A record here has the same id as another one: this one yields, or the other peer is told that its record does. */
   onRival(uid: string, rival: Held): void {
     this.#quietly(this.#meet(uid, rival));
   }
@@ -149,11 +151,11 @@ export class IdConflicts {
     const { self, locator, reader } = this.#parts;
     for (let tries = 0; tries < DECISIONS_MAX; tries++) {
       const root = await this.#find(uid);
-      // A record of this peer is as it is now, unless its feed is just being opened.
+      // A rival of this peer is read as it is now. It is not found while its feed is being opened: `met` has to do.
       const other = met.peer_id === self ? await this.#find(met.uid) : undefined;
       if (root === undefined || isSetAside(root) || root.uid === met.uid) return;
       if (other !== undefined && isSetAside(other)) return;
-      // It was refused while it was on its way to the disk.
+      // The rival never came to the disk: its commit was refused.
       if (met.peer_id === self && other === undefined && (await reader.row(met.uid)) === undefined) return;
       const rival = other === undefined ? met : this.#heldOf(other);
       if (yieldsId(root, rival)) {
@@ -161,7 +163,7 @@ export class IdConflicts {
       } else if (other !== undefined) {
         if (await this.#yieldId(other, this.#heldOf(root))) return;
       } else {
-        // It has asked, but may not have waited for the answer, or it was another one then.
+        // The rival's peer may not have waited for this peer's answer, or the answer was about another record then.
         if (rival.peer_id !== self)
           await locator.locateAt(rival.peer_id, [{ ...aliasOf(root), held: this.#heldOf(root) }]);
         return;
@@ -169,10 +171,10 @@ export class IdConflicts {
     }
   }
 
-  /** @returns false when it has ended meanwhile, which may change which record keeps the id */
+  /** @returns false when `root` has ended meanwhile, which may change which record keeps the id */
   async #yieldId(root: Root, rival: Held): Promise<boolean> {
     const feed = await this.#parts.feeds.of(root.uid);
-    if (feed === undefined) return true; // not this peer's any more: its owner is told
+    if (feed === undefined) return true; // another peer owns the record by now, and compares it itself
     const hasYielded = await feed.journal.turn((turn) => feed.yieldId(turn, duplicateOf(root, rival)));
     if (hasYielded) {
       this.#parts.log.warn(
@@ -183,7 +185,7 @@ export class IdConflicts {
     return hasYielded;
   }
 
-  /** As it is now, once it may be shown: no record gives up its id for one that may never come to a disk (P1). */
+  /** A root as it is now, once it may be shown: no record yields to one that may never reach a disk (P1). */
   async #find(uid: string): Promise<Root | undefined> {
     const { feeds } = this.#parts;
     if (!(await feeds.whenMade(uid))) return undefined;
@@ -198,7 +200,7 @@ export class IdConflicts {
     for (const [root, rival] of await this.#rivalsOf(chosenOf(roots), locate)) await this.#meet(root.uid, rival);
   }
 
-  /** The records of others that have the ids of these. */
+  /** Each of these roots whose id another peer's record has, with that record. */
   async #rivalsOf(roots: readonly Root[], locate: Locate): Promise<[Root, Held][]> {
     if (roots.length === 0) return [];
     const found = await locate(roots.map((root) => ({ ...aliasOf(root), held: this.#heldOf(root) })));
@@ -227,7 +229,7 @@ export class IdConflicts {
   }
 }
 
-/** The roots among what a feed has open, the newest first. */
+/** The open records of a feed, the newest first. */
 function rootsOf({ tasks, workflows }: Remembered): Root[] {
   return [...tasks, ...workflows].map(({ record }) => record).sort((a, b) => (a.uid < b.uid ? 1 : -1));
 }

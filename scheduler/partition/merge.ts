@@ -1,14 +1,15 @@
 /**
- * Two histories of one root become one, in one turn of the owner of the line that stays (P5). Nothing is read or sent
- * here: both sides were read before.
+ * Two histories of one root become one, in one turn of the owner of the line that stays (P5). `mine` is the history in
+ * that line, `theirs` the one in the line that lost. Both were read before: nothing is read or sent here.
  *
- * 1. A root that is unknown there is taken over as it is.
- * 2. One that has ended beats one that has not, as a whole; what really ended beats what was cancelled because another
- *    record with its id does the same (SUPERSEDED).
- * 3. Of two that have ended, that of the line that stays does; the other one is kept as `superseded`.
- * 4. Of two that have not, the one of the line that stays goes on, and uses the successes of the other where the inputs
- *    are the same: nothing that was done has to be done again. Cancels and answers given there hold here, too.
- * 5. A root that gave up its id on one side and ended on the other has the id, and other records with it are looked for.
+ * 1. A root that only `theirs` has is taken over as it is.
+ * 2. If the root has ended on one side only, that side wins as a whole. An end as SUPERSEDED (cancelled because another
+ *    record with the same id does the work) counts for less than any other end.
+ * 3. If it has ended on both sides, `mine` stays, and the end in `theirs` is kept as `superseded`.
+ * 4. If it has ended on neither side, `mine` goes on and uses the successes of `theirs` where the inputs are the same,
+ *    so that no work is done twice. Cancels and rejections in `theirs` hold here, too.
+ * 5. A root that yielded its id on one side and ended on the other has its id again, and other records with that id are
+ *    looked for.
  */
 import type { JsonValue } from '../../dag/errors.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
@@ -26,29 +27,29 @@ import { currentLine } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
 import { containerUid, supersededUid } from '../uids.ts';
 
-/** What one side has of a root. */
+/** What one side has of a root, by uid. */
 export type Records = ReadonlyMap<string, FlowRecord>;
 
-/** What both sides have of a root. */
+/** What both sides have of one root. */
 export interface Sides {
   rootUid: string;
   /** The line that lost, in which `theirs` were written. */
   line: Line;
   theirs: Records;
-  /** As they were read in the line that stays. */
+  /** As they were read from the line that stays; the disk may be behind memory. */
   mine: Records;
   /** The root as it is now in the line that stays; undefined when it is unknown there. */
   root: FlowRecord | undefined;
-  /** `theirs`, ready to be restored, when the root is unknown here. */
+  /** The open records among `theirs`, ready to be restored; null when rows of the root are here. */
   remembered: Remembered | null;
   /** ISO time. */
   now: string;
 }
 
 /**
- * Writes what becomes of a root of which another peer has another history.
+ * Puts what becomes of a root of which another peer has another history.
  *
- * @returns the root, if it has its id here from now on and may not be the only one; else null
+ * @returns the root if it takes its id here now, so that another record with that id has to be looked for; else null
  */
 export function mergeRoot(turn: Turn, feed: OwnedFeed, sides: Sides): Root | null {
   const { theirs, rootUid, root } = sides;
@@ -73,7 +74,7 @@ export function mergeRoot(turn: Turn, feed: OwnedFeed, sides: Sides): Root | nul
   }
   if (isOpen(root) || (gaveUp(root) && !isOpen(other) && !gaveUp(other))) {
     adoptEnded(turn, feed, sides);
-    // What waits for this id may have to wait for another record from now on.
+    // Records that wait for this id may have to wait for another record from now on.
     if (isDisputed) feed.dependencies.doubt();
     return isDisputed && !isSetAside(other) ? other : null;
   }
@@ -84,25 +85,25 @@ export function mergeRoot(turn: Turn, feed: OwnedFeed, sides: Sides): Root | nul
   return named;
 }
 
-/** It was accepted on the other side, after the fork. */
+/** The root was accepted on the other side, after the fork. */
 function adoptUnknown(turn: Turn, feed: OwnedFeed, { theirs, remembered }: Sides): void {
   for (const record of theirs.values()) turn.put(record);
   if (remembered !== null) restore(turn, remembered, feed);
   for (const record of theirs.values()) feed.ended(record);
 }
 
-/** It was cleared on the other side, after it had ended. */
+/** The root was cleared on the other side, after it had ended. One that is open here stays. */
 function clear(turn: Turn, { mine, root, now }: Sides): void {
   if (root !== undefined && isOpen(root)) return;
   for (const { uid } of mine.values()) turn.put({ kind: 'tombstone', uid, cleared_at: now });
 }
 
-/** P5: one that has ended beats one that has not. */
+/** P5: the root has ended on the other side only: that history replaces this one. */
 function adoptEnded(turn: Turn, feed: OwnedFeed, sides: Sides): void {
   const { theirs, mine, rootUid, now } = sides;
   const run = feed.runs.live.get(rootUid);
   const task = feed.tasks.live.get(rootUid);
-  // Rows of this moment may not be on the disk yet.
+  // The newest rows may not be on the disk, and so not in `mine`: memory says which rows there can be.
   const dropped = run === undefined ? feed.nested.drop(turn, rootUid) : feed.runs.drop(turn, run);
   const rows = new Set([...mine.keys(), ...dropped]);
   if (task !== undefined) feed.tasks.drop(turn, task);
@@ -114,12 +115,12 @@ function adoptEnded(turn: Turn, feed: OwnedFeed, sides: Sides): void {
   feed.ended(theirs.get(rootUid)!);
 }
 
-/** P2 decides between two that have ended. */
+/** The root has ended on both sides, and P2 has decided: ends in `theirs` that differ are kept as `superseded`. */
 function keepSuperseded(turn: Turn, sides: Sides): void {
   for (const record of sides.theirs.values()) supersede(turn, record, sides.mine.get(record.uid), sides);
 }
 
-/** Neither has ended: the one of the line that stays goes on, with what the other one has achieved. */
+/** The root has ended on neither side: `mine` goes on, with the results of `theirs`. */
 function useResults(turn: Turn, feed: OwnedFeed, sides: Sides): void {
   const { theirs, mine, rootUid } = sides;
   const other = rootIn(theirs, rootUid);
@@ -134,15 +135,15 @@ function useResults(turn: Turn, feed: OwnedFeed, sides: Sides): void {
       supersede(turn, record, mine.get(record.uid), sides);
     }
   }
-  // It is being cancelled there, and its last steps have not ended.
+  // The run was being cancelled on the other side: the cancel holds here, too.
   if (other?.kind === 'workflow' && other.error !== null && !isGivenUp) {
     feed.runs.cancel(turn, feed.runs.live.get(rootUid), other.error);
   }
 }
 
 /**
- * Keeps a record that lost, when it says of something that has ended how it did.
- * @param line in which it was written
+ * Keeps a task or workflow that lost, if it has ended, and in another way than the one that stays.
+ * @param line the line in which `lost` was written
  */
 function supersede(
   turn: Turn,
@@ -163,7 +164,7 @@ function supersede(
   turn.put(superseded);
 }
 
-/** Whether something of a root is among these uids. */
+/** Whether any of these uids is one of the records, or belongs to one. */
 export function isTouched(records: Records, uids: ReadonlySet<string>): boolean {
   for (const uid of uids) if (records.has(uid) || records.has(containerUid(uid))) return true;
   return false;

@@ -1,7 +1,7 @@
 /**
- * After a partition: what a peer wrote in a line that lost is brought to the owner of the line that stays, root by root
- * (a workflow with everything in it, or a task), and merged there (P5). What the two sides become is decided in
- * `merge.ts`; this file reads, sends and takes what belongs to a root.
+ * After a partition, a peer brings what it wrote in a line that lost to the owner of the line that stays, root by root
+ * (a workflow with everything in it, or a task), and the owner merges it (P5). `merge.ts` decides what becomes of the
+ * two histories; this file reads, sends and receives the records of a root.
  */
 import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
@@ -36,25 +36,26 @@ interface ReconciliationParts {
   reader: Reader;
   log: Log;
   records: LocalRecords;
-  /** A root has its id here from now on; `rival` is what this peer had under that before. */
+  /** A root has its id here from now on; `rival` is the record that this peer had under that id before. */
   onAdopted(root: Root, rival: LocalRecord | undefined): void;
 }
 
+/** A root of which some parts have come, but not the last one. */
 interface Arriving {
-  /** Monotonic, of its last part. */
+  /** Monotonic: when its latest part came. */
   at: number;
   parts: number;
   records: FlowRecord[];
   bytes: number;
 }
 
-/** Of one root: one whose steps end all the time is merged as it was read. */
+/** Tries to read a root unchanged before it is merged as it was read: in a busy one, steps end all the time. */
 const MERGE_TRIES_MAX = 8;
 const NOTHING: ReadonlySet<string> = new Set();
 
 export class Reconciliation {
   readonly #parts: ReconciliationParts;
-  /** Roots whose last part has not come, by their peer, feed and uid. */
+  /** Roots whose last part has not come, by peer, feed and uid. */
   readonly #arriving = new Map<string, Arriving>();
   readonly #merging = new KeyedMutex();
 
@@ -63,8 +64,9 @@ export class Reconciliation {
   }
 
   /**
-   * Brings every root that was changed here after `fork` to the owner of `theirs`. Resolves when all are durable there.
-   * @throws why the owner cannot be told
+   * Brings every root that was changed here after commit `fork` to the owner of `theirs`. Resolves when all are durable
+   * there.
+   * @throws PeerUnreachableError, or why the owner refused a part
    */
   async send(mine: FeedRecord, theirs: FeedRecord, fork: number): Promise<void> {
     const { network, reader, log } = this.#parts;
@@ -87,7 +89,7 @@ export class Reconciliation {
         throw new PeerUnreachableError(owner, error);
       });
     }
-    // Some at a time: each is answered when it is on as many disks as it wants to be.
+    // Several at a time: the answer to a root comes only when it is on as many disks as it wants.
     const next = roots.values();
     const inTurn = async () => {
       for (const root of next) await this.#sendRoot(owner, feed_id, currentLine(mine), root);
@@ -114,8 +116,10 @@ export class Reconciliation {
   }
 
   /**
-   * A peer brings a part of what it wrote. Resolves when it is durable here, after the last part.
-   * @throws HandOverFullError, HandOverCutError, RootMovesError, or FlowmeshError INVALID_MESSAGE for what is not of this feed
+   * A peer brings one part of a root. Resolves, after the last part, when the merged root is durable here; after any
+   * other part at once.
+   * @throws HandOverFullError, HandOverCutError, RootMovesError; FlowmeshError INVALID_MESSAGE for records that are not
+   *   of this feed or this root
    */
   async receive(
     peer: string,
@@ -137,7 +141,7 @@ export class Reconciliation {
     }
     mustBeOfRoot(root_uid, all);
     const theirs = new Map(all.map((record) => [record.uid, record]));
-    // Several peers may bring one root, each as of another moment.
+    // Several peers may bring the same root, each as it was at another moment.
     const { copied } = await this.#merging.run(root_uid, async () => {
       for (let tries = 1; ; tries++) {
         const isLast = tries >= MERGE_TRIES_MAX;
@@ -145,14 +149,14 @@ export class Reconciliation {
           this.#merge(feed, { line, root_uid, theirs }, isLast ? NOTHING : changed),
         );
         if (merged === null && isLast) throw new RootMovesError(root_uid);
-        await feed.journal.whenWritten(); // not for copies: the followers may be those who have to hand over first
+        await feed.journal.whenWritten(); // not for copies: the followers may be peers that have to hand over first
         if (merged !== null) return merged;
       }
     });
     await copied;
   }
 
-  /** P7 @throws HandOverFullError */
+  /** Bounds what half-arrived roots take (P7). @throws HandOverFullError */
   #mustHaveRoom(bytes: number): void {
     const roots = this.#arriving.size + 1;
     if (roots > ARRIVING_ROOTS_MAX) throw new HandOverFullError('ARRIVING_ROOTS_MAX', roots, ARRIVING_ROOTS_MAX);
@@ -161,21 +165,22 @@ export class Reconciliation {
     if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError('ARRIVING_BYTES_MAX', sum, ARRIVING_BYTES_MAX);
   }
 
-  /** A peer is away: what it began to bring comes again. */
+  /** A peer is gone: when it is back, it brings its roots from their first part again. */
   forget(peer: string): void {
     for (const key of this.#arriving.keys()) if (key.startsWith(`${peer} `)) this.#arriving.delete(key);
   }
 
-  /** Each part follows the answer to the one before: what stands still was given up. */
+  /** A peer sends each part on the answer to the one before: a root whose parts stop coming was given up. */
   #forgetGivenUp(): void {
     const now = this.#parts.clock.now();
     for (const [key, { at }] of this.#arriving) if (now - at > 2 * REQUEST_DEADLINE_MS) this.#arriving.delete(key);
   }
 
   /**
-   * @param changed uids of rows that may not be read as they are
-   * @returns null when this side moved on while it was read: to be tried again. `copied` resolves when what it wrote is on
-   *   as many disks as it wants
+   * Reads this side of a root and merges the two.
+   * @param changed uids of rows of which the store may not have the newest state
+   * @returns null when this side changed while it was read: try again. `copied` resolves when the merged root is on as
+   *   many disks as it wants
    */
   async #merge(
     feed: OwnedFeed,
@@ -191,19 +196,19 @@ export class Reconciliation {
     const live = feed.runs.live.get(rootUid)?.record ?? feed.tasks.live.get(rootUid)?.record;
     if (live === undefined && stored !== undefined && isOpen(stored)) return null;
     if (live !== undefined && stored === undefined) return null;
-    // What ended here meanwhile is to be kept as superseded.
+    // `mergeRoot` keeps ends in `mine` as superseded: it has to see those that came while the rows were read.
     if (other !== undefined && !isOpen(other) && isTouched(mine, changed)) return null;
     const sides = { line, rootUid, theirs, mine, root: live ?? stored, remembered, now: isoTime(clock.wall()) };
     const named = feed.journal.turn((turn) => mergeRoot(turn, feed, sides));
     const copied = named.then((root) => {
       if (root !== null) onAdopted(root, rival);
     });
-    copied.catch(() => {}); // whoever waits for the disk hears of it first
+    copied.catch(() => {}); // handled by `receive`, which may get the same error from `whenWritten` first
     return { copied };
   }
 }
 
-/** Splits records so that each part fits in a message; says of each whether it is the last one. */
+/** Splits records into parts that fit in a message, each with whether it is the last one. */
 function* partsOf(records: readonly FlowRecord[]): Iterable<[FlowRecord[], boolean]> {
   let part: FlowRecord[] = [];
   let bytes = 0;
