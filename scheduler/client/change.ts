@@ -1,6 +1,7 @@
 /**
- * What clients ask of tasks and workflows that were accepted: cancel, answer, priority. A record that has ended refuses
- * with INVALID_STATE and stays as it is (P5).
+ * Changes of tasks and workflows that were accepted: cancel, answer, priority. A record that has ended is never
+ * changed: the call throws InvalidStateError (P5). Every call throws ReadOnlyError when this peer does not own the
+ * record, and resolves when the change is durable (P1).
  */
 import { boundedError, type JsonValue } from '../../dag/errors.ts';
 import { checkBytes, INPUT_BYTES_MAX, PRIORITY_MAX } from '../../dag/limits.ts';
@@ -16,7 +17,7 @@ export type PriorityChange = { new_priority: number } | { boost: number } | { de
 interface ChangeParts {
   reader: Reader;
   feeds: FeedTable;
-  /** Until it is ready, what is in memory tells nothing about what is kept. */
+  /** Until it is ready, memory says nothing about the records in the store. */
   lifecycle: Lifecycle;
 }
 
@@ -27,6 +28,7 @@ export class Change {
     this.#parts = parts;
   }
 
+  /** @returns also the ids of the steps that are cancelled by this; running tasks may end later */
   async cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },
@@ -60,6 +62,7 @@ export class Change {
     });
   }
 
+  /** @returns also whether a worker had the task, and has to clean up */
   async cancelTask(
     uid: string,
     options: { reason: string | undefined; force: boolean },
@@ -72,6 +75,7 @@ export class Change {
     });
   }
 
+  /** A yes completes a task that waits for a person, a no fails it with REJECTED. @throws LimitError for the data */
   async answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord> {
     checkBytes(answer.data, 'INPUT_BYTES_MAX', INPUT_BYTES_MAX, 'The data of the answer');
     const { tasks, journal } = await this.#liveTask(uid);
@@ -97,6 +101,7 @@ export class Change {
     });
   }
 
+  /** The new priority is cut to 0 … PRIORITY_MAX. @returns also the place in the queue; null for a task not in it */
   async setPriority(
     uid: string,
     change: PriorityChange,

@@ -1,4 +1,4 @@
-/** What a client asks of the whole queue of this peer: to cancel what waits, and to forget what has ended. */
+/** `queue_clear` on this peer: cancels queued tasks, and forgets failed and cancelled ones. */
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { isoTime } from '../ids.ts';
@@ -14,7 +14,7 @@ interface ClearQueueParts {
   lifecycle: Lifecycle;
 }
 
-/** Tasks cleared in one commit: between two of them others get their turn (P7). */
+/** Tasks cleared in one commit; between two commits, other work has its turn (P7). */
 const CLEAR_PAGE = 500;
 
 export class ClearQueue {
@@ -25,10 +25,10 @@ export class ClearQueue {
   }
 
   /**
-   * Cancels queued tasks, and forgets ended ones unless they belong to a workflow.
+   * Cancels queued tasks, those of workflows too, and forgets failed and cancelled tasks that belong to no workflow.
    *
-   * @param filter the tasks that are meant; all of these kinds when absent
-   * @returns how many were cleared, and how many are queued now
+   * @param filter the only kind to clear (`failed` is without `dead_letter`); all four when undefined
+   * @returns how many tasks were cleared, and how many are queued now
    */
   async clear(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
@@ -36,7 +36,7 @@ export class ClearQueue {
     const { feeds, lifecycle } = this.#parts;
     lifecycle.mustBeReady();
     let cleared = 0;
-    // What has ended goes first: the queued ones that this call cancels stay to be seen.
+    // Ended tasks first: the queued tasks that this call cancels can still be seen afterwards.
     for (const status of ['failed', 'cancelled', 'dead_letter'] as const) {
       if (filter === undefined || filter === status) cleared += await this.#forgetEnded(status);
     }
@@ -51,7 +51,7 @@ export class ClearQueue {
     return { cleared_count: cleared, remaining_count: feeds.counts.queued };
   }
 
-  /** @returns how many were cancelled: some may have started or ended meanwhile */
+  /** @returns how many were cancelled; tasks that started or ended meanwhile are left alone */
   async #cancelQueued({ tasks, journal }: OwnedFeed, page: readonly LiveTask[]): Promise<number> {
     return await journal.turn((turn) => {
       let count = 0;
@@ -72,7 +72,7 @@ export class ClearQueue {
       const { records } = await reader.list({ kind: 'task', ...query, limit: CLEAR_PAGE, offset });
       if (records.length === 0) return count;
       const own = records.filter(({ workflow_uid }) => workflow_uid === null);
-      offset += records.length - own.length; // those of workflows stay and are passed over
+      offset += records.length - own.length; // tasks of workflows stay: the next page begins behind them
       const cleared_at = isoTime(clock.wall());
       const places = await Promise.all(own.map(async ({ uid }) => ({ uid, feed: await feeds.of(uid) })));
       for (const [feed, ofFeed] of Map.groupBy(places, (place) => place.feed)) {

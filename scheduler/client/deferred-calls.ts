@@ -1,9 +1,9 @@
 /**
- * What clients want of records whose feed has no owner now: a cancel, or the answer to a task that waits for a person.
+ * Calls about records whose feed has no owner now: a cancel, or the answer to a task that waits for a person.
  *
- * 1. Kept on this peer's own disk, by peers that have a copy of the feed: one of them is its next owner.
- * 2. Done as soon as the feed has an owner, here or elsewhere, and forgotten when that one says what became of it. Doing
- *    one again is harmless: a record that has ended refuses, and stays as it is (P5).
+ * 1. A call is kept on the disk of a peer that has a copy of the feed, and so may be the feed's next owner.
+ * 2. It runs as soon as the feed has an owner, here or elsewhere, and is forgotten when that owner has answered.
+ *    Running a call twice is harmless: a record that has ended refuses it, and stays as it is (P5).
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from '../errors.ts';
@@ -25,13 +25,13 @@ interface DeferredCallParts {
   self: string;
   local: LocalFeed;
   records: Pick<LocalRecords, 'heirOf'>;
-  /** Whether somebody can write a feed now: this peer or one that is there. */
+  /** Whether a feed has an owner that can be reached: this peer, or a connected one. */
   owners: { isOwned(feedId: string): boolean };
-  /** Runs a tool where its record is. */
+  /** Runs a tool at the peer that owns the record it is about. */
   served: ServedCalls;
 }
 
-/** The owner has said what became of it. */
+/** Errors with which the owner has answered for good: the call is not tried again. */
 const SETTLED = new Set(['INVALID_STATE', 'NOT_FOUND', 'INVALID_INPUT']);
 
 export class DeferredCalls implements BeatListener {
@@ -43,17 +43,17 @@ export class DeferredCalls implements BeatListener {
     this.#parts = parts;
   }
 
-  /** Reads what the store has. */
+  /** Loads the kept calls from the store. */
   async load(): Promise<void> {
     this.#kept.clear();
     for (const intent of await this.#parts.reader.active('intent', LOCAL_FEED)) this.#kept.set(intent.uid, intent);
   }
 
   /**
-   * Resolves when it is durable, with the status that the record has here.
+   * Keeps a call. Resolves when it is durable, with the status of the record in the copy here.
    *
-   * @throws InvalidStateError when it has ended, TooManyIntentsError, OwnerUnreachableError when this peer cannot be the
-   *   next owner of it
+   * @throws InvalidStateError when the record has ended, TooManyIntentsError, OwnerUnreachableError when this peer
+   *   cannot be the record's next owner
    */
   async keep({ kind, id }: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
     const { clock, records, local } = this.#parts;
@@ -82,7 +82,7 @@ export class DeferredCalls implements BeatListener {
     return { status };
   }
 
-  /** Called with every beat: does those whose feed has an owner, one after the other. */
+  /** Called with every beat: runs the kept calls whose feed has an owner, one after the other. */
   onTick(): void {
     const due = [...this.#kept.values()].filter(({ feed_id }) => this.#parts.owners.isOwned(feed_id));
     if (this.#doing || due.length === 0) return;
@@ -106,7 +106,7 @@ export class DeferredCalls implements BeatListener {
           { tool, target, err: error },
           settled ? 'what was asked while the owner was away is refused' : 'later',
         );
-        if (settled) await this.#forget(intent).catch(() => {}); // the store failed: it is read and done anew
+        if (settled) await this.#forget(intent).catch(() => {}); // the store failed: once it is read anew, the call runs again
       }
     }
   }

@@ -29,11 +29,13 @@ export class QueueState {
     return this.#current.paused;
   }
 
+  /** Reads it from the store; a queue that was never paused has no row. */
   async load(): Promise<void> {
     const none = { ...this.#current, paused: false, reason: null, paused_at: null };
     this.#current = (await this.#parts.reader.get('queue', this.#current.uid)) ?? none;
   }
 
+  /** A queue that is paused already keeps the time of its pause, and takes the new reason. Resolves when durable. */
   async pause(reason: string | undefined): Promise<QueueRecord> {
     return await this.#parts.local.commit((turn) => {
       const paused_at = this.#current.paused_at ?? isoTime(this.#parts.clock.wall());
@@ -43,6 +45,7 @@ export class QueueState {
     });
   }
 
+  /** @returns also whether sorting by the priorities of now changed the order of any queue */
   async resume({ reorder_by_priority = true }): Promise<{ queue: QueueRecord; reordered: boolean }> {
     return await this.#parts.local.commit((turn) => {
       this.#current = { ...this.#current, paused: false, reason: null, paused_at: null };

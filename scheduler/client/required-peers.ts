@@ -1,11 +1,11 @@
-/** `requires.peers` of what is submitted: a name that one peer has becomes its id, so that it is resolved once. */
+/** `requires.peers` in a submission: a name that exactly one peer has becomes that peer's id, for good. */
 import type { Requires, Workflow } from '../../dag/schema.ts';
 import { AmbiguousPeerNameError } from '../errors.ts';
 
-/** The ids of peers that a word can mean. */
+/** Gives the ids of the peers that a word can mean. */
 export type Named = (text: string) => readonly string[];
 
-/** @throws AmbiguousPeerNameError */
+/** As `requiresWithIds`, for every step. @throws AmbiguousPeerNameError */
 export function withPeerIds(workflow: Workflow, named: Named): Workflow {
   if (workflow.steps.every(({ requires }) => requires.peers.length === 0)) return workflow;
   const steps = workflow.steps.map((step, position) => {
@@ -15,9 +15,9 @@ export function withPeerIds(workflow: Workflow, named: Named): Workflow {
 }
 
 /**
- * A name that nobody is known by stays: the task waits for a peer with it.
- * @param place of `requires`, for the message
- * @throws AmbiguousPeerNameError
+ * Names become ids. A name that no known peer has stays: the task waits for a peer with that name.
+ * @param place of `requires` in the submission, for the message
+ * @throws AmbiguousPeerNameError for a name that several peers have
  */
 export function requiresWithIds(requires: Requires, named: Named, place: string): Requires {
   if (requires.peers.length === 0) return requires;

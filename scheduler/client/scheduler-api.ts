@@ -1,4 +1,4 @@
-/** What the tools ask of the scheduler, each handed to the part that does it. */
+/** The scheduler as the tools see it: each call goes to the part that answers it. `api.ts` has the promises. */
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import type {
   Durability,
@@ -53,7 +53,7 @@ interface ClientParts {
   registry: WorkerRegistry;
   deferredCalls: DeferredCalls;
   lifecycle: Lifecycle;
-  /** This peer as the placement sees it. */
+  /** Brings this peer's own entry in the peer table up to date. */
   selfState: { refresh(): void };
   options: { name: string; copies: number };
 }

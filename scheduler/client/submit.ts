@@ -1,10 +1,11 @@
 /**
- * What clients ask to be accepted: checked completely before anything is written, then written in one turn.
+ * Submits of workflows and tasks: checked completely before anything is written, then written in one turn.
  *
  * 1. A refused submit changes nothing.
- * 2. An id is taken once: one submit of an id is under way at a time here, and it is reserved in the mesh (section 6).
- * 3. The same content under the same id is the same record; other content is a conflict. A workflow that was refused for
- *    too few copies never began: the same submit is another try, in its place.
+ * 2. An id is taken once: only one submit of an id runs here at a time, and the id is reserved in the mesh (section 6
+ *    of the design).
+ * 3. A submit with the same id and content as a record is answered with that record; other content is a conflict. A
+ *    workflow that was refused for too few copies never began: the same submit is a new try, and replaces it.
  */
 import type { JsonValue } from '../../dag/errors.ts';
 import { carriedBytes, isLarge } from '../../dag/json.ts';
@@ -45,13 +46,13 @@ interface SubmitParts {
   dependencies: Dependencies;
   records: LocalRecords;
   lifecycle: Lifecycle;
-  /** Disks that a record is to be on when its submit does not say. */
+  /** On how many disks a record is wanted when its submit does not say. */
   copies: number;
 }
 
 export class Submit {
   readonly #parts: SubmitParts;
-  /** The ids of peers that a word of `requires.peers` can mean. */
+  /** The ids of the peers that a word of `requires.peers` can mean. */
   readonly #named: Named = (text) => this.#parts.peers.named(text);
 
   constructor(parts: SubmitParts) {
@@ -59,10 +60,11 @@ export class Submit {
   }
 
   /**
-   * Resolves when the workflow is on this disk, and on as many others as can be had soon; with `require_copies`, when it
-   * is on as many as it requires. The same content under the same id is answered with the record that is there.
+   * Resolves when the workflow is on this disk and on as many others as could be reached soon (see `durability` in the
+   * receipt); with `require_copies`, only when it is on as many as it requires.
    *
-   * @throws what `checkWorkflow` and `IdClaims.known` throw, UnknownDependencyError, QueueFullError, TooFewCopiesError
+   * @throws what `checkWorkflow` and `IdClaims.known` throw, UnknownDependencyError, AmbiguousPeerNameError,
+   *   QueueFullError, TooFewCopiesError
    */
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const parts = this.#parts;
@@ -110,12 +112,12 @@ export class Submit {
       });
       if (live.record.awaits_copies) await this.#confirm(feed, live, kept);
       const durability = { copies: kept, wanted: copies ?? this.#wantedByDefault() };
-      const record = { ...live.record, workflow_id }; // it may have given way already to another one with its id
+      const record = { ...live.record, workflow_id }; // it may have yielded its id to another record already
       return { record, duplicate: false, durability, estimated_start_time: this.#estimateOf(feed, record), warnings };
     });
   }
 
-  /** What is large has a turn of the loop of its own for this, and one for what follows: others come in between. */
+  /** Large content gets an event-loop turn of its own, and the caller another one: other work runs in between (P7). */
   async #hashOf(content: JsonValue): Promise<string> {
     const { clock } = this.#parts;
     const turn = () => new Promise<void>((resolve) => clock.defer(resolve));
@@ -131,7 +133,7 @@ export class Submit {
     return feed?.runs.live.get(uid)?.record ?? (await this.#parts.reader.get('workflow', uid))!;
   }
 
-  /** Nothing of it ran, and its client was told so: its id is free for another try. */
+  /** Removes a refused workflow: nothing of it ran, its client was told so, and its id is free for a new try. */
   async #forgetRefused(uid: string): Promise<void> {
     const { reader, feeds, clock } = this.#parts;
     const stepIds = (await reader.children('step', uid)).map(({ step_id }) => step_id);
@@ -143,7 +145,7 @@ export class Submit {
     });
   }
 
-  /** P1: a mesh of one peer can keep one copy, and by default nobody asks it for more. */
+  /** P1: a mesh of one peer can keep one copy only, so that is all a submit wants there by default. */
   get #mesh(): { byDefault: number; alone: boolean } {
     return { byDefault: this.#parts.copies, alone: this.#parts.peers.isAlone() };
   }
@@ -152,12 +154,12 @@ export class Submit {
     return durabilityNow(1, this.#parts.copies, this.#mesh).wanted;
   }
 
-  /** Lets a workflow begin that required copies, or ends it. @throws TooFewCopiesError when it has too few */
+  /** Lets a workflow that requires copies begin, or cancels it. @throws TooFewCopiesError when it has too few */
   async #confirm(feed: OwnedFeed, live: LiveRun, copies: number): Promise<void> {
     const enough = copies >= live.record.copies;
     const error = new TooFewCopiesError(copies, live.record.copies);
     await feed.journal.turn((turn) => {
-      if (feed.runs.live.get(live.record.uid) !== live) return; // cancelled by its id meanwhile
+      if (feed.runs.live.get(live.record.uid) !== live) return; // a client cancelled it meanwhile
       if (enough) feed.runs.confirm(turn, live);
       else feed.runs.cancel(turn, live, error.toShape());
     });
@@ -169,9 +171,9 @@ export class Submit {
   }
 
   /**
-   * As `submitWorkflow`, for a task of its own.
+   * As `submitWorkflow`, for a task that belongs to no workflow. It cannot require copies.
    *
-   * @throws what `checkTask` and `IdClaims.known` throw, UnknownDependencyError, QueueFullError
+   * @throws what `checkTask` and `IdClaims.known` throw, UnknownDependencyError, AmbiguousPeerNameError, QueueFullError
    */
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const parts = this.#parts;
@@ -201,7 +203,7 @@ export class Submit {
     });
   }
 
-  /** P1: on how many disks a record is that was accepted before, once all that is known of it here may be shown. */
+  /** P1: on how many disks a record is that was accepted before, once its rows here may be shown. */
   async #copiesOf(uid: string): Promise<number> {
     const { feeds, reader } = this.#parts;
     const feed = await feeds.of(uid);
@@ -211,7 +213,7 @@ export class Submit {
     return feed.replicas.copiesOf(row?.seq ?? feed.journal.head);
   }
 
-  /** P7: a disk or a follower that is too slow for what comes holds back what comes. */
+  /** P7: when the disk or a follower cannot keep up, submits are refused. */
   #checkBacklog({ journal: { backlog } }: OwnedFeed): void {
     if (backlog < JOURNAL_BACKLOG_MAX) return;
     throw new QueueFullError('too much waits for the disk or for copies', 'JOURNAL_BACKLOG_MAX', backlog);
@@ -237,7 +239,7 @@ export class Submit {
       this.#waitFor(turn, feed, waits, record.uid);
     });
     const now = tasks.live.get(record.uid)?.record ?? (await this.#parts.reader.get('task', record.uid))!;
-    // It may have given way already to another one with its id.
+    // The record may have yielded its id to another one already.
     return { receipt: this.#receipt(feed, { ...now, task_id: record.task_id }), copies };
   }
 
@@ -248,10 +250,11 @@ export class Submit {
   }
 
   /**
-   * Submits an ended task once more, as a new one.
+   * Submits a failed or cancelled task once more, as a new task.
    *
    * @param uid of the task, which may be a retry itself
-   * @throws InvalidStateError for one that has not failed and was not cancelled, QueueFullError
+   * @throws InvalidStateError for a task that neither failed nor was cancelled, ReadOnlyError, QueueFullError,
+   *   FlowmeshError INVALID_INPUT for retries of an `at_most_once` task
    */
   async retryTask(
     uid: string,
@@ -276,7 +279,8 @@ export class Submit {
       const now = isoTime(parts.clock.wall());
       const record = retriedTask(task, root, retry_count, config, makeUid(parts.random, parts.clock.wall()), now);
       const old = parts.feeds.mustOwn(await parts.feeds.of(root.uid));
-      // The status of the ended task stays as it is (P5). Its number is taken before the new task is there.
+      // The first task only counts its retries; its status stays (P5). The count is written no later than the new task,
+      // so that after a crash in between no two retries have the same number.
       if (old !== feed) await old.journal.turn((turn) => turn.put({ ...latest, retry_count }));
       await feed.journal.turn((turn) => {
         this.#checkRoom(feed);
@@ -308,7 +312,7 @@ export class Submit {
   #waitFor(turn: Turn, { tasks, runs }: OwnedFeed, waits: readonly Wait[], uid: string): void {
     const { dependencies } = this.#parts;
     for (const { alias, status } of waits) {
-      if (!tasks.live.has(uid) && !runs.live.has(uid)) return; // one of them failed it
+      if (!tasks.live.has(uid) && !runs.live.has(uid)) return; // a dependency that failed has ended it
       if (!isTerminal(status)) {
         dependencies.add(alias, uid);
         continue;

@@ -1,6 +1,6 @@
 /**
- * The workers that people register on this peer: kept in the store, so that they are there again after a restart, until
- * they are given up.
+ * The workers that people register on this peer. They are kept in the store, and are there again after a restart, until
+ * they are unregistered.
  */
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { WorkerRegistration } from '../api.ts';
@@ -20,13 +20,13 @@ interface RegistryParts {
   locator: Locator;
   reader: Reader;
   local: LocalFeed;
-  /** The workers here offer something else now. */
+  /** What the workers of this peer offer has changed. */
   onChange(): void;
 }
 
 export class WorkerRegistry {
   readonly #parts: RegistryParts;
-  /** Ids on their way to the pool. */
+  /** Ids whose registration is under way. */
   readonly #registering = new Set<string>();
 
   constructor(parts: RegistryParts) {
@@ -41,8 +41,9 @@ export class WorkerRegistry {
   }
 
   /**
-   * @throws FlowmeshError TOO_MANY_WORKERS; CONFLICT when another peer has a worker of this id, or the same id is just
-   *   being registered
+   * Registers a worker, or replaces the one here that has the same id. Resolves when that is durable.
+   * @throws FlowmeshError TOO_MANY_WORKERS; CONFLICT when another peer has a worker with this id, or a registration of
+   *   the same id is under way
    */
   async register(registration: WorkerRegistration): Promise<WorkerRecord> {
     const { worker_id } = registration;
@@ -67,7 +68,7 @@ export class WorkerRegistry {
     const { clock, pool, locator, local, onChange } = this.#parts;
     const { worker_id } = registration;
     const elsewhere = await locator.resolve({ kind: 'worker', id: worker_id });
-    // An id that was given up is free again.
+    // The id of a worker that was unregistered is free again.
     if (elsewhere !== undefined && !elsewhere.here && elsewhere.at.status !== 'offline') {
       throw new FlowmeshError(
         'CONFLICT',
@@ -87,7 +88,10 @@ export class WorkerRegistry {
     return record;
   }
 
-  /** @throws InvalidStateError when there is no such worker here */
+  /**
+   * Takes a worker out of service. Graceful: waits up to `timeout_ms` for its tasks, then hands back the rest.
+   * @throws InvalidStateError when there is no such worker here
+   */
   async unregister(
     worker_id: string,
     options: { graceful: boolean; timeout_ms: number },
@@ -100,7 +104,7 @@ export class WorkerRegistry {
     onChange();
     const { completed, abandoned } = await pool.drain(worker_id, options.graceful ? options.timeout_ms : 0);
     const ended = { completed_tasks: completed, abandoned_tasks: abandoned };
-    // Registered anew meanwhile, or given up by a later call: it is not this call's any more.
+    // The worker was registered anew meanwhile, or a later call unregisters it: nothing is left for this call to do.
     if (pool.recordOf(worker_id) !== draining) return ended;
     pool.remove(worker_id);
     onChange();
