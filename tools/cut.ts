@@ -1,6 +1,6 @@
 /**
- * Large answers, made small enough to be read: of a value that is too large its shape stays, and from the front of its
- * texts and lists as much as fits. What was cut is named, so that nobody takes a part for the whole.
+ * Makes large answers small enough to be read. A value that is too large keeps its shape, and of its texts and lists as
+ * much from the front as fits. Every cut is named, so that nobody takes a part for the whole.
  *
  *   cutJson({ ok: true, lines: [...] }, 100); // { value: { ok: true, lines: ['a', 'b'] }, cuts: [{ at: 'lines', … }] }
  */
@@ -8,16 +8,16 @@ import { z } from 'zod';
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { placeOf } from '../dag/problems.ts';
 
-/** Bytes of JSON that an answer may be when nothing else is asked: 25,000 tokens, at 2.4 bytes a token. */
+/** Bytes of JSON in an answer when the call does not say: 25,000 tokens, at 2.4 bytes a token. */
 export const ANSWER_BYTES_DEFAULT = 60_000;
-/** Bytes of JSON that can be asked for. */
+/** The most bytes of JSON that a call can ask for. */
 export const ANSWER_BYTES_MAX = 8 * 1024 * 1024;
 const ANSWER_BYTES_MIN = 1_000;
-/** Cuts that are named; a value with more of them has them all over. */
+/** Cuts that an answer names; a value with more is cut all over. */
 const CUTS_NAMED_MAX = 20;
-/** Levels into which a cut reaches; what lies deeper and does not fit is left out. */
+/** Depth to which values are cut; a deeper one that does not fit is left out. */
 const LEVELS_CUT_MAX = 64;
-/** An item of which less than this would be left is left out. */
+/** An item of a list that would be cut to less than this is left out. */
 const LIST_ITEM_BYTES_MIN = 16;
 
 export const maxBytesField = z
@@ -30,7 +30,7 @@ export const maxBytesField = z
     'How large the answer may be, in bytes of JSON, about; what does not fit is left out, and `truncated` says so.',
   );
 
-/** What the command line asks for, where a person sees the whole or pipes it on. */
+/** What the command line asks for: a person sees the whole answer, or pipes it on. */
 export const WHOLE = { max_bytes: ANSWER_BYTES_MAX };
 
 export const truncatedOut = z
@@ -48,7 +48,7 @@ export type Cut = z.infer<typeof cutSchema>;
 export const cutsOut = z.array(cutSchema).optional().describe('What of the values is cut; with truncated.');
 
 /**
- * `value` itself when its JSON is at most `bytesMax`, else a copy that is.
+ * `value` itself when its JSON has at most `bytesMax` bytes, else a copy that is cut to that.
  *
  * @param at the place of `value` in the answer, for the names of the cuts
  */
@@ -58,7 +58,7 @@ export function cutJson(value: JsonValue, bytesMax: number, at = ''): { value: J
   return { value: fitted(value, bytesMax, { cuts, path }), cuts };
 }
 
-/** The bytes of a value's JSON, counted until they are more than `max`: then some number above it. */
+/** The bytes of a value's JSON. Counting stops above `max`: the result is then some number larger than `max`. */
 export function bytesUpTo(value: JsonValue, max: number): number {
   let bytes = 0;
   const rest: JsonValue[] = [value];
@@ -107,7 +107,7 @@ function fittedText(text: string, bytes: number, place: Place): string {
   return shown();
 }
 
-/** The first items that fit, and of the next one what fits where that is most of what there is. */
+/** The first items that fit; if most of the room is left then, as much of the next item as fits, too. */
 function fittedList(list: JsonValue[], bytes: number, place: Place): JsonValue[] {
   const kept: JsonValue[] = [];
   let left = bytes - 2;
@@ -125,7 +125,7 @@ function fittedList(list: JsonValue[], bytes: number, place: Place): JsonValue[]
   return kept;
 }
 
-/** Small fields whole, and the others with equal parts of what is left. */
+/** Keeps small fields whole; the others get equal shares of the room that is left. */
 function fittedObject(object: JsonObject, bytes: number, place: Place): JsonObject {
   const fields: { key: string; size: number }[] = [];
   let left = bytes - 2;

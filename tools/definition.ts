@@ -1,6 +1,6 @@
 /**
- * One tool, defined once. From a definition come the MCP tool, the CLI command, the call between peers and the
- * reference page; nothing about a tool is written anywhere else.
+ * A tool is defined once. The MCP tool, the CLI command, the call between peers and the reference page are all made
+ * from its definition; nothing about a tool is written anywhere else.
  */
 import type { z } from 'zod';
 import type { JsonObject } from '../dag/errors.ts';
@@ -17,33 +17,33 @@ export interface ReadContext {
   clock: Clock;
   self: string;
   feeds: FeedsNow;
-  /** Why tasks that are queued at this peer wait, by uid, as the scheduler knows it now; without those it does not know. */
+  /** By uid, why tasks that are queued at this peer wait now; tasks that the scheduler does not know are left out. */
   whyWaiting(uids: string[]): Promise<Record<string, Why>>;
 }
 
-/** What the handler of a read gets: the record may be of this peer, or a copy. */
+/** What the handler of a read gets: it reads a record of this peer, or a copy. */
 export interface Reading {
   reader: Reader;
   clock: Clock;
   self: string;
-  /** The peer that owns what is read. */
+  /** Id of the peer that owns the records that are read. */
   owner: string;
   /** The owner is another peer, which cannot be reached. */
   isCopy: boolean;
   whyWaiting: ReadContext['whyWaiting'];
-  /** The record that has this id. */
+  /** The record with this id; undefined when it is not here. */
   record<K extends 'workflow' | 'task'>(kind: K, id: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
-  /** On how many disks is now what was read until now, of how many `wanted`; null for a copy. */
+  /** On how many disks the record that was read is now, of how many `wanted`; null for a copy. */
   durability(wanted: number): Durability | null;
 }
 
-/** What the other tools need: they run on the mesh loop. */
+/** What all other tools need: they run on the mesh loop. */
 export interface MeshContext extends ReadContext {
   scheduler: SchedulerApi;
   peers: PeerDirectory;
-  /** Aborted when the caller went away or its deadline passed. */
+  /** Aborted when the caller goes away or its deadline passes. */
   signal: AbortSignal;
-  /** Runs a tool on every connected peer; a peer that does not answer is left out and named in `missing`. */
+  /** Runs a tool on every connected peer; `missing` names the peers that did not answer. */
   everywhere(
     tool: string,
     input: JsonObject,
@@ -62,11 +62,11 @@ interface ToolBase<I extends z.ZodObject, O extends z.ZodObject> {
   permission: `${'workflow' | 'task' | 'queue' | 'worker' | 'peer'}:${'read' | 'write' | 'admin'}`;
   /** The record that a call is about: the call runs at the peer that owns it. */
   about?: (input: z.output<I>) => Alias;
-  /** What a call waits for by itself, in milliseconds: `callWaitMs` says how far its deadlines allow for that. */
+  /** How long the input makes a call wait, in ms. `callWaitMs` bounds by how much that extends its deadlines. */
   waitMs?: (input: z.output<I>) => number;
   /**
-   * How the CLI shows it: positional arguments, the columns of the list in the output, and what it asks for where nothing
-   * is typed (`whole`): defaults keep an answer small for a model that reads it, a person sees all of it.
+   * For the CLI: positional arguments, the columns of the list in the output, and the inputs it sends when none are
+   * typed (`whole`). The tool's own defaults keep answers small for models; a person sees all of an answer.
    */
   cli?: { positional?: string[]; list?: { field: string; columns: string[] }; whole?: JsonObject };
 }
@@ -77,7 +77,7 @@ export interface ReadTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodOb
   runtime: 'serve';
   /** Resolves undefined when the record is not here; the router then asks the mesh. */
   handler(input: z.output<I>, reading: Reading): Promise<z.input<O> | undefined>;
-  /** True when this input needs other peers (`scope: mesh`); then `everywhere` merges. */
+  /** For inputs that need other peers (`scope: mesh`) or live state: where `when` is true, this `handler` answers. */
   merge?: { when(input: z.output<I>): boolean; handler(input: z.output<I>, context: MeshContext): Promise<z.input<O>> };
 }
 
@@ -85,8 +85,8 @@ export interface MeshTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodOb
   extends ToolBase<I, O> {
   runtime: 'mesh';
   /**
-   * What is answered when nobody can write the record now, and the call is kept for whoever can next. Without it such a
-   * call is refused.
+   * The answer when nobody can write the record now, and the call is kept for the next owner. A tool without this
+   * refuses such a call.
    */
   whenKept?: (input: z.output<I>, record: { status: string }) => z.input<O>;
   handler(input: z.output<I>, context: MeshContext): Promise<z.input<O>>;
@@ -94,7 +94,7 @@ export interface MeshTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodOb
 
 export type Tool = ReadTool | MeshTool;
 
-/** Keeps the inferred types of a definition while it is written, and forgets them in the registry. */
+/** Checks a definition against its own input and output types; a `Tool` in the registry no longer has them. */
 export function defineReadTool<I extends z.ZodObject, O extends z.ZodObject>(
   tool: Omit<ReadTool<I, O>, 'runtime'>,
 ): Tool {

@@ -1,9 +1,9 @@
-/** What can be wrong with a call itself, before or beside what the scheduler says. */
+/** Errors of a call itself; those of the scheduler are in `scheduler/errors.ts`. */
 import { FlowmeshError } from '../dag/errors.ts';
 import { quoted } from '../dag/quoted.ts';
 import type { Alias } from '../scheduler/messages.ts';
 
-/** Problems spelled out in the sentence of an error; `details.problems` has them all. */
+/** Problems that the sentence of an error spells out. */
 const PROBLEMS_IN_MESSAGE = 5;
 /** Problems that `details.problems` lists. */
 const PROBLEMS_MAX = 50;

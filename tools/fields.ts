@@ -13,12 +13,12 @@ export const FILTER_ITEMS_MAX = 64;
 const TEXT_CHARS_MAX = 1_024;
 const UID_SUFFIX_CHARS_MAX = 32;
 const MULTIADDR_CHARS_MAX = 512;
-/** The longest wait that a call of the peer tools asks for. */
+/** The longest wait that a call of the peer tools may ask for. */
 export const WAIT_MS_MAX = 600_000;
 
 // ---- inputs
 
-/** An id of what there is: as it was submitted, and `~<uid>` after it where the record gave way to one with its id. */
+/** The id of an existing record: as it was submitted, followed by `~<uid>` if the record yielded that id to another. */
 const givenIdSchema = z
   .string()
   .regex(new RegExp(`^[A-Za-z0-9._:-]{1,${ID_CHARS_MAX}}(~[0-9a-v]+)?$`), {
@@ -66,7 +66,7 @@ export const scopeField = z
   .enum(['local', 'mesh'])
   .default('mesh')
   .describe('mesh: every connected peer is asked too and the answers are put together. local: what this peer owns.');
-/** Of a change: it reaches no further than the asked peer unless that is said. */
+/** The scope of a change: it reaches no further than the asked peer unless the call says so. */
 export const changeScopeField = z
   .enum(['local', 'mesh'])
   .default('local')
@@ -125,7 +125,10 @@ export const duplicateOut = z
   .optional()
   .describe('True when this id had been submitted before with the same content: the existing record is answered.');
 
-/** @param end its status, and what it gave there */
+/**
+ * Other ends of a record, from the other side of a partition.
+ * @param end the fields of the tool for the status and the result of such an end
+ */
 export const supersededOut = <E extends z.ZodRawShape>(end: E) =>
   z
     .array(
@@ -141,7 +144,7 @@ export const supersededOut = <E extends z.ZodRawShape>(end: E) =>
       'How it ended on the other side of a partition, where that was another end than this one. This one counts.',
     );
 
-/** `value` to `digits` decimals, for figures that people read. */
+/** `value` rounded to `digits` decimals, for figures that people read. */
 export function rounded(value: number, digits = 3): number {
   const scale = 10 ** digits;
   return Math.round(value * scale) / scale;

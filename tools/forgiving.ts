@@ -1,7 +1,7 @@
 /**
- * What a model meant. Many write null where a field is absent, and the JSON of a list, an object, a number or a switch as
- * a text. The schema of a tool says where one of these belongs, and only there it is taken for that: fields that hold the
- * data of users (`inputs`, `payload`, `metadata`) are not looked into, as the schema does not.
+ * Mends the slips of models. Many write null for an absent field, or put the JSON of a list, an object, a number or a
+ * boolean into a string. Only where the schema of the tool wants the other type is the value changed, so fields with
+ * data of users (`inputs`, `payload`, `metadata`), of which the schema says nothing, stay as they are inside.
  */
 import type { z } from 'zod';
 import { readJson } from '../dag/json-text.ts';
@@ -18,7 +18,7 @@ type Def = z.core.$ZodTypeDef & {
 /** A number as JSON writes it. */
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
-/** @returns `value` itself when there is nothing to be mended, else a copy; what cannot be mended is left as it is */
+/** @returns `value` itself when there is nothing to mend, else a copy; parts that cannot be mended stay as they are */
 export function forgiving(schema: Schema, value: unknown): unknown {
   const def = schema._zod.def as Def;
   switch (def.type) {
@@ -66,7 +66,7 @@ function list(element: Schema, value: unknown): unknown {
   return mended.some((item, index) => item !== value[index]) ? mended : value;
 }
 
-/** A text is one where a text may stand, unless it spells something else that may stand there, which no text there does. */
+/** A value stays as it is unless mending it for one of the options makes it valid for that option. */
 function union(options: Schema[], value: unknown): unknown {
   for (const option of options) {
     const meant = forgiving(option, value);
@@ -75,24 +75,24 @@ function union(options: Schema[], value: unknown): unknown {
   return value;
 }
 
-/** Any JSON object (`jsonObject`), which only its description says. */
+/** Whether a schema is `jsonObject`, any JSON object: only its metadata tells. */
 function isOfObjects(schema: Schema): boolean {
   return (schema as z.ZodType).meta?.()?.['type'] === 'object';
 }
 
-/** The value whose JSON a text is, where it is of the wanted kind. */
+/** Parses a text that is the JSON of a value of the wanted kind; anything else is returned as it is. */
 function readAs(value: unknown, wanted: (value: unknown) => boolean): unknown {
   if (typeof value !== 'string' || !/^\s*[[{]/.test(value)) return value;
   try {
     const read = readJson(value);
     return 'value' in read && wanted(read.value) ? read.value : value;
   } catch {
-    // No JSON: the check of the input says that it is a text.
+    // Not JSON: the check of the input will say that a text is not allowed here.
     return value;
   }
 }
 
-/** A whole number that cannot be kept exactly stays the text that it is, and is refused as one. */
+/** A whole number that a double cannot hold exactly stays a text, which the check of the input refuses. */
 function exactNumber(text: string): number | string {
   const number = Number(text);
   if (!Number.isFinite(number)) return text;

@@ -1,17 +1,17 @@
 /**
  * The connections of this peer, as the six peer tools use them. Implemented on libp2p in `node/p2p/`.
- * Every figure is measured; what is not known yet is null.
+ * Every figure is measured; one that is not known yet is null.
  */
 export interface ConnectionInfo {
   peer_id: string;
   name: string | null;
   status: 'connected' | 'connecting' | 'disconnected';
   multiaddrs: string[];
-  /** ISO 8601 UTC. */
+  /** ISO 8601 UTC, as `last_seen`. */
   connected_since: string | null;
   last_seen: string | null;
   direction: 'inbound' | 'outbound' | null;
-  /** `met`: it was connected before and is not now. */
+  /** How this peer learned of the other. `met`: the two were connected before, and are not now. */
   source: 'dht' | 'connected' | 'met' | 'mdns' | 'bootstrap';
   protocol_version: string | null;
   bytes_sent: number;
@@ -30,7 +30,7 @@ export interface ConnectResult {
 export interface PeerDirectory {
   /** Known peers, connected or not; bounded by PEERS_KNOWN_MAX. */
   list(): ConnectionInfo[];
-  /** Dials and greets. Throws PEER_UNREACHABLE with the last cause, WRONG_MESH or VERSION_MISMATCH. */
+  /** Dials and greets a peer. @throws PEER_UNREACHABLE with the last cause, WRONG_MESH or VERSION_MISMATCH */
   connect(target: {
     peer_id: string | undefined;
     multiaddr: string | undefined;
@@ -39,9 +39,9 @@ export interface PeerDirectory {
     persist: boolean;
     signal: AbortSignal;
   }): Promise<ConnectResult>;
-  /** Closes the connection and does not redial by itself until `connect` or the other side asks. */
+  /** Closes the connection; this peer does not dial again by itself until `connect`, or the other side does. */
   disconnect(peer_id: string, reason: string | undefined): Promise<{ was_connected: boolean }>;
-  /** Asks the DHT for each capability (all peers it knows when there is none), and adds the connected peers. */
+  /** Asks the DHT for peers with each capability (for all it knows, without any), and adds the connected peers. */
   discover(query: {
     capabilities: string[];
     max_peers: number;
@@ -56,7 +56,7 @@ export interface PeerDirectory {
     max_connections: number;
     signal: AbortSignal;
   }): Promise<{ used: string[]; connected: string[]; failed: { address: string; message: string }[] }>;
-  /** Samples of the last 24 h, one a minute, oldest first. */
+  /** Samples of the last `hours`, at most 24, one a minute while connected, oldest first. */
   history(
     peer_id: string,
     hours: number,

@@ -27,7 +27,7 @@ import { workflowResult } from './workflow/result.ts';
 import { workflowStatus } from './workflow/status.ts';
 import { workflowSubmit } from './workflow/submit.ts';
 
-/** By name, in the order in which they are listed to clients. */
+/** The tools by name, in the order in which clients see them listed. */
 export const tools: ReadonlyMap<string, Tool> = new Map(
   [
     workflowSubmit,

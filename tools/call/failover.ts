@@ -1,6 +1,6 @@
 /**
- * Calls about a record during an outage: who is asked next when a peer cannot answer, and how long a change waits until
- * somebody owns the record again. A call that may have run is never run again.
+ * Calls about a record during an outage: which peer is asked next when one cannot answer, and how long a change waits
+ * until some peer owns the record again. A change that may have run is never run again.
  */
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Place } from '../../scheduler/api.ts';
@@ -9,12 +9,12 @@ import type { Alias } from '../../scheduler/messages.ts';
 import type { MeshContext } from '../definition.ts';
 import { RecordNotFoundError } from '../errors.ts';
 
-/** The operation of `keep.ts`. */
+/** The name of the operation in `keep.ts`. */
 export const KEEP_OPERATION = 'call_keep';
 
-/** Nothing was done, and somebody else, or the same peer a little later, may do it. */
+/** Errors that say that nothing was done; another peer, or the same one a little later, may do it. */
 const DID_NOT_RUN = new Set(['OWNER_UNREACHABLE', 'READ_ONLY', 'NO_COPY', 'STALE_OWNER']);
-/** A read that ended so may be tried elsewhere: it changes nothing, however often it runs. */
+/** Errors after which a read is tried elsewhere: a read changes nothing, however often it runs. */
 const NO_ANSWER = new Set([
   'PEER_UNREACHABLE',
   'PEER_SILENT',
@@ -24,27 +24,27 @@ const NO_ANSWER = new Set([
   'PEER_STOPPED',
 ]);
 
-/** The call changed nothing, because nobody who can was reached. */
+/** Whether a call changed nothing because no peer that could do it was reached. */
 export function didNotRun(error: unknown): boolean {
   if (!(error instanceof FlowmeshError)) return false;
   return DID_NOT_RUN.has(error.code) || (error.code === 'PEER_UNREACHABLE' && error.details?.['sent'] === false);
 }
 
-/** A peer that was asked does not have the record (any more), or took another one for its owner. Nothing was done. */
+/** Errors of a peer that does not have the record (any more), or took another peer for its owner. Nothing was done. */
 const NOT_THERE = new Set(['NOT_FOUND', 'HOPS_EXCEEDED']);
 
-/** The peer that was asked cannot answer a read. */
+/** Whether an error says that the asked peer cannot answer a read. */
 export function cannotAnswer(error: unknown): boolean {
   return didNotRun(error) || (error instanceof FlowmeshError && NO_ANSWER.has(error.code));
 }
 
 /**
- * Runs a call where its record is; a peer that cannot, or does not have the record (any more), is left out and the next
- * one is looked for.
+ * Runs a call at the peer that has its record. When that peer cannot run it, or does not have the record (any more),
+ * looks for the record without that peer, and tries again.
  *
- * @param mayGoOn whether a peer's error is one after which the next one may be tried
- * @param places that are tried at most
- * @throws NOT_FOUND, OWNER_UNREACHABLE, or the error of the last one that was tried
+ * @param mayGoOn whether the next peer may be tried after an error of one
+ * @param places how many peers are tried at most
+ * @throws NOT_FOUND, OWNER_UNREACHABLE, or the error of the last peer that was tried
  */
 export async function atRecord<T>(
   alias: Alias,
@@ -71,7 +71,7 @@ export async function atRecord<T>(
   }
 }
 
-/** Tries until somebody can do it, at most for OWNER_WAIT_MS. @throws the last error */
+/** Repeats an attempt that changed nothing, for OWNER_WAIT_MS at most. @throws the error of the last attempt */
 export async function untilOwned<T>({ clock, signal }: MeshContext, attempt: () => Promise<T>): Promise<T> {
   const end = clock.now() + OWNER_WAIT_MS;
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * The operation behind a change that waited for an owner in vain: another peer hands the call to this one, which has a
- * copy and may own the record next. Not a tool over MCP, and not in the registry.
+ * The operation behind a change that waited in vain for an owner: another peer hands the call to this one, which has a
+ * copy of the record and may be its next owner. Not a tool over MCP, and not in the registry.
  */
 import { z } from 'zod';
 import type { JsonObject } from '../../dag/errors.ts';

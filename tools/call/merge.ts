@@ -1,6 +1,6 @@
 /**
- * Answers of several peers put together: what `scope: "mesh"` means. A peer that does not answer, or answers in
- * another shape, is named in `missing` and never guessed.
+ * `scope: "mesh"`: the answers of several peers, put together. A peer that does not answer, or answers in another
+ * shape, is named in `missing`; nothing is guessed in its place.
  */
 import type { z } from 'zod';
 import type { JsonObject } from '../../dag/errors.ts';
@@ -8,7 +8,7 @@ import type { MeshContext } from '../definition.ts';
 import { MergeReachError } from '../errors.ts';
 import { LIST_LIMIT_MAX } from '../fields.ts';
 
-/** `offset + limit` of a merged list: every peer is asked for that many. */
+/** The most that `offset + limit` of a merged list may be: every peer is asked for that many items. */
 export const MERGE_REACH_MAX = 10_000;
 
 export interface Answers<O> {
@@ -17,7 +17,11 @@ export interface Answers<O> {
   missing: string[];
 }
 
-/** Runs a tool on every connected peer and checks the shape of each answer. Answers are in the order of peer ids. */
+/**
+ * Runs a tool on every connected peer.
+ * @param output the schema that each answer is checked against
+ * @returns the answers in the order of peer ids
+ */
 export async function askPeers<O extends z.ZodObject>(
   context: MeshContext,
   tool: string,
@@ -43,14 +47,15 @@ export interface Page<Item> {
   has_more: boolean;
 }
 
+/** Where the items of a merged list come from: this peer, and the others. */
 export interface MergeSources<Item> {
   local(page: { limit: number; offset: number }): Promise<Page<Item>>;
   peers(page: { limit: number; offset: number }): Promise<Answers<Page<Item>>>;
 }
 
 /**
- * One page of the lists of this peer and all others. Each is asked for its first `offset + limit` items, in rounds
- * of at most LIST_LIMIT_MAX; the merged list is sorted, then cut.
+ * One page of a list over all peers. Each peer is asked for its first `offset + limit` items, in rounds of at most
+ * LIST_LIMIT_MAX; the merged list is sorted, then cut.
  *
  * @param compare as of `Array.sort`; equal items keep the order of the sources
  * @throws {MergeReachError} LIMIT_EXCEEDED over MERGE_REACH_MAX
@@ -81,18 +86,18 @@ export async function mergeLists<Item>(
   return { items: merged, total_count, has_more: offset + merged.length < total_count, missing: [...missing].sort() };
 }
 
-/** Newest first, as the store lists; records of the same millisecond keep their order. */
+/** For `Array.sort`: newest first, as in lists from the store. Records of the same millisecond keep their order. */
 export function newestFirst(a: { created_at: string }, b: { created_at: string }): number {
   return a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0;
 }
 
-/** The mean of several means, each weighted by how many it was made of; null when none is known. */
+/** The mean of several means, weighted by the number of values behind each; null when no mean is known. */
 export function weightedMean(parts: { mean: number | null; weight: number }[]): number | null {
   let sum = 0;
   let weights = 0;
   for (const { mean, weight } of parts) {
     if (mean === null) continue;
-    // A mean over tasks that all failed has no completed ones to weigh it by, and is still a measurement.
+    // A mean over tasks that all failed has weight 0, because weights count completed ones. It is a measurement, too.
     const counted = Math.max(weight, 1);
     sum += mean * counted;
     weights += counted;

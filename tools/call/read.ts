@@ -1,6 +1,6 @@
 /**
- * Reads from this peer's own disk. P1: rows that are not yet on as many disks as they have to be are not shown; and what
- * is shown of a feed that another peer writes says how old it may be.
+ * Reads from this peer's own disk. Rows are shown only when they are on as many disks as they have to be (P1), and an
+ * answer from a copy of another peer's feed says how old it may be.
  */
 import type { Durability } from '../../scheduler/api.ts';
 import type { Reader } from '../../scheduler/ports.ts';
@@ -8,18 +8,18 @@ import type { FlowRecord } from '../../scheduler/records.ts';
 import type { MeshContext, ReadContext, Reading, ReadTool } from '../definition.ts';
 import type { ParsedInput } from './envelope.ts';
 
-/** What a read found, and what it was read from. */
+/** The output of a read, and the commits that it was read from. */
 export interface Found {
   output: object;
   commits: Commits;
-  /** The durability in the output, as it is now. Absent when the output has none. */
+  /** Gives what `output.durability` would be now. Absent when the output does not have that field. */
   durability?: (() => Durability | null) | undefined;
 }
 
-/** Per feed the last commit that a row was read of. */
+/** By feed id, the seq of the newest commit of which a row was read. */
 type Commits = ReadonlyMap<string, number>;
 
-/** A reader, and the commits that it has read of so far. */
+/** A reader that notes the commits of the rows that are read through it. */
 function watched(reader: Reader): { reader: Reader; commits: Commits } {
   const commits = new Map<string, number>();
   const onRow = (feedId: string, seq: number) => {
@@ -29,7 +29,9 @@ function watched(reader: Reader): { reader: Reader; commits: Commits } {
 }
 
 /**
- * @param copyOf the owner, when a copy is to be read
+ * Runs a read tool on this peer's disk, whether its rows may be shown yet or not.
+ *
+ * @param copyOf the owner's peer id, to read a copy of its record instead of a record of this peer
  * @returns undefined when the record is not here
  */
 export async function readFrom(
@@ -40,7 +42,7 @@ export async function readFrom(
 ): Promise<Found | undefined> {
   const { reader, commits } = watched(all);
   let durability: Found['durability'];
-  // A tool that is about a record has read it by then: its feed is the only one.
+  // A tool that is about one record has read it by the time this is called, and reads from no other feed.
   const feedRead = () => (tool.about === undefined ? undefined : commits.keys().next().value);
   const reading: Reading = {
     reader,
@@ -68,13 +70,13 @@ export async function readFrom(
   return { output: staleMs === null ? output : { ...output, stale_ms: Math.round(staleMs) }, commits, durability };
 }
 
-/** P1: whether everything that was read may be shown now. */
+/** Whether everything that was read may be shown now (P1). */
 export function mayBeShown({ commits }: Found, { feeds }: ReadContext): boolean {
   for (const [feedId, seq] of commits) if (!feeds.isReleased(feedId, seq)) return false;
   return true;
 }
 
-/** The output of a read, once everything that was read may be shown (P1). */
+/** As `readFrom`, but resolves with the output only once everything that was read may be shown (P1). */
 export async function readReleased(
   tool: ReadTool,
   input: ParsedInput,
@@ -84,12 +86,12 @@ export async function readReleased(
   const found = await readFrom(tool, input, context, copyOf);
   if (found === undefined) return undefined;
   await released(found.commits, context);
-  // What was read may have got to other disks meanwhile.
+  // The rows may have reached more disks while this waited.
   const now = found.durability?.() ?? null;
   return now === null ? found.output : { ...found.output, durability: now };
 }
 
-/** The same for answers of several peers put together. */
+/** As `readReleased`, for the answers of several peers put together. */
 export async function mergeReleased(
   merge: NonNullable<ReadTool['merge']>,
   input: ParsedInput,

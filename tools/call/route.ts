@@ -1,8 +1,8 @@
 /**
  * Where a call runs. A tool that is about one record runs at the peer that owns the record, whichever peer was asked;
- * every other tool runs where it was asked. While the owner cannot be reached, a read is answered from a copy, which
- * says how old it may be, and a change waits for the next owner. A change is run once: an error is the answer and never a
- * reason to run it again, unless it says that nothing was done.
+ * every other tool runs at the peer that was asked. While the owner cannot be reached, a read is answered from a copy,
+ * with how old it may be, and a change waits for the next owner. A change runs once: an error is its answer and no
+ * reason to run it again, unless the error says that nothing was done.
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Place, SchedulerApi } from '../../scheduler/api.ts';
@@ -24,11 +24,11 @@ import { atRecord, cannotAnswer, didNotRun, KEEP_OPERATION, untilOwned } from '.
 import { mayBeShown, mergeReleased, readFrom, readReleased } from './read.ts';
 
 /**
- * Answers from this peer's committed records alone: the whole call when it is read on the serve loop.
+ * Answers a call from this peer's committed records alone, on the serve loop.
  *
  * @param input as `parseInput` gave it
- * @returns undefined when the call has to cross to the mesh loop: a tool that runs there, an input that needs other
- *   peers or live state, a record that is not here, or rows that must not be shown yet (P1)
+ * @returns undefined when the call has to cross to the mesh loop: the tool runs there, the input needs other peers or
+ *   live state, the record is not here, or its rows must not be shown yet (P1)
  */
 export async function readLocally(tool: Tool, input: ParsedInput, context: ReadContext): Promise<Success | undefined> {
   if (tool.runtime === 'mesh' || tool.merge?.when(input)) return undefined;
@@ -40,7 +40,7 @@ export async function readLocally(tool: Tool, input: ParsedInput, context: ReadC
  * Runs a call on the mesh loop, here or at the owner of the record it is about.
  *
  * @param rawInput not checked yet
- * @param hops how often the call was handed on before it came here; handing on sends `hops + 1`
+ * @param hops how often the call was handed on before; the next peer gets `hops + 1`
  * @returns the output with `success: true`
  * @throws INVALID_INPUT, NOT_FOUND (nobody reachable knows the record), OWNER_UNREACHABLE, HOPS_EXCEEDED, or the tool's
  *   own error, also when it ran at another peer
@@ -49,7 +49,7 @@ export async function callTool(tool: Tool, rawInput: unknown, context: MeshConte
   return await callParsed(tool, parseInput(tool, rawInput), context, hops);
 }
 
-/** `callTool` with an input that `parseInput` gave: what is large was checked on another loop. */
+/** `callTool` after `parseInput`, which ran on another event loop because it takes long for large inputs. */
 export async function callParsed(
   tool: Tool,
   input: ParsedInput,
@@ -67,7 +67,7 @@ export async function callParsed(
   };
   if (tool.runtime === 'serve') return await read(tool, call);
   const attempt = () => runOnce(tool, call);
-  // Only the peer that was asked first waits: those it asks say at once that they cannot.
+  // Only the peer that the client asked waits for an owner: the peers it asks in turn say at once that they are none.
   if (hops > 0) return await attempt();
   try {
     return await untilOwned(context, attempt);
@@ -91,13 +91,13 @@ interface Call {
 async function read(tool: ReadTool, { input, context, places, forward }: Call): Promise<JsonObject> {
   if (tool.merge?.when(input)) return success(await mergeReleased(tool.merge, input, context));
   const alias = tool.about?.(input);
-  // Reading first saves asking where the record is for all that are here.
+  // Reading first: for a record that is here, nobody has to be asked where it is.
   const first = await readReleased(tool, input, context);
   if (first !== undefined) return success(first);
   if (alias === undefined) throw new Error(`${tool.name} answered nothing`);
   const readAt = async (place: Place): Promise<JsonObject> => {
     if (!place.here && place.at.peer_id !== context.self) return await forward(place.at);
-    // It was committed between the first look and now, or accepted and is not durable yet (P1); or a copy is here.
+    // A copy is here; or the record was committed since the first look, or is accepted and not durable yet (P1).
     const output = await readReleased(tool, input, context, place.here ? undefined : place.at.copy_of);
     if (output === undefined) throw new RecordNotFoundError(alias);
     return success(output);
@@ -111,7 +111,7 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
     const runAt = async (place: Place): Promise<JsonObject> => {
       if (place.here) return success(await tool.handler(input, context));
       if (place.at.peer_id !== context.self) return await forward(place.at);
-      // Stale knowledge that names this peer for what it does not have would send the call round in a circle.
+      // Old knowledge names this peer for a record that it does not have. Going on would send the call in circles.
       if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
       await context.scheduler.wantOwner(alias);
       throw new OwnerUnreachableError(alias, place.at.copy_of);
@@ -121,13 +121,16 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
   try {
     return success(await tool.handler(input, context));
   } catch (error) {
-    // The id of a submit is another peer's already: that one says whether it is the same submit. Nothing ran here.
+    // Another peer has the id of this submit already: it decides whether the submit is the same. Nothing ran here.
     if (error instanceof ElsewhereError) return await forward(error.at);
     throw error;
   }
 }
 
-/** Nobody can write the record now: a peer that may own it next keeps the call. Undefined: none does, or may. */
+/**
+ * Nobody can write the record now: a peer that may own it next keeps the call.
+ * @returns the answer for the client; undefined when the tool cannot be kept, or no such peer is known
+ */
 async function keepForNextOwner(
   tool: MeshTool,
   { input, context }: Call,
@@ -135,7 +138,7 @@ async function keepForNextOwner(
 ): Promise<JsonObject | undefined> {
   const alias = tool.about?.(input);
   if (tool.whenKept === undefined || alias === undefined) return undefined;
-  // Where nobody can say where it is, nobody can keep it: the caller gets the error that led here.
+  // If no peer knows where the record is, none can keep the call: the client gets the error that led here.
   const place = await context.scheduler.resolve(alias).catch(() => undefined);
   if (place === undefined) return undefined;
   const kept =
@@ -145,7 +148,7 @@ async function keepForNextOwner(
   return success(tool.whenKept(input, { status: String(kept.status) }));
 }
 
-/** `callTool` for callers that show a failure instead of throwing it: never rejects. */
+/** `callTool` for callers that show a failure instead of throwing it. Never rejects. */
 export async function runTool(
   tool: Tool,
   rawInput: unknown,
@@ -159,7 +162,7 @@ export async function runTool(
   }
 }
 
-/** The uid of a record that the router found to be of this peer, for the scheduler's methods. */
+/** The uid of a record of this peer, which the scheduler's methods take. @throws RecordNotFoundError */
 export async function uidHere(scheduler: SchedulerApi, alias: Alias): Promise<string> {
   const found = await scheduler.resolve(alias);
   if (!found?.here) throw new RecordNotFoundError(alias);

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, multiaddrField, rounded, waitField } from '../fields.ts';
 
-/** Below what clients wait for an answer. */
+/** Less than clients wait for an answer. */
 const WAIT_DEFAULT_MS = 45_000;
 const NODES_MAX = 100;
 const CONNECTIONS_DEFAULT = 10;

@@ -1,4 +1,4 @@
-/** `peer_discover`: asks the network who is there. */
+/** `peer_discover`: asks the network for peers. */
 import { z } from 'zod';
 import { announcedAs } from '../../scheduler/capabilities.ts';
 import { defineMeshTool, type MeshContext } from '../definition.ts';
@@ -57,7 +57,7 @@ export const peerDiscover = defineMeshTool({
     const now = context.clock.wall();
     const peers = found
       .filter(({ peer_id }) => peer_id !== context.self)
-      // One that never told what it offers is believed on the DHT's word; one that did is held to its own.
+      // For a peer that never said what it offers, the word of the DHT counts; for any other, its own word.
       .filter(({ peer_id }) => views.get(peer_id)?.state == null || offers(views.get(peer_id), capability_filter))
       .slice(0, max_peers)
       .map((connection) => {
@@ -77,14 +77,14 @@ export const peerDiscover = defineMeshTool({
   },
 });
 
-/** Connected peers and those that the DHT names for every one of the capabilities; all known ones for none. */
+/** The connected peers, and those that the DHT names for each capability; without capabilities, all known peers. */
 async function search(
   capabilities: string[],
   max_peers: number,
   timeout_ms: number,
   { peers, signal }: MeshContext,
 ): Promise<ConnectionInfo[]> {
-  // The connected ones are told too and may be filtered out afterwards: they must not take the places of the others.
+  // Connected peers are in the answer, too, and may be filtered out later: they must not use up the limit.
   const limit = max_peers + peers.list().filter(({ status }) => status === 'connected').length;
   const asked = capabilities.length === 0 ? [[]] : capabilities.map(announcedAs);
   const [first = [], ...more] = await Promise.all(

@@ -1,13 +1,13 @@
-/** What the peer tools compute from measurements. What nothing was measured for is null. */
+/** The figures that the peer tools compute from measurements. A figure without a measurement is null. */
 import { z } from 'zod';
 import type { PeerView } from '../../scheduler/api.ts';
 import type { MeshContext } from '../definition.ts';
 import { countOut, rounded } from '../fields.ts';
 import type { ConnectionInfo } from '../peers.ts';
 
-/** A round trip of this long halves the connection quality. */
+/** A round trip this long halves the connection quality. */
 const RTT_HALF_MS = 100;
-/** Jitter of this much halves the connection quality. */
+/** This much jitter halves the connection quality. */
 const JITTER_HALF_MS = 50;
 const HOUR_MS = 3_600_000;
 const BITS_PER_BYTE = 8;
@@ -38,7 +38,7 @@ export type PeerMetrics = z.infer<typeof metricsOut>;
 
 /**
  * 0–1, higher is better: the product of `1 / (1 + rtt / 100 ms)`, `1 / (1 + jitter / 50 ms)` and the share of leases
- * kept. Jitter and leases count as perfect until there are some. Null without a measured round trip.
+ * kept. Jitter and leases count as perfect until they are measured. Null without a measured round trip.
  */
 export function connectionQuality(view: PeerView | undefined): number | null {
   if (view === undefined || view.rtt_ms === null) return null;
@@ -47,14 +47,14 @@ export function connectionQuality(view: PeerView | undefined): number | null {
   return rounded(speed * steadiness * (reliability(view) ?? 1));
 }
 
-/** Leases kept of all that ended; null before the first. */
+/** The share of ended leases that the peer kept, 0–1; null before the first has ended. */
 export function reliability(view: Pick<PeerView, 'leases_kept' | 'leases_lost'> | undefined): number | null {
   if (view === undefined) return null;
   const ended = view.leases_kept + view.leases_lost;
   return ended === 0 ? null : rounded(view.leases_kept / ended);
 }
 
-/** The mean use of an open connection, both directions, in Mbit/s; null when there is none. */
+/** The mean traffic of an open connection, both directions together, in Mbit/s; null when there is none. */
 export function bandwidthMbps(connection: ConnectionInfo, nowMs: number): number | null {
   const ms = connectedMs(connection, nowMs);
   if (ms === null || ms <= 0) return null;
@@ -82,7 +82,7 @@ export function metricsOf(connection: ConnectionInfo, view: PeerView | undefined
   };
 }
 
-/** This peer about itself: what it moved and answered for all others together. */
+/** The metrics of this peer itself: its traffic with all others, and the requests it has answered for them. */
 export function ownMetrics({ peers, scheduler, clock }: MeshContext): PeerMetrics {
   const connections = peers.list();
   return {

@@ -82,7 +82,7 @@ export const peerList = defineMeshTool({
 });
 
 const byId = (a: Item, b: Item) => (a.peer_id < b.peer_id ? -1 : a.peer_id > b.peer_id ? 1 : 0);
-/** Nulls last, whichever way the figures go. */
+/** Sorts by a figure, with nulls last in both directions. */
 const byFigure = (figure: (item: Item) => number | null, descending: boolean) => (a: Item, b: Item) => {
   const [left, right] = [figure(a), figure(b)];
   if (left === null || right === null) return Number(left === null) - Number(right === null) || byId(a, b);

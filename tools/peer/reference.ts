@@ -1,14 +1,14 @@
 /**
- * Which peer a person or a program means: by its id, by its name, by the short id that a table shows (`12D3KooW…a1B2c3D4`;
- * three dots do as well), or by the end of its id alone. Only a whole id is taken whatever else matches, so that no peer
- * can take calls for another by the name that it gives itself.
+ * Which peer a text means: an id, a name, the short id that a table shows (`12D3KooW…a1B2c3D4`, or with three dots), or
+ * the end of an id. A whole id wins over everything else that matches, so that no peer can draw calls for another one
+ * to itself by the name that it gives itself.
  */
 import { PEER_ID } from '../../scheduler/membership/peer-table.ts';
 import type { MeshContext } from '../definition.ts';
 import { AmbiguousPeerError, PeerNotFoundError } from '../errors.ts';
 import { viewsById } from './view.ts';
 
-/** How much of an id says whose it is. */
+/** The shortest end of an id that is taken for the id. */
 const ID_END_CHARS_MIN = 4;
 const SHORT_ID = /^(\w*)(?:…|\.{2,3})(\w+)$/;
 
@@ -19,7 +19,7 @@ interface NamedPeer {
 }
 
 /**
- * @returns its id; a whole id also of a peer that is not known here
+ * @returns the id of the peer; for a whole id, even of a peer that is not known here
  * @throws AmbiguousPeerError, PeerNotFoundError
  */
 export function peerIdOf(text: string, context: MeshContext): string {
@@ -27,7 +27,7 @@ export function peerIdOf(text: string, context: MeshContext): string {
   if (known.some(({ peer_id }) => peer_id === text)) return text;
   const matching = known.filter(({ peer_id, name }) => name === text || isShortFor(text, peer_id));
   const present = matching.filter(({ isPresent }) => isPresent);
-  // A peer that was made anew under its old name is meant, not the one that is gone.
+  // Of two peers with a name, the connected one is meant: a peer that was set up anew has kept its old name.
   const meant = present.length === 1 ? present : matching;
   if (meant.length > 1) throw new AmbiguousPeerError(text, meant);
   if (meant[0] !== undefined) return meant[0].peer_id;

@@ -1,4 +1,4 @@
-/** What is known of a peer, put together from its connection and from what it says about itself. */
+/** What is known of a peer, put together from its connection and its own beats. */
 import { z } from 'zod';
 import type { PeerView } from '../../scheduler/api.ts';
 import { allows, splitNeed } from '../../scheduler/capabilities.ts';
@@ -13,13 +13,13 @@ export const sourceOut = z
   .enum(['dht', 'connected', 'met', 'mdns', 'bootstrap'])
   .describe('How it was found; `met`: it was connected before and is not now.');
 
-/** The actions and labels of all workers of a peer, sorted; null when it has not told yet. */
+/** The actions and labels of all workers of a peer, sorted; null when the peer has not told them yet. */
 export function capabilitiesOf(view: PeerView | undefined): string[] | null {
   if (view?.state == null) return null;
   return [...new Set(view.state.workers.flatMap(({ actions, labels }) => [...actions, ...labels]))].sort();
 }
 
-/** True when one worker of the peer offers all of them. */
+/** Whether one worker of the peer offers all of these capabilities. */
 export function offers(view: PeerView | undefined, capabilities: string[]): boolean {
   if (capabilities.length === 0) return true;
   return (view?.state?.workers ?? []).some(
@@ -27,7 +27,7 @@ export function offers(view: PeerView | undefined, capabilities: string[]): bool
   );
 }
 
-/** Also what its peer allows of an action: `shell:wc`. */
+/** Whether a worker has a capability: an action, a label, or a part of an action that its peer allows (`shell:wc`). */
 function has(worker: WorkerState, capability: string): boolean {
   if (worker.actions.includes(capability) || worker.labels.includes(capability)) return true;
   const [action, what] = splitNeed(capability);

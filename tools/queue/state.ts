@@ -3,7 +3,7 @@ import { isoTime } from '../../scheduler/ids.ts';
 import { LOCAL_FEED, type QueueRecord } from '../../scheduler/records.ts';
 import type { ReadContext } from '../definition.ts';
 
-/** Undefined while the queue was never paused: it has no row then. */
+/** The row of the queue; undefined when it was never paused: it has no row then. */
 export async function queueRecord({ reader }: Pick<ReadContext, 'reader'>): Promise<QueueRecord | undefined> {
   const [record] = await reader.active('queue', LOCAL_FEED);
   return record;

@@ -8,7 +8,7 @@ import { shownStatus, workerStatusSchema } from '../worker/view.ts';
 import { queueRecord } from './state.ts';
 
 const MINUTE_MS = 60_000;
-/** Averages are over the tasks that ended in this time before now. */
+/** Averages are over the tasks that ended within this time. */
 const AVERAGE_WINDOW_MS = 60 * MINUTE_MS;
 /** How far `historical` goes back. */
 const HISTORY_WINDOW_MS = 60 * MINUTE_MS;
@@ -82,7 +82,7 @@ export const queueStats = defineReadTool({
   },
   handler: localStats,
   merge: {
-    // The workers' live state is on the mesh loop also when only this peer's is asked for.
+    // The state of workers is in memory on the mesh loop, even for a call that asks for this peer only.
     when: ({ scope, include_worker_stats }) => scope === 'mesh' || include_worker_stats,
     async handler(asked, context) {
       const own = { ...(await localStats(asked, context)), ...(asked.include_worker_stats && ownWorkers(context)) };

@@ -82,7 +82,7 @@ export const taskList = defineReadTool({
   },
 });
 
-/** An empty list would hide a mistyped id. */
+/** A list filtered by a mistyped id would be empty, which looks like an answer. @throws RecordNotFoundError */
 async function requireKnown(id: string, { scheduler }: MeshContext): Promise<void> {
   const alias = { kind: 'workflow', id } as const;
   if ((await scheduler.resolve(alias)) === undefined) throw new RecordNotFoundError(alias);

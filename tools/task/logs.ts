@@ -17,13 +17,13 @@ export const workflowLogLineOut = logLineSchema.extend({
 });
 type WorkflowLogLine = z.infer<typeof workflowLogLineOut>;
 
-/** The lines kept of one task, oldest first, and how many more there were. */
+/** The kept lines of one task, oldest first, and how many older ones were dropped. */
 async function linesOf(reader: Reader, taskUid: string): Promise<{ logs: LogLine[]; logs_dropped: number }> {
   const log = await reader.get('log', logUid(taskUid));
   return { logs: log?.lines ?? [], logs_dropped: log?.dropped_lines ?? 0 };
 }
 
-/** The last of the lines kept of one task that fit into `bytesMax`, oldest first, and how many there were before. */
+/** The newest kept lines of one task that fit into `bytesMax`, oldest first, and how many older ones there were. */
 export async function logsOf(
   reader: Reader,
   taskUid: string,
@@ -38,7 +38,7 @@ export async function logsOf(
   return { logs: all.slice(first), logs_dropped: logs_dropped + first, truncated: first > 0 };
 }
 
-/** The lines of several tasks in their order, at most LOG_LINES_ANSWER_MAX of them and `bytesMax`. */
+/** The lines of several tasks, in the order of the tasks; at most LOG_LINES_ANSWER_MAX lines and `bytesMax` of JSON. */
 export async function keptLogs(
   reader: Reader,
   tasks: TaskRecord[],

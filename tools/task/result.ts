@@ -40,7 +40,7 @@ export const taskResult = defineReadTool({
   async handler({ task_id, include_output, include_logs, max_bytes }, { reader, record }) {
     const task = await record('task', task_id);
     if (task === undefined) return undefined;
-    // The output is in the answer twice where both names of it are asked for; lines are the rest, or half of all.
+    // With include_output the output is in the answer twice. Logs get half of the bytes, and what the output leaves.
     const copies = include_output ? 2 : 1;
     const forOutput = Math.floor((include_logs ? max_bytes / 2 : max_bytes) / copies);
     const { value, cuts } = cutJson(task.output, forOutput, 'result');

@@ -122,7 +122,7 @@ export const taskStatus = defineReadTool({
 });
 
 async function readSuperseded(reader: Reader, task: TaskRecord): Promise<NonNullable<z.infer<typeof supersededEnds>>> {
-  // Nothing of another side is kept with a task that has not ended.
+  // Ends from another side of a partition are shown beside the task's own end, so not before it has one.
   if (task.ended_at === null) return [];
   const others = await reader.children('superseded', containerUid(task.uid));
   return others.flatMap(({ record, line, superseded_at }) => {

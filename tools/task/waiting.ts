@@ -1,13 +1,13 @@
 /**
- * Why something waits, as answers show it. Rows say it of what waits for a time, a person or other steps; of what is in
- * the queue the scheduler's memory does, which the serve loop asks for by the operation below.
+ * Why tasks wait, as answers show it. For a task that waits for a time or a person, its row says why. For a task in the
+ * queue only the scheduler's memory does: the serve loop asks for that with the operation below.
  */
 import { z } from 'zod';
 import type { TaskRecord } from '../../scheduler/records.ts';
 import { WAITS_FOR, type Why, waitsSince, whyByRow } from '../../scheduler/waiting.ts';
 import { defineMeshTool, type Reading } from '../definition.ts';
 
-/** Tasks that one answer asks about. */
+/** Tasks about which one answer asks the scheduler. */
 export const WHY_ASKED_MAX = 256;
 
 const forOut = z
@@ -26,7 +26,7 @@ export const waitingOut = z
   .describe('Why it has not begun, or does not go on; null when it does not wait.');
 export type Waiting = NonNullable<z.infer<typeof waitingOut>>;
 
-/** Not a tool over MCP, and not in the registry. */
+/** Why tasks queued at this peer wait. Not a tool over MCP, and not in the registry. */
 export const waitingOperation = defineMeshTool({
   name: 'task_waiting',
   title: 'Why tasks wait',
@@ -40,7 +40,10 @@ export const waitingOperation = defineMeshTool({
   },
 });
 
-/** Why each of some tasks waits, by uid; those that do not wait are not in it. At most WHY_ASKED_MAX are asked about. */
+/**
+ * Why each of these tasks waits, by uid; tasks that do not wait are left out. The scheduler is asked about
+ * WHY_ASKED_MAX of them; for further ones their rows, which may be some seconds old, have to do.
+ */
 export async function waitingOf(
   tasks: readonly TaskRecord[],
   { clock, isCopy, whyWaiting }: Pick<Reading, 'clock' | 'isCopy' | 'whyWaiting'>,
@@ -62,7 +65,7 @@ export async function waitingOf(
   return waiting;
 }
 
-/** What its row says of the queue, which may be some seconds old. */
+/** Why a queued task waits, as its row says; the row may be some seconds old. */
 function byPlacement({ placement, depends_on, attempt }: TaskRecord, isCopy: boolean): Why {
   if (isCopy) return { for: 'queue', reason: 'the peer that gives it out cannot be reached' };
   if (depends_on.length > 0 && attempt === 0) return { for: 'tasks', reason: `depends on ${depends_on.join(', ')}` };

@@ -101,7 +101,7 @@ export const workerStatus = defineMeshTool({
 
 type Shown = Omit<WorkerView, 'peer_id' | 'tasks' | 'metadata' | 'worker_id'>;
 
-/** A worker that has a record here and no slots any more. */
+/** A worker that has a record here, but no slots any more. @throws RecordNotFoundError without a record */
 function outOfService(workerId: string, record: WorkerRecord | undefined): Shown {
   if (record === undefined) throw new RecordNotFoundError({ kind: 'worker', id: workerId });
   return {

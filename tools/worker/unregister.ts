@@ -5,7 +5,7 @@ import { isoTime } from '../../scheduler/ids.ts';
 import { defineMeshTool } from '../definition.ts';
 import { countOut, workerIdField } from '../fields.ts';
 
-/** Below what clients wait for an answer. */
+/** Less than clients wait for an answer. */
 const DRAIN_MS_DEFAULT = 25_000;
 
 export const workerUnregister = defineMeshTool({

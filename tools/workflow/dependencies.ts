@@ -97,7 +97,7 @@ interface Drawing {
   edges: { from: string; to: string }[];
 }
 
-/** The drawing of as many of `steps` from the front as fit into `bytesMax`; of a single one its lists are cut. */
+/** Draws as many steps, from the front, as fit into `bytesMax`; if not even one fits, its lists are cut. */
 function drawnWithin(steps: Step[], bytesMax: number, draw: (steps: Step[]) => Drawing) {
   for (let shown = steps.length; ; ) {
     const drawing = draw(steps.slice(0, shown)) as unknown as JsonObject;
@@ -107,7 +107,7 @@ function drawnWithin(steps: Step[], bytesMax: number, draw: (steps: Step[]) => D
   }
 }
 
-/** The graph of `steps`: drawings have the edges between them, and the lists all that lead to one of them. */
+/** The graph of `steps`. Drawings have the edges between these steps; lists have all that lead to one of them. */
 function drawn(
   format: z.infer<typeof formatSchema>,
   record: WorkflowRecord,

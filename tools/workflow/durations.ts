@@ -1,8 +1,8 @@
-/** How long the steps of a run take: measured where its tasks ended, estimated elsewhere. For the critical path. */
+/** How long the steps of a run take, for the critical path: measured where tasks have ended, else estimated. */
 import type { TaskRecord, WorkflowRecord } from '../../scheduler/records.ts';
 import { type RunRecords, statusOf } from './steps.ts';
 
-/** Taken for a step when nothing of the run was measured yet: only the shape of the graph counts then. */
+/** The estimate for every step while nothing of the run is measured: then only the shape of the graph counts. */
 export const ESTIMATE_MS = 1_000;
 
 export interface StepDuration {
@@ -11,6 +11,8 @@ export interface StepDuration {
 }
 
 /**
+ * The duration of each step, in ms.
+ *
  * A step that ended: the time its task ran, or for several tasks from the first one's start to the last one's end.
  * A skipped or cancelled step: 0. Any other: the mean of the measured steps with the same action, else of all
  * measured ones, else ESTIMATE_MS.

@@ -87,7 +87,7 @@ export const workflowList = defineReadTool({
                 peer_id,
                 output: { items: output.workflows, total_count: output.total_count, has_more: output.has_more },
               })),
-              // One that is not connected was not asked.
+              // A peer that is not connected was not asked, and is missing, too.
               missing: peer_filter === undefined ? missing : silent,
             };
           },

@@ -12,9 +12,9 @@ import { keptLogs, workflowLogLineOut } from '../task/logs.ts';
 import { namedSteps, stepFilterField } from './step-pages.ts';
 import { type RunRecords, readRun } from './steps.ts';
 
-/** Steps whose outputs are left out that an answer names. */
+/** Of the steps whose outputs are left out, an answer names this many. */
 const OMITTED_NAMED_MAX = 100;
-/** A part of an output smaller than this says too little: it is left out. */
+/** An output that would be cut to less than this is left out: the part would say too little. */
 const OUTPUT_PART_BYTES_MIN = 1_000;
 
 export const workflowResult = defineReadTool({
@@ -94,7 +94,7 @@ interface ShownOutputs {
   omitted: string[];
 }
 
-/** Small outputs whole; of larger ones equal parts of what is left, or nothing where such a part would say too little. */
+/** Small outputs whole; larger ones get equal shares of the rest, or are left out if a share would say too little. */
 function outputsOf(run: RunRecords | undefined, steps: Step[], bytesMax: number): ShownOutputs {
   const shown = new Map<string, JsonValue>();
   const cuts: Cut[] = [];
@@ -126,7 +126,7 @@ function outputsOf(run: RunRecords | undefined, steps: Step[], bytesMax: number)
 
 const ENDED_WITH_OUTPUT = new Set(['completed', 'failed']);
 
-/** As `${ steps.<step_id>.output }` has it: null where an item did not complete. */
+/** The same value as `${ steps.<step_id>.output }`: with null for each item that did not complete. */
 function outputOf(tasks: TaskRecord[], items: JsonValue[] | null): JsonValue {
   if (items === null) return tasks[0]?.output ?? null;
   const outputs: JsonValue[] = items.map(() => null);

@@ -28,7 +28,7 @@ import {
 import { type RunRecords, readRun, type ShownStep, showSteps, stepOut } from './steps.ts';
 import { waitingSteps } from './waiting.ts';
 
-/** What is shown of the result of another history. */
+/** Bytes of JSON that are shown of a result from another side of a partition. */
 const SUPERSEDED_RESULT_BYTES_MAX = 4_000;
 
 const metricsOut = z.object({

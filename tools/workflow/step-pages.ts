@@ -1,4 +1,4 @@
-/** Of the steps of a run those that a call asks for, and as many of them as an answer may hold. */
+/** Which steps of a run a call asks for, and how many of them fit into its answer. */
 import { z } from 'zod';
 import type { JsonValue } from '../../dag/errors.ts';
 import { ID_CHARS_MAX, STEPS_MAX } from '../../dag/limits.ts';
@@ -8,9 +8,9 @@ import { bytesUpTo, cutJson } from '../cut.ts';
 import { InvalidInputError } from '../errors.ts';
 import { type ShownStep, stepStatusSchema } from './steps.ts';
 
-/** Steps of a workflow that are shown when nothing else is asked. */
+/** How many steps of a workflow are shown when the call does not say. */
 const STEPS_DEFAULT = 100;
-/** What is shown of one step where many are: its errors are cut to what is read of them; task_result has the whole. */
+/** Bytes of JSON for one step among many: longer errors are cut; task_result has them whole. */
 const STEP_BYTES_MAX = 4_000;
 
 export const stepFilterField = z
@@ -38,11 +38,11 @@ export const stepOffsetField = z
   .default(0)
   .describe('How many steps to leave out first.');
 
-/** What the command line asks for: every step. */
+/** The input that the command line sends: every step. */
 export const ALL_STEPS = { limit: STEPS_MAX };
 
 /**
- * Those of `steps` that are named; all of them for none.
+ * The steps with these names; all steps when there are no names.
  *
  * @throws {InvalidInputError} INVALID_INPUT for a name that no step has
  */
@@ -65,7 +65,7 @@ export function namedSteps<S extends { step_id: string }>(tool: string, steps: S
   return steps.filter(({ step_id }) => wanted.has(step_id));
 }
 
-/** One page of `all`, and whether some are not on it. */
+/** One page of `all`, and whether there are items that are not on it. */
 export function pageOf<S>(
   all: S[],
   { offset, limit }: { offset: number; limit: number },
@@ -74,7 +74,7 @@ export function pageOf<S>(
   return { page, truncated: offset + page.length < all.length };
 }
 
-/** As many of `steps` from the front as fit into `bytesMax` of JSON. */
+/** As many steps, from the front, as fit into `bytesMax` of JSON. */
 export function stepsWithin(steps: ShownStep[], bytesMax: number): ShownStep[] {
   const fitting: ShownStep[] = [];
   let left = bytesMax;

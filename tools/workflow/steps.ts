@@ -1,4 +1,4 @@
-/** The steps of a run as they are shown: the definition, the step records and the tasks put together. */
+/** The steps of a run as answers show them: put together from the definition, the step records and the tasks. */
 import { z } from 'zod';
 import type { Workflow } from '../../dag/schema.ts';
 import type { Reader } from '../../scheduler/ports.ts';
@@ -13,7 +13,7 @@ import { definitionUid } from '../../scheduler/uids.ts';
 import { countOut, timeOut } from '../fields.ts';
 import { type Waiting, waitingOut } from '../task/waiting.ts';
 
-/** Above this many task instances, an answer leaves out what can only be read from each task. */
+/** For a run with more tasks than this, tasks are not read, and an answer leaves out what only they say. */
 export const TASKS_READ_MAX = 10_000;
 
 export const stepStatusSchema = z.enum([
@@ -77,7 +77,7 @@ export const stepOut = z.object({
 });
 export type ShownStep = z.infer<typeof stepOut>;
 
-/** What this peer's store has of one run. `tasks` is null when there are more than TASKS_READ_MAX. */
+/** The records of one run in this peer's store. `tasks` is null when there are more than TASKS_READ_MAX. */
 export interface RunRecords {
   workflow: Workflow;
   steps: Map<string, StepRecord>;
@@ -109,7 +109,7 @@ function tasksByStep(tasks: TaskRecord[]): Map<string, TaskRecord[]> {
   return byStep;
 }
 
-/** In the order of the workflow's definition. */
+/** The steps as answers show them, in the order of the workflow's definition. */
 export function showSteps(record: WorkflowRecord, run: RunRecords, waiting: ReadonlyMap<string, Waiting>): ShownStep[] {
   return run.workflow.steps.map(({ step_id, action }) => {
     const step = run.steps.get(step_id);
@@ -131,15 +131,15 @@ export function showSteps(record: WorkflowRecord, run: RunRecords, waiting: Read
   });
 }
 
-/** About how many tasks a step has, where they are not read. */
+/** About how many tasks a step has, from its record alone. */
 function tasksOf(step: StepRecord | undefined): number {
   if (step === undefined) return 0;
   return step.items === null ? 1 : step.items.length - (step.left_out?.length ?? 0);
 }
 
 /**
- * Without a record a step never started: it still may, or the run ended before.
- * @param tasks of the step; null when they are too many to be read: it then counts as begun
+ * The status of a step. A step without a record never started: it still may, or the run has ended.
+ * @param tasks of the step; null when there are too many to read: the step then counts as begun
  */
 export function statusOf(
   record: WorkflowRecord,
@@ -155,12 +155,12 @@ export function statusOf(
   return tasks?.every(({ status }) => status === 'queued') === true ? 'queued' : 'running';
 }
 
-/** Of the first task that waits for a person. */
+/** The question of the first task that waits for a person; null when none does. */
 function questionOf(tasks: TaskRecord[]): string | null {
   return tasks.find(({ status }) => status === 'input_required')?.progress_message ?? null;
 }
 
-/** What only some steps have to say of their tasks. */
+/** Fields about tasks that only some steps have. */
 function detailsOf(step: StepRecord | undefined, tasks: TaskRecord[]): Partial<ShownStep> {
   const failed = tasks.find(({ status }) => status === 'failed');
   const asking = tasks.find(({ status }) => status === 'input_required');
@@ -185,7 +185,7 @@ function itemsOf({ left_out }: StepRecord, total: number, tasks: TaskRecord[]): 
   return { total, ...ended, running: count('running'), by_peer };
 }
 
-/** Of those that failed before and have not ended: one that runs, else the one whose time comes first. */
+/** Of the tasks that are tried again: one that runs, else the one whose next attempt comes first. */
 function nextTried(tasks: TaskRecord[]): TaskRecord | undefined {
   const again = tasks.filter(({ status, failures }) => failures > 0 && (status === 'queued' || status === 'running'));
   const time = ({ status, due_at }: TaskRecord) => (status === 'running' ? '' : (due_at ?? ''));

@@ -1,4 +1,4 @@
-/** Why each step of a run waits that has not begun, or that has items which have not. */
+/** Why the steps of a run wait that have not begun, or have items that have not begun. */
 import { isTerminal, type StepRecord, type TaskRecord, type WorkflowRecord } from '../../scheduler/records.ts';
 import type { Reading } from '../definition.ts';
 import { type Waiting, waitingOf } from '../task/waiting.ts';
@@ -41,14 +41,14 @@ export async function waitingSteps(
   return waiting;
 }
 
-/** One that could begin now, else the one whose time comes first. */
+/** A task that could begin now, else the one whose time comes first. */
 function soonest(tasks: readonly TaskRecord[]): TaskRecord | undefined {
   let found: TaskRecord | undefined;
   for (const task of tasks) if (found === undefined || (task.due_at ?? '') < (found.due_at ?? '')) found = task;
   return found;
 }
 
-/** A step without a row: its run has not begun, or it follows others. */
+/** Why a step without a row waits: its run has not begun, or other steps have to end before it. */
 function whyPending(
   { started_at, dependencies }: WorkflowRecord,
   depends_on: readonly string[],
