@@ -1,11 +1,11 @@
 /**
- * Whose an id is that a client chose, so that two submits of it meet wherever they are made (design, section 6).
+ * Who has an id that a client chose: two submits with one id have to find each other, at whichever peers they are made.
  *
  * 1. One submit of an id is under way at a time at this peer: it holds the id.
- * 2. Before a record is made, the peer asks where the id is, and reserves it at an arbiter: the first of the peers in the
- *    rendezvous order of the id. The first peer to reserve an id has it.
- * 3. A peer that says meanwhile that it has the id is heard. What all of this leaves open is looked up once more when the
- *    record is there (`onDoubt`); of two records with one id, one gives it up (`onRival`).
+ * 2. Before a record is made, the peer asks who has the id, and reserves it at an arbiter: the first of the peers in
+ *    the rendezvous order of the id. The first peer to reserve an id has it.
+ * 3. If another peer says meanwhile that it has the id, that counts. Where a doubt is left, the id is looked up once
+ *    more when the record is there (`onDoubt`); of two records with one id, one yields it (`onRival`).
  */
 import { ConflictError, ElsewhereError, OwnerUnreachableError } from '../errors.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
@@ -44,12 +44,13 @@ interface IdClaimParts {
 interface Hold {
   /** The record of another peer that was heard of meanwhile. */
   heard: Held | null;
-  /** Others may have had answers that this peer did not get, or got too early. */
+  /** Whether the id may be taken after all: an arbiter did not answer, or the answers were too old. */
   isDoubtful: boolean;
   /** The refused record that has the id until the new one is there. */
   replaced: LocalRecord | null;
 }
 
+/** The peer that has reserved an id, and the content of its record. */
 type Holder = {
   peer_id: string;
   content_hash: string;
@@ -69,9 +70,9 @@ export class IdClaims implements LocatorListener {
   // --- ids that this peer takes --------------------------------------------------------------------------------------
 
   /**
-   * Makes a record of this peer with an id: no other one is made with it here in the meantime. A peer that says meanwhile
-   * that it has the id is heard: `known` names it, and when it was too late for that, one of the two records gives up the
-   * id. Where the answers leave a doubt, the id is looked up once more when the record is there.
+   * Runs `make`, which makes a record of this peer with an id; no other record is made with that id here meanwhile. If
+   * another peer says meanwhile that it has the id, `known` names that peer, or, when it is too late for that, one of
+   * the two records yields the id. Where the answers leave a doubt, the id is looked up once more afterwards.
    */
   hold<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
     const key = aliasKey(alias);
@@ -88,7 +89,7 @@ export class IdClaims implements LocatorListener {
     });
   }
 
-  /** The record that is just being made takes the place of a refused one, which is here for others until it is there. */
+  /** The record being made replaces a refused one, which other peers are told of until the new one is there. */
   replaces(alias: Alias, refused: LocalRecord): void {
     const hold = this.#holds.get(aliasKey(alias));
     if (hold !== undefined) hold.replaced = refused;
@@ -98,14 +99,14 @@ export class IdClaims implements LocatorListener {
    * The record of this peer that has an id already, with the same content; undefined when the id is free, and reserved
    * for this peer by now. Called while the id is held.
    *
-   * @throws ConflictError when its content is another one, ElsewhereError when another peer has it,
-   *   OwnerUnreachableError when a copy shows that somebody has it and nobody can be asked
+   * @throws ConflictError when the record has other content, ElsewhereError when another peer has it,
+   *   OwnerUnreachableError when a copy here shows that the id is taken and its owner cannot be asked
    */
   async known(alias: Alias, contentHash: string): Promise<LocalRecord | undefined> {
     const local = await this.#knownHere(alias, contentHash);
     if (local !== undefined) return local;
     const elsewhere = await this.#elsewhere(alias, contentHash);
-    if (elsewhere === undefined) return await this.#knownHere(alias, contentHash); // it may have come with a hand-over
+    if (elsewhere === undefined) return await this.#knownHere(alias, contentHash); // handed over meanwhile, perhaps
     if (elsewhere.content_hash !== null && elsewhere.content_hash !== contentHash) {
       throw new ConflictError(alias.kind, alias.id, `on peer ${elsewhere.peer_id}`);
     }
@@ -118,7 +119,7 @@ export class IdClaims implements LocatorListener {
     throw new ConflictError(alias.kind, alias.id, 'on this peer');
   }
 
-  /** Who has the id. A copy here shows that somebody does: its owner is waited for, and no second record is made. */
+  /** The peer that has the id. A copy here shows that it is taken: an owner is wanted, and no second record is made. */
   async #elsewhere(alias: Alias, contentHash: string): Promise<RemotePlace | undefined> {
     const { locator, records, wantOwner } = this.#parts;
     const copy = await records.copyOf(alias);
@@ -143,10 +144,10 @@ export class IdClaims implements LocatorListener {
       locator.locate([alias], LOCATE_HOPS_MAX).then(([found]) => found ?? undefined),
       this.#reserveAt(order, alias, contentHash, hold),
     ]);
-    // What was answered so long ago may hold no more.
+    // Answers from so long ago may not be true any more.
     if (hold !== undefined && clock.now() - began > INQUIRY_DEADLINE_MS) hold.isDoubtful = true;
     if (located !== undefined) return located;
-    // A peer that did not know it when it was asked, and does now, has read its disk.
+    // A peer that did not know the id when it was asked, and does now, has read its disk since.
     const other = hold?.heard ?? holder;
     if (other === undefined || other.peer_id === network.self) return undefined;
     return { ...locator.placeAt(other.peer_id), content_hash: other.content_hash };
@@ -185,7 +186,7 @@ export class IdClaims implements LocatorListener {
     else if (hold !== undefined) hold.heard = held;
   }
 
-  /** Never rejects: the record is made. */
+  /** Never rejects: the record is made already. */
   async #heardBefore(alias: Alias, held: Held): Promise<void> {
     try {
       this.onHeard(alias, await this.#parts.records.find(alias), held);
@@ -218,7 +219,7 @@ export class IdClaims implements LocatorListener {
     });
   }
 
-  /** A peer that died has written what it reserved an id for, and a copy shows it, or never will. */
+  /** Whether a holder is gone: it has written its record, which a copy shows, or never will. */
   #isGone(peer: string): boolean {
     const { network, peers, clock, options } = this.#parts;
     if (peer === network.self) return false;

@@ -1,4 +1,4 @@
-/** What a look-up asks of this peer itself. */
+/** What a look-up asks about the records at this peer. */
 import type { Alias } from '../messages.ts';
 import type { CopiedRecord, LocalRecord } from '../storage/aliases.ts';
 

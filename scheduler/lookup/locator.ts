@@ -1,6 +1,6 @@
 /**
- * Where a record is: at its owner, found by the feed that its id names or by asking the connected peers (and through them
- * theirs); while the owner cannot be reached, where a copy is. And the answer to other peers that ask the same.
+ * Finds where a record is: at its owner, known by the feed that the id names or by asking the connected peers (and
+ * through them theirs); while the owner cannot be reached, at a copy. Also answers other peers that ask the same.
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Place } from '../api.ts';
@@ -36,7 +36,7 @@ interface LocatorParts {
   options: { beat_interval_ms: number };
 }
 
-/** Hears of ids when other peers ask where their records are. */
+/** Told of ids when other peers ask where records are. */
 export interface LocatorListener {
   /**
    * A peer that asks for an id says that it has a record with it.
@@ -49,7 +49,7 @@ export interface LocatorListener {
 
 export class Locator {
   readonly #parts: LocatorParts;
-  /** The peer that a record was last found at, and through whom peers were; the oldest is forgotten first. */
+  /** By record the peer where it was last found, and by peer the one that named it; the oldest is forgotten first. */
   readonly #found = new Map<string, string>();
   readonly #vias = new Map<string, string>();
 
@@ -59,13 +59,13 @@ export class Locator {
     this.#parts = parts;
   }
 
-  /** Sets who hears of ids: it is made after this one, which it uses. */
+  /** Sets the listener. It uses this locator, so it is made later. */
   listen(listener: LocatorListener): void {
     this.#listener = listener;
   }
 
   /**
-   * Where a record is; undefined when nobody who can be asked knows it.
+   * Where a record is; undefined when no peer that can be asked knows it.
    *
    * @param except peers that were asked already and cannot answer for it now
    * @throws OwnerUnreachableError when the record is known to exist, and neither its owner nor a copy can be reached
@@ -143,7 +143,7 @@ export class Locator {
   /** Asks the mesh, first where the record was last time. */
   async #ask(alias: Alias, except: readonly string[]): Promise<RemotePlace | undefined> {
     const key = aliasKey(alias);
-    // Whether a worker is still there is told by its peer, not remembered.
+    // Only its peer knows whether a worker is still there, so the place of a worker is not remembered.
     const known = alias.kind === 'worker' ? undefined : this.#found.get(key);
     if (known !== undefined && !except.includes(known) && this.isThere(known)) return this.placeAt(known);
     const [found] = await this.locate([alias], LOCATE_HOPS_MAX, [], except);
@@ -156,11 +156,11 @@ export class Locator {
   }
 
   /**
-   * Asks every peer that is there and not among `asked`; per alias the first owner that one of them names, else the first
-   * copy. Each is told who else is asked: without it a question would be repeated by every peer to every other, at each
-   * hop.
+   * Asks every peer that is there and not among `asked`. Returns per item the first owner that one of them names, else
+   * the first copy. Each is told who else is asked: otherwise every peer would repeat the question to every other one,
+   * at each hop.
    *
-   * @param except peers that are no answer
+   * @param except peers that do not count as an answer
    */
   async locate(
     items: Question[],
@@ -194,7 +194,7 @@ export class Locator {
     return found;
   }
 
-  /** Where records are, as far as one peer itself knows. @throws why it does not answer */
+  /** Where records are, as far as one peer itself knows. @throws why that peer does not answer */
   async locateAt(peer: string, items: Question[]): Promise<(Located | null)[]> {
     const found: (Located | null)[] = [];
     while (found.length < items.length) {
@@ -212,9 +212,9 @@ export class Locator {
   }
 
   /**
-   * As `locate`, of any number of items, as many in one message as may be, the first ones first.
+   * As `locate`, for any number of items: at most LOCATE_ITEMS_MAX in a message, one message after the other.
    *
-   * @param options.deadlineMs after this time what was not answered yet counts as found nowhere
+   * @param options.deadlineMs after this time, items without an answer count as found nowhere
    */
   async locateAll(items: Question[], { deadlineMs }: { deadlineMs?: number } = {}): Promise<(Located | null)[]> {
     const found: (Located | null)[] = items.map(() => null);
@@ -239,7 +239,7 @@ export class Locator {
     return [...found];
   }
 
-  /** The statuses of records, here or at connected peers, of copies too; null where nobody knows one. */
+  /** The statuses of records here or at other peers, of copies too; null for a record that nobody knows. */
   async statusesOf(items: readonly Alias[]): Promise<(string | null)[]> {
     const local = await Promise.all(items.map((alias) => this.#parts.records.find(alias)));
     const missing = items.filter((_alias, position) => local[position] === undefined);
@@ -268,7 +268,7 @@ export class Locator {
         const hold = this.#listener.holdOn(alias);
         const local = await records.find(alias);
         if (alias.held !== undefined) this.#listener.onHeard(alias, local, alias.held);
-        // P1: others may give up the id for a record that they are told of.
+        // P1: others may yield the id to a record that they are told of, so that one has to be there to stay.
         if (local !== undefined && !records.isBeingMade(local.uid)) return this.#asLocated(local);
         if (hold !== undefined && hold.replaced !== null) return this.#asLocated(hold.replaced);
         const copy = await records.copyOf(alias);

@@ -24,8 +24,8 @@ export class RemoteCalls {
    * Runs a tool at another peer, directly or through the peer that named it.
    *
    * @param hops how many peers have handed the call on, this one included
-   * @throws PeerUnreachableError when it was not sent: it did not run. After any other error of the way there and back,
-   *   such as PEER_SILENT or DEADLINE_EXCEEDED, it may have run.
+   * @throws PeerUnreachableError when the call was not sent, so that the tool did not run. After any other error on the
+   *   way there or back, such as PEER_SILENT or DEADLINE_EXCEEDED, the tool may have run.
    */
   async call(
     peer: string,
@@ -48,7 +48,7 @@ export class RemoteCalls {
     return parsed.data.output as JsonObject;
   }
 
-  /** @returns the peer to send a call to: the one that is meant, or the one that named it and will hand it on */
+  /** @returns the peer to send a call to: the one that is meant, or the one that named it and will hand the call on */
   async #reachable(peer: string, addresses: string[]): Promise<string> {
     const { network, locator } = this.#parts;
     if (network.connected().includes(peer)) return peer;

@@ -3,9 +3,9 @@
  *
  * 1. A commit is taken only when everything before it is here (`prev_seq`); else the follower pulls what it lacks.
  * 2. It is acknowledged after this peer's own fsync (P1).
- * 3. A commit is taken whole: what a page has of one that goes on in the next is kept back until it is complete.
- * 4. An owner whose line comes before the known one is refused (P2). A line that leaves the known history is followed
- *    only after what is here beyond the fork was handed over (P5); that is the caller's, and takes its time.
+ * 3. A commit is taken whole: rows of a commit that goes on in the next page are held back until it is complete.
+ * 4. An owner whose line loses against the known one is refused (P2). A line that forks from the known history is
+ *    followed only after what is here beyond the fork was handed over (P5): the caller sees to that, as it takes time.
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { Probe } from '../crash-points.ts';
@@ -22,37 +22,39 @@ import type { Writes } from '../storage/watched-store.ts';
 import { copyUid, feedUid } from '../uids.ts';
 import { mustBeOfFeed } from './write-guard.ts';
 
+/** What this peer has of another peer's feed. */
 export interface Copy {
   readonly feed_id: string;
-  /** Null until the first page is here. */
+  /** Null until the page with the feed's own record is here. */
   feed: FeedRecord | null;
   /** The last commit handed to the disk. */
   cursor: number;
-  /** The copy is of one moment once its cursor is here. */
+  /** Once the cursor has come to this commit, the copy is that of one moment. */
   wholeFrom: number;
-  /** Until then: the history that its pages are of, of which its `feed` may know nothing yet. */
+  /** Until then: the lines of the history that its pages are from, which may be newer than those of `feed`. */
   pagesOf: readonly Line[];
-  /** Monotonic: when its owner last said that it is, by a beat or a commit. */
+  /** Monotonic: when the owner last said that it owns the feed, by a beat or a commit. */
   announcedAt: number;
   /** Monotonic: when this peer last began to take the feed over. */
   triedAt: number;
   /** Monotonic: when a call last waited for an owner of the feed here. */
   wantedAt: number;
-  /** Everything up to the cursor is on the disk. */
+  /** Resolves when everything up to the cursor is on the disk. */
   durable: Promise<void>;
 }
 
 export interface FollowerHooks {
-  /** The feed as this peer owns it, if it does. */
+  /** The record of a feed that this peer owns; undefined for any other feed. */
   owned(feedId: string): FeedRecord | undefined;
-  /** A peer says that it owns a feed that this one owns, in a line that comes before it. */
+  /** A peer says that it owns a feed, in a line that may win against the one known here (P2). */
   onOvertaken(peer: string, feedId: string): void;
   /** Whether a peer is there and says that it owns a feed. */
   isOwnedBy(feedId: string, peer: string): boolean;
-  /** What this peer says of itself, for its own disk. */
+  /** Writes to what this peer keeps for itself (LOCAL_FEED). */
   remember(work: (turn: Turn) => void): Promise<void>;
 }
 
+/** The copies that this peer keeps of other peers' feeds. */
 export class FollowedFeeds {
   readonly #clock: Clock;
   readonly #network: Network;
@@ -82,7 +84,7 @@ export class FollowedFeeds {
     return copy.feed !== null && copy.cursor >= copy.wholeFrom;
   }
 
-  /** Reads from the store what this peer has of a feed that it does not own (now). */
+  /** Reads from the store what this peer has of a feed that it does not own, or owns no more. */
   async load(feedId: string): Promise<Copy> {
     const { reader } = this.#store;
     const feed = (await reader.get('feed', feedUid(feedId))) ?? null;
@@ -103,24 +105,24 @@ export class FollowedFeeds {
     return copy;
   }
 
-  /** This peer owns the feed from now on. */
+  /** Stops following a feed, because this peer owns it from now on. */
   release(feedId: string): void {
     this.#copies.delete(feedId);
   }
 
-  /** Nothing is known any more. What is being done with a feed comes to its end first: nothing runs beside it. */
+  /** Forgets all copies in memory. Work in progress on a feed still ends before any other work on it begins. */
   clear(): void {
     this.#copies.clear();
   }
 
-  /** Runs what is done with one feed one after the other. */
+  /** Runs `work` after all earlier work on the same feed. */
   inOrder<T>(feedId: string, work: () => Promise<T>): Promise<T> {
     return this.#order.run(feedId, work);
   }
 
   // --- commits that come ---------------------------------------------------------------------------------------------
 
-  /** An owner brings a commit. Resolves with how far this disk has come. */
+  /** Takes in a commit from an owner. Resolves with the last `seq` of the feed on this disk. */
   async onPush(peer: string, push: Push): Promise<{ seq: number }> {
     const { durable, seq } = await this.inOrder(push.feed_id, () => this.#take(peer, push));
     await durable;
@@ -130,20 +132,20 @@ export class FollowedFeeds {
     return { seq };
   }
 
-  /** The owner of a copy's line has shown that it still is. */
+  /** The owner of a line has shown that it still owns the feed. Nothing changes unless the copy is in that line. */
   announced(feedId: string, line: Line): void {
     const copy = this.#copies.get(feedId);
     if (copy?.feed == null || compareLines(line, currentLine(copy.feed)) !== 0) return;
     copy.announcedAt = this.#clock.now();
   }
 
-  /** A call waits for whoever owns the feed next. */
+  /** A call waits for the next owner of a feed. */
   want(feedId: string): void {
     const copy = this.#copies.get(feedId);
     if (copy !== undefined) copy.wantedAt = this.#clock.now();
   }
 
-  /** P2, P9 */
+  /** P2, P9: only the owner of a line may bring its commits, and not to the owner of the feed. */
   #checkOwner(peer: string, { feed_id, line }: Push): void {
     if (feed_id === LOCAL_FEED) {
       throw new FlowmeshError('INVALID_MESSAGE', `peer ${peer} brings commits of what this peer remembers of itself`);
@@ -168,7 +170,7 @@ export class FollowedFeeds {
     const order = known === null ? 1 : compareLines(line, known);
     if (order < 0) throw new StaleOwnerError(feed_id, known!.owner);
     if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {
-      // P1: one that came again may still be on its way to the disk.
+      // P1: a commit that came again may still be on its way to the disk.
       if (head_seq > copy!.cursor) await this.#keep(copy!, rows);
       return { durable: copy!.durable, seq: copy!.cursor };
     }
@@ -182,7 +184,7 @@ export class FollowedFeeds {
     return { durable: now?.durable ?? Promise.resolve(), seq: now?.cursor ?? 0 };
   }
 
-  /** Whole commits, the next ones of the copy, go to the disk. @throws FlowmeshError INVALID_MESSAGE: they may not */
+  /** Writes the next whole commits of a copy. @throws FlowmeshError INVALID_MESSAGE for rows that it must not have */
   async #keep(copy: Copy, rows: Row[]): Promise<void> {
     await mustBeOfFeed(
       this.#store.reader,
@@ -201,13 +203,13 @@ export class FollowedFeeds {
     for (const { record } of rows) if (record.kind === 'feed') copy.feed = record;
     const { feed } = copy;
     const kept = this.#store.commit(rows);
-    if (feed === null) return kept; // it is in one of the next pages
+    if (feed === null) return kept; // the feed's record is in one of the next pages
     const swept = feed.pruned_to_seq > (before?.pruned_to_seq ?? 0);
     const done = swept ? kept.then(() => this.#store.sweep(feed.feed_id, feed.pruned_to_seq)) : kept;
     const { self } = this.#network;
     if (feed.followers.some(({ peer_id }) => peer_id === self) || currentLine(feed).owner === self) return done;
-    // The set is served by others now: what nobody asks for is not kept.
-    // In the order of the feed: what makes this peer a follower again must not be taken for more of this copy.
+    // This peer is no follower any more, so nobody will ask for the copy: it is not kept. In the order of the feed: a
+    // commit that makes this peer a follower again must not be taken for a part of this copy.
     const forgotten = this.inOrder(feed.feed_id, async () => {
       await done;
       if (this.#copies.get(feed.feed_id) === copy) await this.forget(feed.feed_id);
@@ -216,7 +218,7 @@ export class FollowedFeeds {
     return done;
   }
 
-  /** Nothing of the feed is kept any more. */
+  /** Deletes the copy of a feed, in memory and on the disk. */
   async forget(feedId: string): Promise<void> {
     this.#copies.delete(feedId);
     if (this.#store.feeds.has(feedId)) await this.#store.drop(feedId);
@@ -229,7 +231,7 @@ export class FollowedFeeds {
    * @throws NoCopyError, StaleOwnerError, DivergedError, or why the peer cannot be asked
    */
   async catchUp(peer: string, feedId: string): Promise<Copy> {
-    // It may have been taken over since this was wanted.
+    // This peer may have taken the feed over since the call was queued.
     if (this.#hooks.owned(feedId) !== undefined) throw new NoCopyError(feedId, this.#network.self, 'it is the owner');
     let copy = this.#copies.get(feedId) ?? (await this.load(feedId));
     let tail: Row[] = [];
@@ -265,7 +267,7 @@ export class FollowedFeeds {
     return pullAnswerSchema.parse(answer);
   }
 
-  /** Asks a peer what it has of a feed, without taking it. Null: nothing. */
+  /** Asks a peer how much it has of a feed, without taking rows. Null: nothing. */
   async ask(
     peer: string,
     feedId: string,
@@ -276,7 +278,7 @@ export class FollowedFeeds {
     return feed === null ? null : { feed, head_seq, complete };
   }
 
-  /** True when what is here was given up, because it left the history that is followed or is too old for it. */
+  /** True when the copy was deleted, to begin anew: it left the history that is followed, or is too old for it. */
   async #mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
     const { feed_id, feed: mine, cursor, pagesOf } = copy;
     if (mine === null) {
@@ -286,7 +288,7 @@ export class FollowedFeeds {
         throw new StaleOwnerError(feed_id, currentLine(mine).owner);
       }
       this.#mustBeMember(mine, theirs);
-      // The pages of a later line come before the record that has it, at times.
+      // Pages of a later line can come before the feed's record that has that line.
       const fork = forkSeq(this.isComplete(copy) ? mine.lines : pagesOf, theirs.lines);
       if (cursor > fork) throw new DivergedError(mine, theirs, fork);
     }
@@ -300,7 +302,7 @@ export class FollowedFeeds {
   async #mustBeAsked(feedId: string, theirs: FeedRecord, peer: string): Promise<void> {
     const asked = theirs.followers.some(({ peer_id }) => peer_id === this.#network.self);
     if (!asked) {
-      await this.forget(feedId); // pages that came while it was one
+      await this.forget(feedId); // pages that came while this peer was a follower
       throw new NoCopyError(feedId, peer, 'this peer is none of its followers');
     }
     if (this.#copies.size > COPIED_FEEDS_MAX) {
@@ -310,8 +312,8 @@ export class FollowedFeeds {
   }
 
   /**
-   * P9: a claim counts only from a member of the replica set. A copy that has come less far may not know them all: the
-   * claim of a stranger counts when the owner that it does know does not say any more that it is the owner.
+   * P9: a line counts only from a member of the replica set. A copy that lags may not know all members: the line of a
+   * stranger counts, too, when the owner known here no longer says that it owns the feed.
    */
   #mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
     if (isHeir(mine, theirs) || !this.#hooks.isOwnedBy(mine.feed_id, currentLine(mine).owner)) return;
@@ -320,7 +322,7 @@ export class FollowedFeeds {
   }
 
   async #keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
-    // The first page takes the place of what was said of a copy that was given up.
+    // The first page replaces the `copy` record of an earlier copy that was given up.
     if (copy.cursor === 0 || rows.at(-1)!.seq < headSeq) {
       copy.wholeFrom = headSeq;
       copy.pagesOf = lines;

@@ -3,8 +3,8 @@
  * disks, and keeps the replica set as large as wanted.
  *
  * 1. A follower's answer says how far its disk has come; it has everything up to there.
- * 2. A follower counts from the commit on that says it is synced, once it has that commit itself: only then may it take
- *    the feed over, and a copy that nobody may use is none (P1).
+ * 2. A follower counts once its disk has the commit that says it is synced: only from then on may it take the feed
+ *    over, and a copy that nobody may use is none (P1).
  * 3. The set is sticky: a new member is brought to the head and counted, and only then another one is removed.
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
@@ -26,16 +26,16 @@ import type { Copier } from '../storage/journal.ts';
 interface Follower {
   /** The last commit on its disk, as far as it said. */
   acked: number;
-  /** The commit that says it is synced; null before. */
+  /** The commit that says the follower is synced; null before. */
   syncedAt: number | null;
-  /** Where the feed was when it became a follower: the gap it has to close first. */
+  /** The head of the feed when it became a follower: to be synced, it has to come that far. */
   joinedAt: number;
   inFlight: number;
-  /** Monotonic: since when it takes nothing; null while it does. */
+  /** Monotonic: since when it takes no commits; null while it takes them. */
   refusedSince: number | null;
-  /** It has to bring something to this owner before it can take anything. */
+  /** It has to hand over work to this owner before it can take commits (P5). */
   handsOver: boolean;
-  /** Commits were left out: it catches up by itself when it is told how far the feed is. */
+  /** Commits were not sent to it: it catches up by itself when it is told how far the feed is. */
   behind: boolean;
 }
 
@@ -51,13 +51,13 @@ function has({ syncedAt, acked }: Follower, seq: number): boolean {
 export interface ReplicaHooks {
   /** Disks that the feed is to be on, this one included. */
   wanted(): number;
-  /** Writes the new state of the replica set; `committed` learns its `seq`. */
+  /** Writes the feed's record with the new replica set, which comes back with its commit (`ship`). */
   write(feed: FeedRecord): void;
   /** The last commit that was begun. */
   head(): number;
-  /** More disks have something than before, or fewer can. */
+  /** More disks have a commit than before, or fewer can get it. */
   onCopied(): void;
-  /** A follower knows of an owner that comes before this one (P2). */
+  /** A follower knows an owner whose line wins against this one (P2). */
   onStale(peer: string): void;
 }
 
@@ -70,10 +70,10 @@ export class ReplicaSet implements Copier {
   readonly #silentMs: number;
   readonly #lateMs: number;
   #current: FeedRecord;
-  /** The version of the set that the last commit with one has. */
+  /** The version of the replica set in the last commit that had one. */
   #written: number;
   readonly #followers = new Map<string, Follower>();
-  /** Members until the commit `seq`, or before that: they have to hear that they are none any more, and keep nothing. */
+  /** Former members, removed by commit `seq` or earlier: they have to hear it, so that they keep no copy. */
   readonly #leaving = new Map<string, { follower: Follower; seq: number }>();
   #stopped = false;
 
@@ -96,7 +96,7 @@ export class ReplicaSet implements Copier {
       this.#leaving.set(peer, { follower: newFollower({ joinedAt: 0, syncedAt: null, behind: true }), seq: 0 });
     }
     for (const { peer_id, synced } of feed.followers) {
-      // What they have is asked anew, after a gap that may be as large as the feed.
+      // What followers have is learned anew: they may lack as much as the whole feed.
       const head = hooks.head();
       const syncedAt = synced ? head : null;
       this.#followers.set(peer_id, newFollower({ joinedAt: head, syncedAt, behind: true }));
@@ -112,7 +112,7 @@ export class ReplicaSet implements Copier {
     return this.copiesNow(this.#hooks.head());
   }
 
-  /** On how many disks of peers that are there a commit is: what was not, or cannot be, brought to one does not count. */
+  /** How many disks have a commit, this one included, counting only followers that are there. */
   copiesNow(seq: number): number {
     return 1 + this.copied.filter((acked) => acked >= seq).length;
   }
@@ -130,14 +130,14 @@ export class ReplicaSet implements Copier {
     this.#stopped = true;
   }
 
-  /** A peer is there, or there anew: it may have started again on a disk from the past before it was missed. */
+  /** A peer connected. It may have restarted with an older disk before it was missed, so it is told the head anew. */
   connected(peer: string): void {
     const follower = this.#followers.get(peer);
     if (follower !== undefined) follower.behind = true;
     this.mend();
   }
 
-  /** The stream to a peer closed: what was on its way to it is brought again when it is back. */
+  /** The stream to a peer closed: commits that were on their way to it are brought again when it is back. */
   disconnected(peer: string): void {
     const follower = this.#followers.get(peer);
     if (follower !== undefined) follower.behind = true;
@@ -156,7 +156,7 @@ export class ReplicaSet implements Copier {
     }
   }
 
-  /** The replica set of this commit is the one that is served from now on. */
+  /** Serves the replica set in this commit from now on. */
   #membersChanged(feed: FeedRecord, seq: number): void {
     this.#written = feed.version;
     for (const { peer_id, synced } of feed.followers) {
@@ -172,12 +172,12 @@ export class ReplicaSet implements Copier {
       this.#followers.delete(peer);
       this.#leaving.set(peer, { follower, seq });
     }
-    // P7: those that followed so long ago that the feed has forgotten them are not waited for.
+    // P7: former members that the feed's record has forgotten are not waited for.
     const former = new Set(feed.former);
     for (const peer of this.#leaving.keys()) if (!former.has(peer)) this.#leaving.delete(peer);
   }
 
-  /** Those that are no members any more hear it once the others have all that they have, and when they are there. */
+  /** Tells former members that they are none any more, once enough other disks have the commit that removed them. */
   #sayGoodbye(): void {
     for (const [peer, { follower, seq }] of this.#leaving) {
       if (follower.inFlight > 0 || this.copiesOf(seq) < this.#hooks.wanted()) continue;
@@ -203,7 +203,7 @@ export class ReplicaSet implements Copier {
         follower.handsOver = false;
         if (seq >= place.head_seq) this.#saidGoodbye(peer, follower);
         this.#acknowledged(peer, follower, seq);
-        // It pulled while the last commit was on its way to this disk: `landed` or the next beat tells it again.
+        // It pulled before the last commit was on this disk: `landed` or the next beat tells it again how far that is.
         if (seq < place.head_seq) follower.behind = true;
       },
       (error: unknown) => {
@@ -225,7 +225,7 @@ export class ReplicaSet implements Copier {
     );
   }
 
-  /** A row that no message carries, which an earlier version wrote: the follower counts for nothing beyond it. */
+  /** A row that no message carries, which an earlier version wrote: the follower cannot get beyond it. */
   #cannotBeBrought(peer: string, err: unknown): void {
     const { feed_id } = this.#current;
     this.#log.warn(
@@ -243,7 +243,7 @@ export class ReplicaSet implements Copier {
     this.#hooks.onCopied();
   }
 
-  /** Tells a follower how far the feed is: it pulls what it lacks, and takes what comes meanwhile after that. */
+  /** Tells a follower how far the feed is: it pulls what it lacks, and takes later commits after that. */
   #nudge(peer: string, follower: Follower): void {
     if (this.#stopped || this.#peers.find(peer)?.connected !== true) return;
     follower.behind = false;
@@ -277,8 +277,8 @@ export class ReplicaSet implements Copier {
   }
 
   /**
-   * A follower that is there may take the commit, and whoever else is there may become one while the set is too small.
-   * One that has to hand over first does neither: what it brings waits for commits, and those would wait for it.
+   * A follower that is there may still take the commit, and another peer may become one while the set is too small. A
+   * follower that has to hand over first counts for neither: its work waits for commits, which would wait for it.
    */
   mayGrow(seq: number): boolean {
     let following = 1;
@@ -307,13 +307,13 @@ export class ReplicaSet implements Copier {
     this.#hooks.write(this.#current);
   }
 
-  /** Another change of the feed's own record. */
+  /** Changes the feed's own record in another way. */
   change(changes: Partial<FeedRecord>): void {
     this.#current = { ...this.#current, ...changes, version: this.#current.version + 1 };
     this.#hooks.write(this.#current);
   }
 
-  /** Brings everybody what they lack, and mends the set. Called with every beat and when a peer comes. */
+  /** Brings followers what they lack, and mends the set. Called with every beat and when a peer connects. */
   mend(): void {
     if (this.#stopped) return;
     this.landed();
@@ -321,10 +321,10 @@ export class ReplicaSet implements Copier {
     this.mendSet();
   }
 
-  /** Looks whether there are as many copies as wanted, and finds members for the missing ones. */
+  /** Adds followers while there are fewer copies than wanted; removes surplus ones once enough others count. */
   mendSet(): void {
     if (this.#stopped) return;
-    if (this.#written !== this.#current.version) return; // what is known of the members is of the set before
+    if (this.#written !== this.#current.version) return; // what is known of followers is that of the set before
     const wanted = this.#hooks.wanted() - 1;
     const members = this.#current.followers;
     const order = rendezvous(
@@ -341,12 +341,12 @@ export class ReplicaSet implements Copier {
     }
     if (counted.length < wanted || members.length <= wanted) return;
     const keep = new Set(counted.slice(0, wanted));
-    // Nobody who is just being made a copy of is there any more: all that count are.
+    // Followers that do not count yet are removed, too: enough others do.
     const kept = members.filter(({ peer_id }) => keep.has(peer_id));
     if (kept.length < members.length) this.#write(kept);
   }
 
-  /** One that takes no copies, for whatever reason, is no member to rely on. */
+  /** False for a follower that took no commits for FOLLOWER_PATIENCE_MS, for whatever reason, or has to hand over. */
   #takes(follower: Follower | undefined): boolean {
     if (follower?.handsOver) return false;
     const since = follower?.refusedSince ?? null;

@@ -1,6 +1,6 @@
 /**
- * P9: what another peer may write to this disk. A uid belongs to the feed that had it first; what a peer remembers of
- * itself is in no feed that others see.
+ * P9: what another peer may write to this disk. A uid belongs to the feed that had it first; records that a peer keeps
+ * for itself (LOCAL_FEED) are never taken from others.
  */
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Reader } from '../ports.ts';
@@ -13,7 +13,7 @@ const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'f
 
 /**
  * @param records of a feed, as another peer brings them
- * @throws FlowmeshError INVALID_MESSAGE: one of them is not of this feed, and none is to be kept
+ * @throws FlowmeshError INVALID_MESSAGE when one of them is not of this feed: none may be kept
  */
 export async function mustBeOfFeed(reader: Reader, feedId: string, records: readonly FlowRecord[]): Promise<void> {
   for (const record of records) if (!isOf(feedId, record)) throw notOf(`feed ${feedId}`, record);
@@ -32,7 +32,7 @@ function isOf(feedId: string, record: FlowRecord): boolean {
 
 /**
  * @param records that another peer brings as those of one root
- * @throws FlowmeshError INVALID_MESSAGE: one of them is not
+ * @throws FlowmeshError INVALID_MESSAGE when one of them is not of this root
  */
 export function mustBeOfRoot(rootUid: string, records: readonly FlowRecord[]): void {
   const stranger = records.find(({ kind }) => KINDS_OF_A_FEED.has(kind)) ?? strangerAmong(rootUid, records);

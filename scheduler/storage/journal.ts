@@ -4,11 +4,11 @@
  * 1. A turn is a synchronous change of the scheduler's memory. It says which rows it changed and which effects follow.
  * 2. All turns of one event-loop turn are one commit: one `seq`, one fsync, then one frame to each follower.
  * 3. Effects are released in the order of their turns, when their rows are on as many disks as their records want, and
- *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because what it answers
- *    may show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects are told how many there are.
+ *    after those of all earlier turns (P1). A turn without rows waits for the commits before it, because its answer may
+ *    show their rows. Waiting for copies is bounded: after COPY_WAIT_MS the effects are told how many there are.
  * 4. One commit is on its way to the disk at a time; turns that come meanwhile make up the next one.
- * 5. When a commit fails, or has a row that no message carries, memory is ahead of the disk: every turn not yet released
- *    is rejected, and the owner of this journal throws its memory away and reads the store again.
+ * 5. When a commit fails, or has a row that no message carries, memory is ahead of the disk: every turn not released
+ *    yet is rejected, and the owner of this journal throws its memory away and reads the store again.
  */
 import type { Probe } from '../crash-points.ts';
 import { COPY_WAIT_MS } from '../limits.ts';

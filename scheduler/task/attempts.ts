@@ -1,6 +1,6 @@
 /**
- * The part of a task's life in which workers have it: from the lease that goes out to what becomes of the task when the
- * attempt ends. `transitions.ts` decides what that is.
+ * The part of a task's life in which workers have it: from the lease that goes out to the end of the attempt.
+ * `transitions.ts` decides what that end means for the task.
  */
 import type { ErrorShape } from '../../dag/errors.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
@@ -37,7 +37,7 @@ export class Attempts {
   readonly #feed: TaskFeed;
   readonly #hooks: AttemptHooks;
 
-  /** @param parts.feed that the tasks live in */
+  /** @param parts.feed the feed that the tasks live in */
   constructor(parts: {
     tasks: Tasks;
     peers: PeerTable;
@@ -54,7 +54,7 @@ export class Attempts {
     this.#hooks = parts.hooks;
   }
 
-  /** A lease goes to a worker; `leases.sent` follows when it does. */
+  /** Gives a lease to a worker; `leases.sent` follows when the lease goes out. */
   leased(turn: Turn, task: LiveTask, placement: Placement & { chosen: NonNullable<Placement['chosen']> }): void {
     const { record } = task;
     this.#tasks.stopWaiting(task);
@@ -80,14 +80,14 @@ export class Attempts {
     else this.#neverBegan(turn, task);
   }
 
-  /** Its lease was refused: the wait goes on as if it had not been given. */
+  /** The lease of a task was refused: the task waits on as if the lease had not been given. */
   #neverBegan(turn: Turn, task: LiveTask): void {
     task.record = { ...task.record, ...neverStarted(task.record) };
     this.#tasks.requeue(turn, task);
     if (task.record.started_at === null) this.#hooks.onNeverBegun(turn, task.record);
   }
 
-  /** What a worker says of an attempt that goes on. */
+  /** Takes in progress and log lines of an attempt that goes on. */
   progress(
     turn: Turn,
     peer: string,
@@ -107,7 +107,7 @@ export class Attempts {
     turn.put(task.log);
   }
 
-  /** The end of an attempt, told by its worker. What is stale changes nothing: the worker may forget it (P3). */
+  /** Takes in the end of an attempt. A stale result changes nothing: its worker may forget it (P3). */
   result(turn: Turn, peer: string, result: AttemptResult): void {
     const task = this.#tasks.live.get(result.uid);
     if (task === undefined) return;
@@ -118,7 +118,7 @@ export class Attempts {
     this.#apply(turn, task, outcome);
   }
 
-  /** The one place where what was decided of an attempt is done. */
+  /** The one place that carries out what was decided about an attempt. */
   #apply(turn: Turn, task: LiveTask, outcome: Exclude<Outcome, { kind: 'stale' }>): void {
     const { lease } = task;
     if (outcome.call_back !== undefined) this.#tasks.leases.callBack(turn, task, true, outcome.call_back);
@@ -146,7 +146,7 @@ export class Attempts {
     }
   }
 
-  /** Other peers may allow it; this one is not asked again. */
+  /** Other peers may allow the task; this peer is not asked again. */
   #barred(turn: Turn, task: LiveTask, peer: string, error: ErrorShape): void {
     task.barred = [...task.barred, this.#peers.markOf(peer)].sort();
     task.refusal = error;
@@ -159,7 +159,7 @@ export class Attempts {
     this.#apply(turn, task, lossOutcome(task, task.lease, this.#feed, this.#tasks.now()));
   }
 
-  /** What ran at a peer and is not among what that peer says it holds is lost. */
+  /** Loses the leases of a peer that are not among those that the peer says it holds. */
   loseLeasesBut(turn: Turn, peer: string, held: readonly LeaseToken[]): void {
     const names = new Set(held.map(({ uid, attempt }) => `${uid} ${attempt}`));
     for (const task of this.#tasks.leases.of(peer)) {
@@ -168,8 +168,8 @@ export class Attempts {
   }
 
   /**
-   * Takes the leases of a peer back, but those of `at_most_once` tasks, which stay with it.
-   * @returns how many
+   * Takes back the leases of a peer, except those of `at_most_once` tasks, which it keeps.
+   * @returns how many were taken back
    */
   takeBack(turn: Turn, peer: string): number {
     let count = 0;
@@ -198,7 +198,7 @@ export class Attempts {
     for (const task of this.#tasks.leases.overdue()) this.#overdue(turn, task);
   }
 
-  /** Its worker holds it longer than it may: the attempt has failed, whatever the worker does. */
+  /** A worker holds a task longer than its timeout: the attempt has failed, whatever the worker does. */
   #overdue(turn: Turn, task: LiveTask): void {
     const { peer_id, attempt } = task.lease!;
     this.#log.warn({ task_id: task.record.task_id, peer_id, attempt }, 'a worker has not kept a timeout');
@@ -207,7 +207,7 @@ export class Attempts {
     this.#tasks.attemptFailed(turn, task, timeoutError(task.record));
   }
 
-  /** A beat named the leases that a peer holds. Returns those of tasks that are not open here. */
+  /** Takes in the leases that a peer named in its beat. Returns those of tasks that are not open here. */
   confirm(peer: string, held: readonly LeaseToken[]): LeaseToken[] {
     return this.#tasks.leases.confirm(peer, held, (uid) => this.#tasks.live.get(uid));
   }

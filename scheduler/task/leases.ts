@@ -1,6 +1,6 @@
 /**
  * The leases that this owner has given and that have not ended. The beats of a worker's peer say which of them it still
- * holds; a worker whose lease ends here first is told.
+ * holds; when a lease ends here first, its worker is told.
  */
 import { BEATS_LATE_MAX, CANCEL_BATCH_MAX, REQUEST_DEADLINE_MS, TIMEOUT_GRACE_MS } from '../limits.ts';
 import type { LeaseEnd, PeerTable } from '../membership/peer-table.ts';
@@ -23,7 +23,7 @@ export class Leases {
   readonly #given = new Set<LiveTask>();
   readonly feed: { feed_id: string; epoch: number };
 
-  /** @param parts.feed that the leases belong to */
+  /** @param parts.feed the feed that the leases belong to */
   constructor(parts: {
     clock: Clock;
     network: Network;
@@ -40,17 +40,17 @@ export class Leases {
     this.#log = parts.log;
   }
 
-  /** How many there are. */
+  /** How many leases have not ended. */
   get size(): number {
     return this.#given.size;
   }
 
-  /** What names a lease of the task in messages. */
+  /** The token that names a lease of the task in messages. */
   tokenOf(record: TaskRecord, { epoch, attempt }: { epoch: number; attempt: number }): LeaseToken {
     return { uid: record.uid, feed_id: this.feed.feed_id, epoch, attempt };
   }
 
-  /** The next attempt of a task belongs to a worker. Its silence and its timeout count from `sent` on. */
+  /** Gives the next attempt of a task to a worker. The worker's silence and the timeout count from `sent` on. */
   give(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at'>): void {
     task.lease = { ...lease, confirmed_at: null, overdue_at: null };
     this.#given.add(task);
@@ -69,16 +69,17 @@ export class Leases {
   }
 
   /**
-   * A lease that was read from the store: its worker may still run the task, or keep its result. The beats of its peer
-   * will say so, or their absence, which may have begun before this process.
+   * Takes up a lease that was read from the store: its worker may still run the task, or keep its result. The beats of
+   * the worker's peer will show it, or its silence, which may have begun before this process did.
    */
   readopt(task: LiveTask, lease: Omit<GivenLease, 'confirmed_at' | 'overdue_at' | 'restored'>): void {
     this.give(task, { ...lease, restored: true });
-    task.lease!.overdue_at = this.#overdueAt(task); // only the process that gave it knows how much of the time is used up (P8)
+    // From now: only the process that gave the lease knows how much of the time is used up (P8).
+    task.lease!.overdue_at = this.#overdueAt(task);
     task.lease!.confirmed_at = this.#peers.silentSince(lease.peer_id, this.#lateMs, this.#clock.now());
   }
 
-  /** @param how counts for or against the worker's peer when the next task is placed */
+  /** @param how the lease ended: counts for or against the worker's peer when the next task is placed */
   end(task: LiveTask, how: LeaseEnd): void {
     const { lease } = task;
     if (lease === null) return;
@@ -87,7 +88,7 @@ export class Leases {
     this.#peers.leaseEnded(lease.peer_id, lease.worker_id, task.record.uid, how, this.#clock.now());
   }
 
-  /** Ends them all: another peer owns the feed, or it is read again. */
+  /** Ends all leases: another peer owns the feed, or the feed is read again. */
   clear(): void {
     for (const task of this.#given) this.end(task, 'given_up');
   }
@@ -107,8 +108,8 @@ export class Leases {
   }
 
   /**
-   * Tasks that their worker still names in its beats although their timeout is over. A worker that says nothing has not
-   * broken it: its result may wait for a connection, until the worker counts as `silent`.
+   * Tasks that their worker still names in its beats although their timeout is over. A silent worker has not broken
+   * its timeout: the result may wait for a connection, until the worker counts as gone (`silent`).
    */
   overdue(): LiveTask[] {
     return [...this.#given].filter(({ lease }) => {
@@ -117,7 +118,7 @@ export class Leases {
     });
   }
 
-  /** This peer slept and heard nobody: every silence counts anew, and what has arrived is read first (P11). */
+  /** P11: this peer slept and heard nobody. Every silence counts anew, and results that wait to be read get time. */
   restartSilences(): void {
     const now = this.#clock.now();
     for (const task of this.#given) {
@@ -129,9 +130,9 @@ export class Leases {
   }
 
   /**
-   * A beat named the leases that a peer holds: what of them is current is confirmed.
-   * @param find the task of a uid while it has not ended
-   * @returns those of tasks that are not open here
+   * Confirms the current leases among those that a peer named in its beat.
+   * @param find returns the task of a uid while it has not ended
+   * @returns the named leases of tasks that are not open here
    */
   confirm(peer: string, held: readonly LeaseToken[], find: (uid: string) => LiveTask | undefined): LeaseToken[] {
     const unknown: LeaseToken[] = [];
@@ -149,7 +150,7 @@ export class Leases {
     return isNamedBy(lease, this.feed.feed_id, peer, token);
   }
 
-  /** Once the turn is durable, the worker of a task is told that its attempt is not wanted any more. */
+  /** Once the turn is durable, tells the worker of a task that its attempt is not wanted any more. */
   callBack(turn: Turn, task: LiveTask, force: boolean, reason: string): void {
     const { lease } = task;
     if (lease === null) return;
@@ -157,7 +158,7 @@ export class Leases {
     turn.after(() => this.cancel(lease.peer_id, [{ ...token, force, reason: reason.slice(0, REASON_CHARS_MAX) }]));
   }
 
-  /** Tells a peer to end what it runs of these, and to drop the results it keeps. */
+  /** Tells a peer to end these attempts if they run, and to drop their results if it keeps them. */
   cancel(peer: string, items: readonly Cancel[]): void {
     for (let from = 0; from < items.length; from += CANCEL_BATCH_MAX) {
       const batch = items.slice(from, from + CANCEL_BATCH_MAX);

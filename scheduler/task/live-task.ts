@@ -11,7 +11,7 @@ export interface GivenLease {
   worker_id: string;
   /** Monotonic: when it was sent, or last named by a beat of the worker's peer. Null until it is sent. */
   confirmed_at: number | null;
-  /** Monotonic: its worker should have ended it and said so by then. Null without a timeout, and until it is sent. */
+  /** Monotonic: by when the worker should have ended it and said so. Null without a timeout, and until it is sent. */
   overdue_at: number | null;
   /** Read from the store: given by this peer's last process, or by the owner before. */
   restored: boolean;
@@ -32,13 +32,13 @@ export interface LiveTask {
   record: TaskRecord;
   payload_bytes: number;
   lease: GivenLease | null;
-  /** What the peer of its worker has to allow. */
+  /** What the policy of a worker's peer has to allow. */
   readonly needs: readonly string[];
-  /** Peers that have refused it by their policy, sorted (`PeerTable.markOf`). */
+  /** Peers that have refused the task by their policy, sorted (`PeerTable.markOf`). */
   barred: readonly string[];
-  /** What the last one of them said. */
+  /** The error of the last of these refusals. */
   refusal: ErrorShape | null;
-  /** Monotonic: since when it is in the queue. */
+  /** Monotonic: since when the task is in the queue. */
   ready_at: number;
   /** True once the task's first row is on disk: only then may a lease go out before its own row (P1). */
   durable: boolean;

@@ -4,7 +4,7 @@ import type { TaskSubmission } from '../api.ts';
 import { isoTime, wallMs } from '../ids.ts';
 import { EMPTY_TASK_STATE, type TaskRecord } from '../records.ts';
 
-/** @throws FlowmeshError INVALID_INPUT for a deadline that is no time */
+/** @throws FlowmeshError INVALID_INPUT for a deadline that is not a time */
 export function newTask(
   submission: TaskSubmission & { copies: number },
   task_id: string,
@@ -45,7 +45,7 @@ export function newTask(
   };
 }
 
-/** Fields that few tasks have; the records of the others do without them. */
+/** Fields that few tasks have; they are absent from the records of all others. */
 export function wishes({ prefer, wait_timeout_ms }: Pick<TaskRecord, 'prefer' | 'wait_timeout_ms'>) {
   return {
     ...(prefer !== undefined && prefer.length > 0 && { prefer }),
@@ -53,7 +53,7 @@ export function wishes({ prefer, wait_timeout_ms }: Pick<TaskRecord, 'prefer' | 
   };
 }
 
-/** A new task with the work of one that has failed or was cancelled; a task of a workflow becomes one of its own. */
+/** A new task with the work of one that failed or was cancelled. It belongs to no workflow, even if that one did. */
 export function retriedTask(
   task: TaskRecord,
   root: TaskRecord,

@@ -1,5 +1,5 @@
 /**
- * The tasks of one owner that are ready for a worker: higher priority first, then the older one.
+ * The tasks of one owner that are ready for a worker: higher priority first, then the older task.
  *
  * Tasks that need the same (action and `requires`) form a class with an order of its own, so that one task that no
  * worker can run never makes the dispatcher look at the thousands behind it.
@@ -19,21 +19,21 @@ export interface QueueKey {
   created_at: string;
 }
 
-/** The order of the queue; the store's `queuePosition` counts by the same. */
+/** The order of the queue; the store's `queuePosition` counts in the same order. */
 export function compareQueueKeys(a: QueueKey, b: QueueKey): number {
   if (a.priority !== b.priority) return b.priority - a.priority;
   if (a.created_at !== b.created_at) return a.created_at < b.created_at ? -1 : 1;
   return a.uid < b.uid ? -1 : a.uid > b.uid ? 1 : 0;
 }
 
-/** The part of what makes a class that is not in the records of its tasks. */
+/** What defines a class besides the records of its tasks. */
 export type TaskKind = Pick<Wanted, 'needs' | 'barred'>;
 
 export interface TaskClass extends Wanted {
   key: string;
-  /** Set while no connected worker can run it. */
+  /** Set while no connected worker can run the class. */
   nobody: Nobody | null;
-  /** First in the queue first. */
+  /** In the order of the queue. */
   tasks: InstanceType<typeof BTree<QueueKey, string>>;
 }
 
@@ -60,7 +60,7 @@ export interface ClassHead {
 export class Queue {
   readonly #classes = new Map<string, TaskClass>();
   readonly #keys = new Map<string, { key: QueueKey; of: TaskClass }>();
-  /** The classes by their first task: how many there are must not show in the cost of a dispatch (P7). */
+  /** The classes by their first task: the cost of a dispatch must not grow with their number (P7). */
   readonly #order = new BTree<QueueKey, TaskClass>(undefined, compareQueueKeys);
   readonly #ranking = new Ranking<QueueKey>(compareQueueKeys);
 
@@ -141,9 +141,9 @@ export class Queue {
   }
 
   /**
-   * Puts the waiting tasks where their priorities of now belong.
-   * @param current the record of a queued task
-   * @returns true when one of them had to move
+   * Moves the waiting tasks to where their current priorities belong.
+   * @param current returns the record of a queued task
+   * @returns true when a task had to move
    */
   reorder(current: (uid: string) => TaskRecord): boolean {
     let changed = false;

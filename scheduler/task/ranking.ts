@@ -40,7 +40,7 @@ export class Ranking<T> {
     return before;
   }
 
-  /** The block where an item belongs, the last one when it is after all, and its place in that block. */
+  /** The block where an item belongs (the last one when it comes after all others), and its place in that block. */
   #placeOf(item: T): { block: T[] | undefined; index: number; at: number } {
     const found = firstIndex(this.#blocks.length, (index) => this.#compare(this.#blocks[index]!.at(-1)!, item) >= 0);
     const index = Math.max(Math.min(found, this.#blocks.length - 1), 0);
@@ -50,7 +50,7 @@ export class Ranking<T> {
   }
 }
 
-/** The first of `length` indexes for which `holds`, when it holds for all after it too; `length` when for none. */
+/** The first of `length` indexes where `holds` is true, or `length`. It must be true for all indexes after that one. */
 function firstIndex(length: number, holds: (index: number) => boolean): number {
   let from = 0;
   let to = length;

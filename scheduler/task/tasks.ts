@@ -3,7 +3,7 @@
  * is in `attempts.ts`.
  *
  * 1. A task that ended leaves memory; its record never changes status again (P5).
- * 2. In a feed that has had another owner no `at_most_once` task is started: that one may have done it (P4).
+ * 2. In a feed that has had another owner no `at_most_once` task is started: that owner may have done so (P4).
  */
 import type { ErrorShape } from '../../dag/errors.ts';
 import { askedDelayMs, retryDelayMs } from '../../dag/retry.ts';
@@ -41,15 +41,15 @@ export interface TaskHooks {
   onEnded(turn: Turn, record: TaskRecord): void;
   /** A task has begun. */
   onBegun(turn: Turn, record: TaskRecord): void;
-  /** A task began to wait for a person, or ceased to without having ended. */
+  /** A task began to wait for a person, or stopped waiting without having ended. */
   onWaiting(turn: Turn, record: TaskRecord): void;
   /** A nested workflow has taken longer than its task may. */
   onNestedTimeout(turn: Turn, record: TaskRecord): void;
 }
 
-/** The tasks of one feed that have not ended. Everything that changes one is given the turn it is written in. */
+/** The tasks of one feed that have not ended. Methods that change a task are given the turn that writes the change. */
 export class Tasks {
-  /** Those that are ready for a worker. */
+  /** The tasks that are ready for a worker. */
   readonly queue = new Queue();
   readonly live = new LiveRecords<LiveTask>();
   readonly leases: Leases;
@@ -64,9 +64,9 @@ export class Tasks {
   /** Moving average of execution times, for estimates; null before the first. */
   #meanExecutionMs: number | null = null;
   readonly #counted = { queued: 0, running: 0 };
-  /** Tasks that wait, and whose row does not say why yet. */
+  /** Uids of waiting tasks whose row does not say yet why they wait. */
   readonly #unwrittenReasons = new Set<string>();
-  /** Tasks that have succeeded in another history of the feed, until they are made in this one. */
+  /** By uid: tasks that succeeded in another history of the feed, until they are made in this one. */
   readonly #offered = new Map<string, TaskRecord>();
 
   constructor(parts: {
@@ -123,7 +123,7 @@ export class Tasks {
       } else if (record.status === 'running' || record.status === 'input_required') {
         if (record.due_at !== null) this.#timers.set(record.uid, wallMs(record.due_at));
       } else if (record.status === 'queued') {
-        // A lease of the next attempt may have gone out before its row was durable: its number is not used again.
+        // A lease of the next attempt may have gone out before its row was durable: that number is not used again.
         if (!record.at_most_once && task.durable) task.record = { ...record, attempt: record.attempt + 1 };
         this.#enqueue(turn, task);
       }
@@ -139,7 +139,7 @@ export class Tasks {
     this.#count(task.record.status, 1);
   }
 
-  /** Forgets everything: another peer owns the feed, or it is read again. */
+  /** Forgets everything: another peer owns the feed, or the feed is read again. */
   clear(): void {
     this.leases.clear();
     this.queue.clear();
@@ -219,8 +219,8 @@ export class Tasks {
   }
 
   /**
-   * A task that is a state of its record, not a lease, begins: `sleep`, `approve`, `workflow`.
-   * @param lastsMs how long it lasts by itself; null: until something else ends it. Its timeout may be sooner.
+   * Begins a task that is only a state of its record, without a lease: `sleep`, `approve`, `workflow`.
+   * @param lastsMs how long it lasts by itself; null: until something else ends it. The task's timeout may be sooner.
    */
   begin(turn: Turn, task: LiveTask, status: 'running' | 'input_required', lastsMs: number | null): void {
     const dueMs = Math.min(lastsMs ?? Number.POSITIVE_INFINITY, task.record.timeout_ms ?? Number.POSITIVE_INFINITY);
@@ -232,7 +232,7 @@ export class Tasks {
     if (status === 'input_required') this.#hooks.onWaiting(turn, task.record);
   }
 
-  /** An `approve` begins. Its question is kept where people look: as its progress message. */
+  /** Begins an `approve`. The question is kept where people look: as the task's progress message. */
   waitForPerson(turn: Turn, task: LiveTask, { message }: { message?: string | undefined }): void {
     this.begin(turn, task, 'input_required', null);
     if (message !== undefined) {
@@ -245,7 +245,7 @@ export class Tasks {
     const known = task.record.placement;
     if (known?.reason === reason && known.considered === considered) return;
     task.record = { ...task.record, placement: { considered, chosen: null, reason, found_by: null } };
-    // Not worth a row for every task that waits a moment: `writeReasons` writes what still waits at the next beat.
+    // A task that waits for a moment is not worth a row: at the next beat `writeReasons` writes those that still wait.
     this.#unwrittenReasons.add(task.record.uid);
   }
 
@@ -258,13 +258,13 @@ export class Tasks {
     this.#unwrittenReasons.clear();
   }
 
-  /** It leaves the queue, and no time is waited for any more. */
+  /** Takes a task out of the queue, and ends its timer. */
   stopWaiting({ record }: LiveTask): void {
     this.queue.remove(record.uid);
     this.#timers.delete(record.uid);
   }
 
-  /** @param dueAt when it may be started again at the earliest, as in records; null: now */
+  /** Queues a task again. @param dueAt the earliest time for its next start, as in records; null: now */
   requeue(turn: Turn, task: LiveTask, dueAt: string | null = null): void {
     const waited = task.record.status === 'input_required';
     this.change(turn, task, { status: 'queued', peer_id: null, worker_id: null, lease_epoch: null, due_at: dueAt });
@@ -272,7 +272,7 @@ export class Tasks {
     this.#enqueue(turn, task);
   }
 
-  /** Does nothing for a task that no worker has. */
+  /** Ends the lease of a task, if it has one. */
   endLease(task: LiveTask, how: LeaseEnd): void {
     if (task.lease === null) return;
     this.leases.end(task, how);
@@ -280,8 +280,8 @@ export class Tasks {
   }
 
   /**
-   * A task that succeeded in another history of this feed, with the same inputs: it has not to run again.
-   * @returns false when this one has ended already, or is another piece of work
+   * Takes over a success from another history of this feed: a task with the same inputs need not run again.
+   * @returns false when the task here is other work, or is not open; the success then waits for a task to be made here
    */
   acceptResult(turn: Turn, record: TaskRecord): boolean {
     const task = this.live.get(record.uid);
@@ -304,7 +304,7 @@ export class Tasks {
     return true;
   }
 
-  /** Takes a task out of memory without an end: another history of it is written instead. */
+  /** Takes a task out of memory without ending it: its record from another history is written instead. */
   drop(turn: Turn, task: LiveTask): void {
     const { uid, status } = task.record;
     this.leases.callBack(turn, task, true, 'it has ended on the other side of a partition');
@@ -332,7 +332,7 @@ export class Tasks {
     this.requeue(turn, task, isoTime(this.#clock.wall() + delay));
   }
 
-  /** @param deadLetter true when it was tried and its retries are used up */
+  /** @param deadLetter true when the task was tried, or may have been, and is not tried again */
   fail(turn: Turn, task: LiveTask, error: ErrorShape, deadLetter: boolean): void {
     this.finish(turn, task, { status: 'failed', error, dead_letter: deadLetter });
   }
@@ -368,7 +368,7 @@ export class Tasks {
     return wasRunning;
   }
 
-  /** Another record keeps its id. */
+  /** Gives a task the id of a record that was set aside: another record keeps its own. */
   setAside(turn: Turn, task: LiveTask): void {
     const before = task.record.task_id;
     this.change(turn, task, setAside(task.record));
@@ -381,7 +381,7 @@ export class Tasks {
     this.finish(turn, task, { status: 'cancelled', error });
   }
 
-  /** A dependency has ended. */
+  /** A dependency of a task has ended. @param status how it ended */
   unblock(turn: Turn, uid: string, dependency: string, status: string): void {
     const task = this.live.get(uid);
     if (task === undefined || !task.blockers.delete(dependency)) return;
@@ -399,25 +399,25 @@ export class Tasks {
     if (requeue && this.queue.has(task.record.uid)) this.#enqueue(turn, task);
   }
 
-  /** Sorts the waiting tasks by their priorities of now; true when that changed anything. */
+  /** Sorts the waiting tasks by their current priorities; true when that changed their order. */
   reorder(): boolean {
     return this.queue.reorder((uid) => this.live.get(uid)!.record);
   }
 
-  /** An action took this long: later estimates go by it. */
+  /** Notes how long an action took, for later estimates. */
   measured(executionMs: number): void {
     const mean = this.#meanExecutionMs;
     this.#meanExecutionMs = mean === null ? executionMs : mean * 0.9 + executionMs * 0.1;
   }
 
-  /** Seconds-level guess of when a task at this position starts, from measured execution times. */
+  /** Rough guess of when a task at this position starts (ISO 8601), from measured execution times. */
   estimateStart(position: number | null, slots: number): string {
     const wait =
       position === null || this.#meanExecutionMs === null ? 0 : (position / Math.max(slots, 1)) * this.#meanExecutionMs;
     return isoTime(this.#clock.wall() + Math.round(wait));
   }
 
-  /** Tasks that wait for a person are neither. */
+  /** Tasks that wait for a person count as neither. */
   get counts(): { queued: number; running: number } {
     return { ...this.#counted };
   }

@@ -1,6 +1,6 @@
 /**
- * What has to happen at a wall-clock time: the end of a delay, a backoff or a `sleep`, and deadlines. Survives a
- * restart because `due_at` and `deadline_at` are in the task's record; one timer serves all of them.
+ * Timers for wall-clock times: the end of a delay, a backoff or a `sleep`, and deadlines. They can be set anew after a
+ * restart because `due_at` and `deadline_at` are in the task's record. One timer of the clock serves all of them.
  */
 import sortedBTree from 'sorted-btree';
 import type { Clock } from '../ports.ts';
@@ -10,7 +10,7 @@ const BTree = sortedBTree.default;
 
 /** The wall clock can jump (a machine slept, the time was set), so no timer is set for longer than this. */
 const RECHECK_MS = 10_000;
-/** As many keys as are told in one event; the rest follow in the next, so that a crowd does not stall the loop (P7). */
+/** Keys told in one event; the rest follow in the next, so that many at once do not stall the loop (P7). */
 const DUE_AT_ONCE_MAX = 1_000;
 
 type DueKey = [wallMs: number, key: string];

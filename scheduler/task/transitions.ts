@@ -1,8 +1,8 @@
 /**
- * What happens to a task: what the end of an attempt means for it (`outcomeOf`), and the changes of its record. Pure:
- * `now` is the wall clock, as in records.
+ * The state transitions of a task: what the end of an attempt means for it (`outcomeOf`), and the changes of its
+ * record. Pure: `now` is the wall clock, as in records.
  *
- * 1. The current lease decides anything; an earlier one only a success, and the current one is then called back (P3).
+ * 1. Every result of the current lease counts; of an earlier one only a success, and the current is called back (P3).
  * 2. An attempt that was lost with its worker is repeated; for an `at_most_once` task it is the end (P4).
  * 3. A task with which mesh loops crash again and again is not run any more.
  */
@@ -27,20 +27,20 @@ export type TaskEnd = Partial<TaskRecord> & { status: 'completed' | 'failed' | '
 export interface TaskFeed {
   feed_id: string;
   epoch: number;
-  /** It has had another owner, which may have started any of its tasks. */
+  /** True when the feed has had another owner, which may have started any of its tasks. */
   passed_on: boolean;
 }
 
 /** What the end of an attempt means for its task. */
 export type Outcome =
-  /** Nothing: its worker may forget it. */
+  /** It changes nothing: the worker may forget the result. */
   | { kind: 'stale' }
-  /** Its record says so from now on, and what runs goes on. */
+  /** The task's record notes it, and what runs goes on. */
   | (Consequences & { kind: 'noted'; changes: Partial<TaskRecord> })
   | FailureOutcome
-  /** It is gone with its worker: the task is queued again at once, its retries untouched. */
+  /** The attempt is gone with its worker: the task is queued again at once, its retries untouched. */
   | (Consequences & { kind: 'lost'; changes: Partial<TaskRecord> })
-  /** Its peer does not allow the task: others are asked, as if it had not begun. */
+  /** The worker's peer does not allow the task: other peers are tried, as if it had not begun. */
   | (Consequences & { kind: 'barred'; error: ErrorShape });
 
 export type FailureOutcome =
@@ -61,7 +61,7 @@ const STALE: Outcome = { kind: 'stale' };
 
 /**
  * What the result of an attempt means for its task.
- * @param task that has not ended
+ * @param task a task that has not ended
  * @param told the result, and the peer that brought it
  * @param owner this peer and the feed of the task
  */
@@ -75,7 +75,7 @@ export function outcomeOf(
   const { record, lease } = task;
   const current = isCurrent(lease, peer, result, owner.feed);
   if (!current && (result.status !== 'completed' || !isUsable(record, result, owner.feed))) return STALE;
-  // This owner did not ask for that; one whose history was given up did. How the action would have ended is unknown.
+  // This owner did not ask to cancel; one whose history was given up did. How the action would have ended is unknown.
   if (result.status === 'cancelled') return lossOutcome(task, lease!, owner.feed, now);
   const { execution_time_ms, attempt, output } = result;
   const measured = { lease: 'kept', measured_ms: execution_time_ms } as const;
@@ -97,7 +97,7 @@ export function outcomeOf(
 /** Whether a result is that of the current lease. */
 function isCurrent(lease: GivenLease | null, peer: string, result: AttemptResult, { feed_id }: TaskFeed): boolean {
   if (!isNamedBy(lease, feed_id, peer, result)) return false;
-  // What another owner granted is the current lease only where this owner has read it from the store.
+  // A lease that another owner granted is the current one only if this owner has read it from the store.
   return result.granted_by === undefined || lease!.restored;
 }
 
@@ -131,7 +131,7 @@ function crashOutcome(
 
 /**
  * An attempt is gone with its worker.
- * @param changes that the task's record gets besides
+ * @param changes further changes of the task's record
  */
 export function lossOutcome(
   { record, lost_attempts }: LiveTask,
@@ -148,7 +148,7 @@ export function lossOutcome(
 
 /**
  * The action of an attempt failed, or took too long.
- * @param more what the task's record gets besides
+ * @param more further changes of the task's record
  */
 export function failureOutcome(
   record: TaskRecord,
@@ -164,7 +164,7 @@ export function failureOutcome(
   return { kind: 'finish', end: { ...changes, ...deadLetter(error) } };
 }
 
-/** It was tried, and nothing more is. */
+/** The end of a task that was tried and is not tried again. */
 function deadLetter(error: ErrorShape): TaskEnd {
   return { status: 'failed', error, dead_letter: true };
 }
@@ -192,12 +192,12 @@ export function keptByOwner(record: TaskRecord, owner: string, now: string): Par
   };
 }
 
-/** A lease was refused before it started: the wait goes on as if it had not been given. */
+/** A lease was refused before the action started: the task waits on as if the lease had not been given. */
 export function neverStarted(record: TaskRecord): Partial<TaskRecord> {
   return record.attempts.length === 0 ? { started_at: null, wait_ms: null } : {};
 }
 
-/** The failed attempts with the current one. */
+/** The failed attempts, with the current one added. */
 function withAttempt(record: TaskRecord, error: ErrorShape, now: string): TaskRecord['attempts'] {
   const entry = { attempt: record.attempt, peer_id: record.peer_id, ended_at: now, error };
   return [...record.attempts, entry].slice(-ATTEMPT_HISTORY_MAX);
@@ -252,8 +252,8 @@ export function deadlineError({ deadline_at, attempts }: TaskRecord): ErrorShape
 
 /**
  * True when an attempt ended because the policy of its worker's peer forbids the task, which another peer may allow.
- * Never for an `at_most_once` task (P4): when a redirect is refused, the first request was sent. Nor for a function: its
- * handler can throw any code.
+ * Never for an `at_most_once` task (P4): when a redirect is refused, the first request was sent. Nor for a function:
+ * its handler can throw any code.
  */
 function isPolicyRefusal({ record }: LiveTask, error: ErrorShape): boolean {
   return error.code === 'ACTION_NOT_ALLOWED' && !record.at_most_once && !record.task_type.startsWith('fn:');
