@@ -5,8 +5,8 @@
  * 1. Connected workers come first: neither the DHT nor gossip is asked while one of them has a slot.
  * 2. The lease of an ordinary task is sent as soon as the task itself is durable; the lease of an `at_most_once` task
  *    only once the lease is durable, too (P1).
- * 3. If no connected worker can run a task, the DHT is asked for one. A task that finds no free slot is offered by
- *    gossip.
+ * 3. A task for which no connected worker has a free slot is offered by gossip. If none can run it at all, the DHT is
+ *    asked for one, too.
  */
 import { InvalidInputsError, parseInputs } from '../../dag/action-inputs.ts';
 import { RECORD_ACTIONS } from '../../dag/actions.ts';

@@ -1,7 +1,7 @@
 /**
  * Work finds idle workers. When a slot is free here, this peer claims tasks from neighbours whose beats show waiting
- * work. Work here that found no free slot is offered by gossip, which also reaches peers that are not connected. An
- * offer only says whom to ask (P6).
+ * work. Work here that no connected worker has a slot for is offered by gossip, which also reaches peers that are not
+ * connected. An offer only says whom to ask (P6).
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import { CLAIM_INTERVAL_MS, REQUEST_DEADLINE_MS } from '../limits.ts';
@@ -82,7 +82,7 @@ export class Offers implements BeatListener {
     });
   }
 
-  /** Waiting tasks found no free slot: offers them by gossip, at most once per `offer_interval_ms`, while they wait. */
+  /** No worker has a slot for some tasks: offers by gossip what waits, once per `offer_interval_ms`, until none do. */
   offerSoon(): void {
     if (this.#cancelOffer !== null || !this.#running) return;
     const { clock, options } = this.#parts;
