@@ -82,7 +82,7 @@ export class Offers implements BeatListener {
     });
   }
 
-  /** No worker has a slot for some tasks: offers by gossip what waits, once per `offer_interval_ms`, until none do. */
+  /** No worker has a slot for some tasks: offers by gossip what waits, once per `offer_interval_ms`, until nothing does. */
   offerSoon(): void {
     if (this.#cancelOffer !== null || !this.#running) return;
     const { clock, options } = this.#parts;
