@@ -82,7 +82,7 @@ export class Offers implements BeatListener {
     });
   }
 
-  /** No worker has a slot for some tasks: offers by gossip what waits, once per `offer_interval_ms`, until nothing does. */
+  /** No worker has a slot for some tasks: offers what waits by gossip every `offer_interval_ms` while anything does. */
   offerSoon(): void {
     if (this.#cancelOffer !== null || !this.#running) return;
     const { clock, options } = this.#parts;
