@@ -174,7 +174,7 @@ export class Inquiry {
     const answer = await this.#parts.followed.ask(peer, feed_id);
     if (answer === null || compareLines(currentLine(answer.feed), currentLine(feed)) <= 0) return false;
     if (this.isHeir(feed, answer.feed)) return true;
-    this.#parts.log.warn({ feed_id, peer }, 'a claim to a feed does not come from its replica set: it is refused');
+    this.#parts.log.warn({ feed_id, peer }, 'a line of a feed does not come from its replica set: it is refused');
     return false;
   }
 

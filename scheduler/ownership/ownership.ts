@@ -211,9 +211,9 @@ export class Ownership implements InquiryOutcome, BeatListener {
   /** Tells all connected peers of the new line. They answer which leases they run: other tasks are queued again. */
   #announce(owned: OwnedFeed): void {
     const { network, peers, log } = this.#parts;
-    const claim = { feed_id: owned.feed_id, line: currentLine(owned.feed) };
+    const opened = { feed_id: owned.feed_id, line: currentLine(owned.feed) };
     for (const { peer_id } of peers.connected()) {
-      const answer = network.request(peer_id, 'takeover', claim, INQUIRY_DEADLINE_MS);
+      const answer = network.request(peer_id, 'takeover', opened, INQUIRY_DEADLINE_MS);
       const said = answer.then((value) => takeoverAnswerSchema.parse(value));
       said.then(
         ({ holding }) => {

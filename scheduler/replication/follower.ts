@@ -318,7 +318,7 @@ export class FollowedFeeds {
   #mustBeMember(mine: FeedRecord, theirs: FeedRecord): void {
     if (isHeir(mine, theirs) || !this.#hooks.isOwnedBy(mine.feed_id, currentLine(mine).owner)) return;
     const { owner } = currentLine(theirs);
-    throw new NoCopyError(mine.feed_id, owner, 'it is no member of the replica set, so its claim does not count');
+    throw new NoCopyError(mine.feed_id, owner, 'it is no member of the replica set, so its line does not count');
   }
 
   async #keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
