@@ -176,8 +176,11 @@ export class IdClaims implements LocatorListener {
 
   // --- what others say of ids ----------------------------------------------------------------------------------------
 
+  /** A peer asks where an id is: it may be just submitting it, too, and have reserved it at an arbiter unknown here. */
   holdOn(alias: Alias): Hold | undefined {
-    return this.#holds.get(aliasKey(alias));
+    const hold = this.#holds.get(aliasKey(alias));
+    if (hold !== undefined) hold.isDoubtful = true;
+    return hold;
   }
 
   onHeard(alias: Alias, local: LocalRecord | undefined, held: Held): void {

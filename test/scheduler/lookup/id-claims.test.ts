@@ -115,6 +115,27 @@ describe('reservations', () => {
     expect(await scene.task('a', uid)).toMatchObject({ task_id: `wanted~${uid}`, status: 'queued' });
   });
 
+  test('of an id that another peer asks for meanwhile are looked up again: it may have reserved it elsewhere', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const asking = gate();
+    h.messages.length = 0;
+    h.answers.set('locate', async () => {
+      await asking.opened;
+      return { found: [null] };
+    });
+    const submitted = scene.scheduler('a').api.submitTask(task({ task_id: 'wanted', delay_ms: 60_000 }));
+    await scene.until('it asks', () => asked(h, 'locate').length === 1);
+    // The two do not know the same peers, so `h` was given the id by another arbiter.
+    expect(await h.ask('a', 'locate', { items: [alias('wanted')], hops: 0, asked: [] })).toEqual({ found: [null] });
+    asking.open();
+    const { uid } = (await scene.run(submitted)).record;
+    const held = { peer_id: 'h', uid: 'v'.repeat(20), status: 'queued', content_hash: 'other' };
+    h.answers.set('locate', () => ({ found: [{ ...found('h'), ...held }] }));
+    await scene.pass(1_000);
+    expect(await scene.task('a', uid)).toMatchObject({ task_id: `wanted~${uid}`, status: 'queued' });
+  });
+
   test('of an id that comes to this peer with a hand-over meanwhile are not used: it is the same record', async () => {
     const scene = await Scene.of(['a']);
     const record = await scene.submit('a', task({ task_id: 'same', delay_ms: 3_600_000 }));
