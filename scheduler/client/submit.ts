@@ -2,8 +2,8 @@
  * Submits of workflows and tasks: checked completely before anything is written, then written in one turn.
  *
  * 1. A refused submit changes nothing.
- * 2. An id is taken once: only one submit of an id runs here at a time, and the id is reserved in the mesh (section 6
- *    of the design).
+ * 2. An id is taken once: only one submit of an id runs here at a time, and the id is reserved in the mesh
+ *    (`lookup/id-claims.ts`).
  * 3. A submit with the same id and content as a record is answered with that record; other content is a conflict. A
  *    workflow that was refused for too few copies never began: the same submit is a new try, and replaces it.
  */

@@ -1,6 +1,6 @@
 /**
- * Gives the waiting tasks of one feed to workers (section 5 of the design). Runs at most once per event-loop turn,
- * inside the commit of that turn.
+ * Gives the waiting tasks of one feed to workers. Runs at most once per event-loop turn, inside the commit of that
+ * turn.
  *
  * 1. Connected workers come first: neither the DHT nor gossip is asked while one of them has a slot.
  * 2. The lease of an ordinary task is sent as soon as the task itself is durable; the lease of an `at_most_once` task

@@ -12,7 +12,7 @@ export interface Mutation {
   /** Is in the file exactly once. */
   find: string;
   replace: string;
-  /** What it keeps (design, section 3). */
+  /** What it keeps (docs/guarantees.md). */
   promise: string;
   /** Faults without which it is hardly missed. */
   favoured?: readonly FaultKind[];

@@ -1,6 +1,6 @@
 /**
  * What the answers of a simulated mesh are worth. It knows what clients were told and what is on every disk, and says
- * which promise (design, section 3) an answer broke.
+ * which promise (docs/guarantees.md) an answer broke.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { type ErrorShape, FlowmeshError, type JsonObject } from '../../dag/errors.ts';
