@@ -1,6 +1,6 @@
 /**
- * What the tools ask of the scheduler of this peer. Every writing method resolves when what it says is durable (P1).
- * `uid`s are of records this peer owns; `resolve` finds them, or the peer that does.
+ * What the tools ask of the scheduler of this peer. Every writing method resolves when what it wrote is durable (P1). A
+ * `uid` names a record that this peer owns; `resolve` finds it, or the peer that owns the record.
  */
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import type { Requires, Retry, Workflow } from '../dag/schema.ts';
@@ -27,7 +27,7 @@ export interface TaskSubmission {
   deadline: string | undefined;
   requires: Requires;
   prefer?: string[] | undefined;
-  /** How long it waits while no worker can run it. */
+  /** How long the task waits while no worker can run it. */
   wait_timeout_ms?: number | undefined;
   depends_on: string[];
   at_most_once: boolean;
@@ -40,9 +40,9 @@ export interface WorkflowSubmission {
   require_copies: boolean;
 }
 
-/** What was accepted and is probably not what was meant. */
+/** Something that was accepted, but is probably not what was meant. */
 export interface Warning {
-  /** The place, as code reads: `steps[2].inputs.text`. */
+  /** The place, written as in code: `steps[2].inputs.text`. */
   at: string;
   message: string;
 }
@@ -85,7 +85,7 @@ export interface PeerView {
   state: PeerState | null;
   connected: boolean;
   rtt_ms: number | null;
-  /** Mean absolute difference of consecutive round trips. */
+  /** Moving average of how far a round trip is from `rtt_ms`. */
   jitter_ms: number | null;
   leases_kept: number;
   leases_lost: number;
@@ -98,19 +98,19 @@ export type Place =
   /** At its owner, or where a copy is (`copy_of`) while the owner cannot be reached; the copy may be here. */
   | { here: false; at: RemotePlace };
 
-/** What is known of feeds beside their rows. */
+/** What is known of feeds besides their rows. */
 export interface FeedsNow {
   /** P1: whether the rows of a commit may be shown. */
   isReleased(feed_id: string, seq: number): boolean;
   /** On how many disks a commit of a feed is now; null for feeds that this peer does not write. */
   durabilityOf(feed_id: string, seq: number, wanted: number): Durability | null;
-  /** How long the owner of a feed has been silent here, in ms; null for feeds that this peer writes. */
+  /** For how long this peer has not heard the owner of a feed, in ms; null for feeds that this peer writes. */
   staleMs(feed_id: string): number | null;
 }
 
-/** The feed of new work, as readers on other loops have to know it. */
+/** The state of the feed for new work, for readers on other event loops. */
 export interface MainFeedState {
-  /** Empty while none can be written. */
+  /** Empty while no feed can be written. */
   feed_id: string;
   /** P1: its last commit whose rows may be shown. */
   released: number;
@@ -127,7 +127,7 @@ export interface SchedulerApi extends FeedsNow {
   readonly feed_id: string;
 
   submitWorkflow(submission: WorkflowSubmission): Promise<WorkflowReceipt>;
-  /** Throws INVALID_STATE when it ended already. Resolves when the cancel is durable; running actions are being ended. */
+  /** Resolves when the cancel is durable; running actions are still being ended. @throws INVALID_STATE when it has ended */
   cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },
@@ -151,7 +151,7 @@ export interface SchedulerApi extends FeedsNow {
   answerTask(uid: string, answer: { approve: boolean; data: JsonValue }): Promise<TaskRecord>;
 
   pauseQueue(reason: string | undefined): Promise<QueueRecord>;
-  /** With `reorder_by_priority` (the default) what waits is sorted by the priorities of now. */
+  /** With `reorder_by_priority` (the default) waiting tasks are sorted by their current priorities. */
   resumeQueue(options?: { reorder_by_priority?: boolean }): Promise<{ queue: QueueRecord; reordered: boolean }>;
   clearQueue(
     filter: 'queued' | 'failed' | 'cancelled' | 'dead_letter' | undefined,
@@ -167,10 +167,10 @@ export interface SchedulerApi extends FeedsNow {
   /** Workers here and at connected peers. */
   workers(): WorkerView[];
 
-  /** Why tasks that are queued here wait, by uid; without those that are not. */
+  /** Why tasks that are queued here wait, by uid; other tasks are left out. */
   whyWaiting(uids: readonly string[]): Record<string, Why>;
 
-  /** Live state of the connected peers and of those that were. */
+  /** The last known state of connected peers, and of remembered ones that were connected. */
   peers(): PeerView[];
   /**
    * Hands back the leases that a peer holds from here and that this peer holds from it, and gives and takes no new ones
@@ -181,19 +181,19 @@ export interface SchedulerApi extends FeedsNow {
   /** Resolves when the rows of a commit may be shown (P1). */
   whenReleased(feed_id: string, seq: number): Promise<void>;
   /**
-   * Where a record is; undefined when nobody who can be reached knows it.
+   * Where a record is; undefined when no reachable peer knows it.
    *
    * @param except peers that were asked already and could not answer
    * @throws OWNER_UNREACHABLE when it is known to exist, and neither its owner nor a copy can be reached
    */
   resolve(alias: Alias, except?: readonly string[]): Promise<Place | undefined>;
-  /** A call waits for whoever owns a record next, of which a copy is here: that one need not wait for long. */
+  /** A call waits for the next owner of a record that has a copy here: its feed is taken over without more patience. */
   wantOwner(alias: Alias): Promise<void>;
   /**
-   * Keeps a call for whoever owns a record next. Resolves when that is durable.
+   * Keeps a call for the next owner of a record. Resolves when the call is durable.
    *
    * @returns the status of the record as this peer knows it
-   * @throws INVALID_STATE when it has ended, OWNER_UNREACHABLE when this peer cannot be its next owner
+   * @throws INVALID_STATE when the record has ended, OWNER_UNREACHABLE when this peer cannot be its next owner
    */
   deferCall(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }>;
   /**

@@ -1,6 +1,6 @@
 /**
- * Makes the parts of a scheduler, from the floor up, and hands each what it uses. What a part has to say upwards goes
- * through a signal; those who listen are connected by `scheduler.ts` and at the end of this file.
+ * Makes the parts of a scheduler, from the floor up, and hands each what it uses. What a part tells the parts
+ * above it goes through a signal; the listeners are connected by `scheduler.ts` and at the end of this file.
  */
 import type { MainFeedState } from './api.ts';
 import { Change } from './client/change.ts';
@@ -56,7 +56,7 @@ export interface AssembledFrom {
   onMainFeed: ((state: MainFeedState) => void) | undefined;
 }
 
-/** Everything that can be set, with its default in place. */
+/** All options, with their defaults in place. */
 export interface ResolvedOptions {
   name: string;
   version: string;
@@ -71,21 +71,21 @@ export interface ResolvedOptions {
   target_connections: number;
 }
 
-/** What parts say to those above them. */
+/** What parts tell the parts above them. */
 class Signals {
   /** The disk refused a write. */
   readonly failed = new Signal<[error: unknown]>();
   /** A worker here has a slot that it had not. */
   readonly slotFree = new Signal();
-  /** A peer is said to have a line of a feed that comes before the one known here. */
+  /** A peer is said to own a feed, in a line that may win against the one known here (P2). */
   readonly overtaken = new Signal<[peer: string, feedId: string]>();
-  /** A record here and another one have one id. */
+  /** A record here and one of another peer have one id. */
   readonly rival = new Signal<[uid: string, rival: Held]>();
   /** A record was made with an id that may not have been free. */
   readonly doubted = new Signal<[alias: Alias]>();
   /** Once per event-loop turn that had turns, before they are written. */
   readonly beforeFlush = new Signal();
-  /** More of a feed may be shown than before. */
+  /** More of a feed may be shown than before (P1). */
   readonly released = new Signal();
 }
 

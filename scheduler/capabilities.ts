@@ -32,8 +32,8 @@ export function canRun(
 }
 
 /**
- * True when the policy of a worker's peer allows what a task needs: by its name, by `<action>:*`, or by `*.` before the
- * end of it. A peer of a version that does not say may allow it.
+ * True when the policy of a worker's peer allows what a task needs: by its full name, by `<action>:*`, or by a pattern
+ * such as `http:*.example.org`. A peer whose version does not say what it allows may allow it.
  */
 export function allows({ allows: allowed }: Pick<WorkerState, 'allows'>, need: string): boolean {
   if (allowed === undefined || allowed.includes(need)) return true;
@@ -46,7 +46,7 @@ export function allows({ allows: allowed }: Pick<WorkerState, 'allows'>, need: s
   });
 }
 
-/** `shell:wc` as `shell` and `wc`; null after what stands alone. */
+/** `shell:wc` as `shell` and `wc`; without a colon, `what` is null. */
 export function splitNeed(need: string): [action: string, what: string | null] {
   const colon = need.indexOf(':');
   return colon === -1 ? [need, null] : [need.slice(0, colon), need.slice(colon + 1)];
@@ -69,8 +69,8 @@ export function capabilityNames(workers: readonly WorkerState[]): string[] {
 }
 
 /**
- * What a capability that a person names may be announced as: that it is an action or a label, only its peer knows. What
- * is allowed of an action (`shell:wc`) may be one of all that are (`shell:*`).
+ * The strings under which a capability that a person names may be announced: only its peer knows whether it is an
+ * action or a label. A peer that offers `shell:wc` may have announced `shell:*`.
  */
 export function announcedAs(capability: string): string[] {
   const [action, what] = splitNeed(capability);
@@ -78,7 +78,7 @@ export function announcedAs(capability: string): string[] {
   return what === null || what === '*' || action === 'fn' ? names : [...names, `action:${action}:*`];
 }
 
-/** The rarest thing a task needs, to ask the DHT for: a label when it has one, else what it needs, else its action. */
+/** The rarest thing that a task needs, to ask the DHT for: a label, else what policy has to allow, else its action. */
 export function capabilitiesToLookUp({ action, requires, needs }: Wanted): string[] {
   const label = requires.labels[0];
   if (label !== undefined) return [`label:${label}`];
@@ -88,19 +88,20 @@ export function capabilitiesToLookUp({ action, requires, needs }: Wanted): strin
   return what === null ? [`action:${need}`] : [`action:${need}`, `action:${of}:*`];
 }
 
+/** A known worker, and what keeps it from running a class of tasks. */
 export interface SeenWorker {
   peer_id: string;
   name: string;
   worker: WorkerState;
   /** Its peer is connected, and its beats come. */
   there: boolean;
-  /** Its peer refused the very task by its policy. */
+  /** Its peer refused this very task by its policy. */
   refused: boolean;
-  /** It refused tasks of this class a moment ago. */
+  /** The worker refused tasks of this class a moment ago. */
   unable: boolean;
 }
 
-/** With the ids of the peers that it requires; a name that several have is nobody's. */
+/** `wanted`, with the names of the peers it requires as ids. A name that several peers have matches none of them. */
 export function withIds(wanted: Wanted, named: (text: string) => readonly string[]): Wanted {
   const { peers } = wanted.requires;
   if (peers.length === 0) return wanted;

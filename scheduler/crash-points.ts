@@ -1,5 +1,5 @@
 /**
- * Named points around every durable step. A test ends a process at each of them and looks what the others and the
+ * Named points around every durable step. A test ends a process at each of them and checks what the other peers and the
  * disk make of it; in production the probe does nothing.
  */
 export const CRASH_POINTS = [

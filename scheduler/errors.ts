@@ -4,6 +4,7 @@ import { listed } from '../dag/quoted.ts';
 import type { Alias, RemotePlace } from './messages.ts';
 import type { FeedRecord } from './records.ts';
 
+/** The id belongs to a record with other content. */
 export class ConflictError extends FlowmeshError {
   constructor(kind: string, id: string, where: string) {
     super('CONFLICT', `${kind} "${id}" exists already ${where} with other content; choose another id`, {
@@ -12,7 +13,7 @@ export class ConflictError extends FlowmeshError {
   }
 }
 
-/** The record lives on another peer: the caller's tool is to be run there. Never seen by users. */
+/** The record is on another peer: the tool that was called has to run there. Never seen by users. */
 export class ElsewhereError extends FlowmeshError {
   readonly at: RemotePlace;
 
@@ -46,7 +47,7 @@ export class AmbiguousPeerNameError extends FlowmeshError {
   }
 }
 
-/** No worker came that can run it, within what its submit allowed. */
+/** No worker that can run the task came within its `wait_timeout_ms`. */
 export class NoWorkerError extends FlowmeshError {
   constructor(waitTimeoutMs: number, reason: string) {
     super(
@@ -57,7 +58,7 @@ export class NoWorkerError extends FlowmeshError {
   }
 }
 
-/** No peer that is known may run it. */
+/** No known peer allows the task. */
 export class NobodyMayError extends FlowmeshError {
   constructor(what: string, peers: readonly string[], advice: string, details: JsonObject) {
     const asked = peers.length === 1 ? 'the only peer that could' : `none of ${peers.length} peers that could`;
@@ -138,7 +139,7 @@ export class PeerUnreachableError extends FlowmeshError {
   }
 }
 
-/** It was asked and gives no sign of life any more. */
+/** The peer was asked, and gives no sign of life any more. */
 export class PeerSilentError extends FlowmeshError {
   constructor(peer: string) {
     super(
@@ -149,7 +150,7 @@ export class PeerSilentError extends FlowmeshError {
   }
 }
 
-/** What is here of a feed can be read and not changed: its replica set has not said who owns it. Nothing was done. */
+/** The feed can be read here, but not changed until its replica set has said who owns it. Nothing was done. */
 export class ReadOnlyError extends FlowmeshError {
   constructor() {
     super(
@@ -169,7 +170,7 @@ export class StaleOwnerError extends FlowmeshError {
   }
 }
 
-/** This peer wrote the feed until now, and another one does from now on. What was on its way may be kept there. */
+/** Another peer owns the feed now that this peer wrote until now. It may have what was on its way to be written. */
 export class NotOwnerError extends FlowmeshError {
   constructor(owner: string) {
     super(
@@ -195,7 +196,7 @@ export class HandOverFullError extends FlowmeshError {
   }
 }
 
-/** P5: parts of a root that came before this one are not here any more: merged without them, it would be torn. */
+/** P5: parts of a root that came before this one are not here any more: merged without them, the root would be torn. */
 export class HandOverCutError extends FlowmeshError {
   constructor(rootUid: string) {
     super('HAND_OVER_CUT', `the parts of ${rootUid} before this one are not here; it is brought again as a whole`, {
@@ -211,7 +212,7 @@ export class RootMovesError extends FlowmeshError {
   }
 }
 
-/** P7 */
+/** P7: this peer keeps as many calls for absent owners as it may. */
 export class TooManyIntentsError extends FlowmeshError {
   constructor(value: number) {
     super(
@@ -222,7 +223,7 @@ export class TooManyIntentsError extends FlowmeshError {
   }
 }
 
-/** What this peer has of a feed goes beyond where another line, which comes before its own, has left it (P2, P5). */
+/** This peer has commits of a feed beyond the fork with a line that wins against its own (P2, P5). */
 export class DivergedError extends FlowmeshError {
   readonly mine: FeedRecord;
   readonly theirs: FeedRecord;

@@ -1,4 +1,4 @@
-/** What other peers say: checked here at the edge, handed to the part that it concerns, trusted from there on. */
+/** Messages of other peers: checked here at the edge, handed to the part that they concern, trusted from there on. */
 import { z } from 'zod';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import { faultOf, faultText, limitErrorOf } from '../dag/json.ts';
@@ -27,6 +27,7 @@ import {
 import type { NetworkEvents } from './ports.ts';
 import { tokenOf } from './worker/attempt-result.ts';
 
+/** What the network tells this peer: messages of other peers, and that peers come and go. */
 export class Inbound implements NetworkEvents {
   readonly #parts: Parts;
 
@@ -76,11 +77,11 @@ export class Inbound implements NetworkEvents {
     entry.found_by = 'connected';
     reconciliation.forget(peer);
     ownership.onDisconnected(peer);
-    // Its leases return when it is gone (`goneFor`): it may come back and bring their results.
+    // The leases that it holds return when it is gone (`goneFor`): it may come back and bring their results.
   }
 }
 
-/** What a peer said, and by which method: checked, and not yet handed over. */
+/** One method: `schema` checks what a peer said, and `handle` passes it to the part that it concerns. */
 type Handler<S extends z.ZodType> = {
   schema: S;
   handle(to: Parts, peer: string, said: z.output<S>): Promise<JsonValue | undefined> | JsonValue | undefined;
@@ -130,9 +131,9 @@ const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
   result: handler(resultRequestSchema, async (to, peer, { results }) => {
     mustBeReady(to);
     const missing = results.find(({ feed_id }) => !to.feeds.has(feed_id));
-    // Its worker keeps it for whoever owns the feed.
+    // The worker keeps the result until it finds the owner of the feed.
     if (missing !== undefined) throw new NoCopyError(missing.feed_id, to.self, 'it does not own it');
-    // Its own ones are watched by its pool, from when they began.
+    // The leases of this peer's own workers are watched by its pool, since they began.
     const watched = peer === to.self ? [] : results.map((result) => ({ ...tokenOf(result), owner: to.self }));
     if (watched.length > 0) to.watch.ending(watched);
     const commits = byFeed(to, results).map(([feed, ofFeed]) =>
@@ -187,7 +188,7 @@ const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
   }),
 
   locate: handler(locateRequestSchema, async (to, peer, { items, hops, asked }) => {
-    await to.inquiry.whenAwake(); // P11: others give way to what is here
+    await to.inquiry.whenAwake(); // P11: others yield ids to records that are here
     return await to.locator.answerLocate(peer, items, hops, asked);
   }),
 
@@ -200,7 +201,7 @@ const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
   }),
 };
 
-/** An answer is put together from many outputs, and some are of a version that had no limit: a frame has one. */
+/** An answer is made of many outputs, some of a version without limits, but has to fit into a frame. */
 function answerable(tool: string, output: JsonObject): JsonObject {
   const fault = faultOf(output, { depth: JSON_DEPTH_MAX + ANSWER_LEVELS, elements: ANSWER_ELEMENTS_MAX });
   if (fault?.kind === 'limit')
@@ -209,7 +210,7 @@ function answerable(tool: string, output: JsonObject): JsonObject {
   return output;
 }
 
-/** What concerns feeds that this peer owns; of others it knows nothing. */
+/** The items of each feed that this peer owns; items of other feeds are left out. */
 function byFeed<T extends { feed_id: string }>(to: Parts, items: readonly T[]): [OwnedFeed, T[]][] {
   const found: [OwnedFeed, T[]][] = [];
   for (const [feedId, ofFeed] of Map.groupBy(items, ({ feed_id }) => feed_id)) {

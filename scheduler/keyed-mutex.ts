@@ -1,8 +1,8 @@
-/** Work on one thing, one piece after the other; on different things side by side. */
+/** Runs work on one key one piece after the other, and work on different keys side by side. */
 export class KeyedMutex {
   readonly #last = new Map<string, Promise<unknown>>();
 
-  /** Begins when all earlier work on `key` has come to its end, whatever that was. */
+  /** Begins when all earlier work on `key` has ended, whether it failed or not. */
   run<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key) ?? Promise.resolve();
     const mine = before.then(work, work);

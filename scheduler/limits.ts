@@ -16,19 +16,19 @@ export const BEATS_MISSED_MAX = 3;
 export const BEATS_LATE_MAX = 2;
 /** A suspect peer becomes `gone` after this: its leases return to the queue. */
 export const TAKEOVER_MS = 4_000;
-/** One that cannot be dialled any more becomes `gone` after this share of it, while others are there. */
+/** A peer that cannot be dialled any more is `gone` after this share of `takeover_ms`, while others are there. */
 export const LOST_SHARE = 0.5;
 /** A feed in which nothing is open is taken over this many times `takeover_ms` later: its owner may be back by then. */
 export const IDLE_FEED_PATIENCE = 2;
-/** How often per beat it is looked for peers that are `gone`. */
+/** How many times per beat a peer looks for others that are `gone`. */
 export const WATCHES_PER_BEAT = 4;
 /** How long a request between peers may take. */
 export const REQUEST_DEADLINE_MS = 5_000;
 /** How long a call of a tool on another peer may take. */
 export const CALL_DEADLINE_MS = 30_000;
-/** What a call is to wait for by its own input is added to that, up to this. */
+/** The wait that a call's own input asks for is added to this deadline, up to this maximum. */
 export const CALL_WAIT_MAX_MS = 30 * 60_000;
-/** Values in its answer, and levels that it has around those of the outputs in it. */
+/** Values in the answer to a call, and levels of nesting around the outputs in it. */
 export const ANSWER_ELEMENTS_MAX = 350_000;
 export const ANSWER_LEVELS = 16;
 /** A call is handed on at most this often on its way to the owner of a record. */
@@ -38,11 +38,11 @@ export const CANCEL_BATCH_MAX = 1_024;
 /** Grace between SIGTERM and SIGKILL when a running task is cancelled without `force`. */
 export const CANCEL_GRACE_MS = 1_500;
 /**
- * How long after its `timeout_ms` an attempt may still be on its way back: ended by its worker, with the grace above, and
- * told. Then its owner ends it.
+ * How long after its `timeout_ms` the end of an attempt may take to reach the owner: its worker ends the action, with
+ * the grace above, and reports it. After that the owner ends the attempt itself.
  */
 export const TIMEOUT_GRACE_MS = 2 * CANCEL_GRACE_MS;
-/** How long a stopping peer waits until what ran has ended (see above) and its owners have answered. */
+/** How long a stopping peer waits for its running actions to end and for the owners of their tasks to answer. */
 export const LEAVE_WAIT_MS = 3_000;
 /** Waiting tasks are offered by gossip at most this often. */
 export const OFFER_INTERVAL_MS = 500;
@@ -58,11 +58,11 @@ export const PROVIDERS_LOOK_UPS_MAX = 16;
 export const PROVIDERS_CACHED_MAX = 4_096;
 /** Classes of waiting tasks looked at in one dispatch: half of them the most urgent, half in turn from the rest. */
 export const DISPATCH_CLASSES_MAX = 256;
-/** Programs, hosts and the like that a peer says it allows; of a longer list it says nothing, and its workers decide. */
+/** Programs, hosts and the like that a peer says it allows; a longer list is not sent, and its workers decide. */
 export const ALLOWS_MAX = 1_000;
-/** Characters of one of them; what a task needs and cannot be said in as many, its worker decides. */
+/** Characters of one of these; about a need of a task that is longer, its worker decides. */
 export const NEED_CHARS_MAX = 256;
-/** Peers whose policy refused one task, before it has failed. */
+/** Peers whose policy refused one task, after which the task has failed. */
 export const POLICY_REFUSALS_MAX = 64;
 /** How long a task that no known peer may run waits for one that may, unless it has a `wait_timeout_ms`. */
 export const NOT_ALLOWED_WAIT_MS = 5_000;
@@ -97,9 +97,9 @@ export const DEPENDENCY_POLL_MS = 500;
 export const RESULT_BATCH_MAX = 512;
 export const RESULT_BATCH_BYTES = 6 * 1024 * 1024;
 export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
-/** A workflow or task with what it gave, as JSON; it ends without that when it would be larger. */
+/** The record of a workflow or task with its output, as JSON; one that would be larger ends without the output. */
 export const RECORD_BYTES_MAX = 15 * 1024 * 1024;
-/** Any row, as JSON: a message between peers has room for one, with what goes with it. */
+/** Any row, as JSON: a message between peers has room for one row and what surrounds it. */
 export const ROW_BYTES_MAX = RECORD_BYTES_MAX + 64 * 1024;
 /** The items of one `foreach` step, as JSON. */
 export const ITEMS_BYTES_MAX = 8 * 1024 * 1024;
@@ -107,11 +107,11 @@ export const ITEMS_BYTES_MAX = 8 * 1024 * 1024;
 export const LOG_BYTES_MAX = 1024 * 1024;
 /** The result of a workflow, as JSON. */
 export const RESULT_BYTES_MAX = 8 * 1024 * 1024;
-/** Levels that it may have around the outputs in it. */
+/** Levels of nesting that the result of a workflow may have around the outputs in it. */
 export const RESULT_LEVELS = 8;
 /** A question where a record is goes this many peers further than the connected ones. */
 export const LOCATE_HOPS_MAX = 2;
-/** Records that one such question is about. */
+/** Records in one such question. */
 export const LOCATE_ITEMS_MAX = 1_024;
 /** Peers named in such a question as asked already. */
 export const LOCATE_ASKED_MAX = 1_024;
@@ -129,11 +129,11 @@ export const COPIES_DEFAULT = 2;
 export const COPIES_MAX = 8;
 /** How long an answer waits for the copies that were asked for. */
 export const COPY_WAIT_MS = 3_000;
-/** How long a call waits for an owner while nobody can write what it changes. */
+/** How long a call waits for an owner while no peer can write what the call changes. */
 export const OWNER_WAIT_MS = 15_000;
-/** How often it looks for one. */
+/** How often such a call looks for an owner. */
 export const OWNER_POLL_MS = 250;
-/** Peers that one call is tried at, one after the other, when those before it cannot answer. */
+/** Peers at which one call is tried, one after the other, while those before cannot answer. */
 export const PLACES_TRIED_MAX = 3;
 /** Calls kept by one peer for owners that are away. */
 export const INTENTS_MAX = 1_000;
@@ -159,15 +159,15 @@ export const BYSTANDER_PATIENCE_MS = 500;
 export const CUT_OFF_PATIENCE = 3;
 /** Records in one message of a hand-over, as JSON. */
 export const HAND_OVER_BYTES = 4 * 1024 * 1024;
-/** Submits that began before two peers met, and asked others meanwhile for their id, are over after this. */
+/** When two peers meet, submits that began before, without asking the other one for their id, are over after this. */
 export const SUBMITS_SETTLE_MS = 2 * REQUEST_DEADLINE_MS;
-/** Submits in doubt whether their id was free are looked for together. */
+/** Ids that may not have been free when they were used are looked up together after this. */
 export const DOUBTS_TOGETHER_MS = 250;
-/** Feeds that a peer takes up within this are compared together: one that is gone leaves many. */
+/** Feeds that a peer takes over within this are compared together: a peer that is gone may leave many. */
 export const OPENED_TOGETHER_MS = 1_000;
-/** Workflows, and tasks, with what belongs to them, that peers which meet again compare the ids of: the newest ones. */
+/** The newest workflows, and the newest tasks, among which peers that meet again compare the ids of roots. */
 export const COMPARED_ROWS_MAX = 10_000;
-/** How far back they look when it is not known since when they have not seen each other. */
+/** How far back peers that meet compare ids when they do not know how long they were apart. */
 export const COMPARED_BACK_MS = 3_600_000;
 /** Roots that are being handed over at a time. */
 export const HAND_OVERS_AT_ONCE = 32;
@@ -183,26 +183,26 @@ export const JOURNAL_BACKLOG_MAX = 100_000;
 export const HISTORY_DAYS_DEFAULT = 30;
 /** Ended workflows and tasks of clients kept in one feed, unless the peer is told otherwise. */
 export const HISTORY_ROOTS_DEFAULT = 100_000;
-/** What has ended is kept for this long, however many there are. */
+/** An ended workflow or task is kept for at least this long, however many there are. */
 export const HISTORY_GRACE_MS = 60_000;
 /** How often a peer looks whether its history is to be cut back. */
 export const RETENTION_INTERVAL_MS = 30_000;
-/** Ended workflows and tasks looked at before others get their turn. */
+/** Ended workflows and tasks looked at before other work gets its turn. */
 export const PRUNED_ROOTS_PAGE = 64;
 /** Rows forgotten in one commit. */
 export const PRUNED_ROWS_MAX = 500;
-/** The turn that others get then. */
+/** How long other work then gets its turn. */
 export const PRUNE_PAUSE_MS = 10;
-/** What is left of a forgotten row is kept for this long, and then until every copy has it. */
+/** A tombstone, which is left of a forgotten row, is kept for this long, and then until every copy has it. */
 export const TOMBSTONES_KEPT_MS = 600_000;
-/** The same, when a copy does not come: it is made anew later. */
+/** A tombstone that a copy does not come to have is kept for this long: that copy is made anew later. */
 export const TOMBSTONES_KEPT_MS_MAX = 24 * 3_600_000;
 /** Unregistered workers that a peer remembers. */
 export const OFFLINE_WORKERS_MAX = 256;
 
-/** Steps of a submitted workflow that are checked before others have their turn. */
+/** Steps of a submitted workflow that are checked before other work gets its turn. */
 export const CHECKED_STEPS_PER_TURN = 100;
-/** Expressions of it whose names are. */
+/** Expressions whose names are checked before other work gets its turn. */
 export const CHECKED_EXPRESSIONS_PER_TURN = 2_000;
 /** Warnings in the answer to one submit. */
 export const WARNINGS_MAX = 20;

@@ -1,6 +1,6 @@
 /**
  * What peers say to each other on `/flowmesh/peer/1.0.0`. Every message is checked here at the edge, then trusted.
- * The sender is the connection's PeerId, so no message carries one about itself (P9).
+ * The sender is the connection's PeerId, so no message names its own sender (P9).
  */
 import { z } from 'zod';
 import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
@@ -20,11 +20,11 @@ import {
   recordSchema,
 } from './records.ts';
 
-/** An id in a message: a uid has the ids of what it belongs to in it. */
+/** An id in a message. The longest are uids, which contain the ids of what they belong to. */
 const ID_CHARS_ON_WIRE_MAX = 512;
 const id = z.string().max(ID_CHARS_ON_WIRE_MAX);
 const count = z.number().int().nonnegative();
-/** What another peer says of a task becomes part of its record: its texts are cut here, as they are at a worker. */
+/** What a peer reports of a task becomes part of the task's record: texts are cut here, as they are at a worker. */
 const reportedError = errorSchema.transform((error) => boundedError(error as ErrorShape) as typeof error);
 const reportedLine = logLineSchema.transform((line) => ({ ...line, line: line.line.slice(0, LOG_LINE_CHARS_MAX) }));
 
@@ -33,8 +33,8 @@ export const leaseTokenSchema = z.object({ uid: id, feed_id: id, epoch: count, a
 export type LeaseToken = z.infer<typeof leaseTokenSchema>;
 
 /**
- * Many tokens, of which each is one of `leaseTokenSchema`: checked by one loop, because the schema's own costs the mesh
- * loop a tenth of a second for as many as there may be.
+ * A list of tokens as in `leaseTokenSchema`, checked by one plain loop: for the longest list, the check of zod itself
+ * would hold up the mesh loop for a tenth of a second.
  */
 export const leaseTokensSchema = z.custom<LeaseToken[]>(
   (value) => Array.isArray(value) && value.length <= LEASE_TOKENS_MAX && value.every(isLeaseToken),
@@ -59,7 +59,7 @@ export const workerStateSchema = z.object({
   worker_id: id,
   actions: z.array(id).max(1_024),
   labels: z.array(id).max(256),
-  /** What its peer allows of the actions: `shell:wc` or `shell:*`, …; absent where it does not say. */
+  /** What its peer allows of the actions: `shell:wc` or `shell:*`, …; absent when the peer does not say. */
   allows: z.array(id).max(1_024).optional(),
   cpu_cores: z.number().nullable(),
   memory_gb: z.number().nullable(),
@@ -73,7 +73,7 @@ export const workerStateSchema = z.object({
 });
 export type WorkerState = z.infer<typeof workerStateSchema>;
 
-/** Tasks that wait for a worker, of one requirement. */
+/** Waiting tasks that need the same of a worker. */
 export const offerClassSchema = z.object({
   action: id,
   requires: requiresSchema,
@@ -88,7 +88,7 @@ export type OfferClass = z.infer<typeof offerClassSchema>;
 export const peerStateSchema = z.object({
   name: z.string().max(256),
   version: z.string().max(64),
-  /** The feeds that it owns, and since when. */
+  /** The feeds that it owns, each with its current line. */
   feeds: z.array(lineSchema.omit({ owner: true }).extend({ feed_id: id })).max(1_024),
   workers: z.array(workerStateSchema).max(64),
   queued: count,
@@ -108,7 +108,7 @@ export const beatSchema = z.object({
 });
 export type Beat = z.infer<typeof beatSchema>;
 
-/** A worker gives leases back: not started (`busy`, `unable`), or begun and ended by it (`handed_back`). */
+/** A worker gives leases back: not started (`busy`, `unable`), or begun and ended early (`handed_back`). */
 export const refuseRequestSchema = z.object({
   items: z
     .array(
@@ -126,10 +126,10 @@ export const leaseSchema = leaseTokenSchema.extend({
 });
 export type Lease = z.infer<typeof leaseSchema>;
 
-/** Answered with a `refuse`: what of them the worker does not take. */
+/** Answered with the leases that the worker does not take, as in `refuse`. */
 export const leaseRequestSchema = z.object({
   leases: z.array(leaseSchema).max(256),
-  /** Who may own the feed of the leases next: where a result goes when their owner is gone. */
+  /** Peers that may own the feed of the leases next: one of them gets the results when their owner is gone. */
   heirs: z.array(id).max(64),
 });
 
@@ -185,21 +185,21 @@ export const reserveRequestSchema = z.object({
 /** Per item the peer that holds the reservation now: the asker itself when it got it. */
 export const reserveAnswerSchema = z.object({ holders: z.array(z.object({ peer_id: id, content_hash: z.string() })) });
 
-/** What a peer has of an id. */
+/** The record that a peer has with an id. */
 const heldSchema = z.object({
   peer_id: id,
   uid: id,
   status: z.string(),
   content_hash: z.string(),
-  /** It was not accepted, and never began. */
+  /** The record was not accepted, and never began. */
   refused: z.literal(true).optional(),
 });
-/** An id that is asked for; `held` is what the asker has of it, where it has some: one of two records gives way (P5). */
+/** An id that is asked for. `held`: the asker's own record with it, if any: one of two records yields the id (P5). */
 const questionSchema = aliasSchema.extend({ held: heldSchema.optional() });
 export type Question = z.infer<typeof questionSchema>;
 export type Held = z.infer<typeof heldSchema>;
 
-/** `asked` are the peers that somebody on the way here has asked already: they are not asked again. */
+/** `asked`: peers that were asked already on the way here, and are not asked again. */
 export const locateRequestSchema = z.object({
   items: z.array(questionSchema).max(LOCATE_ITEMS_MAX),
   hops: count,
@@ -212,7 +212,7 @@ export const locateAnswerSchema = z.object({
       .object({
         peer_id: id,
         addresses: z.array(z.string()).max(32),
-        /** Of the record, from the peer that has it. */
+        /** The uid of the record at that peer. */
         uid: id.optional(),
         status: z.string(),
         content_hash: z.string(),
@@ -241,7 +241,7 @@ export function rowMessages(rows: readonly Row[]): RowMessage[] {
 
 /**
  * Rows are kept as they come: the peer that takes their feed over reads them as it reads its own.
- * @throws FlowmeshError INVALID_MESSAGE for what is no record
+ * @throws FlowmeshError INVALID_MESSAGE for a row that does not hold a record
  */
 export function rowsOf(feed_id: string, messages: readonly RowMessage[]): Row[] {
   return messages.map(({ epoch, seq, text }) => {
@@ -260,7 +260,7 @@ function readRecord(text: string): FlowRecord {
   throw new FlowmeshError('INVALID_MESSAGE', 'a row does not hold a record of this version');
 }
 
-/** A commit of a feed for a follower, in a line of the sender's. Without rows: the follower is to catch up by itself. */
+/** A commit of a feed for a follower, in a line of the sender. Without rows: the follower is to catch up by itself. */
 export const pushRequestSchema = z.object({
   feed_id: id,
   line: lineSchema,
@@ -272,7 +272,7 @@ export type Push = z.infer<typeof pushRequestSchema>;
 /** How far the follower's disk has come in that line. */
 export const pushAnswerSchema = z.object({ seq: count });
 
-/** What changed in a feed after a place in it. */
+/** Asks what changed in a feed after a place in it. */
 export const pullRequestSchema = z.object({ feed_id: id, after: z.object({ seq: count, uid: id }) });
 /** `feed` is null when the asked peer has nothing of it. */
 export const pullAnswerSchema = z.object({
@@ -282,7 +282,7 @@ export const pullAnswerSchema = z.object({
   whole: z.boolean(),
   /** How far the asked peer's disk has come. */
   head_seq: count,
-  /** Its copy is one of a moment: false while it is being made. */
+  /** False while the asked peer's copy is still being made, and so not that of one moment. */
   complete: z.boolean(),
 });
 export type PullAnswer = z.infer<typeof pullAnswerSchema>;
@@ -291,12 +291,12 @@ export type PullAnswer = z.infer<typeof pullAnswerSchema>;
 export const takeoverRequestSchema = z.object({ feed_id: id, line: lineSchema });
 export const takeoverAnswerSchema = z.object({ holding: leaseTokensSchema });
 
-/** A record as a message carries it. */
+/** A record as a message carries it: as text when it has very many values. */
 export function carriedRecord(record: FlowRecord): FlowRecord | string {
   return walkJson(record, WIDE).fault === undefined ? record : JSON.stringify(record);
 }
 
-/** Such records go as text. Deeper ones are of a version that had no limit. */
+/** Records beyond this go as text. Deeper ones are from a version that had no limit. */
 const WIDE = { elements: 50_000, depth: JSON_DEPTH_MAX };
 
 function fromText(record: unknown, context: z.RefinementCtx): unknown {
@@ -317,7 +317,7 @@ export const handoverRequestSchema = z.object({
   /** Parts of one root come in order, from 0; the last one is answered when all are merged and durable. */
   part: z.number().int().min(0),
   last: z.boolean(),
-  /** One that alone would fill a frame with its values is its JSON. */
+  /** A record whose values alone would fill a frame comes as its JSON text. */
   records: z.array(z.preprocess(fromText, recordSchema)),
 });
 

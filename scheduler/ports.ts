@@ -14,7 +14,7 @@ export interface Clock {
   now(): number;
   /** Milliseconds since 1970. */
   wall(): number;
-  /** Runs `callback` once after `delayMs`; returns what cancels it. */
+  /** Runs `callback` once after `delayMs`; returns a function that cancels it. */
   after(delayMs: number, callback: () => void): () => void;
   /** Runs `callback` when the current event-loop turn's other callbacks have run: the end of a batch. */
   defer(callback: () => void): void;
@@ -29,25 +29,25 @@ export interface Random {
 
 /** How far a feed has come in a store. */
 export interface FeedHead {
-  /** Of its last commit. 0 while there is none. */
+  /** The epoch of its last commit. 0 while there is none. */
   epoch: number;
-  /** Of its last commit, the highest of its rows. 0 while there is none. */
+  /** The `seq` of its last commit, the highest of its rows. 0 while there is none. */
   seq: number;
-  /** Whether this peer answers for it: what lists, counts, `active` and `byAlias` show. */
+  /** Whether this peer answers for it: lists, counts and `byAlias` show only such feeds. */
   owned: boolean;
 }
 
 /**
  * Durable rows of several feeds. `commit`, `own` and `drop` resolve when they are fsynced, in the order of the calls,
- * each all or nothing. A rejected one leaves what earlier resolved ones wrote, and nothing of its own; after a
- * rejection every further one rejects until `recover` resolves, which means: reopened and verified.
+ * each all or nothing. A rejected call leaves what earlier calls wrote, and nothing of its own; after a
+ * rejection every further call rejects until `recover` has reopened and verified the store.
  */
 export interface Store {
   /** Every feed that has rows here or was owned, as of the last commit that resolved. */
   readonly feeds: ReadonlyMap<string, Readonly<FeedHead>>;
   /** Rows of one feed: all of the same `feed_id`, `seq` never lower than the feed's head. A row replaces its uid's. */
   commit(rows: Row[]): Promise<void>;
-  /** Changes for which feeds this peer answers; rows of a feed that is not owned are copies. LOCAL_FEED always is. */
+  /** Sets whether this peer answers for a feed; rows of a feed not owned are copies. LOCAL_FEED is always owned. */
   own(feed_id: string, owned: boolean): Promise<void>;
   /** Forgets a feed: its rows and its head. */
   drop(feed_id: string): Promise<void>;
@@ -68,12 +68,12 @@ export type RowWatcher = (feed_id: string, seq: number) => void;
 export interface Reader {
   /** The same rows; `onRow` is told of every one that is read. Counts and positions read none. */
   watching(onRow: RowWatcher): Reader;
-  /** Gives `reads` the rows as of one moment, so whole commits. It may wait for reads of `still` and nothing else. */
+  /** Gives `reads` the rows of one moment, so whole commits. `reads` may await reads of `still` and nothing else. */
   atOnce<T>(reads: (still: Reader) => Promise<T>): Promise<T>;
   get<K extends RecordKind>(kind: K, uid: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** The row of a uid with its place in its feed. */
   row(uid: string): Promise<Row | undefined>;
-  /** For each uid the feed whose row it is; null where there is none. */
+  /** For each uid the feed that its row is in; null when there is no row. */
   feedsOf(uids: readonly string[]): Promise<(string | null)[]>;
   byAlias<K extends 'workflow' | 'task' | 'worker'>(
     kind: K,
@@ -129,7 +129,7 @@ export interface ListQuery {
   /** All must match. */
   tags?: string[] | undefined;
   worker_id?: string | undefined;
-  /** Its workflow's uid. */
+  /** The uid of the task's workflow. */
   parent?: string | undefined;
   peer_id?: string | undefined;
   priority_min?: number | undefined;
@@ -231,7 +231,7 @@ export interface Evaluator {
   check(expressions: string[]): Promise<CheckedExpression[]>;
   /**
    * Per job a value or an error (`EXPRESSION_TIMEOUT`, `EXPRESSION_FAILED`); never rejects for a user's fault.
-   * @param whose the workflow that the jobs are of: those of several take turns. Without it a call is one of its own
+   * @param whose the workflow that the jobs are of: workflows take turns. Without it, the call takes turns by itself
    */
   evaluate(jobs: EvaluationJob[], whose?: string): Promise<({ value: JsonValue } | { error: ErrorShape })[]>;
 }
@@ -242,15 +242,15 @@ export interface WorkedOn extends LeaseToken {
 }
 
 /**
- * Told which leases this loop works on, so that whoever watches the loop knows which ones they were when it crashes.
- * What is told has to get there although the crash is the next thing that happens.
+ * Told which leases this loop works on, so that they are known outside when the loop crashes. What is told has to get
+ * there even if the crash is the next thing that happens.
  */
 export interface LeaseWatch {
   /** Their actions are about to begin. */
   began(leases: readonly WorkedOn[]): void;
-  /** What they gave is about to be told and kept; at their owner, to be committed. */
+  /** Their results are about to be reported and kept or, at the owner, to be committed. */
   ending(leases: readonly WorkedOn[]): void;
-  /** Nothing of them is under way here any more. */
+  /** Work on them is over here. */
   over(leases: readonly LeaseToken[]): void;
 }
 
@@ -260,10 +260,10 @@ export interface CrashedLease extends WorkedOn {
   crash: string;
 }
 
-/** The leases of crashes before this loop, kept until their owners know. */
+/** The leases of crashes before this loop began, kept until their owners know. */
 export interface Crashes {
   readonly untold: readonly CrashedLease[];
-  /** Its owner knows. */
+  /** The owner of a lease knows of the crash. */
   told(lease: LeaseToken): void;
 }
 

@@ -17,8 +17,8 @@
  *   worker      a registered pool of slots
  *   queue       whether the queue is paused
  *   peer        which of its feeds takes new work
- *   copy        from where on a copy of a feed is one of a moment
- *   intent      what a client wants of a record whose feed has no owner now
+ *   copy        from which commit on a copy of a feed is that of one moment
+ *   intent      a client's call for a record whose feed has no owner now
  */
 import { z } from 'zod';
 import { anyJson, jsonObject } from '../dag/json.ts';
@@ -76,7 +76,7 @@ export const workflowRecordSchema = z.object({
   /** The task of another workflow that this one is nested in. */
   parent_task_uid: z.string().nullable(),
   copies: z.number().int(),
-  /** It may begin only when as many copies are there, and its client has no answer yet. */
+  /** True while it may not begin, because its copies are not there yet and its client has no answer. */
   awaits_copies: z.boolean(),
   steps_total: z.number().int(),
   steps_ended: z.number().int(),
@@ -120,9 +120,9 @@ export const taskRecordSchema = z.object({
   tags: z.array(z.string()),
   metadata: jsonObject,
   requires: requiresSchema,
-  /** Labels of the worker that it rather has; absent for none. */
+  /** Labels that its worker should have, but need not; absent for none. */
   prefer: z.array(z.string()).optional(),
-  /** How long it waits while no worker can run it; absent: for ever. */
+  /** How long the task waits while no worker can run it; absent: for ever. */
   wait_timeout_ms: z.number().optional(),
   retry: retrySchema,
   timeout_ms: z.number().nullable(),
@@ -135,7 +135,7 @@ export const taskRecordSchema = z.object({
   status: taskStatusSchema,
   progress: z.number(),
   progress_message: z.string().nullable(),
-  /** Leases given so far, those that a busy worker refused among them. The lease token is `(feed_id, epoch, attempt)`. */
+  /** Leases given so far, also those that a worker refused as busy. The lease token is `(feed_id, epoch, attempt)`. */
   attempt: z.number().int(),
   /** The epoch in which the current lease was given; null without one. */
   lease_epoch: z.number().int().nullable(),
@@ -149,7 +149,7 @@ export const taskRecordSchema = z.object({
   deadline_at: time.nullable(),
   output: anyJson,
   error: errorSchema.nullable(),
-  /** Every failed attempt but the last ones' overflow, newest last (bounded by ATTEMPT_HISTORY_MAX). */
+  /** The last ATTEMPT_HISTORY_MAX failed attempts, newest last. */
   attempts: z.array(
     z.object({ attempt: z.number().int(), peer_id: z.string().nullable(), ended_at: time, error: errorSchema }),
   ),
@@ -213,12 +213,12 @@ export const tombstoneRecordSchema = z.object({
   cleared_at: time,
 });
 
-/** A stretch of a feed's history: its owner, and the last `seq` of the stretch before it. P2 orders lines by all of it. */
+/** A stretch of a feed's history: its owner, and the last `seq` of the stretch before. P2 orders lines by all fields. */
 export const lineSchema = z.object({
   epoch: z.number().int().nonnegative(),
   base_seq: z.number().int().nonnegative(),
   owner: z.string(),
-  /** Random: an owner whose disk is one from the past goes on twice after the same commit. Empty in the first line. */
+  /** Random: an owner with an older disk may open two lines after the same commit. Empty in the first line. */
   nonce: z.string(),
 });
 export type Line = z.infer<typeof lineSchema>;
@@ -228,19 +228,19 @@ export const feedRecordSchema = z.object({
   kind: z.literal('feed'),
   uid: z.string(),
   feed_id: z.string(),
-  /** Oldest first; the first one is always kept, of the rest the last FEED_LINES_MAX. The last one's owner is the owner. */
+  /** Oldest first: the first one ever and the last ones, at most FEED_LINES_MAX. The owner of the last one is the owner. */
   lines: z.array(lineSchema).min(1),
   /**
-   * It has had an owner other than its first, or one that went on without having heard from all of its followers that
-   * they have just what it has: no `at_most_once` task is started in it any more (P4).
+   * True when the feed has had an owner other than its first, or an owner that went on without hearing from all of its
+   * followers that they have just what it has: no `at_most_once` task is started in the feed any more (P4).
    */
   passed_on: z.boolean(),
   /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */
   followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })),
-  /** Followers once, the last FORMER_FOLLOWERS_MAX: one that was cut off may not know that it is none any more. */
+  /** The last FORMER_FOLLOWERS_MAX former followers: one that was cut off may not know that it is none any more. */
   former: z.array(z.string()),
   version: z.number().int(),
-  /** Tombstones up to here are forgotten: a copy that has come less far is made anew. */
+  /** Tombstones up to this commit are forgotten: a copy that is behind it is made anew. */
   pruned_to_seq: z.number().int(),
 });
 
@@ -250,7 +250,7 @@ export const peerRecordSchema = z.object({
   main_feed: z.string(),
 });
 
-/** `copy/<feed_id>`: pages of a pull are of different moments; the copy is of one when its head is at `whole_from`. */
+/** `copy/<feed_id>`: pages of a pull are of different moments; the copy is of one once its head is at `whole_from`. */
 export const copyRecordSchema = z.object({
   kind: z.literal('copy'),
   uid: z.string(),
@@ -290,7 +290,7 @@ const plainRecordSchema = z.discriminatedUnion('kind', [
 export const supersededRecordSchema = z.object({
   kind: z.literal('superseded'),
   uid: z.string(),
-  /** The workflow, or the task that no workflow has, that it belongs to. */
+  /** The workflow, or task outside any workflow, that the record belongs to. */
   root_uid: z.string(),
   line: lineSchema,
   superseded_at: time,
@@ -322,11 +322,11 @@ export interface Row {
   epoch: number;
   seq: number;
   record: FlowRecord;
-  /** The record as JSON, where it is known already: what a store writes and a follower is sent. */
+  /** The record as JSON, if it was made already: what a store writes and a follower is sent. */
   text?: string;
 }
 
-/** The feed of what a peer remembers of itself. It has no copies. */
+/** The feed of what a peer keeps for itself. It has no copies. */
 export const LOCAL_FEED = 'local';
 
 /** The columns a store indexes a record by. */

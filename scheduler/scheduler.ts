@@ -1,7 +1,7 @@
 /**
  * One peer's scheduler: owner of its feeds, worker for any owner, and a member of the mesh. It decides; the world is in
- * its ports. Here is when it starts and stops and what happens to it; `assemble.ts` makes its parts, README.md says what
- * each folder is for.
+ * its ports. This file starts and stops it, and begins anew when the store failed; `assemble.ts` makes its parts,
+ * README.md says what each folder is for.
  */
 import type { MainFeedState, SchedulerApi } from './api.ts';
 import { assemble, type Parts, type ResolvedOptions } from './assemble.ts';
@@ -47,9 +47,9 @@ export interface SchedulerComponents {
   probe?: Probe | undefined;
   /** Told which leases are worked on here. */
   watch?: LeaseWatch | undefined;
-  /** What this peer was at when it crashed before. */
+  /** The leases that this peer worked on when it crashed before. */
   crashes?: Crashes | undefined;
-  /** Told how the feed of new work is, whenever that changed: for readers on other loops. */
+  /** Told the state of the feed for new work whenever it changes, for readers on other event loops. */
   onMainFeed?: ((state: MainFeedState) => void) | undefined;
 }
 
@@ -65,7 +65,7 @@ export interface SchedulerOptions {
   history_days?: number | undefined;
   /** Ended workflows and tasks of clients kept in one feed. Default HISTORY_ROOTS_DEFAULT. */
   history_max?: number | undefined;
-  /** Peers that will never come back: what waits for their word goes on without it. Default none. */
+  /** Peers that will never come back: nothing waits for their answers. Default none. */
   gone?: readonly string[] | undefined;
   takeover_ms?: number | undefined;
   beat_interval_ms?: number | undefined;
@@ -81,7 +81,7 @@ const NO_CRASHES: Crashes = { untold: [], told: () => {} };
 
 export class Scheduler {
   readonly self: string;
-  /** What the tools ask of it. */
+  /** What the tools call. */
   readonly api: SchedulerApi;
   /** What other peers say, and that they come and go. */
   readonly inbound: NetworkEvents;
@@ -138,8 +138,9 @@ export class Scheduler {
   }
 
   /**
-   * Gets ready to stop: takes no more leases, and lets what runs here end by itself, for at most `waitMs`. Everybody who
-   * is connected hears of it at once. What this peer owns goes on at others. `stop` hands the rest back.
+   * Gets ready to stop: takes no more leases, and lets what runs here end by itself, for at most `waitMs`. Connected
+   * peers hear of it at once. Tasks that this peer owns go on at other peers. `stop` hands the rest back.
+   * @returns how many attempts have ended, and how many have not
    */
   async drain(waitMs: number): Promise<{ ended: number; left: number }> {
     const { pool, onWorkersChanged } = this.parts;
@@ -162,10 +163,10 @@ export class Scheduler {
     this.#tellEverybody();
     await left;
     const journals = [local.journal, ...feeds.all().map(({ journal }) => journal)];
-    // A store that fails now has refused its callers.
+    // If the store fails now, it has refused its callers already.
     await Promise.all(journals.map((journal) => journal.turn(() => undefined).catch(() => undefined)));
     lifecycle.stopped = true;
-    // Whoever names a lease now must not hear that its task has ended.
+    // A peer that names a lease from now on must not hear that its task has ended.
     this.#forget(new StoppedError());
   }
 
@@ -174,7 +175,7 @@ export class Scheduler {
     for (const { peer_id } of peers.connected()) heartbeat.beat(peer_id);
   }
 
-  /** Sets who runs tools for other peers. */
+  /** Sets the handler that runs tools for other peers. */
   serveCalls(handler: CallHandler): void {
     this.parts.served.serve(handler);
   }
@@ -192,26 +193,26 @@ export class Scheduler {
     await deferredCalls.load();
     await ownership.load();
     if (lifecycle.stopped) throw new StoppedError();
-    // What failed again meanwhile is being recovered from anew.
+    // The store failed again meanwhile: the recovery tries once more.
     if (lifecycle.failure !== null) throw lifecycle.failure;
     lifecycle.ready = true;
     for (const { peer_id, state } of peers.connected()) ownership.onLines(peer_id, state?.feeds ?? []);
     feeds.dispatchSoon();
   }
 
-  /** After a failure of the store. */
+  /** Opens the store again after a failure, and reads it. */
   async #reload(): Promise<void> {
     const { local, lifecycle, queueState } = this.parts;
     await this.#store.recover();
     local.reopen();
     lifecycle.failure = null;
     await queueState.load(); // a pause that was refused is in memory and not on the disk
-    // A store that is open again is not yet one with room: a row has to be written before work is given out.
+    // A store that is open again may still be full: a row has to be written before work is given out.
     await local.turn((turn) => turn.put(queueState.record));
     await this.#load();
   }
 
-  /** What is in memory may be ahead of the disk. Every turn is refused with `error` until it was read anew. */
+  /** Memory may be ahead of the disk: every turn is refused with `error` until the store was read anew. */
   #forget(error: unknown): void {
     const { lifecycle, local, ownership, dependencies } = this.parts;
     lifecycle.fail(error);

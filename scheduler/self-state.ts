@@ -41,12 +41,12 @@ export class SelfState {
     };
   }
 
-  /** Peers that look for a capability find this one. */
+  /** Announces what this peer can do in the DHT, so that peers that look for a capability find it. */
   announce(): void {
     this.#parts.network.provide(capabilityNames(this.#parts.pool.states()));
   }
 
-  /** The peer table has this peer as it is now: its own workers are candidates like any other. */
+  /** Brings this peer's own entry in the peer table up to date: its workers are candidates like any other. */
   refresh(): void {
     const { clock, network, peers, pool, feeds, queueState, options } = this.#parts;
     const entry = peers.entry(network.self, clock.now());

@@ -1,6 +1,6 @@
 /**
- * How large records may be. A row travels in one message, so no row may be made that none carries (P7): its parts are
- * bounded where they come in, what is put together of them here, and the journal refuses what is too large all the same.
+ * How large records may be. A row travels in one message, so no row may be larger than one (P7): parts are bounded
+ * where they come in, what is made of them is bounded here, and the journal refuses a row that is too large all the same.
  */
 import { boundedError, type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { faultOf, faultText } from '../dag/json.ts';
@@ -8,7 +8,7 @@ import { JSON_DEPTH_MAX, jsonBytes } from '../dag/limits.ts';
 import { RECORD_BYTES_MAX, RESULT_BYTES_MAX, RESULT_LEVELS, ROW_BYTES_MAX } from './limits.ts';
 import type { FlowRecord, Row, WorkflowRecord } from './records.ts';
 
-/** Of the shortest values, with the comma between two of them. */
+/** Bytes of the shortest value, with a comma. */
 const BYTES_PER_ELEMENT_MIN = 2;
 
 /**
@@ -27,7 +27,7 @@ export function bytesWithin(value: JsonValue, maximum: number): number | null {
 /**
  * A record that is about to end, as JSON.
  *
- * @returns null when it is larger than RECORD_BYTES_MAX: it has to end without what it would have given
+ * @returns null when it is larger than RECORD_BYTES_MAX: the workflow or task has to end without its output
  */
 export function recordText(record: FlowRecord): string | null {
   const text = JSON.stringify(record);
@@ -56,8 +56,8 @@ export function resultProblem(result: JsonValue, record: WorkflowRecord): ErrorS
 }
 
 /**
- * What an earlier version wrote with errors of any length: the same with errors that fit, so that it can be written
- * again, and be brought to others.
+ * A record with its errors cut to size. An earlier version wrote errors of any length, and such a record still has to
+ * be written again and brought to other peers.
  */
 export function withBoundedErrors<R extends FlowRecord>(record: R): R {
   if (!('error' in record)) return record;
@@ -66,7 +66,7 @@ export function withBoundedErrors<R extends FlowRecord>(record: R): R {
   return { ...bounded, attempts: bounded.attempts.map((each) => ({ ...each, error: boundedError(each.error) })) };
 }
 
-/** As a row travels. */
+/** A row as it travels: with its errors cut to size if it is too large otherwise. */
 export function shipped(row: Row): Row {
   const text = row.text ?? JSON.stringify(row.record);
   if (isWithin(text, ROW_BYTES_MAX)) return row;
@@ -77,7 +77,7 @@ export function shipped(row: Row): Row {
 /**
  * The JSON of a row that is written.
  *
- * @param text of the record, where it was made already
+ * @param text the JSON of the record, if it was made already
  * @throws FlowmeshError ROW_TOO_LARGE, or what keeps it from being JSON: nothing of its commit may be written
  */
 export function rowText(record: FlowRecord, text = JSON.stringify(record)): string {

@@ -9,7 +9,7 @@
  *   cache/<feed>/<key>                  an output that later steps with the same inputs may use
  *   feed/<feed>                         the feed itself
  *   superseded/<epoch>/<owner>/<nonce>/<uid>   what another history said of a record
- *   worker/<id>, copy/<feed>, intent/<tool>/<uid>   what a peer remembers of itself
+ *   worker/<id>, copy/<feed>, intent/<tool>/<uid>   what a peer keeps for itself
  */
 
 const DEFINITION = ':definition';
@@ -21,7 +21,7 @@ export function definitionUid(workflowUid: string): string {
   return `${workflowUid}${DEFINITION}`;
 }
 
-/** The workflow that a definition is of. */
+/** The uid of the workflow that a definition belongs to. */
 export function workflowOfDefinition(uid: string): string {
   return uid.slice(0, -DEFINITION.length);
 }

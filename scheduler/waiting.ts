@@ -27,7 +27,7 @@ export function whyByRow(record: TaskRecord, nowMs: number): Why | null {
   };
 }
 
-/** Since when a task waits that does not run now. */
+/** Since when a task that does not run has been waiting (ISO 8601). */
 export function waitsSince(record: TaskRecord): string {
   if (record.status === 'input_required' && record.started_at !== null) return record.started_at;
   return record.attempts.at(-1)?.ended_at ?? record.queued_at;
