@@ -127,7 +127,7 @@ export interface SchedulerApi extends FeedsNow {
   readonly feed_id: string;
 
   submitWorkflow(submission: WorkflowSubmission): Promise<WorkflowReceipt>;
-  /** Resolves when the cancel is durable; running actions are still being ended. @throws INVALID_STATE when it has ended */
+  /** Resolves when the cancel is durable; running actions are still being ended. @throws INVALID_STATE after its end */
   cancelWorkflow(
     uid: string,
     options: { reason: string | undefined; force: boolean },

@@ -153,9 +153,9 @@ export const COPIED_FEEDS_MAX = 1_024;
 export const START_WAIT_MS = 3_000;
 /** How long workers have to say what they hold when a feed was taken over. */
 export const INQUIRY_DEADLINE_MS = 1_000;
-/** How long a peer that takes a feed over waits for those outside its replica set to say whether a later line is known. */
+/** How long a peer that takes a feed over waits for peers outside its replica set that may know a later line. */
 export const BYSTANDER_PATIENCE_MS = 500;
-/** A peer that loses more than half of its peers at once, and at least two, waits this many times `takeover_ms` (P11). */
+/** A peer that loses over half of its peers at once, and at least two, waits this many times `takeover_ms` (P11). */
 export const CUT_OFF_PATIENCE = 3;
 /** Records in one message of a hand-over, as JSON. */
 export const HAND_OVER_BYTES = 4 * 1024 * 1024;

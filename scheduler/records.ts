@@ -213,7 +213,7 @@ export const tombstoneRecordSchema = z.object({
   cleared_at: time,
 });
 
-/** A stretch of a feed's history: its owner, and the last `seq` of the stretch before. P2 orders lines by all fields. */
+/** A stretch of a feed's history: its owner, and the last `seq` of the one before. P2 orders lines by all fields. */
 export const lineSchema = z.object({
   epoch: z.number().int().nonnegative(),
   base_seq: z.number().int().nonnegative(),
@@ -228,7 +228,7 @@ export const feedRecordSchema = z.object({
   kind: z.literal('feed'),
   uid: z.string(),
   feed_id: z.string(),
-  /** Oldest first: the first one ever and the last ones, at most FEED_LINES_MAX. The owner of the last one is the owner. */
+  /** Oldest first: the first one ever and the last ones, at most FEED_LINES_MAX. The last one has the owner. */
   lines: z.array(lineSchema).min(1),
   /**
    * True when the feed has had an owner other than its first, or an owner that went on without hearing from all of its

@@ -1,6 +1,6 @@
 /**
  * How large records may be. A row travels in one message, so no row may be larger than one (P7): parts are bounded
- * where they come in, what is made of them is bounded here, and the journal refuses a row that is too large all the same.
+ * where they come in, what is made of them is bounded here, and the journal refuses a row that is still too large.
  */
 import { boundedError, type ErrorShape, FlowmeshError, type JsonValue } from '../dag/errors.ts';
 import { faultOf, faultText } from '../dag/json.ts';
