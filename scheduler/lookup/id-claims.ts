@@ -44,7 +44,7 @@ interface IdClaimParts {
 interface Hold {
   /** The record of another peer that was heard of meanwhile. */
   heard: Held | null;
-  /** Whether the id may be taken after all: an arbiter did not answer, or the answers were too old. */
+  /** The id may be taken after all: an arbiter did not answer, answers were too old, or another peer asked for it. */
   isDoubtful: boolean;
   /** The refused record that has the id until the new one is there. */
   replaced: LocalRecord | null;
@@ -176,7 +176,7 @@ export class IdClaims implements LocatorListener {
 
   // --- what others say of ids ----------------------------------------------------------------------------------------
 
-  /** A peer asks where an id is: it may be just submitting it, too, and have reserved it at an arbiter unknown here. */
+  /** A peer asks for an id. It may be submitting that id, too, and have reserved it at an arbiter unknown here. */
   holdOn(alias: Alias): Hold | undefined {
     const hold = this.#holds.get(aliasKey(alias));
     if (hold !== undefined) hold.isDoubtful = true;

@@ -26,7 +26,7 @@ export function currentLine({ lines }: FeedRecord): Line {
   return lines.at(-1)!;
 }
 
-/** P2: positive when `a` stays and `b` gives way, 0 when they are the same. */
+/** P2: positive when `a` wins against `b`, negative when it loses, 0 when both are the same line. */
 export function compareLines(a: Line, b: Line): number {
   return a.epoch - b.epoch || a.base_seq - b.base_seq || compare(a.owner, b.owner) || compare(a.nonce, b.nonce);
 }
