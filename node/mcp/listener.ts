@@ -79,9 +79,16 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const { router, host, info, log } = options;
   assertSafeToListen(host);
   let mcp: Promise<McpRoute> | undefined;
-  const openMcp = async () => {
+  const loadMcp = async () => {
     const { openMcpRoute } = await import('./mcp-route.ts');
     return openMcpRoute({ router, tools: options.tools ?? registry, info, log }, options);
+  };
+  const openMcp = () => {
+    mcp ??= loadMcp().catch((error) => {
+      mcp = undefined; // out of file descriptors, perhaps: the next request tries again
+      throw error;
+    });
+    return mcp;
   };
   const refusalOfHost = createHostCheck([host, ...(options.allowed_hosts ?? [])]);
   const identify = options.identify ?? (() => ANONYMOUS);
@@ -92,8 +99,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (allowOrigin(request, response)) return;
     if (path === '/mcp') {
       const principal = await identify(request);
-      mcp ??= openMcp();
-      await (await mcp).serve(principal, request, response);
+      const opened = await openMcp();
+      await opened.serve(principal, request, response);
     } else await servePeerRoute({ router, info, onDrain: options.onDrain }, path, request, response);
   };
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
@@ -135,7 +142,7 @@ function listen(server: Server, host: string, port: number): Promise<number> {
 
 async function close(server: Server, opened: Promise<McpRoute> | undefined): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  const mcp = await opened;
+  const mcp = await opened?.catch(() => undefined); // the request that wanted it was told
   const grace = new AbortController();
   await Promise.race([mcp?.drained(), delay(CLOSE_GRACE_MS, undefined, { signal: grace.signal })]);
   grace.abort();

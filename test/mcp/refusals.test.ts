@@ -8,6 +8,7 @@ import { assertSafeToListen } from '../../node/mcp/host-check.ts';
 import { HttpRefusal } from '../../node/mcp/http-exchange.ts';
 import { MESSAGE_BYTES_MAX } from '../../node/mcp/limits.ts';
 import { type Listener, type ListenerOptions, startListener } from '../../node/mcp/listener.ts';
+import type { Tool } from '../../tools/definition.ts';
 import { EchoRouter, echoTools, INFO } from './echo-router.ts';
 import { INITIALIZE, MCP_HEADERS, openSession, postMcp, rawRequest } from './raw-http.ts';
 
@@ -433,6 +434,37 @@ describe('sessions', () => {
     expect((await postMcp(url, ping, { 'mcp-session-id': id })).status).toBe(200);
     expect((await postMcp(url, INITIALIZE, { 'mcp-session-id': id })).status).toBe(400);
     expect((await postMcp(url, ping, { 'mcp-session-id': id })).status).toBe(200);
+  });
+});
+
+describe('what speaks MCP cannot be loaded', () => {
+  /** Fails as a file that cannot be opened would, as often as told. */
+  class Unreadable extends Map<string, Tool> {
+    failures: number;
+
+    constructor(failures: number) {
+      super(echoTools);
+      this.failures = failures;
+    }
+
+    override keys() {
+      if (this.failures-- > 0) throw new Error('too many open files');
+      return super.keys();
+    }
+  }
+
+  it('the request is refused, and the next one tries again', async () => {
+    const url = await start({ tools: new Unreadable(1) });
+    expect((await postMcp(url, INITIALIZE)).status).toBe(500);
+    expect((await postMcp(url, INITIALIZE)).status).toBe(200);
+  });
+
+  it('the listener closes all the same', async () => {
+    const url = await start({ tools: new Unreadable(Number.POSITIVE_INFINITY) });
+    expect((await postMcp(url, INITIALIZE)).status).toBe(500);
+    await expect(listener!.close()).resolves.toBeUndefined();
+    listener = undefined;
+    await expect(rawRequest(`${url}/health`)).rejects.toThrow('ECONNREFUSED');
   });
 });
 
