@@ -31,7 +31,7 @@ if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
   else if (startsPeer()) leaveSecretsBehind();
   keepSmall();
   keepCompiled();
-  await import(pathToFileURL(commandLine()).href);
+  await import(pathToFileURL(commandLine()).href).catch(explainMissing);
 } else {
   const node = handedOver ? undefined : bundledNode();
   if (node === undefined) refuseOldNode();
@@ -48,6 +48,15 @@ function commandLine() {
   refuse(
     `This copy of flowmesh in ${root} has not been built, and Node.js runs no TypeScript below node_modules.\n` +
       'Install the package that "npm pack" makes of a checkout, or run "npm install && npm run build" in this folder.\n',
+  );
+}
+
+/** The sources need libraries that npm installs for development alone: not with `--omit=dev` or NODE_ENV=production. */
+function explainMissing(error) {
+  if (error?.code !== 'ERR_MODULE_NOT_FOUND' || !error.message.includes('Cannot find package')) throw error;
+  refuse(
+    `The libraries that flowmesh in ${root} uses are not installed. This command gets them:\n` +
+      `  npm install --include=dev --prefix "${root}"\n`,
   );
 }
 

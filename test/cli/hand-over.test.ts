@@ -111,3 +111,17 @@ describe('installed as a package', () => {
     expect(stdout).toBe('built peer list');
   });
 });
+
+it('a checkout without its libraries says how to get them, in place of a stack', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'flowmesh-bare-'));
+  await mkdir(join(folder, 'bin'));
+  await mkdir(join(folder, 'node/cli'), { recursive: true });
+  await writeFile(join(folder, 'package.json'), '{"type":"module"}');
+  await copyFile(BIN, join(folder, 'bin/flowmesh.js'));
+  await writeFile(join(folder, 'node/cli/main.ts'), "import 'commander';");
+  const { exitCode, stderr } = await execa(process.execPath, [join(folder, 'bin/flowmesh.js')], { reject: false });
+  await rm(folder, { recursive: true });
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(`npm install --include=dev --prefix "${folder}"`);
+  expect(stderr).not.toContain('    at ');
+});
