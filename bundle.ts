@@ -39,7 +39,9 @@ export async function bundle(folder: string): Promise<void> {
   const made = await build.write({
     dir: folder,
     entryFileNames: '[name].js',
-    chunkFileNames: '[name].js',
+    // A peer that runs while another version is installed over its own finds no file that is loaded later, and says so:
+    // under the same names it would be given functions of that version, which are not those that it asked for.
+    chunkFileNames: '[name]-[hash].js',
     sourcemap: true,
     sourcemapExcludeSources: true,
   });
