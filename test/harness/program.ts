@@ -45,7 +45,9 @@ async function build(folder: string): Promise<void> {
 
 async function removeOld(): Promise<void> {
   for (const name of await readdir(BUILDS)) {
-    const { mtimeMs } = await stat(join(BUILDS, name));
-    if (Date.now() - mtimeMs > KEPT_MS) await rm(join(BUILDS, name), { recursive: true, force: true });
+    // The draft of another test process may get its name just now.
+    const mtimeMs = (await stat(join(BUILDS, name)).catch(() => null))?.mtimeMs;
+    if (mtimeMs !== undefined && Date.now() - mtimeMs > KEPT_MS)
+      await rm(join(BUILDS, name), { recursive: true, force: true });
   }
 }
