@@ -59,7 +59,9 @@ export async function atRecord<T>(
     const place = await scheduler.resolve(alias, tried).catch((error: unknown) => {
       throw failure ?? error;
     });
-    if (place === undefined) throw failure ?? new RecordNotFoundError(alias);
+    // One that was called in circles said no more than that: nobody who is left to ask knows the record.
+    if (place === undefined)
+      throw failure === undefined || isNotThere(failure) ? new RecordNotFoundError(alias) : failure;
     try {
       return await run(place);
     } catch (error) {

@@ -204,6 +204,23 @@ describe('a call about a record that cannot be reached', () => {
     });
   });
 
+  it('says NOT_FOUND for what its owner has forgotten, where a copy that was still there led in a circle', async () => {
+    const mesh = new MeshOfDoubles();
+    const [a, b, c] = [mesh.peer('a'), mesh.peer('b'), mesh.peer('c')];
+    const remembered =
+      (peer_id: string) =>
+      async (_alias: Alias, except: readonly string[] = []) => {
+        if (except.includes(peer_id)) return undefined; // the copy is gone meanwhile, too
+        return { here: false as const, at: { peer_id, addresses: [], status: '', content_hash: '' } };
+      };
+    c.scheduler.resolve = remembered('b');
+    b.scheduler.resolve = remembered('a');
+    a.scheduler.resolve = remembered('b');
+    await expect(callTool(tool('task_status'), { task_id: 't' }, c.context, 0)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+  });
+
   it('reads once more when the record was committed between the first look and the search', async () => {
     const a = new MeshOfDoubles().peer('a');
     a.scheduler.resolve = async () => {
