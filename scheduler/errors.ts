@@ -239,6 +239,16 @@ export class DivergedError extends FlowmeshError {
   }
 }
 
+/** A peer hands over a feed that it has never had a part in (P9). Never seen by users. */
+export class StrangerError extends FlowmeshError {
+  constructor(feedId: string, peer: string) {
+    super(
+      'INVALID_MESSAGE',
+      `peer ${peer} has never owned or copied feed ${feedId}, so it has nothing of it to hand over`,
+    );
+  }
+}
+
 /** A feed cannot be read from a peer. Never seen by users. */
 export class NoCopyError extends FlowmeshError {
   constructor(feedId: string, peer: string, why: string) {

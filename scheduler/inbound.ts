@@ -4,7 +4,7 @@ import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../d
 import { faultOf, faultText, limitErrorOf } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import type { Parts } from './assemble.ts';
-import { NoCopyError, NotReadyError } from './errors.ts';
+import { NoCopyError, NotReadyError, StrangerError } from './errors.ts';
 import type { OwnedFeed } from './feed/owned-feed.ts';
 import { ANSWER_ELEMENTS_MAX, ANSWER_LEVELS } from './limits.ts';
 import {
@@ -178,6 +178,7 @@ const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
     mustBeReady(to);
     const feed = to.feeds.get(feed_id);
     if (feed === undefined) throw new NoCopyError(feed_id, to.self, 'it does not own it');
+    if (!(await to.inquiry.mayHandOver(peer, feed, part.line))) throw new StrangerError(feed_id, peer); // P9
     await to.reconciliation.receive(peer, feed, part);
     return {};
   }),

@@ -179,8 +179,11 @@ export const offerSchema = z.object({
 const aliasSchema = z.object({ kind: z.enum(['workflow', 'task', 'worker']), id });
 export type Alias = z.infer<typeof aliasSchema>;
 
+/** `release`: the asker's submit was refused; its reservation of the id with this content is over. */
 export const reserveRequestSchema = z.object({
-  items: z.array(aliasSchema.extend({ content_hash: z.string().max(128) })).max(1_024),
+  items: z
+    .array(aliasSchema.extend({ content_hash: z.string().max(128), release: z.literal(true).optional() }))
+    .max(1_024),
 });
 /** Per item the peer that holds the reservation now: the asker itself when it got it. */
 export const reserveAnswerSchema = z.object({ holders: z.array(z.object({ peer_id: id, content_hash: z.string() })) });

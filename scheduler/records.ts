@@ -153,6 +153,11 @@ export const taskRecordSchema = z.object({
   attempts: z.array(
     z.object({ attempt: z.number().int(), peer_id: z.string().nullable(), ended_at: time, error: errorSchema }),
   ),
+  /**
+   * The last ATTEMPT_HISTORY_MAX leases that ended here without a word of their worker, newest last; absent in old
+   * rows. A success of one of them still counts (P3), from the peer that had it (P9).
+   */
+  unanswered: z.array(z.object({ attempt: z.number().int(), epoch: z.number().int(), peer_id: z.string() })).optional(),
   dead_letter: z.boolean(),
   /** The crashes of mesh loops that worked on an attempt of it, at most POISON_CRASHES. */
   crashes: z.array(z.string()).optional(),
@@ -401,6 +406,7 @@ export const EMPTY_TASK_STATE = {
   attempts: [],
   dead_letter: false,
   crashes: [],
+  unanswered: [],
   retry_of: null,
   retry_count: 0,
   started_at: null,

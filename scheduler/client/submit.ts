@@ -89,11 +89,13 @@ export class Submit {
       const waits = await this.#dependenciesOf('workflow', workflow.dependencies);
       const resolved = withPeerIds(workflow, this.#named);
       if (known !== undefined) {
+        parts.idClaims.making(alias);
         parts.idClaims.replaces(alias, known);
         await this.#forgetRefused(known.uid);
       }
       const { value: live, copies: kept } = await feed.journal.durably((turn) => {
         runs.checkRoom(); // others were accepted meanwhile
+        parts.idClaims.making(alias);
         const live = runs.create(
           turn,
           { ...resolved, workflow_id },
@@ -230,6 +232,7 @@ export class Submit {
     const bytes = carriedBytes(record.payload);
     const { copies } = await feed.journal.durably((turn) => {
       this.#checkRoom(feed); // others were accepted meanwhile
+      this.#parts.idClaims.making({ kind: 'task', id: record.task_id });
       tasks.create(
         turn,
         record,

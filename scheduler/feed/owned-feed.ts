@@ -23,6 +23,7 @@ import { type FeedWriter, Journal, type Turn } from '../storage/journal.ts';
 import { Attempts } from '../task/attempts.ts';
 import { Leases } from '../task/leases.ts';
 import { Tasks } from '../task/tasks.ts';
+import type { TaskFeed } from '../task/transitions.ts';
 import { type Why, whyByRow } from '../waiting.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import { NestedRuns } from '../workflow/nested-runs.ts';
@@ -53,6 +54,8 @@ export interface OwnedFeedHooks {
   onReleased(): void;
   /** The disk failed. */
   onFailure(error: unknown): void;
+  /** P9: whether a peer may have owned the feed, or kept a copy of it. */
+  mayBeMember(feed: FeedRecord, peer: string): boolean;
   /** A follower knows of another owner, whose line comes before the one of this peer (P2). */
   onStale(peer: string, feedId: string): void;
 }
@@ -103,7 +106,11 @@ export class OwnedFeed implements FeedWriter {
       onStale: (peer) => hooks.onStale(peer, feed_id),
     });
     this.journal.copyBy(this.replicas);
-    const written = { feed_id, epoch, passed_on: feed.passed_on };
+    const written: TaskFeed = {
+      ...{ feed_id, epoch, passed_on: feed.passed_on },
+      mayHaveOwned: (peer) => hooks.mayBeMember(this.feed, peer),
+      ownerIn: (of) => this.feed.lines.find((line) => line.epoch === of)?.owner,
+    };
     const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);
     const { beat_interval_ms } = options;
     this.tasks = new Tasks({

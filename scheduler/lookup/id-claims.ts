@@ -3,7 +3,8 @@
  *
  * 1. One submit of an id is under way at a time at this peer: it holds the id.
  * 2. Before a record is made, the peer asks who has the id, and reserves it at an arbiter: the first of the peers in
- *    the rendezvous order of the id. The first peer to reserve an id has it.
+ *    the rendezvous order of the id. The first peer to reserve an id has it. A submit that is refused before its record
+ *    is made releases the id again.
  * 3. If another peer says meanwhile that it has the id, that counts. Where a doubt is left, the id is looked up once
  *    more when the record is there (`onDoubt`); of two records with one id, one yields it (`onRival`).
  */
@@ -48,6 +49,10 @@ interface Hold {
   isDoubtful: boolean;
   /** The refused record that has the id until the new one is there. */
   replaced: LocalRecord | null;
+  /** The arbiters that have reserved the id for this submit, or may have. */
+  granted: { arbiter: string; content_hash: string }[];
+  /** Whether the record may be there: only a submit that is refused before that releases the id. */
+  isMade: boolean;
 }
 
 /** The peer that has reserved an id, and the content of its record. */
@@ -73,20 +78,44 @@ export class IdClaims implements LocatorListener {
    * Runs `make`, which makes a record of this peer with an id; no other record is made with that id here meanwhile. If
    * another peer says meanwhile that it has the id, `known` names that peer, or, when it is too late for that, one of
    * the two records yields the id. Where the answers leave a doubt, the id is looked up once more afterwards.
+   *
+   * When `make` fails before `making` was called, the id is released at its arbiters. The caller does not wait for
+   * that, but the next submit of the id here does: its reservation must not be taken for this one.
    */
   hold<T>(alias: Alias, make: () => Promise<T>): Promise<T> {
     const key = aliasKey(alias);
-    return this.#inTurn.run(key, async () => {
-      const hold: Hold = { heard: null, isDoubtful: false, replaced: null };
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    void this.#inTurn.run(key, async () => {
+      const hold: Hold = { heard: null, isDoubtful: false, replaced: null, granted: [], isMade: false };
       this.#holds.set(key, hold);
-      try {
-        return await make();
-      } finally {
+      const made = make().finally(() => {
         this.#holds.delete(key);
         if (hold.heard !== null) void this.#heardBefore(alias, hold.heard);
         if (hold.isDoubtful) this.#parts.onDoubt(alias);
-      }
+      });
+      made.then(resolve, reject);
+      await made.catch(() => (hold.isMade ? undefined : this.#release(alias, hold)));
     });
+    return promise;
+  }
+
+  /** From now on the record may be there. */
+  making(alias: Alias): void {
+    const hold = this.#holds.get(aliasKey(alias));
+    if (hold !== undefined) hold.isMade = true;
+  }
+
+  /** Never rejects: an arbiter that does not hear it forgets the reservation after RESERVATION_MS. */
+  async #release(alias: Alias, { granted }: Hold): Promise<void> {
+    const { network, log } = this.#parts;
+    const released = granted.map(async ({ arbiter, content_hash }) => {
+      const items = [{ ...alias, content_hash, release: true as const }];
+      if (arbiter === network.self) this.answerReserve(arbiter, items);
+      else await network.request(arbiter, 'reserve', { items }, INQUIRY_DEADLINE_MS);
+    });
+    for (const { status, ...why } of await Promise.allSettled(released)) {
+      if (status === 'rejected') log.debug({ alias, ...why }, 'an id could not be released at its arbiter');
+    }
   }
 
   /** The record being made replaces a refused one, which other peers are told of until the new one is there. */
@@ -161,12 +190,18 @@ export class IdClaims implements LocatorListener {
   ): Promise<Holder | undefined> {
     const { network, log } = this.#parts;
     for (const arbiter of order.slice(0, 3)) {
-      if (arbiter === network.self) return this.answerReserve(network.self, [{ ...alias, content_hash }])[0];
+      const items = [{ ...alias, content_hash }];
+      const granted = { arbiter, content_hash };
       try {
-        const items = [{ ...alias, content_hash }];
-        const answer = await network.request(arbiter, 'reserve', { items }, REQUEST_DEADLINE_MS);
-        return reserveAnswerSchema.parse(answer).holders[0];
+        const holders =
+          arbiter === network.self
+            ? this.answerReserve(arbiter, items)
+            : reserveAnswerSchema.parse(await network.request(arbiter, 'reserve', { items }, REQUEST_DEADLINE_MS))
+                .holders;
+        if (holders[0]?.peer_id === network.self) hold?.granted.push(granted);
+        return holders[0];
       } catch (error) {
+        hold?.granted.push(granted); // perhaps: only the answer may have been lost
         log.debug({ arbiter, error }, 'a peer did not answer a reservation; the next one is asked');
         if (hold !== undefined) hold.isDoubtful = true; // another peer may have had its answer
       }
@@ -202,16 +237,20 @@ export class IdClaims implements LocatorListener {
 
   /**
    * Another peer, or this one, reserves ids. The first peer to reserve an id has it for RESERVATION_MS: by then its
-   * record is on its disk.
+   * record is on its disk. With `release`, the peer's submit was refused: the id is free again.
    *
    * @returns per id the peer that has it, which may be the one that asks
    */
-  answerReserve(from: string, items: (Alias & { content_hash: string })[]): Holder[] {
+  answerReserve(from: string, items: (Alias & { content_hash: string; release?: true | undefined })[]): Holder[] {
     const now = this.#parts.clock.now();
     return items.map((item) => {
       const { content_hash } = item;
       const key = aliasKey(item);
       const held = this.#reservations.get(key);
+      if (item.release === true) {
+        if (held?.peer_id === from && held.content_hash === content_hash) this.#reservations.delete(key);
+        return { peer_id: from, content_hash };
+      }
       if (held !== undefined && held.until > now && held.peer_id !== from && !this.#isGone(held.peer_id)) {
         return { peer_id: held.peer_id, content_hash: held.content_hash };
       }

@@ -5,13 +5,13 @@
  */
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
-import { START_WAIT_MS } from '../limits.ts';
+import { FORMER_FOLLOWERS_MAX, START_WAIT_MS } from '../limits.ts';
 import type { AutoDial } from '../membership/auto-dial.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
 import type { Clock, Log, Network } from '../ports.ts';
-import type { FeedRecord } from '../records.ts';
+import type { FeedRecord, Line } from '../records.ts';
 import type { FollowedFeeds } from '../replication/follower.ts';
-import { compareLines, currentLine, isHeir } from '../storage/feed-lines.ts';
+import { compareLines, currentLine, isHeir, members } from '../storage/feed-lines.ts';
 import type { OneAtATime } from './one-at-a-time.ts';
 
 export interface InquiryOutcome {
@@ -167,6 +167,28 @@ export class Inquiry {
    */
   isHeir(mine: FeedRecord, theirs: FeedRecord): boolean {
     return isHeir(mine, theirs) || !this.madeHere.has(mine.feed_id);
+  }
+
+  /**
+   * P9: whether a peer may have owned this peer's feed, or kept a copy of it. That can be denied only for a feed that
+   * this process made and that nobody else has owned: in another history of any other feed, an owner may have taken
+   * followers that the record here does not name.
+   */
+  mayBeMember(feed: FeedRecord, peer: string): boolean {
+    const { feed_id, lines, former } = feed;
+    const namesAll = this.madeHere.has(feed_id) && lines.length === 1 && former.length < FORMER_FOLLOWERS_MAX;
+    return !namesAll || members(feed).has(peer);
+  }
+
+  /**
+   * P9: whether a peer may bring what it wrote, or copied, of this peer's feed in `line`, which has lost (P5). Of a
+   * peer that the record here does not name, that is asked: it has to have another history of the same feed.
+   */
+  async mayHandOver(peer: string, { feed_id, feed }: OwnedFeed, line: Line): Promise<boolean> {
+    if (members(feed).has(peer)) return true;
+    if (!this.mayBeMember(feed, peer) || compareLines(line, currentLine(feed)) >= 0) return false;
+    const answer = await this.#parts.followed.ask(peer, feed_id);
+    return answer !== null && compareLines(answer.feed.lines[0]!, feed.lines[0]!) === 0;
   }
 
   /** Whether a peer has a line that comes before the one in which this peer writes (P2). */

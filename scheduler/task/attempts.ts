@@ -19,6 +19,7 @@ import {
   started,
   type TaskFeed,
   timeoutError,
+  withUnanswered,
 } from './transitions.ts';
 
 export interface AttemptHooks {
@@ -175,6 +176,7 @@ export class Attempts {
     let count = 0;
     for (const task of this.#tasks.leases.of(peer)) {
       if (task.record.at_most_once) continue;
+      this.#noteUnanswered(task);
       this.#tasks.leases.callBack(turn, task, false, 'the owner disconnects');
       this.#tasks.endLease(task, 'given_up');
       this.#tasks.requeue(turn, task);
@@ -202,9 +204,15 @@ export class Attempts {
   #overdue(turn: Turn, task: LiveTask): void {
     const { peer_id, attempt } = task.lease!;
     this.#log.warn({ task_id: task.record.task_id, peer_id, attempt }, 'a worker has not kept a timeout');
+    this.#noteUnanswered(task);
     this.#tasks.leases.callBack(turn, task, true, 'it ran longer than timeout_ms');
     this.#tasks.endLease(task, 'lost');
     this.#tasks.attemptFailed(turn, task, timeoutError(task.record));
+  }
+
+  /** The lease of a task ends here, and its worker may still bring a success. The change that follows writes it. */
+  #noteUnanswered(task: LiveTask): void {
+    task.record = { ...task.record, ...withUnanswered(task.record, task.lease!) };
   }
 
   /** Takes in the leases that a peer named in its beat. Returns those of tasks that are not open here. */

@@ -3,6 +3,7 @@
  * record. Pure: `now` is the wall clock, as in records.
  *
  * 1. Every result of the current lease counts; of an earlier one only a success, and the current is called back (P3).
+ *    It has to come from the peer that has or had the lease, as far as that can be known (P9, `isUsable`).
  * 2. An attempt that was lost with its worker is repeated; for an `at_most_once` task it is the end (P4).
  * 3. A task with which mesh loops crash again and again is not run any more.
  */
@@ -17,7 +18,7 @@ import {
   RECORD_BYTES_MAX,
 } from '../limits.ts';
 import type { LeaseEnd } from '../membership/peer-table.ts';
-import type { AttemptResult } from '../messages.ts';
+import type { AttemptResult, LeaseToken } from '../messages.ts';
 import type { TaskRecord } from '../records.ts';
 import { type GivenLease, isNamedBy, type LiveTask } from './live-task.ts';
 
@@ -29,6 +30,16 @@ export interface TaskFeed {
   epoch: number;
   /** True when the feed has had another owner, which may have started any of its tasks. */
   passed_on: boolean;
+  /** P9: whether a peer may have owned the feed, in this history of it or in another one. */
+  mayHaveOwned(peer: string): boolean;
+  /** The owner of an epoch in this history; undefined when that is forgotten. */
+  ownerIn(epoch: number): string | undefined;
+}
+
+/** This peer, and the feed of a task. */
+interface Owner {
+  self: string;
+  feed: TaskFeed;
 }
 
 /** What the end of an attempt means for its task. */
@@ -68,13 +79,13 @@ const STALE: Outcome = { kind: 'stale' };
 export function outcomeOf(
   task: LiveTask,
   { peer, result }: { peer: string; result: AttemptResult },
-  owner: { self: string; feed: TaskFeed },
+  owner: Owner,
   now: string,
 ): Outcome {
   if (result.crash !== undefined) return crashOutcome(task, peer, { ...result, crash: result.crash }, owner, now);
   const { record, lease } = task;
   const current = isCurrent(lease, peer, result, owner.feed);
-  if (!current && (result.status !== 'completed' || !isUsable(record, result, owner.feed))) return STALE;
+  if (!current && (result.status !== 'completed' || !isUsable(record, peer, result, owner))) return STALE;
   // This owner did not ask to cancel; one whose history was given up did. How the action would have ended is unknown.
   if (result.status === 'cancelled') return lossOutcome(task, lease!, owner.feed, now);
   const { execution_time_ms, attempt, output } = result;
@@ -101,10 +112,27 @@ function isCurrent(lease: GivenLease | null, peer: string, result: AttemptResult
   return result.granted_by === undefined || lease!.restored;
 }
 
-/** Whether the success of a lease that is not the current one is a success of the task as it is now. */
-function isUsable(record: TaskRecord, result: AttemptResult, feed: TaskFeed): boolean {
-  if (result.epoch === feed.epoch && result.granted_by === undefined) return mayHaveRun(record, result.attempt);
-  return !RECORD_ACTIONS.has(record.task_type) && result.payload_hash === contentHash(record.payload);
+/**
+ * Whether the success of a lease that is not the current one is a success of the task as it is now, and comes from the
+ * peer that had the lease (P9).
+ *
+ * Of a lease that this peer gave, the record says who had it. One that another owner gave may be in no row that has
+ * come here: then a success counts from any peer, if it ran with the same inputs and that owner may have been one.
+ */
+function isUsable(record: TaskRecord, peer: string, result: AttemptResult, { self, feed }: Owner): boolean {
+  const { granted_by, payload_hash, epoch } = result;
+  if (RECORD_ACTIONS.has(record.task_type)) return false;
+  const holder = holderOf(record, result);
+  if (granted_by === undefined || granted_by === self) return holder === peer;
+  if (payload_hash !== contentHash(record.payload) || !feed.mayHaveOwned(granted_by)) return false;
+  // In another history of the feed, the same token may have been given to another peer.
+  return holder === undefined || holder === peer || feed.ownerIn(epoch) !== granted_by;
+}
+
+/** The peer that has a lease, or had it until it ended without a word of that peer; undefined when that is not known. */
+function holderOf(record: TaskRecord, { attempt, epoch }: LeaseToken): string | undefined {
+  if (record.attempt === attempt && record.lease_epoch === epoch) return record.peer_id ?? undefined;
+  return record.unanswered?.find((lease) => lease.attempt === attempt && lease.epoch === epoch)?.peer_id;
 }
 
 /** The mesh loop of a peer crashed while it worked on an attempt. That may have been the task's doing, or another's. */
@@ -112,7 +140,7 @@ function crashOutcome(
   task: LiveTask,
   peer: string,
   result: AttemptResult & { crash: string },
-  { self, feed }: { self: string; feed: TaskFeed },
+  { self, feed }: Owner,
   now: string,
 ): Outcome {
   const { record, lease } = task;
@@ -143,7 +171,16 @@ export function lossOutcome(
   const error = passed_on && record.at_most_once ? ownerLost(record) : workerLost(lease, record);
   const mayRepeat = !record.at_most_once && lost_attempts < LOST_ATTEMPTS_MAX; // P4
   if (!mayRepeat) return { kind: 'finish', lease: 'lost', end: { ...changes, ...deadLetter(error) } };
-  return { kind: 'lost', lease: 'lost', changes: { ...changes, attempts: withAttempt(record, error, now) } };
+  const noted = { attempts: withAttempt(record, error, now), ...withUnanswered(record, lease) };
+  return { kind: 'lost', lease: 'lost', changes: { ...changes, ...noted } };
+}
+
+/** A lease ends without a word of its worker, which may go on with the attempt. */
+export function withUnanswered(
+  { unanswered = [] }: TaskRecord,
+  { attempt, epoch, peer_id }: GivenLease,
+): Pick<TaskRecord, 'unanswered'> {
+  return { unanswered: [...unanswered, { attempt, epoch, peer_id }].slice(-ATTEMPT_HISTORY_MAX) };
 }
 
 /**
@@ -267,9 +304,4 @@ export function isOverdue({ timeout_ms, payload }: TaskRecord): boolean {
 export function timeoutError(record: TaskRecord): ErrorShape {
   const message = `the action "${record.task_type}" ran longer than timeout_ms (${record.timeout_ms})`;
   return { code: 'TIMEOUT', message, retryable: true };
-}
-
-/** Whether a worker can have been given this attempt. */
-function mayHaveRun(record: TaskRecord, attempt: number): boolean {
-  return attempt > 0 && attempt <= record.attempt && !RECORD_ACTIONS.has(record.task_type);
 }

@@ -2,8 +2,12 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { requiresSchema } from '../../dag/schema.ts';
 import type { Reader } from '../../scheduler/ports.ts';
+import type { FeedRecord } from '../../scheduler/records.ts';
+import { currentLine, newFeed } from '../../scheduler/storage/feed-lines.ts';
 import { MemoryStore } from '../simulation/memory-store.ts';
+import { HandFeed } from './hand-feed.ts';
 import { HandPeer, tokenOf } from './hand-peer.ts';
+import { taskRecord } from './records.ts';
 import { type Gate, gate, Scene, task, workflow } from './scene.ts';
 
 const TOKEN = { uid: 'u', feed_id: 'f', epoch: 1, attempt: 1 };
@@ -219,6 +223,71 @@ describe('a peer is believed only about itself (P9)', () => {
     await scene.pass(1_000);
     expect(await scene.task('a', uid)).toMatchObject({ status: 'running', progress: 0 });
     expect(other.cancels).toEqual([]);
+  });
+
+  describe('and hands over only a feed that it has had a part in', () => {
+    const ROOT = '0'.repeat(20);
+    const handOver = (peer: HandPeer, feed: FeedRecord) =>
+      peer.ask('a', 'handover', {
+        ...{ feed_id: feed.feed_id, line: currentLine(feed), root_uid: ROOT, part: 0, last: true },
+        records: [taskRecord(ROOT, { status: 'completed' })],
+      });
+    const REFUSED = { code: 'INVALID_MESSAGE', retryable: false };
+
+    /** A feed that `o` made, copied by `a` and then taken over. Its copy from then on is at `b`. */
+    async function takenOver() {
+      const scene = await Scene.of(['a', 'b']);
+      const o = await HandPeer.joins(scene, 'o', ['a']);
+      const theirs = new HandFeed(o, 'feedfeedfeedfeedfeed', ['a']);
+      await scene.run(theirs.push('a', []));
+      o.beating = false;
+      const owned = () => scene.scheduler('a').parts.feeds.get(theirs.feed.feed_id);
+      await scene.until('a owns it, and b copies it', () => owned()?.replicas.copies === 2);
+      return { scene, o, theirs };
+    }
+
+    test('nobody hands over a feed that its owner has made and nobody else has owned', async () => {
+      const scene = await Scene.of(['a', 'b']);
+      const { feed } = scene.feed('a');
+      const x = await HandPeer.joins(scene, 'x', ['a']);
+      new HandFeed(x, feed.feed_id, []);
+      await expect(handOver(x, newFeed(feed.feed_id, 'Z'))).rejects.toMatchObject(REFUSED);
+      await expect(handOver(x, feed)).rejects.toMatchObject(REFUSED);
+      expect(await scene.task('a', ROOT)).toBeUndefined();
+    });
+
+    test('a stranger is refused by an owner that took the feed over', async () => {
+      const { scene, theirs } = await takenOver();
+      const x = await HandPeer.joins(scene, 'x', ['a']);
+      x.answers.set('pull', () => ({ feed: null, rows: [], whole: true, head_seq: 0, complete: true }));
+      await expect(handOver(x, theirs.feed)).rejects.toMatchObject(REFUSED);
+      expect(await scene.task('a', ROOT)).toBeUndefined();
+    });
+
+    test('so is one whose line has not lost, or whose history is of another feed', async () => {
+      const { scene, theirs } = await takenOver();
+      const x = await HandPeer.joins(scene, 'x', ['a']);
+      const other = new HandFeed(x, theirs.feed.feed_id, []);
+      await expect(handOver(x, other.feed)).rejects.toMatchObject(REFUSED);
+      const mine = scene.scheduler('a').parts.feeds.get(theirs.feed.feed_id)!.feed;
+      await expect(handOver(x, mine)).rejects.toMatchObject(REFUSED);
+      expect(await scene.task('a', ROOT)).toBeUndefined();
+    });
+
+    test('the owner before is heard', async () => {
+      const { scene, o, theirs } = await takenOver();
+      expect(await handOver(o, theirs.feed)).toEqual({});
+      expect((await scene.task('a', ROOT)).status).toBe('completed');
+    });
+
+    test('so is a follower that only the owner before knew', async () => {
+      const { scene, theirs } = await takenOver();
+      const f = await HandPeer.joins(scene, 'f', ['a']);
+      const copy = new HandFeed(f, theirs.feed.feed_id, []);
+      copy.feed = { ...theirs.feed, followers: [{ peer_id: 'f', synced: true }] };
+      expect(await handOver(f, copy.feed)).toEqual({});
+      expect((await scene.task('a', ROOT)).status).toBe('completed');
+    });
   });
 
   test('a beat of another does not confirm a lease', async () => {

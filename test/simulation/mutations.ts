@@ -94,8 +94,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'late failure refused',
     file: 'scheduler/task/transitions.ts',
-    find: "if (!current && (result.status !== 'completed' || !isUsable(record, result, owner.feed))) return STALE;",
-    replace: 'if (!current && !isUsable(record, result, owner.feed)) return STALE;',
+    find: "if (!current && (result.status !== 'completed' || !isUsable(record, peer, result, owner))) return STALE;",
+    replace: 'if (!current && !isUsable(record, peer, result, owner)) return STALE;',
     promise: 'P3',
     favoured: ['mute', 'cut', 'long work'],
   },

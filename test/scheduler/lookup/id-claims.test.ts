@@ -3,7 +3,7 @@ import type { JsonObject } from '../../../dag/errors.ts';
 import { BEAT_INTERVAL_MS, RESERVATION_MS, TAKEOVER_MS } from '../../../scheduler/limits.ts';
 import { currentLine } from '../../../scheduler/storage/feed-lines.ts';
 import { HandFeed } from '../hand-feed.ts';
-import { HandPeer } from '../hand-peer.ts';
+import { grantedTo, HandPeer } from '../hand-peer.ts';
 import { gate, Scene, task } from '../scene.ts';
 
 const found = (peer_id: string, over: JsonObject = {}) => ({
@@ -30,6 +30,55 @@ describe('reservations', () => {
     expect(await reserve(h, 'z')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'z' }] });
     await scene.pass(RESERVATION_MS + 1_000 + RESERVATION_MS * 0.1);
     expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'i', content_hash: 'y' }] });
+  });
+
+  test('are released by the peer that has them, with the content that they are for', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const i = await HandPeer.joins(scene, 'i', ['a']);
+    const release = (peer: HandPeer, content_hash: string) =>
+      peer.ask('a', 'reserve', { items: [{ ...item(content_hash), release: true }] }) as Promise<unknown>;
+    await reserve(h, 'x');
+    await release(i, 'x');
+    await release(h, 'y');
+    expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
+    expect(await release(h, 'x')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
+    expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'i', content_hash: 'y' }] });
+  });
+
+  test('are released by a submit that is refused: other content may have the id at once', async () => {
+    const scene = await Scene.of(['a', 'b', 'c']);
+    for (let round = 0; round < 6; round++) {
+      const task_id = `id-${round}`; // each has another arbiter
+      const refused = scene.submit('a', task({ task_id, depends_on: ['nowhere'] }));
+      await expect(refused).rejects.toMatchObject({ code: 'UNKNOWN_DEPENDENCY' });
+      await scene.pass(100);
+      expect(await scene.submit('b', task({ task_id, delay_ms: 60_000 }))).toMatchObject({ task_id });
+    }
+  });
+
+  test('are released for workflows, too, and the refusal does not wait for that', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    const steps = [{ step_id: 's', action: 'echo' }];
+    const ids = ['v', 'w', 'x', 'y'];
+    h.answers.set('reserve', async (params) => {
+      if ((params['items'] as JsonObject[])[0]!['release'] === true) await new Promise(() => {});
+      return { holders: grantedTo('a', params) };
+    });
+    for (const workflow_id of ids) {
+      const began = scene.world.now;
+      const refused = scene.submitWorkflow('a', { workflow_id, name: 'w', steps, dependencies: ['nowhere'] });
+      await expect(refused).rejects.toMatchObject({ code: 'UNKNOWN_DEPENDENCY' });
+      expect(scene.world.now - began).toBeLessThan(500);
+    }
+    await scene.pass(100);
+    const released = asked(h, 'reserve').flatMap(({ params }) => params['items'] as JsonObject[]);
+    const [reserved, over] = [released.filter((each) => !each['release']), released.filter((each) => each['release'])];
+    expect(reserved.length).toBeGreaterThan(0);
+    expect(over).toEqual(reserved.map((each) => ({ ...each, release: true })));
+    // The next submit of the id here begins once the arbiter was given up.
+    expect(await scene.submitWorkflow('a', { workflow_id: 'v', name: 'w', steps })).toMatchObject({ workflow_id: 'v' });
   });
 
   test('of a peer that is gone are void: what it wrote is in a copy, or nowhere', async () => {

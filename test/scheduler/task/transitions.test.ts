@@ -10,7 +10,11 @@ import { failureOutcome, lossOutcome, outcomeOf, type TaskFeed } from '../../../
 import { taskRecord } from '../records.ts';
 
 const NOW = '2026-01-01T00:01:00.000Z';
-const FEED: TaskFeed = { feed_id: 'f', epoch: 3, passed_on: false };
+const FEED: TaskFeed = {
+  ...{ feed_id: 'f', epoch: 3, passed_on: false },
+  mayHaveOwned: (peer) => peer !== 'stranger',
+  ownerIn: (epoch) => ['first', 'before', 'me'][epoch - 1],
+};
 const PAYLOAD = { n: 1 };
 const HASH = contentHash(PAYLOAD);
 const broken = (over: object = {}) => ({ code: 'BROKEN', message: 'it broke', retryable: true, ...over });
@@ -22,6 +26,8 @@ const RUNNING: Partial<TaskRecord> = {
   status: 'running',
   attempt: 2,
   peer_id: 'w',
+  lease_epoch: 3,
+  unanswered: [{ attempt: 1, epoch: 3, peer_id: 'v' }],
   retry: retrySchema.parse({ max_retries: 1 }),
   attempts: [{ attempt: 1, peer_id: 'v', ended_at: NOW, error: broken({ code: 'WORKER_LOST' }) }],
 };
@@ -177,15 +183,52 @@ describe('a lease that is not the current one (P3)', () => {
     ['an earlier attempt fails', { peer: 'v', result: { ...FAILED, attempt: 1 } }, STALE],
     ['an earlier attempt was cancelled', { peer: 'v', result: { ...CANCELLED, attempt: 1 } }, STALE],
     ['an earlier attempt is refused by policy', { peer: 'v', result: { ...REFUSED, attempt: 1 } }, STALE],
+    ['an attempt that another peer had succeeds (P9)', { peer: 'x', result: { attempt: 1 } }, STALE],
+    ['an attempt that another peer has succeeds (P9)', { peer: 'v' }, STALE],
+    [
+      'an attempt that nobody is known to have had succeeds (P9)',
+      { record: { unanswered: [] }, peer: 'v', result: { attempt: 1 } },
+      STALE,
+    ],
     ['an attempt that was never made', { result: { attempt: 3 } }, STALE],
     ['no attempt', { result: { attempt: 0 } }, STALE],
     ['the success of a task that is a state of its record', { lease: null, record: { task_type: 'approve' } }, STALE],
     [
       'a success in an earlier line, with the same inputs',
-      { result: { epoch: 2, payload_hash: HASH } },
+      { result: { epoch: 2, granted_by: 'before', payload_hash: HASH } },
       { ...done(), ...CALLED_BACK },
     ],
-    ['a success in an earlier line, with others', { result: { epoch: 2, payload_hash: 'other' } }, STALE],
+    [
+      'a success in an earlier line of this owner, of the peer that had the lease',
+      { peer: 'v', record: { unanswered: [{ attempt: 1, epoch: 2, peer_id: 'v' }] }, result: { epoch: 2, attempt: 1 } },
+      { ...done({ attempt: 1, peer_id: 'v' }), ...CALLED_BACK },
+    ],
+    [
+      'a success in an earlier line, of another peer than had the lease there (P9)',
+      {
+        record: { unanswered: [{ attempt: 2, epoch: 2, peer_id: 'v' }] },
+        result: { epoch: 2, granted_by: 'before', payload_hash: HASH },
+      },
+      STALE,
+    ],
+    [
+      'a success in another history, where another peer had the lease with that token',
+      {
+        record: { unanswered: [{ attempt: 2, epoch: 2, peer_id: 'v' }] },
+        result: { epoch: 2, granted_by: 'y', payload_hash: HASH },
+      },
+      { ...done(), ...CALLED_BACK },
+    ],
+    [
+      'a success that is said to be granted by one that was never an owner (P9)',
+      { result: { epoch: 2, granted_by: 'stranger', payload_hash: HASH } },
+      STALE,
+    ],
+    [
+      'a success in an earlier line, with others',
+      { result: { epoch: 2, granted_by: 'before', payload_hash: 'other' } },
+      STALE,
+    ],
     ['a success in an earlier line that does not say with which', { result: { epoch: 2 } }, STALE],
     [
       'a success that another owner granted, with the same inputs',
