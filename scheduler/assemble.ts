@@ -42,6 +42,7 @@ import { LocalFeed } from './storage/local-feed.ts';
 import { watchedStore } from './storage/watched-store.ts';
 import { WorkerPool } from './worker/worker-pool.ts';
 
+/** The world of a scheduler: its ports, and who is told of it. */
 export interface AssembledFrom {
   clock: Clock;
   random: Random;
@@ -50,9 +51,13 @@ export interface AssembledFrom {
   executors: Executors;
   evaluator: Evaluator;
   log: Log;
+  /** Told at named points around every durable step; tests stop the process there. */
   probe: Probe;
+  /** Told which leases are worked on here. */
   watch: LeaseWatch;
+  /** The leases that this peer worked on when it crashed before. */
   crashes: Crashes;
+  /** Told the state of the feed for new work whenever it changes, for readers on other event loops. */
   onMainFeed: ((state: MainFeedState) => void) | undefined;
 }
 

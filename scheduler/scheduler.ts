@@ -3,11 +3,10 @@
  * its ports. This file starts and stops it, and begins anew when the store failed; `assemble.ts` makes its parts,
  * README.md says what each folder is for.
  */
-import type { MainFeedState, SchedulerApi } from './api.ts';
-import { assemble, type Parts, type ResolvedOptions } from './assemble.ts';
+import type { SchedulerApi } from './api.ts';
+import { type AssembledFrom, assemble, type Parts, type ResolvedOptions } from './assemble.ts';
 import { Client } from './client/scheduler-api.ts';
 import type { CallHandler } from './client/served-calls.ts';
-import type { Probe } from './crash-points.ts';
 import { StoppedError } from './errors.ts';
 import { isoTime } from './ids.ts';
 import { Inbound } from './inbound.ts';
@@ -21,37 +20,13 @@ import {
   TAKEOVER_MS,
 } from './limits.ts';
 import type { PeerState } from './messages.ts';
-import type {
-  Clock,
-  Crashes,
-  Evaluator,
-  Executors,
-  LeaseWatch,
-  Log,
-  Network,
-  NetworkEvents,
-  Random,
-  Store,
-} from './ports.ts';
+import type { Clock, Crashes, LeaseWatch, NetworkEvents, Store } from './ports.ts';
 import { StoreRecovery } from './storage/store-recovery.ts';
 
-export interface SchedulerComponents {
-  clock: Clock;
-  random: Random;
-  network: Network;
-  store: Store;
-  executors: Executors;
-  evaluator: Evaluator;
-  log: Log;
-  /** Told at named points around every durable step; tests stop the process there. */
-  probe?: Probe | undefined;
-  /** Told which leases are worked on here. */
-  watch?: LeaseWatch | undefined;
-  /** The leases that this peer worked on when it crashed before. */
-  crashes?: Crashes | undefined;
-  /** Told the state of the feed for new work whenever it changes, for readers on other event loops. */
-  onMainFeed?: ((state: MainFeedState) => void) | undefined;
-}
+/** Who need not be there: nobody is told then. */
+type Listening = 'probe' | 'watch' | 'crashes' | 'onMainFeed';
+
+export type SchedulerComponents = Omit<AssembledFrom, Listening> & { [K in Listening]?: AssembledFrom[K] | undefined };
 
 export interface SchedulerOptions {
   /** The peer's name for people. */

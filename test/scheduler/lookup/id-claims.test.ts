@@ -5,16 +5,7 @@ import { currentLine } from '../../../scheduler/storage/feed-lines.ts';
 import { HandFeed } from '../hand-feed.ts';
 import { grantedTo, HandPeer } from '../hand-peer.ts';
 import { gate, Scene, task } from '../scene.ts';
-
-const found = (peer_id: string, over: JsonObject = {}) => ({
-  peer_id,
-  addresses: [],
-  status: 'running',
-  content_hash: 'h',
-  ...over,
-});
-const asked = (peer: HandPeer, method: string) => peer.messages.filter((message) => message.method === method);
-const alias = (id: string) => ({ kind: 'task' as const, id });
+import { alias, asked, found } from './answers.ts';
 
 describe('reservations', () => {
   const item = (content_hash: string) => ({ ...alias('wanted'), content_hash });

@@ -1,17 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { JsonObject } from '../../../dag/errors.ts';
 import { HandPeer } from '../hand-peer.ts';
 import { Scene, task } from '../scene.ts';
-
-const found = (peer_id: string, over: JsonObject = {}) => ({
-  peer_id,
-  addresses: [],
-  status: 'running',
-  content_hash: 'h',
-  ...over,
-});
-const asked = (peer: HandPeer, method: string) => peer.messages.filter((message) => message.method === method);
-const alias = (id: string) => ({ kind: 'task' as const, id });
+import { alias, asked, found } from './answers.ts';
 
 describe('where a record is', () => {
   test('here, live or ended, without a question', async () => {

@@ -1,16 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { JsonObject } from '../../../dag/errors.ts';
 import { HandPeer } from '../hand-peer.ts';
 import { Scene } from '../scene.ts';
-
-const found = (peer_id: string, over: JsonObject = {}) => ({
-  peer_id,
-  addresses: [],
-  status: 'running',
-  content_hash: 'h',
-  ...over,
-});
-const alias = (id: string) => ({ kind: 'task' as const, id });
+import { alias, found } from './answers.ts';
 
 describe('a call', () => {
   test('goes to the peer itself, else through the one that named it', async () => {
