@@ -7,6 +7,7 @@ import type { ErrorShape, JsonObject, JsonValue } from '../dag/errors.ts';
 import type { ScopeName } from '../dag/scope.ts';
 import type { LeaseToken } from './messages.ts';
 import type { FlowRecord, LogLine, RecordKind, Row, TaskRecord, WorkflowRecord } from './records.ts';
+import type { Membership } from './roles.ts';
 
 /** Time. `now` never goes back and is compared only with itself (P8); `wall` is for people and for `due_at`. */
 export interface Clock {
@@ -175,6 +176,8 @@ export interface Network {
   findProviders(capability: string, limit: number, deadlineMs: number): Promise<string[]>;
   /** Opens and greets a stream to a peer, if there is none. `addresses` are tried with those already known. */
   connect(peer: string, addresses: string[]): Promise<void>;
+  /** What the certificate of this peer, or of a connected one, says; null for a peer that is not a member now. */
+  membership(peer: string): Membership | null;
 }
 
 /** What the network tells the scheduler. The peer id is the connection's own, never a field (P9). */

@@ -10,6 +10,7 @@ import type { Connection, IdentifyResult, Libp2p, PeerInfo, Stream } from '@libp
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log, Network, NetworkEvents } from '../../scheduler/ports.ts';
+import { FULL_MEMBER, type Membership } from '../../scheduler/roles.ts';
 import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
 import { after } from '../clock.ts';
 import { parseAddress } from './addresses.ts';
@@ -180,6 +181,10 @@ class Libp2pNetwork implements P2PNetwork {
 
   connected(): string[] {
     return this.#links.connected();
+  }
+
+  membership(_peer: string): Membership | null {
+    return FULL_MEMBER;
   }
 
   request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {

@@ -6,6 +6,7 @@
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Network, NetworkEvents } from '../../scheduler/ports.ts';
+import { FULL_MEMBER, type Membership } from '../../scheduler/roles.ts';
 import type { Switchboard } from './switchboard.ts';
 import type { World } from './world.ts';
 
@@ -89,6 +90,10 @@ export class SimulatedNetwork implements Network {
 
   connected(): string[] {
     return [...this.#lines.keys()];
+  }
+
+  membership(_peer: string): Membership | null {
+    return FULL_MEMBER;
   }
 
   /** Simulated time; Infinity when there is no connection. */
