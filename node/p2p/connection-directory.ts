@@ -2,7 +2,7 @@
 import type { Libp2p } from '@libp2p/interface';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { ConnectionInfo, ConnectResult, PeerDirectory } from '../../tools/peers.ts';
-import { parseAddress, peerIn } from './addresses.ts';
+import { type DialPolicy, parseAddress, peerIn } from './addresses.ts';
 import { type Bootstrap, backoffMs, type Reconnects } from './dialing.ts';
 import type { Discovery } from './discovery.ts';
 import { InvalidAddressError, PeerUnreachableError, reasonOf } from './errors.ts';
@@ -25,6 +25,7 @@ export interface DirectoryParts {
   discovery: Discovery;
   bootstrap: Bootstrap;
   reconnects: Reconnects;
+  policy: DialPolicy;
 }
 
 export class ConnectionDirectory implements PeerDirectory {
@@ -49,6 +50,7 @@ export class ConnectionDirectory implements PeerDirectory {
   async connect(target: ConnectTarget): Promise<ConnectResult> {
     const { links, known } = this.#parts;
     const peer = targetPeer(target);
+    if (target.multiaddr !== undefined) this.#parts.policy.give(target.multiaddr);
     if (peer === this.#parts.node.peerId.toString()) {
       throw new FlowmeshError('INVALID_TARGET', `${peer} is this peer itself. Name another peer.`);
     }
@@ -112,7 +114,7 @@ export class ConnectionDirectory implements PeerDirectory {
       0,
       options.max_connections,
     );
-    for (const address of used) parseAddress(address);
+    for (const address of used) this.#parts.policy.give(address);
     const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeout_ms)]);
     const connected = new Set<string>();
     const failed: { address: string; message: string }[] = [];

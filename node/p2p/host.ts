@@ -9,12 +9,14 @@ import type { ConnectionGater, Libp2p, PeerId } from '@libp2p/interface';
 import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht';
 import { mdns } from '@libp2p/mdns';
 import { noise } from '@libp2p/noise';
+import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p, type Libp2pOptions } from 'libp2p';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import { announced, DialPolicy } from './addresses.ts';
 import { reasonOf } from './errors.ts';
 import { loadIdentity } from './identity.ts';
 import { openPeerMemory } from './peer-memory.ts';
@@ -42,6 +44,8 @@ export interface HostOptions {
   version: string;
   mdns: boolean;
   gossip: boolean;
+  /** Members relay for each other. Default: false. */
+  relay?: boolean;
   denied: () => Set<string>;
   log: Log;
 }
@@ -50,6 +54,8 @@ type HostServices = { identify: Identify; ping: Ping; dht: KadDHT; pubsub?: Goss
 
 export interface Host {
   node: Libp2p<HostServices>;
+  /** Which addresses that others told may be dialled. */
+  policy: DialPolicy;
   start(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -74,17 +80,23 @@ export async function createHost(options: HostOptions): Promise<Host> {
   const privateKey = await loadIdentity(options.data_dir, options.log);
   const datastore = await openPeerMemory(options.data_dir, options.log);
   const topic = offersTopic(options.mesh);
+  const policy = new DialPolicy({
+    self: peerIdFromPrivateKey(privateKey).toString(),
+    listen: options.listen,
+    relay: options.relay ?? false,
+    own: () => node.getMultiaddrs().map((address) => address.toString()),
+  });
   const libp2pOptions: Libp2pOptions<HostServices> = {
     start: false,
     privateKey,
     datastore,
     nodeInfo: { name: 'flowmesh', version: options.version },
-    addresses: { listen: options.listen },
+    addresses: { listen: options.listen, announceFilter: announced },
     transports: [tcp()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     peerDiscovery: options.mdns ? [mdns({ serviceTag: `_flowmesh-${options.mesh}._udp.local` })] : [],
-    connectionGater: gater(options.denied),
+    connectionGater: gater(options.denied, policy),
     connectionManager: {
       maxConnections: CONNECTIONS_MAX,
       dialTimeout: DIAL_TIMEOUT_MS,
@@ -123,13 +135,14 @@ export async function createHost(options: HostOptions): Promise<Host> {
       }),
     },
   };
-  const node = await createLibp2p(libp2pOptions);
+  const node: Libp2p<HostServices> = await createLibp2p(libp2pOptions);
   node.services.pubsub?.topicValidators.set(topic, (_peer, message) =>
     message.data.byteLength <= OFFER_BYTES_MAX ? TopicValidatorResult.Accept : TopicValidatorResult.Reject,
   );
   node.addEventListener('peer:disconnect', (event) => forgetRoute(node, event.detail, options.log));
   return {
     node,
+    policy,
     async start() {
       try {
         await node.start();
@@ -151,14 +164,16 @@ function hex(bytes: Uint8Array | undefined): string {
   return bytes === undefined ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }
 
-function gater(denied: () => Set<string>): ConnectionGater {
+function gater(denied: () => Set<string>, policy: DialPolicy): ConnectionGater {
   const isDenied = (peer: PeerId): boolean => denied().has(peer.toString());
   return {
     denyDialPeer: isDenied,
     // A dial by address learns whom it reached only here.
     denyOutboundEncryptedConnection: isDenied,
     denyInboundEncryptedConnection: isDenied,
-    denyDialMultiaddr: () => false,
+    denyDialMultiaddr: (address) => policy.denies(address),
+    // What may not be dialled is not kept either.
+    filterMultiaddrForPeer: (peer, address) => policy.keeps(peer.toString(), address),
   };
 }
 

@@ -3,6 +3,7 @@
  * that are not connected go first (P7). Also the traffic of the last 24 hours, one sample a minute.
  */
 import type { ConnectionInfo } from '../../tools/peers.ts';
+import { dialable } from './addresses.ts';
 
 export const PEERS_KNOWN_MAX = 1_024;
 const ADDRESSES_PER_PEER_MAX = 16;
@@ -39,6 +40,12 @@ export interface KnownPeer {
 
 export class KnownPeers {
   readonly #peers = new Map<string, KnownPeer>();
+  readonly #mayDial: (address: string) => boolean;
+
+  /** @param mayDial what is not an address to dial is not kept */
+  constructor(mayDial: (address: string) => boolean) {
+    this.#mayDial = mayDial;
+  }
 
   get(peer: string): KnownPeer | undefined {
     return this.#peers.get(peer);
@@ -56,7 +63,9 @@ export class KnownPeers {
       this.#makeRoom();
       this.#peers.set(peer, known);
     }
-    const named = addresses.map((address) => (address.includes('/p2p/') ? address : `${address}/p2p/${peer}`));
+    const named = addresses
+      .flatMap((address) => dialable(address, peer).map(String))
+      .filter((address) => known.addresses.includes(address) || this.#mayDial(address));
     if (named.some((address) => !known.addresses.includes(address))) {
       known.addresses = [...new Set([...named, ...known.addresses])].slice(0, ADDRESSES_PER_PEER_MAX);
     }

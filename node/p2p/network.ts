@@ -49,6 +49,8 @@ export interface P2POptions {
   log: Log;
   /** Peer ids that this peer neither dials nor accepts. Asked at each connection: for tests of topologies. */
   denied?: () => Set<string>;
+  /** Members relay for each other, and reach peers that cannot be dialled through each other. Default: false. */
+  relay?: boolean;
   /** Default: the constants of `peer-stream.ts`. */
   limits?: PeerStreamLimits;
   /** Default: the constants of `liveness.ts`. */
@@ -84,7 +86,7 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #node: Libp2p;
   readonly #options: P2POptions;
   readonly #denied: () => Set<string>;
-  readonly #known = new KnownPeers();
+  readonly #known: KnownPeers;
   readonly #links: Links;
   readonly #reconnects: Reconnects;
   readonly #bootstrap: Bootstrap;
@@ -104,6 +106,8 @@ class Libp2pNetwork implements P2PNetwork {
     this.#options = options;
     this.#denied = denied;
     this.self = host.node.peerId.toString();
+    for (const address of options.bootstrap) host.policy.give(address);
+    this.#known = new KnownPeers((address) => host.policy.mayDial(address));
     this.#links = new Links(this.#node, this.#known, this.#linkEvents(), {
       mesh,
       describe: () => this.#attachment.describe(),
@@ -131,6 +135,7 @@ class Libp2pNetwork implements P2PNetwork {
       discovery: this.#discovery,
       bootstrap: this.#bootstrap,
       reconnects: this.#reconnects,
+      policy: host.policy,
     });
   }
 

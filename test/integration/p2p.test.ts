@@ -189,7 +189,7 @@ describe('one stream per pair', () => {
     });
     const links: Links = new Links(
       host.node,
-      new KnownPeers(),
+      new KnownPeers(() => true),
       {
         greeted: () => log.push('greeted'),
         lost: () => log.push('lost'),
