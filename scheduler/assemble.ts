@@ -36,6 +36,7 @@ import { Offers } from './placement/offers.ts';
 import type { Clock, Crashes, Evaluator, Executors, LeaseWatch, Log, Network, Random, Store } from './ports.ts';
 import type { FeedRecord } from './records.ts';
 import { FollowedFeeds } from './replication/follower.ts';
+import type { MembershipOf } from './roles.ts';
 import { SelfState } from './self-state.ts';
 import { Signal } from './signal.ts';
 import { LocalFeed } from './storage/local-feed.ts';
@@ -102,14 +103,15 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
   const onFailure = signals.failed.tell;
   const lifecycle = new Lifecycle();
   /** What any part may use. */
-  const base = { ...world, self: network.self, reader: store.reader, lifecycle, options };
+  const membershipOf: MembershipOf = (peer) => network.membership(peer);
+  const base = { ...world, self: network.self, membershipOf, reader: store.reader, lifecycle, options };
   const served = new ServedCalls();
 
   // storage/, worker/, membership/
   const local = new LocalFeed({ ...base, onFailure });
   const watched = watchedStore(store, onFailure);
   const pool = new WorkerPool({ ...base, name: options.name, onSlotFree: signals.slotFree.tell });
-  const peers = new PeerTable(base.self);
+  const peers = new PeerTable(base.self, membershipOf);
   const dial = new AutoDial({ ...base, peers });
 
   // The table of feeds and what is looked up in it. It is filled by ownership/ alone.
@@ -120,6 +122,8 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
       owned: (feedId) => feeds.get(feedId)?.feed,
       onOvertaken: signals.overtaken.tell,
       isOwnedBy: (feedId, peer) => peers.isOwnedBy(feedId, peer),
+      // Of a peer that is not connected no certificate is known: the request will say whether it is there.
+      mayPullFrom: (peer) => peers.find(peer)?.connected !== true || peers.maySend('pull', peer),
       remember: (work) => local.turn(work),
     },
   );
@@ -202,7 +206,20 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
   signals.released.listen(() => main.report());
 
   return {
-    ...{ self: base.self, clock: world.clock, options, signals, lifecycle, served, local, watch, pool, peers, feeds },
+    ...{
+      self: base.self,
+      membershipOf,
+      clock: world.clock,
+      options,
+      signals,
+      lifecycle,
+      served,
+      local,
+      watch,
+      pool,
+      peers,
+      feeds,
+    },
     ...{ followed, records, locator, idClaims, remoteCalls, dependencies, queueState, selfState, offers, inquiry },
     ...{ main, reconciliation, ownership, antiEntropy, deferredCalls, heartbeat, submit, queueClearing, change },
     ...{ registry, onWorkersChanged },

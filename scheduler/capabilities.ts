@@ -1,6 +1,7 @@
 /** What a task needs of a worker, what a worker can do, and whether the one fits the other. Pure. */
 import type { Requires } from '../dag/schema.ts';
 import type { WorkerState } from './messages.ts';
+import { type Membership, mayDo } from './roles.ts';
 
 /** What a task needs of the worker that gets it, and what it wishes for. */
 export interface Wanted {
@@ -88,11 +89,31 @@ export function capabilitiesToLookUp({ action, requires, needs }: Wanted): strin
   return what === null ? [`action:${need}`] : [`action:${need}`, `action:${of}:*`];
 }
 
+/**
+ * A worker as its peer's certificate lets it be believed: without the role `work` it offers nothing, else the actions and
+ * labels that `offers` names. The same object when that is all of them.
+ */
+export function offeredUnder(membership: Membership | null, worker: WorkerState): WorkerState {
+  if (!mayDo(membership, ['work'])) return { ...worker, actions: [], labels: [] };
+  const { offers } = membership!;
+  if (offers === null) return worker;
+  const may = (name: string) => offers.some((each) => isNamedBy(each, name));
+  return { ...worker, actions: worker.actions.filter(may), labels: worker.labels.filter(may) };
+}
+
+/** @param pattern a name, or one that ends with `*` and stands for all that begin so */
+function isNamedBy(pattern: string, name: string): boolean {
+  return pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+}
+
 /** A known worker, and what keeps it from running a class of tasks. */
 export interface SeenWorker {
   peer_id: string;
   name: string;
+  /** As far as it is believed. */
   worker: WorkerState;
+  /** What it says that it offers, and its peer's certificate does not let it; absent when there is nothing. */
+  withheld?: { actions: readonly string[]; labels: readonly string[] } | undefined;
   /** Its peer is connected, and its beats come. */
   there: boolean;
   /** Its peer refused this very task by its policy. */

@@ -255,3 +255,38 @@ export class NoCopyError extends FlowmeshError {
     super('NO_COPY', `peer ${peer} has no copy of feed ${feedId} for this one: ${why}`, { retryable: true });
   }
 }
+
+/** The mesh does not know the peer, or does not any more. */
+export class NotAMemberError extends FlowmeshError {
+  constructor(peer: string) {
+    super(
+      'NOT_A_MEMBER',
+      `peer ${peer} is not a member of this mesh now; it needs an invite, or a renewal of its certificate`,
+      { details: { peer } },
+    );
+  }
+}
+
+/** The certificate of a peer does not let it take part in this. */
+export class ForbiddenError extends FlowmeshError {
+  /** @param what ends with a preposition: `"lease" from` */
+  constructor(what: string, peer: string, anyOf: readonly string[]) {
+    const roles = anyOf.map((role) => `"${role}"`).join(' or ');
+    super(
+      'FORBIDDEN',
+      `${what} peer ${peer}: it needs the role ${roles}, and its certificate, which decides, has none of that; a member with the role "admin" can invite it with another role`,
+      { details: { peer, any_of: [...anyOf] } },
+    );
+  }
+}
+
+/** A client submits at a peer that may not submit. Nothing was done. */
+export class MayNotSubmitError extends FlowmeshError {
+  constructor(peer: string) {
+    super(
+      'FORBIDDEN',
+      `this peer (${peer}) may not submit: its certificate has not the role "submit"; nothing was done: submit to another peer, or have an admin invite this one with that role`,
+      { details: { peer, any_of: ['submit'] } },
+    );
+  }
+}

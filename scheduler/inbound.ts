@@ -25,6 +25,7 @@ import {
   takeoverRequestSchema,
 } from './messages.ts';
 import type { NetworkEvents } from './ports.ts';
+import { type Method, mustBeAllowed } from './roles.ts';
 import { tokenOf } from './worker/attempt-result.ts';
 
 /** What the network tells this peer: messages of other peers, and that peers come and go. */
@@ -37,20 +38,22 @@ export class Inbound implements NetworkEvents {
 
   /**
    * @returns the answer to a request; undefined for a notification
-   * @throws FlowmeshError INVALID_MESSAGE for what does not fit the method, UNKNOWN_METHOD, NOT_READY (retryable)
+   * @throws NotAMemberError, ForbiddenError; FlowmeshError INVALID_MESSAGE for what does not fit the method,
+   *   UNKNOWN_METHOD, NOT_READY (retryable)
    */
   async onMessage(peer: string, method: string, params: unknown): Promise<JsonValue | undefined> {
-    const { peers, clock, heartbeat } = this.#parts;
-    peers.entry(peer, clock.now()).requests_served++;
-    heartbeat.noticeSleep();
-    const known = Object.hasOwn(HANDLERS, method) ? HANDLERS[method] : undefined;
-    if (known === undefined) {
+    const { self, membershipOf, peers, clock, heartbeat } = this.#parts;
+    if (!isMethod(method)) {
       throw new FlowmeshError(
         'UNKNOWN_METHOD',
         `this peer knows no method "${method.slice(0, 64)}"; its version may be older`,
       );
     }
-    return await known.handle(this.#parts, peer, read(known.schema, method, params));
+    mustBeAllowed(method, peer, self, membershipOf); // the table of roles.ts; before anything is noted of the peer
+    peers.entry(peer, clock.now()).requests_served++;
+    heartbeat.noticeSleep();
+    const { schema, handle } = HANDLERS[method];
+    return await handle(this.#parts, peer, read(schema, method, params));
   }
 
   onOffer(_from: string, offer: unknown): void {
@@ -92,11 +95,12 @@ const handler = <S extends z.ZodType>(schema: S, handle: Handler<S>['handle']): 
   handle: handle as Handler<z.ZodType>['handle'],
 });
 
-const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
+/** Exactly the methods that have a line in the table of roles. */
+const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
   hello: handler(peerStateSchema, (to, peer, state) => {
     to.peers.heard(peer, state, null, to.clock.now());
     to.feeds.dispatchSoon();
-    if (to.lifecycle.ready) to.ownership.onLines(peer, state.feeds);
+    if (to.lifecycle.ready) to.ownership.onLines(peer, state);
     return {};
   }),
 
@@ -201,6 +205,12 @@ const HANDLERS: Readonly<Record<string, Handler<z.ZodType>>> = {
     }
   }),
 };
+
+export const METHODS = Object.keys(HANDLERS);
+
+function isMethod(method: string): method is Method {
+  return Object.hasOwn(HANDLERS, method);
+}
 
 /** An answer is made of many outputs, some of a version without limits, but has to fit into a frame. */
 function answerable(tool: string, output: JsonObject): JsonObject {

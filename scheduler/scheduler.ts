@@ -20,7 +20,8 @@ import {
   TAKEOVER_MS,
 } from './limits.ts';
 import type { PeerState } from './messages.ts';
-import type { Clock, Crashes, LeaseWatch, NetworkEvents, Store } from './ports.ts';
+import type { Clock, Crashes, LeaseWatch, Log, NetworkEvents, Store } from './ports.ts';
+import { mayDo } from './roles.ts';
 import { StoreRecovery } from './storage/store-recovery.ts';
 
 /** Who need not be there: nobody is told then. */
@@ -65,6 +66,7 @@ export class Scheduler {
   readonly #store: Store;
   readonly #worker: SchedulerOptions['worker'];
   readonly #recovery: StoreRecovery;
+  readonly #log: Log;
 
   constructor(components: SchedulerComponents, options: SchedulerOptions) {
     const { clock, network, store, log } = components;
@@ -73,6 +75,7 @@ export class Scheduler {
     this.self = network.self;
     this.#clock = clock;
     this.#store = store;
+    this.#log = log;
     this.#worker = options.worker;
     this.parts = assemble({ ...components, probe, watch, crashes, onMainFeed }, resolved);
     this.api = new Client({ ...this.parts, options: resolved });
@@ -110,6 +113,18 @@ export class Scheduler {
     onWorkersChanged();
     offers.start();
     heartbeat.start();
+    this.#sayWhatIsWithheld();
+  }
+
+  #sayWhatIsWithheld(): void {
+    const { selfState, self, membershipOf } = this.parts;
+    const capabilities = selfState.withheld();
+    if (capabilities.length === 0) return;
+    const offers = membershipOf(self)?.offers ?? null;
+    const why = mayDo(membershipOf(self), ['work'])
+      ? 'its `offers` do not name them'
+      : 'it has not the role "work", so this peer runs nothing';
+    this.#log.warn({ capabilities, offers }, `this peer's certificate does not let it offer some capabilities: ${why}`);
   }
 
   /**
@@ -171,7 +186,7 @@ export class Scheduler {
     // The store failed again meanwhile: the recovery tries once more.
     if (lifecycle.failure !== null) throw lifecycle.failure;
     lifecycle.ready = true;
-    for (const { peer_id, state } of peers.connected()) ownership.onLines(peer_id, state?.feeds ?? []);
+    for (const { peer_id, state } of peers.connected()) ownership.onLines(peer_id, state);
     feeds.dispatchSoon();
   }
 

@@ -43,7 +43,17 @@ export class SelfState {
 
   /** Announces what this peer can do in the DHT, so that peers that look for a capability find it. */
   announce(): void {
-    this.#parts.network.provide(capabilityNames(this.#parts.pool.states()));
+    this.#parts.network.provide(capabilityNames(this.#parts.pool.believedStates()));
+  }
+
+  /** What the workers here could do, and this peer's certificate does not let it offer. */
+  withheld(): string[] {
+    const believed = this.#parts.pool.believedStates();
+    const names = this.#parts.pool.states().flatMap(({ actions, labels }, at) => {
+      const may = new Set([...believed[at]!.actions, ...believed[at]!.labels]);
+      return [...actions, ...labels].filter((name) => !may.has(name));
+    });
+    return [...new Set(names)].sort();
   }
 
   /** Brings this peer's own entry in the peer table up to date: its workers are candidates like any other. */

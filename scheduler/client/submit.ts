@@ -10,7 +10,13 @@
 import type { JsonValue } from '../../dag/errors.ts';
 import { carriedBytes, isLarge } from '../../dag/json.ts';
 import type { TaskReceipt, TaskSubmission, WorkflowReceipt, WorkflowSubmission } from '../api.ts';
-import { InvalidStateError, QueueFullError, TooFewCopiesError, UnknownDependencyError } from '../errors.ts';
+import {
+  InvalidStateError,
+  MayNotSubmitError,
+  QueueFullError,
+  TooFewCopiesError,
+  UnknownDependencyError,
+} from '../errors.ts';
 import type { Dependencies } from '../feed/dependencies.ts';
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
@@ -25,6 +31,7 @@ import type { Alias } from '../messages.ts';
 import type { MainFeed } from '../ownership/main-feed.ts';
 import type { Clock, Evaluator, Random, Reader } from '../ports.ts';
 import { isTerminal, type TaskRecord, type WorkflowRecord } from '../records.ts';
+import { type MembershipOf, mayDo } from '../roles.ts';
 import { durabilityNow } from '../storage/durability.ts';
 import type { Turn } from '../storage/journal.ts';
 import { runUids } from '../storage/record-tree.ts';
@@ -34,6 +41,8 @@ import type { LiveRun } from '../workflow/live-run.ts';
 import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
 
 interface SubmitParts {
+  self: string;
+  membershipOf: MembershipOf;
   clock: Clock;
   random: Random;
   evaluator: Evaluator;
@@ -77,6 +86,7 @@ export class Submit {
     const workflow_id = workflow.workflow_id ?? makeId('wf', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'workflow', id: workflow_id };
     return await parts.idClaims.hold(alias, async () => {
+      await this.#mustMaySubmit(workflow.workflow_id === undefined ? null : alias);
       const known = workflow.workflow_id === undefined ? undefined : await parts.idClaims.known(alias, content_hash);
       if (known !== undefined && !known.refused) {
         const earlier = await this.#workflowOf(known.uid);
@@ -117,6 +127,17 @@ export class Submit {
       const record = { ...live.record, workflow_id }; // it may have yielded its id to another record already
       return { record, duplicate: false, durability, estimated_start_time: this.#estimateOf(feed, record), warnings };
     });
+  }
+
+  /**
+   * A new record needs the role `submit`. One that is here already is told of, whatever the roles.
+   * @param chosen the id, if the client chose it
+   */
+  async #mustMaySubmit(chosen: Alias | null): Promise<void> {
+    const { self, membershipOf, records } = this.#parts;
+    if (mayDo(membershipOf(self), ['submit'])) return;
+    if (chosen !== null && (await records.find(chosen)) !== undefined) return;
+    throw new MayNotSubmitError(self);
   }
 
   /** Large content gets an event-loop turn of its own, and the caller another one: other work runs in between (P7). */
@@ -187,6 +208,7 @@ export class Submit {
     const task_id = given ?? makeId('task', feed.feed_id, parts.random);
     const alias: Alias = { kind: 'task', id: task_id };
     return await parts.idClaims.hold(alias, async () => {
+      await this.#mustMaySubmit(given === undefined ? null : alias);
       const known = given === undefined ? undefined : await parts.idClaims.known(alias, content_hash);
       if (known !== undefined) {
         const at = (await parts.feeds.of(known.uid)) ?? feed;
@@ -275,6 +297,7 @@ export class Submit {
     checkRetries(task.at_most_once, { max_retries: config.max_retries ?? 0 }, 'retry_config.max_retries');
     const root = task.retry_of === null ? task : ((await parts.reader.byAlias('task', task.retry_of)) ?? task);
     return await parts.idClaims.hold({ kind: 'task', id: `${root.task_id} retry` }, async () => {
+      await this.#mustMaySubmit(null);
       const feed = await parts.main.whenThere();
       this.#checkRoom(feed);
       const latest = (await parts.reader.get('task', root.uid)) ?? root;

@@ -4,6 +4,7 @@ import { HopsExceededError, PeerSilentError, PeerUnreachableError } from '../err
 import { CALL_DEADLINE_MS, CALL_HOPS_MAX } from '../limits.ts';
 import { callAnswerSchema } from '../messages.ts';
 import type { Clock, Network } from '../ports.ts';
+import { METHOD_ROLES, mayDo } from '../roles.ts';
 import type { Locator } from './locator.ts';
 
 interface RemoteCallParts {
@@ -57,7 +58,8 @@ export class RemoteCalls {
       return peer;
     } catch (error) {
       const via = locator.viaOf(peer);
-      if (via !== undefined && network.connected().includes(via)) return via;
+      const mayHandOn = via !== undefined && mayDo(network.membership(via), METHOD_ROLES.call.caller);
+      if (mayHandOn && network.connected().includes(via)) return via;
       throw new PeerUnreachableError(peer, error);
     }
   }

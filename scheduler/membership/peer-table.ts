@@ -3,10 +3,11 @@
  * PEERS_REMEMBERED_MAX peers, unless more are connected (P7): any other peer is looked up when it is needed.
  */
 import type { PeerView, WorkerView } from '../api.ts';
-import { canRun, type SeenWorker, type Wanted, withIds } from '../capabilities.ts';
+import { canRun, offeredUnder, type SeenWorker, type Wanted, withIds } from '../capabilities.ts';
 import { LOST_SHARE, UNABLE_MEMORY_MS } from '../limits.ts';
 import type { PeerState, WorkerState } from '../messages.ts';
 import type { Line, Placement } from '../records.ts';
+import { type MembershipOf, type Method, mayDo, maySend, OWNERS } from '../roles.ts';
 import { compareLines } from '../storage/feed-lines.ts';
 
 const PEERS_REMEMBERED_MAX = 256;
@@ -80,9 +81,44 @@ export class PeerTable {
   /** Uids leased by this owner, by `peer/worker`. */
   readonly #leased = new Map<string, Set<string>>();
 
-  constructor(self: string) {
+  readonly #membershipOf: MembershipOf;
+
+  constructor(self: string, membershipOf: MembershipOf) {
     this.self = self;
+    this.#membershipOf = membershipOf;
   }
+
+  // --- what certificates let be believed -------------------------------------------------------------------------------
+
+  /** Whether a peer would take this message from a peer that may send it (`METHOD_ROLES`). */
+  maySend(method: Method, peerId: string): boolean {
+    return maySend(method, this.#membershipOf(peerId));
+  }
+
+  /** Whether a peer that is connected may own feeds, or this peer. */
+  mayOwn(peerId: string): boolean {
+    return mayDo(this.#membershipOf(peerId), OWNERS);
+  }
+
+  /** Whether a peer that is connected may keep copies and take them over, or this peer. */
+  mayFollow(peerId: string): boolean {
+    return mayDo(this.#membershipOf(peerId), ['replicate']);
+  }
+
+  /** The workers of a peer as far as they are believed (P9). */
+  #workersOf({ peer_id, state }: PeerEntry): WorkerState[] {
+    if (state === null) return [];
+    const membership = this.#membershipOf(peer_id);
+    if (membership?.offers === null && mayDo(membership, ['work'])) return state.workers;
+    return state.workers.map((worker) => offeredUnder(membership, worker));
+  }
+
+  /** The lines that a connected peer says it owns; none of one that may own no feed. */
+  linesOf(entry: Pick<PeerEntry, 'peer_id' | 'state'>): PeerState['feeds'] {
+    return entry.state !== null && this.mayOwn(entry.peer_id) ? entry.state.feeds : [];
+  }
+
+  // --- who is there ----------------------------------------------------------------------------------------------------
 
   entry(peerId: string, now: number): PeerEntry {
     let entry = this.#entries.get(peerId);
@@ -129,7 +165,7 @@ export class PeerTable {
 
   /** Slots of all workers at connected peers. */
   get slots(): number {
-    return this.workers().reduce((sum, { slots }) => sum + slots, 0);
+    return this.workers().reduce((sum, { peer_id, slots }) => sum + (this.maySend('lease', peer_id) ? slots : 0), 0);
   }
 
   /** Takes in what a peer says of itself in a beat, greeting or claim. @param held leases it named; null: not told */
@@ -216,7 +252,7 @@ export class PeerTable {
       if (entry.state === null || !this.#isHere(entry, now, silentMs)) continue;
       if (wanted.barred.length > 0 && wanted.barred.includes(this.markOf(entry.peer_id))) continue;
       const peer = { peer_id: entry.peer_id, name: '' };
-      for (const worker of entry.state.workers) {
+      for (const worker of this.#workersOf(entry)) {
         if (!canRun(worker, peer, resolved)) continue;
         if ((entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now) continue;
         found.push(this.#candidate(entry, worker, wanted.prefer));
@@ -230,11 +266,14 @@ export class PeerTable {
     const seen: SeenWorker[] = [];
     for (const entry of this.#entries.values()) {
       const { peer_id, state } = entry;
-      for (const worker of state?.workers ?? []) {
+      // Of a peer that is away no certificate is known here: what it says is believed until it is asked to work.
+      const believed = entry.connected ? this.#workersOf(entry) : (state?.workers ?? []);
+      for (const [at, worker] of believed.entries()) {
         const there = this.#isHere(entry, now, silentMs);
         const refused = wanted.barred.includes(this.markOf(peer_id));
         const unable = (entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now;
-        seen.push({ peer_id, name: state!.name, worker, there, refused, unable });
+        const withheld = besides(state!.workers[at]!, worker);
+        seen.push({ peer_id, name: state!.name, worker, withheld, there, refused, unable });
       }
     }
     return seen;
@@ -288,7 +327,7 @@ export class PeerTable {
     let owner: PeerEntry | undefined;
     let best: Line | undefined;
     for (const entry of this.connected()) {
-      for (const { feed_id, ...said } of entry.state?.feeds ?? []) {
+      for (const { feed_id, ...said } of this.linesOf(entry)) {
         const line = { ...said, owner: entry.peer_id };
         if (!matches(feed_id) || (best !== undefined && compareLines(line, best) <= 0)) continue;
         owner = entry;
@@ -303,6 +342,7 @@ export class PeerTable {
     let owner: PeerEntry | undefined;
     for (const entry of this.#entries.values()) {
       if (entry.peer_id === this.self || entry.heard_at <= (owner?.heard_at ?? Number.NEGATIVE_INFINITY)) continue;
+      if (entry.connected && !this.mayOwn(entry.peer_id)) continue;
       if (entry.state?.feeds.some(({ feed_id }) => matches(feed_id)) === true) owner = entry;
     }
     return owner;
@@ -340,7 +380,7 @@ export class PeerTable {
   /** Whether a connected peer says that it owns a feed. */
   isOwnedBy(feedId: string, peerId: string): boolean {
     const entry = this.#entries.get(peerId);
-    return entry?.connected === true && entry.state?.feeds.some(({ feed_id }) => feed_id === feedId) === true;
+    return entry?.connected === true && this.linesOf(entry).some(({ feed_id }) => feed_id === feedId);
   }
 
   /** Whether a peer is connected and was heard since `since` (monotonic). */
@@ -371,7 +411,7 @@ export class PeerTable {
     const views: WorkerView[] = [];
     for (const entry of this.#entries.values()) {
       if (!entry.connected) continue;
-      for (const worker of entry.state?.workers ?? []) {
+      for (const worker of this.#workersOf(entry)) {
         views.push({ ...worker, peer_id: entry.peer_id, tasks: [...this.leasedTo(entry.peer_id, worker.worker_id)] });
       }
     }
@@ -381,10 +421,17 @@ export class PeerTable {
   peers(): PeerView[] {
     const views: PeerView[] = [];
     for (const entry of this.#entries.values()) {
-      const { peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served } = entry;
+      const { peer_id, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served } = entry;
+      const state =
+        connected && entry.state !== null ? { ...entry.state, workers: this.#workersOf(entry) } : entry.state;
       views.push({ peer_id, state, connected, rtt_ms, jitter_ms, leases_kept, leases_lost, requests_served });
     }
     return views;
+  }
+
+  /** Whether a connected peer may work no more: what it was given is done elsewhere. */
+  mayNotWork(peerId: string): boolean {
+    return this.#entries.get(peerId)?.connected === true && !this.maySend('lease', peerId);
   }
 
   #forgetSurplus(): void {
@@ -395,4 +442,13 @@ export class PeerTable {
       return;
     }
   }
+}
+
+/** What a worker says that it offers beyond what is believed of it. */
+function besides(said: WorkerState, believed: WorkerState): SeenWorker['withheld'] {
+  if (said === believed) return undefined;
+  return {
+    actions: said.actions.filter((name) => !believed.actions.includes(name)),
+    labels: said.labels.filter((name) => !believed.labels.includes(name)),
+  };
 }

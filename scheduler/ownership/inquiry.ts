@@ -106,7 +106,9 @@ export class Inquiry {
   async #askAll(feedId: string, answered: Answered, outcome: InquiryOutcome): Promise<void> {
     const { clock, followed, peers, network, options } = this.#parts;
     // All connected peers, not only the replica set: this disk may be old, and the set may have changed since.
-    const connected = [...peers.connected()].map(({ peer_id }) => peer_id);
+    const connected = [...peers.connected()]
+      .map(({ peer_id }) => peer_id)
+      .filter((peer) => peers.maySend('pull', peer));
     await Promise.all(connected.map((peer) => this.#askOne(feedId, peer, answered, outcome)));
     const copy = followed.find(feedId);
     if (copy?.feed == null || this.#asking.get(feedId) !== answered) return; // the store was read anew meanwhile

@@ -227,12 +227,13 @@ export class Ownership implements InquiryOutcome, BeatListener {
   // --- lines of others -----------------------------------------------------------------------------------------------
 
   onBeat(peer: string, { state }: Beat): void {
-    if (this.#parts.lifecycle.ready) this.onLines(peer, state.feeds);
+    if (this.#parts.lifecycle.ready) this.onLines(peer, state);
   }
 
   /** The lines of all feeds that a peer says it owns. */
-  onLines(peer: string, lines: PeerState['feeds']): void {
-    for (const { feed_id, ...line } of lines) this.onLine(peer, feed_id, { ...line, owner: peer });
+  onLines(peer: string, state: PeerState | null): void {
+    for (const { feed_id, ...line } of this.#parts.peers.linesOf({ peer_id: peer, state }))
+      this.onLine(peer, feed_id, { ...line, owner: peer });
     for (const feedId of this.#parts.pool.feeds()) this.#bringResults(feedId);
   }
 

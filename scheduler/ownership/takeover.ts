@@ -78,6 +78,7 @@ export class Takeover {
     const { network, peers, clock, options } = this.#parts;
     if (feed === null || cursor < wholeFrom) return false;
     const { owner } = currentLine(feed);
+    if (!(owner === network.self ? peers.mayOwn(owner) : peers.mayFollow(network.self))) return false;
     const synced = feed.followers.filter((follower) => follower.synced).map(({ peer_id }) => peer_id);
     const now = clock.now();
     if (owner === network.self) {
@@ -99,7 +100,7 @@ export class Takeover {
     const order = rendezvous(feed_id, synced);
     const before = order
       .slice(0, order.indexOf(network.self))
-      .filter((peer) => peers.isThere(peer, now - this.#silentMs));
+      .filter((peer) => peers.isThere(peer, now - this.#silentMs) && peers.mayFollow(peer));
     return overdue > patienceMs + options.takeover_ms * before.length;
   }
 
@@ -141,7 +142,8 @@ export class Takeover {
     const { peers, clock } = this.#parts;
     const since = clock.now() - this.#silentMs;
     if (peers.isOwnedBy(feed.feed_id, currentLine(feed).owner)) return true;
-    return feed.followers.some(({ peer_id, synced }) => synced && peers.isThere(peer_id, since));
+    const goesOn = (peer: string) => peers.isThere(peer, since) && peers.mayFollow(peer);
+    return feed.followers.some(({ peer_id, synced }) => synced && goesOn(peer_id));
   }
 
   /** Whether the copy is of this peer's own line: its disk is old, and others have what it wrote since. */
@@ -156,6 +158,7 @@ export class Takeover {
     const asked = [...peers.connected()].map(async ({ peer_id }) => {
       const isMember = feed!.followers.some((follower) => follower.peer_id === peer_id);
       const isThere = peers.isThere(peer_id, lately);
+      if (!peers.maySend('pull', peer_id)) return [];
       if (!isThere && !isMember) return [];
       try {
         const memberPatience = isThere ? REQUEST_DEADLINE_MS : INQUIRY_DEADLINE_MS;

@@ -10,6 +10,7 @@
  */
 import { InvalidInputsError, parseInputs } from '../../dag/action-inputs.ts';
 import { RECORD_ACTIONS } from '../../dag/actions.ts';
+import { FlowmeshError } from '../../dag/errors.ts';
 import { carriedBytes } from '../../dag/json.ts';
 import { capabilitiesToLookUp } from '../capabilities.ts';
 import type { Probe } from '../crash-points.ts';
@@ -270,6 +271,14 @@ export class Dispatcher {
         .request(peer, 'lease', { leases: batch, heirs: this.#hooks.heirs() }, REQUEST_DEADLINE_MS)
         .then((answer) => this.refused(peer, refuseRequestSchema.parse(answer).items))
         .catch((error: unknown) => {
+          if (error instanceof FlowmeshError && NOT_TAKEN.has(error.code)) {
+            // Its roles changed after it was chosen: nothing has begun there.
+            this.refused(
+              peer,
+              batch.map((lease) => refusal(lease, error.message)),
+            );
+            return;
+          }
           // The tasks may run there all the same: the worker's beats, or their absence, will tell.
           this.#log.debug({ peer, error }, 'leases were not answered, or not in the form of this version');
         });
@@ -291,6 +300,13 @@ export class Dispatcher {
       }
     });
   }
+}
+
+/** Codes with which a peer answers that one of the two may not give or take leases. */
+const NOT_TAKEN = new Set(['FORBIDDEN', 'NOT_A_MEMBER']);
+
+function refusal({ uid, feed_id, epoch, attempt }: Lease, message: string): Refusal {
+  return { uid, feed_id, epoch, attempt, reason: 'unable', message };
 }
 
 /** Leases by the peer they go to. `early` ones may be sent before the commit of this turn, `late` ones after it. */

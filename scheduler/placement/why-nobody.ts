@@ -29,8 +29,9 @@ export function whyNobody(
   const away = seen.filter((each) => !each.there && mayRun(each, task));
   const later = away.length === 0 ? '' : `; ${peersOf(away)}, not connected now, can run it`;
   if (active.length === 0) {
-    const why =
-      offering.length > 0 ? `the worker that offers ${action} is leaving` : `no connected peer offers ${action}`;
+    const may = seen.filter(({ there, withheld }) => there && withheld?.actions.includes(action));
+    const none = may.length > 0 ? `${action}: ${notLet(may)}` : `no connected peer offers ${action}`;
+    const why = offering.length > 0 ? `the worker that offers ${action} is leaving` : none;
     return { reason: cut(why + later), refused_by: [] };
   }
   const missing = [...missingPeers(wanted, task, active, named), ...missingOf(wanted, active)];
@@ -66,7 +67,9 @@ function missingOf({ requires, needs }: Wanted, active: readonly SeenWorker[]): 
     }
   }
   for (const label of requires.labels) {
-    if (!active.some(({ worker }) => worker.labels.includes(label))) missing.push(`label ${label}: none of ${among}`);
+    if (active.some(({ worker }) => worker.labels.includes(label))) continue;
+    const may = active.filter(({ withheld }) => withheld?.labels.includes(label));
+    missing.push(`label ${label}: ${may.length > 0 ? notLet(may) : `none of ${among}`}`);
   }
   for (const field of ['cpu_cores', 'memory_gb'] as const) {
     const wanted = requires[field];
@@ -118,6 +121,11 @@ function isAllowed({ worker }: SeenWorker, { needs }: Wanted): boolean {
 
 function mayRun(each: SeenWorker, task: Wanted): boolean {
   return !each.refused && fits(each, task) && isAllowed(each, task);
+}
+
+/** Some say that they offer it, and are not believed. */
+function notLet(workers: readonly SeenWorker[]): string {
+  return `the certificate of ${peersOf(workers)} does not let it work so; an admin can give it another one`;
 }
 
 function namesOf(workers: readonly SeenWorker[]): string[] {

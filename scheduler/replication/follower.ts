@@ -50,6 +50,8 @@ export interface FollowerHooks {
   onOvertaken(peer: string, feedId: string): void;
   /** Whether a peer is there and says that it owns a feed. */
   isOwnedBy(feedId: string, peer: string): boolean;
+  /** Whether a peer may be asked for rows. */
+  mayPullFrom(peer: string): boolean;
   /** Writes to what this peer keeps for itself (LOCAL_FEED). */
   remember(work: (turn: Turn) => void): Promise<void>;
 }
@@ -263,6 +265,7 @@ export class FollowedFeeds {
     { seq, uid }: { seq: number; uid: string },
     deadlineMs = REQUEST_DEADLINE_MS,
   ): Promise<PullAnswer> {
+    if (!this.#hooks.mayPullFrom(peer)) throw new NoCopyError(feed_id, peer, 'its certificate lets it keep none');
     const answer = await this.#network.request(peer, 'pull', { feed_id, after: { seq, uid } }, deadlineMs);
     return pullAnswerSchema.parse(answer);
   }

@@ -150,7 +150,7 @@ export class ReplicaSet implements Copier {
     const followers = rows.find(({ record }) => record.kind === 'feed');
     if (followers?.record.kind === 'feed') this.#membersChanged(followers.record, seq);
     for (const [peer, follower] of this.#followers) {
-      if (follower.behind || this.#peers.find(peer)?.connected !== true) follower.behind = true;
+      if (follower.behind || !this.#takesPushes(peer)) follower.behind = true;
       else if (follower.inFlight >= PUSHES_IN_FLIGHT_MAX) follower.behind = true;
       else this.#push(peer, follower, { prev_seq: seq - 1, head_seq: seq, rows });
     }
@@ -245,10 +245,16 @@ export class ReplicaSet implements Copier {
 
   /** Tells a follower how far the feed is: it pulls what it lacks, and takes later commits after that. */
   #nudge(peer: string, follower: Follower): void {
-    if (this.#stopped || this.#peers.find(peer)?.connected !== true) return;
+    if (this.#stopped || !this.#takesPushes(peer)) return;
     follower.behind = false;
     const head_seq = this.#hooks.head();
     this.#push(peer, follower, { prev_seq: head_seq, head_seq, rows: [] });
+  }
+
+  /** Whether it is connected, this peer may bring it rows, and it may keep them. */
+  #takesPushes(peer: string): boolean {
+    const peers = this.#peers;
+    return peers.find(peer)?.connected === true && peers.mayFollow(peer) && peers.mayOwn(peers.self);
   }
 
   landed(): void {
@@ -324,6 +330,7 @@ export class ReplicaSet implements Copier {
   /** Adds followers while there are fewer copies than wanted; removes surplus ones once enough others count. */
   mendSet(): void {
     if (this.#stopped) return;
+    if (!this.#peers.mayOwn(this.#peers.self)) return; // nobody would take a commit
     if (this.#written !== this.#current.version) return; // what is known of followers is that of the set before
     const wanted = this.#hooks.wanted() - 1;
     const members = this.#current.followers;
@@ -364,6 +371,7 @@ export class ReplicaSet implements Copier {
 
   #isThere(peer: string, silentMs = this.#silentMs): boolean {
     const entry = this.#peers.find(peer);
-    return entry?.connected === true && this.#clock.now() - entry.heard_at <= silentMs;
+    if (entry?.connected !== true || !this.#peers.mayFollow(peer)) return false;
+    return this.#clock.now() - entry.heard_at <= silentMs;
   }
 }

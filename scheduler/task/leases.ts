@@ -98,11 +98,15 @@ export class Leases {
     return [...this.#given].filter(({ lease }) => lease?.peer_id === peer);
   }
 
-  /** Tasks whose worker is gone: it has not named the lease for `takeoverMs`, or its peer is lost (`goneFor`). */
+  /**
+   * Tasks whose worker is gone: it has not named the lease for `takeoverMs`, its peer is lost (`goneFor`), or may work
+   * no more.
+   */
   silent(takeoverMs: number): LiveTask[] {
     const now = this.#clock.now();
     return [...this.#given].filter(({ lease }) => {
       if (lease?.confirmed_at == null) return false;
+      if (this.#peers.mayNotWork(lease.peer_id)) return true;
       return this.#peers.goneFor(lease.peer_id, now - lease.confirmed_at, takeoverMs, now) > 0;
     });
   }

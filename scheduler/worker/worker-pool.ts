@@ -6,7 +6,7 @@
  * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
  * 4. A lease whose message is repeated is not run again: nothing happens while it is held, and it is refused once over.
  */
-import { canRun } from '../capabilities.ts';
+import { canRun, offeredUnder } from '../capabilities.ts';
 import type { Probe } from '../crash-points.ts';
 import { ALLOWS_MAX, LEASES_OVER_MAX, NEED_CHARS_MAX } from '../limits.ts';
 import type { Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts';
@@ -32,6 +32,7 @@ export class WorkerPool {
   readonly #probe: Probe;
   readonly #watch: LeaseWatch;
   readonly #onSlotFree: () => void;
+  readonly #network: Network;
   readonly #self: { peer_id: string; name: string };
   readonly #workers = new Map<string, WorkerSlots>();
   readonly #attempts = new Map<string, Attempt>();
@@ -59,6 +60,7 @@ export class WorkerPool {
     onSlotFree: () => void;
   }) {
     this.#self = { peer_id: parts.network.self, name: parts.name };
+    this.#network = parts.network;
     this.#clock = parts.clock;
     this.#executors = parts.executors;
     const allowed = parts.executors.allows();
@@ -124,6 +126,16 @@ export class WorkerPool {
       registered_at: record.registered_at,
       metadata: record.metadata,
     };
+  }
+
+  /** What others believe of a worker, as this peer's certificate lets it be. */
+  #believed(worker: WorkerSlots): WorkerState {
+    return offeredUnder(this.#network.membership(this.#self.peer_id), this.#stateOf(worker));
+  }
+
+  /** As `states`, without what this peer's certificate does not let it offer. */
+  believedStates(): WorkerState[] {
+    return [...this.#workers.values()].map((worker) => this.#believed(worker));
   }
 
   /** Leases of an owner that are running, or ended and not acknowledged. */
@@ -206,7 +218,7 @@ export class WorkerPool {
   #refusalOf(lease: Lease): { reason: 'busy' | 'unable'; message: string } | null {
     const worker = this.#workers.get(lease.worker_id);
     if (worker === undefined) return { reason: 'unable', message: `there is no worker ${lease.worker_id} here` };
-    const state = this.#stateOf(worker);
+    const state = this.#believed(worker);
     if (state.status !== 'active') return { reason: 'busy', message: `worker ${lease.worker_id} is ${state.status}` };
     const needs = this.needsOf(lease.action, lease.payload);
     if (!canRun(state, this.#self, { ...lease, needs })) {
@@ -291,7 +303,7 @@ export class WorkerPool {
   /** True when a worker here has a free slot, and the cores and memory, for tasks like these. */
   couldRun({ action, requires, needs = [] }: Pick<OfferClass, 'action' | 'requires' | 'needs'>): boolean {
     for (const worker of this.#workers.values()) {
-      const state = this.#stateOf(worker);
+      const state = this.#believed(worker);
       if (state.running >= state.slots || !canRun(state, this.#self, { action, requires, needs })) continue;
       if (this.#hasRoom(worker, requires)) return true;
     }

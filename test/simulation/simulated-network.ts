@@ -92,8 +92,9 @@ export class SimulatedNetwork implements Network {
     return [...this.#lines.keys()];
   }
 
-  membership(_peer: string): Membership | null {
-    return FULL_MEMBER;
+  membership(peer: string): Membership | null {
+    const said = this.#board.memberships.get(peer);
+    return said === undefined ? FULL_MEMBER : said;
   }
 
   /** Simulated time; Infinity when there is no connection. */

@@ -1,4 +1,5 @@
 /** All links of a simulated mesh, and what is wrong with them. */
+import type { Membership } from '../../scheduler/roles.ts';
 import type { World } from './world.ts';
 
 export interface NetworkFaults {
@@ -23,6 +24,8 @@ export class Switchboard<End extends LinkEnd = LinkEnd> {
   readonly world: World;
   faults: NetworkFaults;
   readonly networks = new Map<string, End>();
+  /** What the certificate of a peer says; null for one that is no member any more. A full member when absent. */
+  readonly memberships = new Map<string, Membership | null>();
   readonly #cut = new Set<string>();
   /** One direction each: connections stay open, and what is sent vanishes. */
   readonly #muted = new Set<string>();

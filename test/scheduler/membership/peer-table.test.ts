@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../../dag/schema.ts';
 import { PeerTable } from '../../../scheduler/membership/peer-table.ts';
 import type { PeerState, WorkerState } from '../../../scheduler/messages.ts';
+import { FULL_MEMBER } from '../../../scheduler/roles.ts';
 
 const SILENT_MS = 3_000;
 const ECHO = { action: 'echo', requires: requiresSchema.parse({}), needs: [], prefer: [], barred: [] };
@@ -41,7 +42,7 @@ function state(over: Partial<PeerState> = {}): PeerState {
 
 /** A peers that is connected to one peer `p`. */
 function open(of: PeerState = state()): PeerTable {
-  const peers = new PeerTable('self');
+  const peers = new PeerTable('self', () => FULL_MEMBER);
   peers.entry('p', 0).connected = true;
   peers.heard('p', of, [], 0);
   return peers;

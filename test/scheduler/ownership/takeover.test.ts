@@ -5,6 +5,7 @@ import { PeerTable } from '../../../scheduler/membership/peer-table.ts';
 import { Takeover } from '../../../scheduler/ownership/takeover.ts';
 import type { Network } from '../../../scheduler/ports.ts';
 import type { Copy, FollowedFeeds } from '../../../scheduler/replication/follower.ts';
+import { FULL_MEMBER } from '../../../scheduler/roles.ts';
 import { newFeed, withFollowers } from '../../../scheduler/storage/feed-lines.ts';
 
 const WATCH_MS = BEAT_INTERVAL_MS / WATCHES_PER_BEAT;
@@ -16,7 +17,7 @@ const STATE = {
 /** When `f`, which hears nobody from 1 s on, finds that the feed of `o` is for it to take over, in ms. */
 function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
   let now = 0;
-  const peers = new PeerTable('f');
+  const peers = new PeerTable('f', () => FULL_MEMBER);
   const takeover = new Takeover({
     clock: { now: () => now, wall: () => now, after: () => () => {}, defer: () => {} },
     network: { self: 'f' } as Network,
