@@ -33,12 +33,13 @@ import { AntiEntropy } from './partition/anti-entropy.ts';
 import { IdConflicts } from './partition/id-conflicts.ts';
 import { Reconciliation } from './partition/reconcile.ts';
 import { Offers } from './placement/offers.ts';
-import type { Clock, Crashes, Evaluator, Executors, LeaseWatch, Log, Network, Random, Store } from './ports.ts';
+import type { Clock, Crashes, Evaluator, Executors, LeaseWatch, Log, Network, Random, Signer, Store } from './ports.ts';
 import type { FeedRecord } from './records.ts';
 import { FollowedFeeds } from './replication/follower.ts';
 import type { MembershipOf } from './roles.ts';
 import { SelfState } from './self-state.ts';
 import { Signal } from './signal.ts';
+import { Signatures } from './signatures.ts';
 import { LocalFeed } from './storage/local-feed.ts';
 import { watchedStore } from './storage/watched-store.ts';
 import { WorkerPool } from './worker/worker-pool.ts';
@@ -52,6 +53,7 @@ export interface AssembledFrom {
   executors: Executors;
   evaluator: Evaluator;
   log: Log;
+  signer: Signer;
   /** Told at named points around every durable step; tests stop the process there. */
   probe: Probe;
   /** Told which leases are worked on here. */
@@ -104,7 +106,8 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
   const lifecycle = new Lifecycle();
   /** What any part may use. */
   const membershipOf: MembershipOf = (peer) => network.membership(peer);
-  const base = { ...world, self: network.self, membershipOf, reader: store.reader, lifecycle, options };
+  const signatures = new Signatures({ signer: world.signer, self: network.self });
+  const base = { ...world, self: network.self, membershipOf, signatures, reader: store.reader, lifecycle, options };
   const served = new ServedCalls();
 
   // storage/, worker/, membership/
@@ -208,6 +211,7 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
   return {
     ...{
       self: base.self,
+      signatures,
       membershipOf,
       clock: world.clock,
       options,

@@ -38,6 +38,15 @@ export class QueueFullError extends FlowmeshError {
   }
 }
 
+/** A peer brought something that another peer is said to have made, and has not signed (P9). */
+export class ForgedError extends FlowmeshError {
+  constructor(peer: string, what: string) {
+    super('FORGED', `peer ${peer} brings ${what}, which is not signed by the peer that should have made it`, {
+      details: { peer },
+    });
+  }
+}
+
 /** A name that several peers have. */
 export class AmbiguousPeerNameError extends FlowmeshError {
   constructor(place: string, name: string, ids: readonly string[]) {

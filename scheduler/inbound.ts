@@ -4,7 +4,7 @@ import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../d
 import { faultOf, faultText, limitErrorOf } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import type { Parts } from './assemble.ts';
-import { NoCopyError, NotReadyError, StrangerError } from './errors.ts';
+import { ForgedError, NoCopyError, NotReadyError, StrangerError } from './errors.ts';
 import type { OwnedFeed } from './feed/owned-feed.ts';
 import { ANSWER_ELEMENTS_MAX, ANSWER_LEVELS } from './limits.ts';
 import {
@@ -132,17 +132,20 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
     return undefined;
   }),
 
-  result: handler(resultRequestSchema, async (to, peer, { results }) => {
+  result: handler(resultRequestSchema, async (to, peer, { results, signature }) => {
     mustBeReady(to);
     const missing = results.find(({ feed_id }) => !to.feeds.has(feed_id));
     // The worker keeps the result until it finds the owner of the feed.
     if (missing !== undefined) throw new NoCopyError(missing.feed_id, to.self, 'it does not own it');
+    const signed = to.signatures.ofFrame(peer, results, signature);
+    if (signed === null) throw new ForgedError(peer, 'results'); // P9
+    const signatureOf = new Map(results.map((result, at) => [result, signed[at]]));
     // The leases of this peer's own workers are watched by its pool, since they began.
     const watched = peer === to.self ? [] : results.map((result) => ({ ...tokenOf(result), owner: to.self }));
     if (watched.length > 0) to.watch.ending(watched);
     const commits = byFeed(to, results).map(([feed, ofFeed]) =>
       feed.journal.turn((turn) => {
-        for (const result of ofFeed) feed.attempts.result(turn, peer, result);
+        for (const result of ofFeed) feed.attempts.result(turn, peer, result, signatureOf.get(result));
       }),
     );
     await Promise.all(commits).finally(() => {

@@ -143,6 +143,8 @@ export const PUSHES_IN_FLIGHT_MAX = 256;
 export const FOLLOWER_PATIENCE_MS = 10_000;
 /** Rows in one page of a pull, as JSON: at least one row. */
 export const PAGE_BYTES = 1024 * 1024;
+/** Copies that were found to be forged, each of one feed at one peer, which are not asked for again. */
+export const DISTRUSTED_MAX = 1_024;
 /** Lines remembered of a feed's history. */
 export const FEED_LINES_MAX = 64;
 /** Peers remembered of those that have followed a feed. */

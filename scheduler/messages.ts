@@ -158,7 +158,11 @@ export const attemptResultSchema = leaseTokenSchema.extend({
 });
 export type AttemptResult = z.infer<typeof attemptResultSchema>;
 /** Answered after the owner's commit; the worker forgets the result then, and not before (P3). */
-export const resultRequestSchema = z.object({ results: z.array(attemptResultSchema).max(1_024) });
+export const resultRequestSchema = z.object({
+  results: z.array(attemptResultSchema).max(1_024),
+  /** Of the worker, over all of them (`signatures.ts`); absent in an open mesh. */
+  signature: z.string().max(256).optional(),
+});
 
 export const cancelRequestSchema = z.object({
   items: z.array(leaseTokenSchema.extend({ force: z.boolean(), reason: z.string().max(1_024) })).max(1_024),

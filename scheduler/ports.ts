@@ -270,6 +270,17 @@ export interface Crashes {
   told(lease: LeaseToken): void;
 }
 
+/**
+ * Signatures by the keys that peers' ids are made of, so that what a peer has made can be told from what somebody else
+ * says it has made (`signatures.ts`). In an open mesh nothing is signed, and everything is believed.
+ */
+export interface Signer {
+  /** This peer's signature of a text, in base64url; null in an open mesh. */
+  sign(text: string): string | null;
+  /** Whether a peer has signed a text; true in an open mesh. Never throws. */
+  verify(peer: string, text: string, signature: string | null | undefined): boolean;
+}
+
 /** Structured logging; lines go to stderr (P10). */
 export interface Log {
   info(fields: object, message: string): void;

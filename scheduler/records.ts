@@ -46,6 +46,19 @@ export const TASK_STATUSES = ['queued', 'running', 'input_required', 'completed'
 export const workflowStatusSchema = z.enum(WORKFLOW_STATUSES);
 export const taskStatusSchema = z.enum(TASK_STATUSES);
 
+/** Who has made what a record says, and its signature; absent where nothing is signed (`signatures.ts`). */
+const signedSchema = z.object({ by: z.string(), signature: z.string() });
+export type Signed = z.infer<typeof signedSchema>;
+
+/** As `signedSchema`, of one result in a frame of results: its lease, its place, and the hashes up to what is signed. */
+const resultSignatureSchema = signedSchema.extend({
+  epoch: z.number().int(),
+  attempt: z.number().int(),
+  place: z.number().int().nonnegative(),
+  path: z.array(z.string()).max(16),
+});
+export type ResultSignature = z.infer<typeof resultSignatureSchema>;
+
 /** How a worker was chosen, kept with the task: `task_status` answers "why there" and "why still queued". */
 export const placementSchema = z.object({
   considered: z.number().int(),
@@ -60,6 +73,7 @@ export const definitionRecordSchema = z.object({
   kind: z.literal('definition'),
   uid: z.string(),
   workflow: workflowSchema,
+  signed: signedSchema.optional(),
 });
 
 export const workflowRecordSchema = z.object({
@@ -169,6 +183,10 @@ export const taskRecordSchema = z.object({
   ended_at: time.nullable(),
   wait_ms: z.number().nullable(),
   execution_time_ms: z.number().nullable(),
+  /** Only of a task that a client submitted: what is to be done, signed by the owner that accepted it. */
+  signed: signedSchema.optional(),
+  /** How it has ended, signed by its worker, or by the owner that ended it. */
+  signed_result: resultSignatureSchema.optional(),
 });
 
 export const logLineSchema = z.object({
@@ -247,6 +265,10 @@ export const feedRecordSchema = z.object({
   version: z.number().int(),
   /** Tombstones up to this commit are forgotten: a copy that is behind it is made anew. */
   pruned_to_seq: z.number().int(),
+  /** Records up to this commit may have no signature: they are from before the mesh was secured. Absent: none. */
+  unsigned_to_seq: z.number().int().optional(),
+  /** By the owner of the last line. */
+  signed: signedSchema.optional(),
 });
 
 export const peerRecordSchema = z.object({

@@ -18,6 +18,7 @@ import { createClock } from '../clock.ts';
 import type { Config } from '../config/settings.ts';
 import { createExecutors } from '../executors/executors.ts';
 import { createEvaluator } from '../expressions/evaluator.ts';
+import { OPEN_SIGNER } from '../membership/signer.ts';
 import { createP2PNetwork, type P2PNetwork } from '../p2p/network.ts';
 import { packageVersion } from '../package-file.ts';
 import { createRandom } from '../random.ts';
@@ -79,6 +80,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     const scheduler = new Scheduler(
       {
         ...{ clock, random: createRandom(), network, store, executors, evaluator, log, probe, onMainFeed },
+        signer: OPEN_SIGNER,
         watch: seams.watch,
         crashes: new CrashFile(config.data_dir, log),
       },

@@ -17,6 +17,7 @@ import {
   type WorkflowRecord,
 } from '../records.ts';
 import { ReplicaSet } from '../replication/replica-set.ts';
+import type { Signatures } from '../signatures.ts';
 import { type Duplicate, setAside } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import { type FeedWriter, Journal, type Turn } from '../storage/journal.ts';
@@ -42,6 +43,7 @@ export interface OwnedFeedComponents {
   peers: PeerTable;
   pool: WorkerPool;
   dependencies: Dependencies;
+  signatures: Signatures;
 }
 
 export interface OwnedFeedHooks {
@@ -72,6 +74,7 @@ export class OwnedFeed implements FeedWriter {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly dependencies: Dependencies;
+  readonly #signatures: Signatures;
   /** The number of the dispatch in which this feed last gave out a task: see `FeedTable.dispatch`. */
   servedAt = 0;
   #dispatchWanted = false;
@@ -86,13 +89,14 @@ export class OwnedFeed implements FeedWriter {
     options: { copies: number; beat_interval_ms: number },
     hooks: OwnedFeedHooks,
   ) {
-    const { clock, random, network, store, evaluator, log, probe, peers, pool, dependencies } = components;
+    const { clock, random, network, store, evaluator, log, probe, peers, pool, dependencies, signatures } = components;
     const { feed_id } = feed;
     const { epoch } = currentLine(feed);
     this.feed_id = feed_id;
     this.#clock = clock;
     this.#log = log;
     this.dependencies = dependencies;
+    this.#signatures = signatures;
     this.journal = new Journal(
       { store, clock, log, probe },
       { feed_id, epoch, seq: store.feeds.get(feed_id)?.seq ?? 0 },
@@ -100,7 +104,7 @@ export class OwnedFeed implements FeedWriter {
     );
     this.replicas = new ReplicaSet({ clock, network, peers, log }, feed, options, {
       wanted: () => Math.max(options.copies, this.runs.copiesWanted),
-      write: (changed) => this.turn((turn) => turn.put(changed)),
+      write: (changed) => this.turn((turn) => turn.put(signatures.feed(changed))),
       head: () => this.journal.head,
       onCopied: () => this.journal.copied(),
       onStale: (peer) => hooks.onStale(peer, feed_id),
@@ -114,7 +118,7 @@ export class OwnedFeed implements FeedWriter {
     const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);
     const { beat_interval_ms } = options;
     this.tasks = new Tasks({
-      ...{ clock, random, network, pool, feed: written, writer: this },
+      ...{ clock, random, network, pool, signatures, feed: written, writer: this },
       leases: new Leases({ clock, network, peers, log, feed: written, beat_interval_ms }),
       hooks: {
         onBegun,
@@ -130,7 +134,7 @@ export class OwnedFeed implements FeedWriter {
     });
     this.runs = new Runs({
       ...{ clock, random, evaluator, tasks, reader: store.reader, log },
-      ...{ feedId: feed_id, writer: this },
+      ...{ feedId: feed_id, signatures, writer: this },
       hooks: {
         onKept: (record) => this.nested.onRunKept(record),
         onEnded: (turn, record) => this.#workflowEnded(turn, record),
@@ -171,7 +175,7 @@ export class OwnedFeed implements FeedWriter {
    */
   async open(remembered: Remembered, then: (turn: Turn) => void): Promise<void> {
     const done = this.journal.turn((turn) => {
-      turn.put(this.feed);
+      turn.put(this.#signatures.feed(this.feed));
       restore(turn, remembered, this);
       then(turn);
     });

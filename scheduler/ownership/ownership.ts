@@ -26,6 +26,7 @@ import { type Beat, type PeerState, takeoverAnswerSchema } from '../messages.ts'
 import type { Clock, Log, Network, Random } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED } from '../records.ts';
 import type { Copy, FollowedFeeds } from '../replication/follower.ts';
+import type { Signatures } from '../signatures.ts';
 import type { Duplicate } from '../storage/aliases.ts';
 import { compareLines, currentLine, openLine } from '../storage/feed-lines.ts';
 import type { Writes } from '../storage/watched-store.ts';
@@ -58,6 +59,7 @@ interface OwnershipParts {
   lifecycle: Lifecycle;
   conflicts: Conflicts;
   reconciliation: HandsOver;
+  signatures: Signatures;
   /** Makes an `OwnedFeed` and adds it to the feed table. */
   makeOwned(feed: FeedRecord): OwnedFeed;
   options: { takeover_ms: number; beat_interval_ms: number; gone: readonly string[] };
@@ -193,7 +195,8 @@ export class Ownership implements InquiryOutcome, BeatListener {
     await store.own(feedId, true);
     mustBeKnown();
     followed.release(feedId);
-    const next = openLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
+    const line = openLine(feed!, network.self, cursor, random.id(NONCE_CHARS), above);
+    const next = this.#parts.signatures.opening(line, feed!, cursor);
     const owned = makeOwned({ ...next, passed_on: next.passed_on || !isCertain });
     const opened = owned.open(remembered, (turn) => {
       owned.attempts.loseLeasesBut(turn, network.self, pool.holdingOf(feedId));

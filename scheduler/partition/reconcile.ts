@@ -7,7 +7,7 @@ import type { z } from 'zod';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { carriedBytes } from '../../dag/json.ts';
 import { jsonBytes } from '../../dag/limits.ts';
-import { HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesError } from '../errors.ts';
+import { ForgedError, HandOverCutError, HandOverFullError, PeerUnreachableError, RootMovesError } from '../errors.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
 import { rememberedOf } from '../feed/restore.ts';
 import { isoTime } from '../ids.ts';
@@ -25,6 +25,7 @@ import { carriedRecord, type handoverRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Reader } from '../ports.ts';
 import type { FeedRecord, FlowRecord, Line } from '../records.ts';
 import { mustBeOfFeed, mustBeOfRoot } from '../replication/write-guard.ts';
+import { type Signatures, signatoriesOf } from '../signatures.ts';
 import { aliasOf, type LocalRecord, type Root, withOwnId } from '../storage/aliases.ts';
 import { currentLine } from '../storage/feed-lines.ts';
 import { recordsOf, rootOf } from '../storage/record-tree.ts';
@@ -36,6 +37,7 @@ interface ReconciliationParts {
   reader: Reader;
   log: Log;
   records: LocalRecords;
+  signatures: Signatures;
   /** A root has its id here from now on; `rival` is the record that this peer had under that id before. */
   onAdopted(root: Root, rival: LocalRecord | undefined): void;
 }
@@ -118,7 +120,7 @@ export class Reconciliation {
   /**
    * A peer brings one part of a root. Resolves, after the last part, when the merged root is durable here; after any
    * other part at once.
-   * @throws HandOverFullError, HandOverCutError, RootMovesError; FlowmeshError INVALID_MESSAGE for records that are not
+   * @throws HandOverFullError, HandOverCutError, RootMovesError, ForgedError; FlowmeshError INVALID_MESSAGE for records that are not
    *   of this feed or this root
    */
   async receive(
@@ -140,6 +142,9 @@ export class Reconciliation {
       return;
     }
     mustBeOfRoot(root_uid, all);
+    const signatories = signatoriesOf(feed.feed, line.owner);
+    const forged = all.find((record) => this.#parts.signatures.isForged(signatories, record));
+    if (forged !== undefined) throw new ForgedError(peer, `${forged.kind} ${forged.uid}`); // P9
     const theirs = new Map(all.map((record) => [record.uid, record]));
     // Several peers may bring the same root, each as it was at another moment.
     const { copied } = await this.#merging.run(root_uid, async () => {

@@ -9,12 +9,13 @@
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { Probe } from '../crash-points.ts';
-import { DivergedError, NoCopyError, StaleOwnerError } from '../errors.ts';
+import { DivergedError, ForgedError, NoCopyError, StaleOwnerError } from '../errors.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
-import { COPIED_FEEDS_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts';
+import { COPIED_FEEDS_MAX, DISTRUSTED_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts';
 import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from '../messages.ts';
-import type { Clock, Network } from '../ports.ts';
+import type { Clock, Log, Network } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type Row } from '../records.ts';
+import { type Signatures, signatoriesOf } from '../signatures.ts';
 import { shipped } from '../sizes.ts';
 import { compareLines, currentLine, forkSeq, isHeir } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
@@ -65,12 +66,21 @@ export class FollowedFeeds {
   readonly #hooks: FollowerHooks;
   readonly #copies = new Map<string, Copy>();
   readonly #order = new KeyedMutex();
+  readonly #signatures: Signatures;
+  readonly #log: Log;
+  /** Peers, each with a feed: they brought something forged of it, and are not asked for it again. */
+  readonly #distrusted = new Set<string>();
 
-  constructor(components: { clock: Clock; network: Network; store: Writes; probe: Probe }, hooks: FollowerHooks) {
+  constructor(
+    components: { clock: Clock; network: Network; store: Writes; probe: Probe; signatures: Signatures; log: Log },
+    hooks: FollowerHooks,
+  ) {
     this.#clock = components.clock;
     this.#network = components.network;
     this.#store = components.store;
     this.#probe = components.probe;
+    this.#signatures = components.signatures;
+    this.#log = components.log;
     this.#hooks = hooks;
   }
 
@@ -249,7 +259,9 @@ export class FollowedFeeds {
         copy = await this.load(feedId);
         continue;
       }
-      const rows = [...tail, ...rowsOf(feedId, answer.rows)];
+      const page = rowsOf(feedId, answer.rows);
+      this.#mustBeSigned(peer, feed, page);
+      const rows = [...tail, ...page];
       const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);
       tail = rows.slice(cut);
       if (cut > 0) await this.#keepPage(copy, rows.slice(0, cut), answer.head_seq, feed);
@@ -266,8 +278,43 @@ export class FollowedFeeds {
     deadlineMs = REQUEST_DEADLINE_MS,
   ): Promise<PullAnswer> {
     if (!this.#hooks.mayPullFrom(peer)) throw new NoCopyError(feed_id, peer, 'its certificate lets it keep none');
-    const answer = await this.#network.request(peer, 'pull', { feed_id, after: { seq, uid } }, deadlineMs);
-    return pullAnswerSchema.parse(answer);
+    if (this.#distrusted.has(`${peer} ${feed_id}`)) throw new ForgedError(peer, `feed ${feed_id}`);
+    const said = await this.#network.request(peer, 'pull', { feed_id, after: { seq, uid } }, deadlineMs);
+    const answer = pullAnswerSchema.parse(said);
+    if (answer.feed !== null && !this.#isBelieved(peer, feed_id, answer.feed)) this.#distrust(peer, feed_id, 'feed');
+    return answer;
+  }
+
+  /** P9: whether a feed's record is that of the owner of its line, as far as that can be known. */
+  #isBelieved(peer: string, feedId: string, feed: FeedRecord): boolean {
+    if (feed.feed_id !== feedId) return false;
+    if (currentLine(feed).owner === peer || this.#signatures.isOfOwner(feed)) return true;
+    // One from before the mesh was secured, whose owner has not written since.
+    const mine = this.#hooks.owned(feedId) ?? this.#copies.get(feedId)?.feed;
+    if (feed.signed !== undefined || mine == null) return false;
+    return mine.signed === undefined && compareLines(currentLine(feed), currentLine(mine)) === 0;
+  }
+
+  /** P9: a peer is believed about its own lines; what others have written has to be signed (`signatures.ts`). */
+  #mustBeSigned(peer: string, feed: FeedRecord, rows: readonly Row[]): void {
+    const signatories = signatoriesOf(feed);
+    const own = new Set(feed.lines.filter(({ owner }) => owner === peer).map(({ epoch }) => epoch));
+    for (const { epoch, seq, record } of rows) {
+      if (!own.has(epoch) && this.#signatures.isForged(signatories, record, seq))
+        this.#distrust(peer, feed.feed_id, `${record.kind} ${record.uid}`);
+    }
+  }
+
+  /** @throws ForgedError */
+  #distrust(peer: string, feedId: string, what: string): never {
+    const error = new ForgedError(peer, `${what} of feed ${feedId}`);
+    this.#log.warn(
+      { feed_id: feedId, peer, err: error },
+      'a copy of a feed is forged: this peer is not asked for it again',
+    );
+    this.#distrusted.add(`${peer} ${feedId}`);
+    if (this.#distrusted.size > DISTRUSTED_MAX) this.#distrusted.delete(this.#distrusted.values().next().value!);
+    throw error;
   }
 
   /** Asks a peer how much it has of a feed, without taking rows. Null: nothing. */

@@ -6,7 +6,7 @@ import type { ErrorShape } from '../../dag/errors.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
 import type { AttemptResult, LeaseToken } from '../messages.ts';
 import type { Log, Network } from '../ports.ts';
-import type { LogLine, Placement, TaskRecord } from '../records.ts';
+import type { LogLine, Placement, ResultSignature, TaskRecord } from '../records.ts';
 import type { Turn } from '../storage/journal.ts';
 import { withLines } from '../worker/task-log.ts';
 import type { LiveTask } from './live-task.ts';
@@ -108,12 +108,15 @@ export class Attempts {
     turn.put(task.log);
   }
 
-  /** Takes in the end of an attempt. A stale result changes nothing: its worker may forget it (P3). */
-  result(turn: Turn, peer: string, result: AttemptResult): void {
+  /**
+   * Takes in the end of an attempt. A stale result changes nothing: its worker may forget it (P3).
+   * @param signed kept with the task, if it ends with this result
+   */
+  result(turn: Turn, peer: string, result: AttemptResult, signed?: ResultSignature): void {
     const task = this.#tasks.live.get(result.uid);
     if (task === undefined) return;
     const owner = { self: this.#network.self, feed: this.#feed };
-    const outcome = outcomeOf(task, { peer, result }, owner, this.#tasks.now());
+    const outcome = outcomeOf(task, { peer, result, signed }, owner, this.#tasks.now());
     if (outcome.kind === 'stale') return;
     if (result.crash === undefined) this.#appendLog(turn, task, result.lines, result.dropped_lines);
     this.#apply(turn, task, outcome);

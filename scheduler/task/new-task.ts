@@ -55,7 +55,7 @@ export function wishes({ prefer, wait_timeout_ms }: Pick<TaskRecord, 'prefer' | 
 
 /** A new task with the work of one that failed or was cancelled. It belongs to no workflow, even if that one did. */
 export function retriedTask(
-  task: TaskRecord,
+  { signed: _accepted, signed_result: _ended, ...task }: TaskRecord,
   root: TaskRecord,
   retry_count: number,
   config: { max_retries: number | undefined; timeout_ms: number | undefined },

@@ -13,6 +13,7 @@ import { LOG_LINE_CHARS_MAX, OFFERED_RESULTS_MAX } from '../limits.ts';
 import type { LeaseEnd } from '../membership/peer-table.ts';
 import type { Clock, Network, Random } from '../ports.ts';
 import type { LogRecord, TaskRecord } from '../records.ts';
+import type { Signatures } from '../signatures.ts';
 import { recordText } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { FeedWriter, Turn } from '../storage/journal.ts';
@@ -58,6 +59,7 @@ export class Tasks {
   readonly #random: Random;
   readonly #network: Network;
   readonly #pool: Pick<WorkerPool, 'needsOf'>;
+  readonly #signatures: Signatures;
   readonly #writer: FeedWriter;
   readonly #hooks: TaskHooks;
   readonly #feed: TaskFeed;
@@ -76,6 +78,7 @@ export class Tasks {
     pool: Pick<WorkerPool, 'needsOf'>;
     leases: Leases;
     feed: TaskFeed;
+    signatures: Signatures;
     writer: FeedWriter;
     hooks: TaskHooks;
   }) {
@@ -86,6 +89,7 @@ export class Tasks {
     this.leases = parts.leases;
     this.#feed = parts.feed;
     this.#writer = parts.writer;
+    this.#signatures = parts.signatures;
     this.#hooks = parts.hooks;
     this.#timers = new TimerQueue(this.#clock, (uid) => this.#writer.turn((turn) => this.#onDue(turn, uid)));
   }
@@ -96,7 +100,8 @@ export class Tasks {
   }
 
   /** A new task: written, and queued unless it has to wait for something. */
-  create(turn: Turn, record: TaskRecord, payloadBytes: number, blockers: Iterable<string> = []): LiveTask {
+  create(turn: Turn, given: TaskRecord, payloadBytes: number, blockers: Iterable<string> = []): LiveTask {
+    const record = given.workflow_uid === null ? this.#signatures.accepted(this.#feed.feed_id, given) : given;
     const task = liveTask(record, payloadBytes, blockers, { durable: false, log: null, needs: this.#needsOf(record) });
     this.#keep(task);
     turn.put(record);
@@ -115,6 +120,7 @@ export class Tasks {
   /** Every task that was loaded goes on where its record says it is. */
   resume(turn: Turn): void {
     for (const task of [...this.live.values()]) {
+      this.#signOld(turn, task);
       const { record } = task;
       if (this.live.get(record.uid) !== task || task.lease !== null || this.queue.has(record.uid)) continue;
       const { attempt, peer_id, worker_id } = record;
@@ -128,6 +134,13 @@ export class Tasks {
         this.#enqueue(turn, task);
       }
     }
+  }
+
+  /** A task from before the mesh was secured: this owner vouches for what is to be done. */
+  #signOld(turn: Turn, task: LiveTask): void {
+    if (task.record.workflow_uid !== null || task.record.signed !== undefined) return;
+    const record = this.#signatures.accepted(this.#feed.feed_id, task.record);
+    if (record.signed !== undefined) this.change(turn, task, { signed: record.signed });
   }
 
   #needsOf({ task_type, payload }: TaskRecord): readonly string[] {
@@ -294,13 +307,14 @@ export class Tasks {
   #succeed(
     turn: Turn,
     task: LiveTask,
-    { task_type, payload, output, peer_id, execution_time_ms }: TaskRecord,
+    { task_type, payload, output, peer_id, execution_time_ms, signed_result }: TaskRecord,
   ): boolean {
     this.#offered.delete(task.record.uid);
     const same = task_type === task.record.task_type && contentHash(payload) === contentHash(task.record.payload);
     if (!same) return false;
     this.leases.callBack(turn, task, true, 'it has succeeded on the other side of a partition');
-    this.finish(turn, task, { status: 'completed', output, peer_id, execution_time_ms });
+    const signed = signed_result === undefined ? {} : { signed_result };
+    this.finish(turn, task, { status: 'completed', output, peer_id, execution_time_ms, ...signed });
     return true;
   }
 
@@ -349,11 +363,16 @@ export class Tasks {
 
   #end(turn: Turn, task: LiveTask, changes: TaskEnd): void {
     const before = task.record;
-    this.change(turn, task, ended(before, changes, this.now()));
-    if (changes.status !== 'completed') return;
-    const text = recordText(task.record);
+    const end = { ...before, ...ended(before, changes, this.now()) };
+    if (changes.status !== 'completed') {
+      this.change(turn, task, end);
+      return;
+    }
+    const signed_result = end.signed_result ?? this.#signatures.ended(this.#feed, end);
+    const signed = signed_result === undefined ? end : { ...end, signed_result };
+    const text = recordText(signed);
+    this.change(turn, task, text === null ? ended(before, recordTooLarge(changes), this.now()) : signed);
     if (text !== null) turn.put(task.record, text);
-    else this.change(turn, task, ended(before, recordTooLarge(changes), this.now()));
   }
 
   /**

@@ -19,7 +19,7 @@ import {
 } from '../limits.ts';
 import type { LeaseEnd } from '../membership/peer-table.ts';
 import type { AttemptResult, LeaseToken } from '../messages.ts';
-import type { TaskRecord } from '../records.ts';
+import type { ResultSignature, TaskRecord } from '../records.ts';
 import { type GivenLease, isNamedBy, type LiveTask } from './live-task.ts';
 
 export type TaskEnd = Partial<TaskRecord> & { status: 'completed' | 'failed' | 'cancelled'; output?: JsonValue };
@@ -73,12 +73,12 @@ const STALE: Outcome = { kind: 'stale' };
 /**
  * What the result of an attempt means for its task.
  * @param task a task that has not ended
- * @param told the result, and the peer that brought it
+ * @param told the result, the peer that brought it, and its signature
  * @param owner this peer and the feed of the task
  */
 export function outcomeOf(
   task: LiveTask,
-  { peer, result }: { peer: string; result: AttemptResult },
+  { peer, result, signed }: { peer: string; result: AttemptResult; signed?: ResultSignature | undefined },
   owner: Owner,
   now: string,
 ): Outcome {
@@ -89,9 +89,10 @@ export function outcomeOf(
   // This owner did not ask to cancel; one whose history was given up did. How the action would have ended is unknown.
   if (result.status === 'cancelled') return lossOutcome(task, lease!, owner.feed, now);
   const { execution_time_ms, attempt, output } = result;
+  const signature = signed === undefined ? {} : { signed_result: signed };
   const measured = { lease: 'kept', measured_ms: execution_time_ms } as const;
   if (result.status === 'completed') {
-    const end = { status: 'completed', output, execution_time_ms, attempt } as const;
+    const end = { status: 'completed', output, execution_time_ms, attempt, ...signature } as const;
     if (current) return { kind: 'finish', ...measured, end };
     const call_back = 'an earlier attempt has succeeded';
     return { kind: 'finish', call_back, measured_ms: execution_time_ms, end: { ...end, peer_id: peer } };
@@ -99,8 +100,12 @@ export function outcomeOf(
   const error =
     result.error ??
     new FlowmeshError('UNKNOWN_FAILURE', 'the worker did not say why it failed', { retryable: true }).toShape();
-  if (!isPolicyRefusal(task, error))
-    return { ...failureOutcome(record, error, now, { execution_time_ms }), ...measured };
+  if (!isPolicyRefusal(task, error)) {
+    const failure = failureOutcome(record, error, now, { execution_time_ms });
+    // Only an end is signed: of an attempt that is repeated nothing is kept but its error.
+    if (failure.kind === 'retry' || result.error === null) return { ...failure, ...measured };
+    return { ...failure, ...measured, end: { ...failure.end, ...signature } };
+  }
   if (task.barred.length + 1 < POLICY_REFUSALS_MAX) return { kind: 'barred', ...measured, error };
   return { kind: 'finish', ...measured, end: deadLetter(error) };
 }
@@ -256,7 +261,7 @@ export function ended(record: TaskRecord, end: TaskEnd, now: string): TaskEnd {
 const LOOK_FIRST = 'it may have had its effect, and may run at most once: look, then use task_retry';
 
 /** With its output the task's row would be larger than any message may be. */
-export function recordTooLarge(end: TaskEnd): TaskEnd {
+export function recordTooLarge({ signed_result: _ofOutput, ...end }: TaskEnd): TaskEnd {
   const message = `the task succeeded, and its record with the output is larger than RECORD_BYTES_MAX (${RECORD_BYTES_MAX} bytes): keep the output elsewhere and return where it is`;
   const error = { code: 'OUTPUT_TOO_LARGE', message, retryable: false };
   return { ...end, status: 'failed', output: null, error, dead_letter: true };

@@ -17,6 +17,7 @@ import {
 } from '../limits.ts';
 import type { AttemptResult, Lease, LeaseToken } from '../messages.ts';
 import type { Clock, CrashedLease, Crashes, LeaseWatch, Log, Network } from '../ports.ts';
+import type { Signatures } from '../signatures.ts';
 import { keyOf, tokenOf } from './attempt-result.ts';
 
 interface KeptResult {
@@ -45,6 +46,7 @@ export class ResultOutbox {
   readonly #probe: Probe;
   readonly #watch: LeaseWatch;
   readonly #crashes: Crashes;
+  readonly #signatures: Signatures;
   readonly #kept = new Map<string, KeptResult>();
   #bytes = 0;
   #sendDeferred = false;
@@ -56,6 +58,7 @@ export class ResultOutbox {
     probe: Probe;
     watch: LeaseWatch;
     crashes: Crashes;
+    signatures: Signatures;
   }) {
     this.#clock = components.clock;
     this.#network = components.network;
@@ -63,6 +66,7 @@ export class ResultOutbox {
     this.#probe = components.probe;
     this.#watch = components.watch;
     this.#crashes = components.crashes;
+    this.#signatures = components.signatures;
   }
 
   /** @param key of the lease (`keyOf`) */
@@ -198,7 +202,8 @@ export class ResultOutbox {
 
   #sendFrame(owner: string, entries: Entry[]): void {
     const results = entries.map(([, kept]) => kept.result);
-    const sending = this.#network.request(owner, 'result', { results }, REQUEST_DEADLINE_MS).then(
+    const frame = { results, ...this.#signatures.frame(results) };
+    const sending = this.#network.request(owner, 'result', frame, REQUEST_DEADLINE_MS).then(
       () => {
         this.#probe('result:after');
         for (const [key, kept] of entries) if (this.#kept.get(key) === kept && kept.owner === owner) this.#delete(key); // P3

@@ -12,6 +12,7 @@ import { ALLOWS_MAX, LEASES_OVER_MAX, NEED_CHARS_MAX } from '../limits.ts';
 import type { Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts';
 import type { Clock, Crashes, Executors, LeaseWatch, Log, Network } from '../ports.ts';
 import type { WorkerRecord } from '../records.ts';
+import type { Signatures } from '../signatures.ts';
 import { type ActionEnd, keyOf, resultOf, tokenOf } from './attempt-result.ts';
 import { Attempt, type AttemptParts, type WorkerSlots } from './attempts.ts';
 import { ResultOutbox } from './result-outbox.ts';
@@ -54,6 +55,7 @@ export class WorkerPool {
     probe: Probe;
     watch: LeaseWatch;
     crashes: Crashes;
+    signatures: Signatures;
     /** The name of this peer. */
     name: string;
     /** Another lease may fit now. */

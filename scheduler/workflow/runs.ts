@@ -18,6 +18,7 @@ import { isoTime, makeUid, wallMs } from '../ids.ts';
 import { ACTIVE_WORKFLOWS_MAX } from '../limits.ts';
 import type { Clock, Evaluator, Log, Random, Reader } from '../ports.ts';
 import type { StepRecord, TaskRecord, WorkflowRecord } from '../records.ts';
+import type { Signatures } from '../signatures.ts';
 import { resultProblem } from '../sizes.ts';
 import { setAside } from '../storage/aliases.ts';
 import type { FeedWriter, Turn } from '../storage/journal.ts';
@@ -53,6 +54,7 @@ export interface RunParts {
   reader: Reader;
   log: Log;
   feedId: string;
+  signatures: Signatures;
   writer: FeedWriter;
   hooks: RunHooks;
 }
@@ -67,12 +69,14 @@ export class Runs {
   readonly #writer: FeedWriter;
   readonly #hooks: RunHooks;
   readonly #feedId: string;
+  readonly #signatures: Signatures;
 
-  constructor({ clock, random, evaluator, tasks, reader, log, feedId, writer, hooks }: RunParts) {
+  constructor({ clock, random, evaluator, tasks, reader, log, feedId, signatures, writer, hooks }: RunParts) {
     this.#clock = clock;
     this.#random = random;
     this.#tasks = tasks;
     this.#feedId = feedId;
+    this.#signatures = signatures;
     this.#writer = writer;
     this.#hooks = hooks;
     this.#expressions = new Expressions(evaluator, writer);
@@ -119,7 +123,7 @@ export class Runs {
   ): LiveRun {
     const wall = this.#clock.wall();
     const { record, definition } = newRun(workflow, options, makeUid(this.#random, wall), isoTime(wall));
-    turn.put(definition);
+    turn.put(this.#signatures.accepted(this.#feedId, definition));
     const live = this.#keep(record, workflow, options.graph, options.depth);
     live.durable = false;
     turn.after(() => {

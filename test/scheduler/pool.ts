@@ -1,9 +1,11 @@
 /** A worker pool of one peer and the owners of its leases at the other ends of simulated connections. */
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { requiresSchema } from '../../dag/schema.ts';
+import { OPEN_SIGNER } from '../../node/membership/signer.ts';
 import type { AttemptResult, Lease } from '../../scheduler/messages.ts';
 import type { Executors } from '../../scheduler/ports.ts';
 import type { WorkerRecord } from '../../scheduler/records.ts';
+import { Signatures } from '../../scheduler/signatures.ts';
 import { WorkerPool } from '../../scheduler/worker/worker-pool.ts';
 import { type Behaviour, MemoryExecutors } from '../simulation/memory-executors.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
@@ -13,10 +15,11 @@ import { type Gate, gate } from './scene.ts';
 
 const LONG_MS = 60_000;
 
-/** Nobody has to know what is worked on, and nothing has crashed. */
+/** Nobody has to know what is worked on, nothing has crashed, and nothing is signed. */
 export const unwatched = {
   watch: { began: () => {}, ending: () => {}, over: () => {} },
   crashes: { untold: [], told: () => {} },
+  signatures: new Signatures({ signer: OPEN_SIGNER, self: '' }),
 };
 
 /** An owner: what came from the worker's peer, and what it answers. */

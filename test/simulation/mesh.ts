@@ -40,6 +40,8 @@ export interface SimulatedMeshOptions {
   watch?: MeshWatch;
   /** Peers run tools for each other, as `node/` has it. Default false: a test of the scheduler alone. */
   servesTools?: boolean;
+  /** The mesh is a secured one: what peers make is signed. Default false. */
+  signs?: boolean;
   /** Peers that every process is told will never come back. */
   gone?: string[];
 }
@@ -62,6 +64,7 @@ export class SimulatedMesh {
   readonly #clockRates: [number, number];
   readonly #watch: MeshWatch | undefined;
   readonly #servesTools: boolean;
+  readonly #signs: boolean;
   readonly #gone: string[];
 
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
@@ -73,6 +76,7 @@ export class SimulatedMesh {
     this.#clockRates = options.clockRates ?? [0.95, 1.05];
     this.#watch = options.watch;
     this.#servesTools = options.servesTools ?? false;
+    this.#signs = options.signs ?? false;
     this.#gone = options.gone ?? [];
   }
 
@@ -151,6 +155,7 @@ export class SimulatedMesh {
       actions: this.actions,
       evaluator: this.#evaluator,
       servesTools: this.#servesTools,
+      signs: this.#signs,
       gone: this.#gone,
       crashed: this.crashed.get(peer_id) ?? [],
       onCommit: (name, rows) => this.#watch?.committing(name, rows),

@@ -69,6 +69,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     clockRates: plan.kinds.has('clocks') ? [0.95, 1.05] : [1, 1],
     watch: oracle,
     servesTools: true,
+    signs: true,
   });
   oracle.watch(mesh);
   if (!losesPeers(plan)) {

@@ -1,5 +1,6 @@
 /** One process of a simulated mesh: the real scheduler and tools over simulated ports. */
 import type { FlowmeshError } from '../../dag/errors.ts';
+import { OPEN_SIGNER } from '../../node/membership/signer.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
 import type { CrashedLease, Evaluator, Log, Store } from '../../scheduler/ports.ts';
 import type { Row } from '../../scheduler/records.ts';
@@ -11,6 +12,7 @@ import type { MemoryStore } from './memory-store.ts';
 import type { SimulatedActions } from './simulated-actions.ts';
 import type { SimulatedDisk } from './simulated-disk.ts';
 import { SimulatedNetwork } from './simulated-network.ts';
+import { simulatedSigner } from './simulated-signer.ts';
 import type { Switchboard } from './switchboard.ts';
 import { SeededRandom, SimulatedClock, tracing, type World } from './world.ts';
 
@@ -42,6 +44,8 @@ export interface PeerWorld {
   actions: SimulatedActions;
   evaluator: Evaluator;
   servesTools: boolean;
+  /** The mesh is a secured one. */
+  signs: boolean;
   gone: readonly string[];
   /** What the process before was at when its mesh loop crashed. */
   crashed: readonly CrashedLease[];
@@ -68,6 +72,7 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
       executors: actions.executors(peer_id, clock),
       evaluator: ofProcess(evaluator, clock),
       log: logOf(peer_id, mesh),
+      signer: mesh.signs ? simulatedSigner(peer_id) : OPEN_SIGNER,
       crashes: { untold: mesh.crashed, told: () => {} },
     },
     {
