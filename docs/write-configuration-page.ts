@@ -23,6 +23,7 @@ const GROUPS: Record<Option['group'], string> = {
 };
 
 interface Property {
+  description?: string;
   type?: string;
   enum?: string[];
   items?: Property;
@@ -38,7 +39,8 @@ export function configurationPage(): string {
     return `## ${title}\n\n${table(['setting', 'flag', 'variable', 'value', 'default', 'meaning'], rows)}\n`;
   });
   const others = Object.entries(OTHER_VARIABLES).map(([name, meaning]) => [`\`${name}\``, meaning]);
-  return `${HEAD}\n${sections.join('\n')}\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+  const policy = table(['field', 'value', 'meaning'], fieldsBelow('policy', schema.properties!['policy']!));
+  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${policy}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
 }
 
 const HEAD = `# Settings of a peer
@@ -64,6 +66,38 @@ and \`--mesh\`, or the variables \`FLOWMESH_URL\`, \`FLOWMESH_DATA_DIR\` and \`F
 
 This page is written from the schema in \`node/config/settings.ts\` by \`node docs/write-configuration-page.ts\`.
 `;
+
+const POLICY = `## Who may run what: \`policy\`
+
+A list of rules, in the mesh file alone. The first rule whose \`from\` names the caller decides; a caller that no rule names
+runs nothing here. The caller is the peer that gives out the work: the one that accepted it, or that has taken it over.
+
+\`\`\`yaml
+shell: { allow: [git, make, ffmpeg] }
+policy:
+  - from: [self, role:admin]
+    allow: ["*"]
+  - from: [12D3KooWGRUVh7Jp5kcKjC3V7CgEuKyWBaNVTWYbYQh3MGYJyKjb]
+    allow: [shell:make, shell:git, "http:*.example.org"]
+  - from: ["*"]
+    allow: [echo, fn:thumbnail]
+\`\`\`
+
+A policy takes away and never adds: what \`shell.allow\`, \`http_action\` and \`functions\` do not allow runs for nobody, \`*\`
+or not. Without \`policy\` they alone decide. In an open mesh everybody has every role.
+`;
+
+/** A field, and all that are in it. */
+function fieldsBelow(path: string, property: Property): string[][] {
+  const of = property.items?.properties ?? property.properties ?? {};
+  const inner = Object.entries(of).flatMap(([name, each]) =>
+    fieldsBelow(property.items === undefined ? `${path}.${name}` : `${path}[].${name}`, each),
+  );
+  return [[`\`${path}\``, wordFor(property), plain(property.description ?? '')], ...inner];
+}
+
+const wordFor = ({ type, items }: Property): string =>
+  type === 'array' ? (items?.type === 'object' ? 'list of rules' : 'list') : type === 'string' ? 'text' : (type ?? '');
 
 function rowOf(option: Option, schema: Property): string[] {
   const property = propertyAt(schema, option.path);

@@ -19,7 +19,16 @@ export interface Wanted {
 export function canRun(
   worker: WorkerState,
   peer: { peer_id: string; name: string },
-  { action, requires, needs }: Pick<Wanted, 'action' | 'requires' | 'needs'>,
+  wanted: Pick<Wanted, 'action' | 'requires' | 'needs'>,
+): boolean {
+  return fits(worker, peer, wanted) && isAllowed(worker, wanted);
+}
+
+/** As `canRun`, whatever the policy of the worker's peer says. */
+export function fits(
+  worker: WorkerState,
+  peer: { peer_id: string; name: string },
+  { action, requires }: Pick<Wanted, 'action' | 'requires'>,
 ): boolean {
   if (worker.status !== 'active') return false;
   if (!worker.actions.includes(action)) return false;
@@ -28,8 +37,12 @@ export function canRun(
   }
   if (!requires.labels.every((label) => worker.labels.includes(label))) return false;
   if (requires.cpu_cores !== undefined && (worker.cpu_cores ?? 0) < requires.cpu_cores) return false;
-  if (requires.memory_gb !== undefined && (worker.memory_gb ?? 0) < requires.memory_gb) return false;
-  return needs.every((need) => allows(worker, need));
+  return requires.memory_gb === undefined || (worker.memory_gb ?? 0) >= requires.memory_gb;
+}
+
+/** Whether the policy of a worker's peer lets this one run an action with these needs there, as far as it says. */
+export function isAllowed(worker: WorkerState, { action, needs }: Pick<Wanted, 'action' | 'needs'>): boolean {
+  return worker.denied?.includes(action) !== true && needs.every((need) => allows(worker, need));
 }
 
 /**
@@ -42,9 +55,14 @@ export function allows({ allows: allowed }: Pick<WorkerState, 'allows'>, need: s
   if (what === null) return false;
   return allowed.some((entry) => {
     const [of, pattern] = splitNeed(entry);
-    if (of !== action || pattern === null) return false;
-    return pattern === '*' || (pattern.startsWith('*.') && what.endsWith(pattern.slice(1)));
+    return of === action && pattern !== null && covers(pattern, what);
   });
+}
+
+/** Whether a pattern stands for a program, a host or another pattern: `*` for every one, `*.b` for every name below b. */
+export function covers(pattern: string, what: string): boolean {
+  if (pattern === '*' || pattern === what) return true;
+  return pattern.startsWith('*.') && what.endsWith(pattern.slice(1));
 }
 
 /** `shell:wc` as `shell` and `wc`; without a colon, `what` is null. */
@@ -118,8 +136,8 @@ export interface SeenWorker {
   there: boolean;
   /** Its peer refused this very task by its policy. */
   refused: boolean;
-  /** The worker refused tasks of this class a moment ago. */
-  unable: boolean;
+  /** Why the worker refused tasks of this class a moment ago; null when it did not. */
+  unable: string | null;
 }
 
 /** `wanted`, with the names of the peers it requires as ids. A name that several peers have matches none of them. */

@@ -109,7 +109,7 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
     return {};
   }),
 
-  describe: handler(z.unknown(), (to) => to.selfState.describe() as unknown as JsonObject),
+  describe: handler(z.unknown(), (to, peer) => to.selfState.describe(peer) as unknown as JsonObject),
 
   lease: handler(leaseRequestSchema, (to, peer, { leases, heirs }) => {
     const items = to.peers.find(peer)?.leaving

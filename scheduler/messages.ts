@@ -61,6 +61,8 @@ export const workerStateSchema = z.object({
   labels: z.array(id).max(256),
   /** What its peer allows of the actions: `shell:wc` or `shell:*`, …; absent when the peer does not say. */
   allows: z.array(id).max(1_024).optional(),
+  /** Those of its actions that the policy of its peer does not let the peer run that is told this. */
+  denied: z.array(id).max(1_024).optional(),
   cpu_cores: z.number().nullable(),
   memory_gb: z.number().nullable(),
   slots: count,

@@ -7,7 +7,7 @@ import type { ErrorShape, JsonObject, JsonValue } from '../dag/errors.ts';
 import type { ScopeName } from '../dag/scope.ts';
 import type { LeaseToken } from './messages.ts';
 import type { FlowRecord, LogLine, RecordKind, Row, TaskRecord, WorkflowRecord } from './records.ts';
-import type { Membership } from './roles.ts';
+import type { Caller, Membership } from './roles.ts';
 
 /** Time. `now` never goes back and is compared only with itself (P8); `wall` is for people and for `due_at`. */
 export interface Clock {
@@ -196,6 +196,8 @@ export interface ExecutionRequest {
   attempt: number;
   action: string;
   payload: JsonObject;
+  /** Absent: this peer itself. */
+  caller?: Caller;
 }
 
 export interface ExecutionIO {
@@ -210,10 +212,20 @@ export interface ExecutionIO {
 export interface Executors {
   /** The actions this peer can run, e.g. `echo`, `shell`, `fn:resize`. */
   actions(): string[];
-  /** What this peer allows of its actions where there is a choice: `shell:wc` or `shell:*`, `http:example.org`. */
-  allows(): string[];
+  /**
+   * What this peer allows of its actions where there is a choice: `shell:wc` or `shell:*`, `http:example.org`.
+   *
+   * @param caller null: somebody
+   */
+  allows(caller: Caller | null): readonly string[];
   /** What a peer has to allow to run this, in the words of `allows`. The same on every peer. */
   needs(action: string, payload: JsonObject): string[];
+  /**
+   * Why the policy of this peer does not let a caller run an action, for people; null when it does.
+   *
+   * @param payload absent: whatever is in it
+   */
+  refuses(caller: Caller, action: string, payload?: JsonObject): string | null;
   run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue>;
 }
 

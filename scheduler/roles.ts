@@ -20,6 +20,15 @@ export interface Membership {
   readonly offers: readonly string[] | null;
 }
 
+/** Whose work runs here: the peer that granted the lease, as its connection and its certificate say (P9). */
+export interface Caller {
+  peer_id: string;
+  /** This peer itself. */
+  own: boolean;
+  /** None for a peer that is not a member now. */
+  roles: ReadonlySet<Role>;
+}
+
 /** Of every peer of an open mesh. */
 export const FULL_MEMBER: Membership = { roles: new Set(ROLES), offers: null };
 

@@ -170,9 +170,9 @@ export class Scheduler {
     this.parts.served.serve(handler);
   }
 
-  /** What this peer says of itself. */
-  describe(): PeerState {
-    return this.parts.selfState.describe();
+  /** What this peer says of itself to another one. */
+  describe(reader: string): PeerState {
+    return this.parts.selfState.describe(reader);
   }
 
   // --- memory and disk -----------------------------------------------------------------------------------------------

@@ -27,13 +27,14 @@ export class SelfState {
     this.#parts = parts;
   }
 
-  describe(): PeerState {
+  /** @param reader the peer that is told it: what the workers here allow may depend on who asks. Null: everybody */
+  describe(reader: string | null): PeerState {
     const { pool, feeds, queueState, lifecycle, network, options } = this.#parts;
     return {
       name: options.name,
       version: options.version,
       feeds: lifecycle.ready ? feeds.lines() : [],
-      workers: pool.states(),
+      workers: pool.states(reader),
       ...feeds.counts,
       paused: queueState.paused,
       waiting: queueState.paused ? [] : feeds.waiting(OFFER_CLASSES_MAX),
@@ -49,7 +50,7 @@ export class SelfState {
   /** What the workers here could do, and this peer's certificate does not let it offer. */
   withheld(): string[] {
     const believed = this.#parts.pool.believedStates();
-    const names = this.#parts.pool.states().flatMap(({ actions, labels }, at) => {
+    const names = this.#parts.pool.states(null).flatMap(({ actions, labels }, at) => {
       const may = new Set([...believed[at]!.actions, ...believed[at]!.labels]);
       return [...actions, ...labels].filter((name) => !may.has(name));
     });
@@ -63,13 +64,14 @@ export class SelfState {
     const { name, version } = options;
     const known = entry.state ?? { name, version, feeds: [], waiting: [], addresses: [] };
     entry.held_at_beat.clear();
-    for (const { worker_id } of pool.states()) {
+    const workers = pool.states(network.self);
+    for (const { worker_id } of workers) {
       entry.held_at_beat.set(worker_id, pool.runningFor(network.self, worker_id));
     }
     const { queued, running } = feeds.counts;
     entry.state = {
       ...known,
-      workers: pool.states(),
+      workers,
       queued: 0,
       running,
       paused: queued > 0 && queueState.paused,

@@ -20,6 +20,8 @@ import {
   WORKER_SLOTS_MAX,
 } from '../../scheduler/limits.ts';
 import { LOG_LEVELS } from '../log.ts';
+import { peerIdSchema } from './peer-id.ts';
+import { policySchema } from './policy.ts';
 
 export const DEFAULT_HTTP_PORT = 7601;
 export const DEFAULT_LISTEN = '/ip4/127.0.0.1/tcp/0';
@@ -56,8 +58,6 @@ const listenSchema = addressSchema.refine((value) => {
   const host = tcpOf(value)?.host;
   return host === undefined || isLoopback(host);
 }, 'must be a loopback address such as /ip4/127.0.0.1/tcp/7600: the mesh is open to everyone who can connect, so it may not be offered to other machines; join them through an SSH tunnel or a VPN on loopback');
-
-const peerIdSchema = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{46,60}$/, 'must be the id of a peer');
 
 const durationSchema = z
   .int('must be a whole number of milliseconds')
@@ -147,6 +147,9 @@ const common = {
         .describe('Hosts that http steps may reach; none means every public host'),
     })
     .prefault({}),
+  policy: policySchema
+    .optional()
+    .describe('Which callers may run what here: the first rule that names the caller decides; absent: everybody'),
   pass_env: z
     .array(variableSchema)
     .default([])

@@ -1,14 +1,15 @@
 /**
  * What this peer's policy allows of its actions, and what a task needs of it, in words that other peers understand:
- * `shell:<program>`, `http:<host>`, `http-private`. So a task is given to a peer that may run it. The policy itself has
- * the last word where the task runs (`shell-command.ts`, `address-policy.ts`).
+ * `shell:<program>`, `http:<host>`, `http-private`. So a task is given to a peer that may run it. The settings themselves
+ * have the last word where the task runs (`policy.ts`, `shell-command.ts`, `address-policy.ts`).
  */
 import ipaddr from 'ipaddr.js';
 import type { JsonObject } from '../../dag/errors.ts';
 import { hostNamed, isPublicAddress } from './address-policy.ts';
 import type { ExecutorConfig } from './executor-config.ts';
 
-const PRIVATE = 'http-private';
+/** Addresses that are not public. */
+export const PRIVATE = 'http-private';
 /** A longer address is left to where it is used. */
 const URL_READ_CHARS_MAX = 8_192;
 

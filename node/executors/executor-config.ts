@@ -1,6 +1,14 @@
 import type { HttpPolicy } from './address-policy.ts';
 import type { ShellPolicy } from './shell-command.ts';
 
+/** One rule of a policy: see `node/config/policy.ts`. */
+export interface PolicyRule {
+  /** Ids of peers, `role:<role>`, `self`, or `*` for everybody. */
+  from: readonly string[];
+  /** Actions and what `allowances.ts` names: `echo`, `fn:*`, `shell:git`, `http:*.example.org`; `*` for everything. */
+  allow: readonly string[];
+}
+
 /** The part of the peer's config that says what may run here: see `node/config/`. */
 export interface ExecutorConfig {
   data_dir: string;
@@ -10,4 +18,6 @@ export interface ExecutorConfig {
   http_action: HttpPolicy;
   /** Module files for `fn:`, absolute or relative to the working folder. */
   functions: string[];
+  /** Absent: everybody may run what the other settings allow. */
+  policy?: readonly PolicyRule[] | undefined;
 }

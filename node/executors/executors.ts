@@ -11,19 +11,23 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { FlowmeshError, type JsonObject, type JsonValue, thrownText } from '../../dag/errors.ts';
 import { isLarge } from '../../dag/json.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
+import type { Caller } from '../../scheduler/roles.ts';
 import { WorkEnvironment } from '../processes/environment.ts';
-import { allowancesOf, needsOf } from './allowances.ts';
-import { ActionAbortedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
+import { needsOf } from './allowances.ts';
+import { ActionAbortedError, ActionNotAllowedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
 import type { ExecutorConfig } from './executor-config.ts';
 import { Functions } from './functions.ts';
 import type { HttpAction } from './http.ts';
+import { type Grant, Policy } from './policy.ts';
 
 export type ClosableExecutors = Executors & {
   /** Ends what runs, at once, and waits until it is gone. */
   close(): Promise<void>;
 };
 
-type Action = (request: ExecutionRequest, io: ExecutionIO) => Promise<JsonValue>;
+type Action = (request: ExecutionRequest, io: ExecutionIO, grant: Grant) => Promise<JsonValue>;
+
+const SELF: Caller = { peer_id: 'self', own: true, roles: new Set() };
 
 /**
  * Resolves when what a former run on the same data folder had left running is gone, and the functions are loaded.
@@ -40,24 +44,26 @@ export async function createExecutors(config: ExecutorConfig, log: Log): Promise
 class LocalExecutors implements ClosableExecutors {
   readonly #actions = new Map<string, Action>();
   readonly #offered: string[];
-  readonly #allowed: string[];
+  readonly #policy: Policy;
   readonly #functions: Functions;
-  #http: Promise<HttpAction> | undefined;
+  /** With its connections: what one caller may reach is not reached over those of another one. */
+  readonly #http = new Map<Grant, Promise<HttpAction>>();
   readonly #running = new Map<AbortController, Promise<JsonValue>>();
   #closed = false;
 
   constructor(config: ExecutorConfig, functions: Functions, environment: WorkEnvironment) {
     this.#functions = functions;
-    this.#allowed = allowancesOf(config);
+    this.#policy = new Policy(config);
     this.#actions.set('echo', echo);
     // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
-    this.#actions.set('http', async (request, io) => {
-      this.#http ??= import('./http.ts').then(({ HttpAction }) => new HttpAction(config.http_action));
-      return (await this.#http).run(request, io);
+    this.#actions.set('http', async (request, io, grant) => {
+      const http = this.#http.get(grant) ?? import('./http.ts').then(({ HttpAction }) => new HttpAction(grant.http));
+      this.#http.set(grant, http);
+      return (await http).run(request, io);
     });
-    this.#actions.set('shell', async (request, io) => {
+    this.#actions.set('shell', async (request, io, grant) => {
       const { runShell } = await import('./shell.ts');
-      return runShell(request, io, config.shell, environment);
+      return runShell(request, io, grant.shell, environment);
     });
     for (const name of functions.names) {
       this.#actions.set(`fn:${name}`, (request, io) => functions.run(name, request, io));
@@ -70,23 +76,30 @@ class LocalExecutors implements ClosableExecutors {
     return [...this.#offered];
   }
 
-  allows(): string[] {
-    return [...this.#allowed];
+  allows(caller: Caller | null): readonly string[] {
+    return caller === null ? this.#policy.allowsSomebody() : this.#policy.grantFor(caller).allows;
   }
 
   needs(action: string, payload: JsonObject): string[] {
     return needsOf(action, payload);
   }
 
+  refuses(caller: Caller, action: string, payload?: JsonObject): string | null {
+    return this.#policy.refuses(caller, action, payload);
+  }
+
   async run(request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
     const action = this.#actions.get(request.action);
     if (action === undefined) throw new UnknownActionError(request.action, this.#offered);
+    const { caller = SELF } = request;
+    const forbidden = this.#policy.refuses(caller, request.action, request.payload);
+    if (forbidden !== null) throw new ActionNotAllowedError(forbidden);
     if (this.#closed) throw new ExecutorsClosedError();
     if (io.signal.aborted) throw new ActionAbortedError(request.action);
     const abort = new AbortController();
     const onAbort = () => abort.abort(io.signal.reason);
     io.signal.addEventListener('abort', onAbort, { once: true });
-    const run = this.#settle(action, request, {
+    const run = this.#settle((io) => action(request, io, this.#policy.grantFor(caller)), request, {
       signal: abort.signal,
       progress: (percent, message) => io.progress(percent, message),
       log: (stream, line) => io.log(stream, line),
@@ -106,12 +119,17 @@ class LocalExecutors implements ClosableExecutors {
     for (const abort of this.#running.keys()) abort.abort({ force: true });
     // Their callers hear how they ended.
     await Promise.allSettled(runs);
-    await Promise.all([this.#functions.close(), this.#http?.then((http) => http.close())]);
+    const connections = [...this.#http.values()].map(async (http) => await (await http).close());
+    await Promise.all([this.#functions.close(), ...connections]);
   }
 
-  async #settle(action: Action, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+  async #settle(
+    action: (io: ExecutionIO) => Promise<JsonValue>,
+    request: ExecutionRequest,
+    io: ExecutionIO,
+  ): Promise<JsonValue> {
     try {
-      return await action(request, io);
+      return await action(io);
     } catch (error) {
       if (error instanceof ActionAbortedError && this.#closed) throw new ExecutorsClosedError();
       if (error instanceof FlowmeshError) throw error;

@@ -50,7 +50,8 @@ export interface Link {
 
 export interface LinksOptions {
   mesh: string;
-  describe: () => PeerState;
+  /** What this peer says of itself to another one. */
+  describe: (peer: string) => PeerState;
   addresses: () => string[];
   denied: () => Set<string>;
   limits: PeerStreamLimits | undefined;
@@ -102,7 +103,7 @@ export class Handshake {
           this.#refuse(stream, error);
           throw error;
         }
-        return helloOf(this.#options.mesh, this.#options.describe(), this.#options.addresses());
+        return helloOf(this.#options.mesh, this.#options.describe(peer), this.#options.addresses());
       },
       notification: (method) => {
         if (method !== READY || hello === null) return void expectHello();
@@ -179,7 +180,7 @@ export class Handshake {
     link.attemptSpoke = true;
     try {
       const { mesh, describe, addresses } = this.#options;
-      const answer = await stream.request(HELLO, helloOf(mesh, describe(), addresses()), GREETING_TIMEOUT_MS);
+      const answer = await stream.request(HELLO, helloOf(mesh, describe(link.peer), addresses()), GREETING_TIMEOUT_MS);
       const hello = readHello(answer, this.#self, mesh);
       if (link.attemptYielded) throw new DuplicateStreamError();
       stream.notify(READY, {});

@@ -61,7 +61,7 @@ export interface P2PNetwork extends Network, Omit<PeerDirectory, 'connect'> {
   connect(peer: string, addresses: string[]): Promise<void>;
   connect(target: Parameters<PeerDirectory['connect']>[0]): Promise<ConnectResult>;
   /** Who hears messages, and what this peer says about itself. Before `start`. */
-  attach(events: NetworkEvents, describe: () => PeerState): void;
+  attach(events: NetworkEvents, describe: (peer: string) => PeerState): void;
   /** Listens, and dials the bootstrap addresses and the peers of earlier runs. @throws ListenError */
   start(): Promise<void>;
   /** Says goodbye and closes everything, the files too. */
@@ -94,7 +94,7 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #gossip: OfferGossip;
   readonly #directory: ConnectionDirectory;
   readonly #liveness: Liveness;
-  #attached: { events: NetworkEvents; describe: () => PeerState } | null = null;
+  #attached: { events: NetworkEvents; describe: (peer: string) => PeerState } | null = null;
   /** Peers the scheduler was told are connected and not yet that they are not. */
   readonly #told = new Set<string>();
   #stopped: Promise<void> | null = null;
@@ -110,7 +110,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#known = new KnownPeers((address) => host.policy.mayDial(address));
     this.#links = new Links(this.#node, this.#known, this.#linkEvents(), {
       mesh,
-      describe: () => this.#attachment.describe(),
+      describe: (peer) => this.#attachment.describe(peer),
       addresses: () => this.addresses(),
       denied,
       limits: options.limits,
@@ -143,7 +143,7 @@ class Libp2pNetwork implements P2PNetwork {
     return this.#directory.started_at;
   }
 
-  attach(events: NetworkEvents, describe: () => PeerState): void {
+  attach(events: NetworkEvents, describe: (peer: string) => PeerState): void {
     this.#attached = { events, describe };
   }
 
@@ -254,7 +254,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#links.dropDenied();
   }
 
-  get #attachment(): { events: NetworkEvents; describe: () => PeerState } {
+  get #attachment(): { events: NetworkEvents; describe: (peer: string) => PeerState } {
     if (this.#attached === null) throw new FlowmeshError('NOT_ATTACHED', 'The network is started before `attach`.');
     return this.#attached;
   }

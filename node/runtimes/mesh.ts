@@ -88,7 +88,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     );
     const calls = new MeshCalls({ scheduler: scheduler.api, peers: network, reader: store.reader, clock, log });
     scheduler.serveCalls((tool, input, hops) => calls.runInbound(tool, input, hops));
-    network.attach(scheduler.inbound, () => scheduler.describe());
+    network.attach(scheduler.inbound, (peer) => scheduler.describe(peer));
     const schedulerPart: Closing = { part: 'scheduler', close: () => scheduler.stop() };
     opened.push(schedulerPart);
     await scheduler.start();

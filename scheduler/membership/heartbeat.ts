@@ -34,7 +34,7 @@ interface HeartbeatParts {
   log: Log;
   lifecycle: Lifecycle;
   /** What this peer says of itself. */
-  self: { describe(): PeerState };
+  self: { describe(reader: string): PeerState };
   options: { beat_interval_ms: number };
 }
 
@@ -110,7 +110,7 @@ export class Heartbeat {
   /** Sends a beat to one peer, and measures the round trip by its answer. */
   beat(peer: string): void {
     const { clock, network, peers, pool, log, self } = this.#parts;
-    const beat: Beat = { state: self.describe(), holding: pool.holding(peer), knows: this.#knownBut(peer) };
+    const beat: Beat = { state: self.describe(peer), holding: pool.holding(peer), knows: this.#knownBut(peer) };
     const sent = clock.now();
     network.request(peer, 'beat', beat as unknown as JsonObject, REQUEST_DEADLINE_MS).then(
       () => peers.roundTrip(peer, clock.now() - sent),

@@ -64,8 +64,8 @@ export interface PeerEntry {
   held_at_beat: Map<string, number>;
   /** Ids of its workers that said `busy` since its last beat. */
   busy: Set<string>;
-  /** By worker and class of tasks refused as `unable`: until when that counts (monotonic). */
-  unable: Map<string, number>;
+  /** By worker and class of tasks refused as `unable`: why, and until when that counts (monotonic). */
+  unable: Map<string, { until: number; message: string }>;
 }
 
 /** The form of peer ids: a text of this form is never taken for a name. */
@@ -232,15 +232,17 @@ export class PeerTable {
     return this.#leased.get(`${peerId}/${workerId}`) ?? new Set();
   }
 
-  refused(peerId: string, workerId: string, classKey: string, reason: 'busy' | 'unable', now: number): void {
+  /** A worker gave a lease back as `busy`: it gets no more before its next beat. */
+  busy(peerId: string, workerId: string, now: number): void {
+    this.entry(peerId, now).busy.add(workerId);
+  }
+
+  /** A worker gave a lease back as `unable`: for some time it gets no more tasks of this class. */
+  unable(peerId: string, workerId: string, classKey: string, message: string, now: number): void {
     const entry = this.entry(peerId, now);
-    if (reason === 'busy') {
-      entry.busy.add(workerId);
-      return;
-    }
     const key = `${workerId} ${classKey}`;
     entry.unable.delete(key);
-    entry.unable.set(key, now + UNABLE_MEMORY_MS);
+    entry.unable.set(key, { until: now + UNABLE_MEMORY_MS, message });
     if (entry.unable.size > UNABLE_MAX) entry.unable.delete(entry.unable.keys().next().value!);
   }
 
@@ -254,7 +256,7 @@ export class PeerTable {
       const peer = { peer_id: entry.peer_id, name: '' };
       for (const worker of this.#workersOf(entry)) {
         if (!canRun(worker, peer, resolved)) continue;
-        if ((entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now) continue;
+        if (whyUnable(entry, worker, classKey, now) !== null) continue;
         found.push(this.#candidate(entry, worker, wanted.prefer));
       }
     }
@@ -271,7 +273,7 @@ export class PeerTable {
       for (const [at, worker] of believed.entries()) {
         const there = this.#isHere(entry, now, silentMs);
         const refused = wanted.barred.includes(this.markOf(peer_id));
-        const unable = (entry.unable.get(`${worker.worker_id} ${classKey}`) ?? 0) > now;
+        const unable = whyUnable(entry, worker, classKey, now);
         const withheld = besides(state!.workers[at]!, worker);
         seen.push({ peer_id, name: state!.name, worker, withheld, there, refused, unable });
       }
@@ -451,4 +453,10 @@ function besides(said: WorkerState, believed: WorkerState): SeenWorker['withheld
     actions: said.actions.filter((name) => !believed.actions.includes(name)),
     labels: said.labels.filter((name) => !believed.labels.includes(name)),
   };
+}
+
+/** Why a worker refused tasks of a class a moment ago. */
+function whyUnable({ unable }: PeerEntry, { worker_id }: WorkerState, classKey: string, now: number): string | null {
+  const refusal = unable.get(`${worker_id} ${classKey}`);
+  return refusal !== undefined && refusal.until > now ? refusal.message : null;
 }

@@ -34,7 +34,7 @@ export class StoredRecords implements LocalRecords {
 
   async #worker(id: string): Promise<LocalRecord | undefined> {
     const { pool, reader } = this.#parts;
-    const state = pool.states().find(({ worker_id }) => worker_id === id) ?? (await reader.byAlias('worker', id));
+    const state = pool.states(null).find(({ worker_id }) => worker_id === id) ?? (await reader.byAlias('worker', id));
     return state && { uid: id, status: state.status, content_hash: '' };
   }
 

@@ -148,7 +148,7 @@ export class Dispatcher {
         this.#lease(turn, task, leases, {
           considered: candidates.length,
           chosen: { peer_id: chosen.peer_id, worker_id: chosen.worker_id },
-          reason,
+          reason: task.turned_down === null ? reason : `${reason}; ${task.turned_down}`,
           found_by: chosen.found_by,
         });
       }
@@ -293,9 +293,14 @@ export class Dispatcher {
         const task = this.#tasks.live.get(item.uid);
         if (task === undefined || !this.#tasks.leases.isFrom(peer, task, item)) continue;
         const classKey = this.#tasks.queue.classKeyOf(task.record, task);
-        // A peer that hands leases back is leaving: like a busy one, it gets no more before its next beat.
-        const how = item.reason === 'unable' ? 'unable' : 'busy';
-        this.#peers.refused(peer, task.lease!.worker_id, classKey, how, this.#clock.now());
+        const { worker_id } = task.lease!;
+        if (item.reason === 'unable') {
+          this.#peers.unable(peer, worker_id, classKey, item.message, this.#clock.now());
+          task.turned_down = `${this.#peers.find(peer)?.state?.name ?? peer} did not take it (${item.message})`;
+        } else {
+          // A peer that hands leases back is leaving: like a busy one, it gets no more before its next beat.
+          this.#peers.busy(peer, worker_id, this.#clock.now());
+        }
         this.#attempts.refused(turn, peer, item, item.reason);
       }
     });

@@ -22,7 +22,7 @@ interface OffersParts {
   dial: AutoDial;
   log: Log;
   /** This peer's state, as its beats tell it. */
-  self: { describe(): PeerState };
+  self: { describe(reader: string | null): PeerState };
   options: { offer_interval_ms: number };
 }
 
@@ -70,13 +70,13 @@ export class Offers implements BeatListener {
   #claim(owner: string, waiting: readonly OfferClass[], found_by: 'connected' | 'offer'): void {
     const { clock, network, peers, pool, log, self } = this.#parts;
     if (peers.find(owner)?.leaving === true) return;
-    if (!waiting.some((each) => pool.couldRun(each))) return;
+    if (!waiting.some((each) => pool.couldRun(each, owner))) return;
     const now = clock.now();
     if (now - (this.#claimed.get(owner) ?? Number.NEGATIVE_INFINITY) < CLAIM_INTERVAL_MS) return;
     this.#claimed.delete(owner);
     this.#claimed.set(owner, now);
     if (this.#claimed.size > REMEMBERED_CLAIMS_MAX) this.#claimed.delete(this.#claimed.keys().next().value!);
-    const claim = { found_by, state: self.describe() } as unknown as JsonObject;
+    const claim = { found_by, state: self.describe(owner) } as unknown as JsonObject;
     network.request(owner, 'claim', claim, REQUEST_DEADLINE_MS).catch((error: unknown) => {
       log.debug({ owner, error }, 'a claim was not answered'); // the next beat shows the free slot all the same (P6)
     });
@@ -90,7 +90,7 @@ export class Offers implements BeatListener {
     this.#cancelOffer = clock.after(wait, () => {
       this.#cancelOffer = null;
       const { network, self } = this.#parts;
-      const { waiting, addresses } = self.describe();
+      const { waiting, addresses } = self.describe(null);
       if (waiting.length === 0) return;
       this.#lastOffer = clock.now();
       network.publish({ owner: network.self, addresses, classes: waiting } as unknown as JsonObject);
@@ -107,7 +107,7 @@ export class Offers implements BeatListener {
       return;
     }
     const { owner, addresses, classes } = parsed.data;
-    if (owner === network.self || !classes.some((each) => pool.couldRun(each))) return;
+    if (owner === network.self || !classes.some((each) => pool.couldRun(each, owner))) return;
     if (peers.find(owner)?.connected === true) {
       this.#claim(owner, classes, 'connected');
       return;

@@ -34,7 +34,9 @@ export function tooLongWithoutWorker(
 function whyForbidden({ action, needs }: Wanted, peers: readonly string[], refusal: ErrorShape | null): NobodyMayError {
   const details = { action, needs: [...needs], peers: [...peers], ...refusal?.details };
   if (refusal !== null) return new NobodyMayError(`this ${action} task`, peers, refusal.message, details);
+  if (needs.length === 0) return new NobodyMayError(action, peers, `let the policy of one of them allow it`, details);
   const what = needs.map(nameOfNeed).join(' and ');
   const flags = needs.map(howToAllow).join(' ');
-  return new NobodyMayError(`${action}: ${what}`, peers, `start one of them, or another peer, with ${flags}`, details);
+  const advice = `start one of them, or another peer, with ${flags}; where it has a policy, let that allow it too`;
+  return new NobodyMayError(`${action}: ${what}`, peers, advice, details);
 }

@@ -3,7 +3,7 @@
  * which peers. Pure: the known workers in, the sentence out.
  */
 import { listed } from '../../dag/quoted.ts';
-import { allows, canRun, type SeenWorker, splitNeed, type Wanted, withIds } from '../capabilities.ts';
+import { allows, canRun, fits, isAllowed, type SeenWorker, splitNeed, type Wanted, withIds } from '../capabilities.ts';
 
 export interface WhyNobody {
   reason: string;
@@ -36,8 +36,8 @@ export function whyNobody(
   }
   const missing = [...missingPeers(wanted, task, active, named), ...missingOf(wanted, active)];
   // Only policy forbids the task when every worker that has all else refuses it, and no peer that is away may run it.
-  const able = active.filter((each) => fits(each, task));
-  const refusing = able.filter((each) => each.refused || !isAllowed(each, wanted));
+  const able = active.filter(({ worker, peer_id }) => fits(worker, { peer_id, name: '' }, task));
+  const refusing = able.filter(({ worker, refused }) => refused || !isAllowed(worker, wanted));
   const isPolicy = able.length > 0 && refusing.length === able.length && away.length === 0;
   if (missing.length === 0) missing.push(whyNone(wanted, active, able, refusing));
   return { reason: cut(missing.join('; ') + later), refused_by: isPolicy ? namesOf(refusing) : [] };
@@ -107,20 +107,13 @@ function whyNone(
     const what = wanted.needs.map(nameOfNeed).join(', ') || wanted.action;
     return `${what}: refused by the policy of ${peersOf(refusing)}`;
   }
-  return `refused a moment ago by ${peersOf(able.filter(({ unable }) => unable))}`;
+  const unable = able.filter((each) => each.unable !== null);
+  const why = unable.find((each) => each.unable !== '')?.unable;
+  return `refused a moment ago by ${peersOf(unable)}${why === undefined ? '' : `: ${why}`}`;
 }
 
-/** Whether a worker meets all requirements of the task, whatever its policy. */
-function fits({ worker, peer_id }: SeenWorker, task: Wanted): boolean {
-  return canRun(worker, { peer_id, name: '' }, { ...task, needs: [] });
-}
-
-function isAllowed({ worker }: SeenWorker, { needs }: Wanted): boolean {
-  return needs.every((need) => allows(worker, need));
-}
-
-function mayRun(each: SeenWorker, task: Wanted): boolean {
-  return !each.refused && fits(each, task) && isAllowed(each, task);
+function mayRun({ worker, peer_id, refused }: SeenWorker, task: Wanted): boolean {
+  return !refused && canRun(worker, { peer_id, name: '' }, task);
 }
 
 /** Some say that they offer it, and are not believed. */

@@ -38,6 +38,8 @@ export interface LiveTask {
   barred: readonly string[];
   /** The error of the last of these refusals. */
   refusal: ErrorShape | null;
+  /** Which peer was not able to run it, and why, in a sentence for people; null while there is none. */
+  turned_down: string | null;
   /** Monotonic: since when the task is in the queue. */
   ready_at: number;
   /** True once the task's first row is on disk: only then may a lease go out before its own row (P1). */
@@ -62,6 +64,7 @@ export function liveTask(
     lost_attempts: 0,
     barred: NOBODY,
     refusal: null,
+    turned_down: null,
     ready_at: 0,
     ...kept,
   };

@@ -8,6 +8,7 @@ import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLI
 import type { Lease, LeaseToken } from '../messages.ts';
 import type { Clock, ExecutionIO, Executors, Log, Network, WorkedOn } from '../ports.ts';
 import type { LogLine, WorkerRecord } from '../records.ts';
+import type { Caller } from '../roles.ts';
 import { type ActionEnd, type EndedAttempt, keyOf, tokenOf } from './attempt-result.ts';
 import { newestLines } from './task-log.ts';
 
@@ -38,6 +39,7 @@ export class Attempt implements EndedAttempt {
   readonly lease: Lease;
   /** The peer that granted the lease. */
   readonly granted_by: string;
+  readonly #caller: Caller;
   /** The peer that owns the lease's feed now. */
   owner: string;
   readonly of: WorkerSlots;
@@ -54,10 +56,11 @@ export class Attempt implements EndedAttempt {
   #cancelReport: (() => void) | null = null;
 
   /** The timeout counts from now on; the action begins with `start`. */
-  constructor(parts: AttemptParts, lease: Lease, granted_by: string, of: WorkerSlots) {
+  constructor(parts: AttemptParts, lease: Lease, caller: Caller, of: WorkerSlots) {
     this.lease = lease;
-    this.granted_by = granted_by;
-    this.owner = granted_by;
+    this.granted_by = caller.peer_id;
+    this.owner = caller.peer_id;
+    this.#caller = caller;
     this.of = of;
     this.started = parts.clock.now();
     this.#parts = parts;
@@ -88,7 +91,7 @@ export class Attempt implements EndedAttempt {
   /** Also rejects with what is thrown while the action is being started. */
   async #run(): Promise<JsonValue> {
     const { uid, attempt, action, payload } = this.lease;
-    return await this.#parts.executors.run({ uid, attempt, action, payload }, this.#io());
+    return await this.#parts.executors.run({ uid, attempt, action, payload, caller: this.#caller }, this.#io());
   }
 
   #io(): ExecutionIO {

@@ -1,7 +1,8 @@
 /**
  * The worker's side: named pools of slots that run leases of any owner.
  *
- * 1. A lease is accepted only by a worker that can run it and has a slot; everything else is refused with a reason.
+ * 1. A lease is accepted only by a worker that can run it and has a slot, and if the policy of this peer lets the peer
+ *    that granted it run this here; everything else is refused with a reason.
  * 2. The result of an attempt is kept until its owner acknowledged it, and sent again until then (P3).
  * 3. Beats name every lease that is running or kept, so that both sides notice what the other has lost.
  * 4. A lease whose message is repeated is not run again: nothing happens while it is held, and it is refused once over.
@@ -12,6 +13,7 @@ import { ALLOWS_MAX, LEASES_OVER_MAX, NEED_CHARS_MAX } from '../limits.ts';
 import type { Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts';
 import type { Clock, Crashes, Executors, LeaseWatch, Log, Network } from '../ports.ts';
 import type { WorkerRecord } from '../records.ts';
+import type { Caller } from '../roles.ts';
 import type { Signatures } from '../signatures.ts';
 import { type ActionEnd, keyOf, resultOf, tokenOf } from './attempt-result.ts';
 import { Attempt, type AttemptParts, type WorkerSlots } from './attempts.ts';
@@ -19,6 +21,8 @@ import { ResultOutbox } from './result-outbox.ts';
 
 const OVER = 'it is over here already';
 const NOTHING: readonly string[] = [];
+/** As much as a message between peers carries of the reason. */
+const REFUSAL_CHARS_MAX = 1_024;
 
 export interface Refusal extends LeaseToken {
   reason: 'busy' | 'unable' | 'handed_back';
@@ -44,8 +48,6 @@ export class WorkerPool {
   readonly #heirs = new Map<string, readonly string[]>();
   /** The process stops: no worker here takes a lease any more. */
   #leaving = false;
-  /** What the policy of this peer allows; undefined when that is more than a beat carries. */
-  readonly #allowed: string[] | undefined;
 
   constructor(parts: {
     clock: Clock;
@@ -65,9 +67,6 @@ export class WorkerPool {
     this.#network = parts.network;
     this.#clock = parts.clock;
     this.#executors = parts.executors;
-    const allowed = parts.executors.allows();
-    const sayable = allowed.length <= ALLOWS_MAX && allowed.every((each) => each.length <= NEED_CHARS_MAX);
-    this.#allowed = sayable ? allowed : undefined;
     this.#probe = parts.probe;
     this.#watch = parts.watch;
     this.#parts = { ...parts, onEnded: (attempt, end) => this.#ended(attempt, end) };
@@ -103,21 +102,36 @@ export class WorkerPool {
     return this.#attempts.size;
   }
 
-  /** What beats say of the workers. */
-  states(): WorkerState[] {
-    return [...this.#workers.values()].map((worker) => this.#stateOf(worker));
+  /** What beats say of the workers. @param reader the peer that is told it; null: everybody */
+  states(reader: string | null): WorkerState[] {
+    const caller = reader === null ? null : this.#callerOf(reader);
+    return [...this.#workers.values()].map((worker) => this.#stateOf(worker, caller));
   }
 
-  #stateOf({ record, running, completed, failed }: WorkerSlots): WorkerState {
+  #callerOf(peer: string): Caller {
+    const roles = this.#network.membership(peer)?.roles ?? new Set();
+    return { peer_id: peer, own: peer === this.#network.self, roles };
+  }
+
+  /** What the policy of this peer allows; undefined when that is more than a beat carries. */
+  #allowedTo(caller: Caller | null): string[] | undefined {
+    const allowed = this.#executors.allows(caller);
+    const sayable = allowed.length <= ALLOWS_MAX && allowed.every((each) => each.length <= NEED_CHARS_MAX);
+    return sayable ? [...allowed] : undefined;
+  }
+
+  #stateOf({ record, running, completed, failed }: WorkerSlots, caller: Caller | null): WorkerState {
     const status = this.#leaving && record.status === 'active' ? 'draining' : record.status;
     const actions = this.#executors.actions();
     const everything = record.capabilities.includes('*');
     const offered = everything ? actions : record.capabilities.filter((name) => actions.includes(name));
+    const denied = caller === null ? [] : offered.filter((name) => this.#executors.refuses(caller, name) !== null);
     return {
       worker_id: record.worker_id,
       actions: offered,
       labels: record.capabilities.filter((name) => name !== '*' && !actions.includes(name)),
-      allows: this.#allowed,
+      allows: this.#allowedTo(caller),
+      ...(denied.length > 0 && { denied }),
       cpu_cores: record.resource_limits.cpu_cores,
       memory_gb: record.resource_limits.memory_gb,
       slots: record.max_concurrent_tasks,
@@ -131,13 +145,13 @@ export class WorkerPool {
   }
 
   /** What others believe of a worker, as this peer's certificate lets it be. */
-  #believed(worker: WorkerSlots): WorkerState {
-    return offeredUnder(this.#network.membership(this.#self.peer_id), this.#stateOf(worker));
+  #believed(worker: WorkerSlots, caller: Caller | null): WorkerState {
+    return offeredUnder(this.#network.membership(this.#self.peer_id), this.#stateOf(worker, caller));
   }
 
   /** As `states`, without what this peer's certificate does not let it offer. */
   believedStates(): WorkerState[] {
-    return [...this.#workers.values()].map((worker) => this.#believed(worker));
+    return [...this.#workers.values()].map((worker) => this.#believed(worker, null));
   }
 
   /** Leases of an owner that are running, or ended and not acknowledged. */
@@ -192,13 +206,14 @@ export class WorkerPool {
    */
   accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = []): Refusal[] {
     for (const { feed_id } of leases) this.#heirs.set(feed_id, heirs);
+    const caller = this.#callerOf(owner); // P9
     const refused: Refusal[] = [];
     const admitted: Attempt[] = [];
     for (const lease of leases) {
       const key = keyOf(lease);
       if (this.#attempts.has(key) || this.#outbox.has(key)) continue;
-      const refusal = this.#over.has(key) ? { reason: 'busy' as const, message: OVER } : this.#refusalOf(lease);
-      if (refusal === null) admitted.push(this.#admit(owner, lease));
+      const refusal = this.#over.has(key) ? { reason: 'busy' as const, message: OVER } : this.#refusalOf(lease, caller);
+      if (refusal === null) admitted.push(this.#admit(caller, lease));
       else refused.push({ ...tokenOf(lease), ...this.#giveBack(key, refusal) });
     }
     if (admitted.length > 0) this.#watch.began(admitted.map((attempt) => attempt.workedOn));
@@ -217,11 +232,14 @@ export class WorkerPool {
     if (this.#over.size > LEASES_OVER_MAX) this.#over.delete(this.#over.keys().next().value!);
   }
 
-  #refusalOf(lease: Lease): { reason: 'busy' | 'unable'; message: string } | null {
+  #refusalOf(lease: Lease, caller: Caller): { reason: 'busy' | 'unable'; message: string } | null {
     const worker = this.#workers.get(lease.worker_id);
     if (worker === undefined) return { reason: 'unable', message: `there is no worker ${lease.worker_id} here` };
-    const state = this.#believed(worker);
+    const state = this.#believed(worker, caller);
     if (state.status !== 'active') return { reason: 'busy', message: `worker ${lease.worker_id} is ${state.status}` };
+    const forbidden = this.#executors.refuses(caller, lease.action, lease.payload);
+    if (forbidden !== null)
+      return { reason: 'unable', message: `unable here: ${forbidden}`.slice(0, REFUSAL_CHARS_MAX) };
     const needs = this.needsOf(lease.action, lease.payload);
     if (!canRun(state, this.#self, { ...lease, needs })) {
       return {
@@ -250,9 +268,9 @@ export class WorkerPool {
   }
 
   /** Gives a lease its slot. */
-  #admit(owner: string, lease: Lease): Attempt {
+  #admit(caller: Caller, lease: Lease): Attempt {
     const of = this.#workers.get(lease.worker_id)!;
-    const attempt = new Attempt(this.#parts, lease, owner, of);
+    const attempt = new Attempt(this.#parts, lease, caller, of);
     this.#attempts.set(attempt.key, attempt);
     of.running.add(attempt);
     return attempt;
@@ -302,10 +320,14 @@ export class WorkerPool {
     return needs.every((need) => need.length <= NEED_CHARS_MAX) ? needs : NOTHING;
   }
 
-  /** True when a worker here has a free slot, and the cores and memory, for tasks like these. */
-  couldRun({ action, requires, needs = [] }: Pick<OfferClass, 'action' | 'requires' | 'needs'>): boolean {
+  /** True when a worker here has a free slot, and the cores and memory, for tasks like these of an owner. */
+  couldRun(
+    { action, requires, needs = [] }: Pick<OfferClass, 'action' | 'requires' | 'needs'>,
+    owner: string,
+  ): boolean {
+    const caller = this.#callerOf(owner);
     for (const worker of this.#workers.values()) {
-      const state = this.#believed(worker);
+      const state = this.#believed(worker, caller);
       if (state.running >= state.slots || !canRun(state, this.#self, { action, requires, needs })) continue;
       if (this.#hasRoom(worker, requires)) return true;
     }

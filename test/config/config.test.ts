@@ -115,6 +115,32 @@ describe('precedence', () => {
     expect(problems({ flags: { gone: ['laptop'] } })).toContain('must be the id of a peer');
   });
 
+  it('a policy is read from the file; what is wrong in it is said with its field', () => {
+    const id = '12D3KooWGRUVh7Jp5kcKjC3V7CgEuKyWBaNVTWYbYQh3MGYJyKjb';
+    const policy = [
+      { from: [id, 'role:admin'], allow: ['*'] },
+      { from: ['self', '*'], allow: ['echo', 'shell:git', 'http:*.example.org', 'http-private', 'fn:*'] },
+    ];
+    expect(settings({}).policy).toBeUndefined();
+    expect(settings({ file: file({ policy }) }).policy).toEqual(policy);
+    expect(settings({ file: file({ policy: [] }) }).policy).toEqual([]);
+    const wrong = (rule: object) => problems({ file: file({ policy: [policy[0], rule] }) });
+    expect(wrong({ from: ['ada'], allow: [] })).toContain('policy[1].from[0]: must be the id of a peer, "role:');
+    expect(wrong({ from: ['role:boss'], allow: [] })).toContain(
+      'policy[1].from[0]: names no role; the roles are submit',
+    );
+    expect(wrong({ from: [], allow: [] })).toContain('policy[1].from: must name at least one caller');
+    expect(wrong({ from: ['*'] })).toContain('policy[1].allow: is missing');
+    expect(wrong({ from: ['*'], allow: ['shell'] })).toContain(
+      'policy[1].allow[0]: does not say which; write shell:git',
+    );
+    expect(wrong({ from: ['*'], allow: ['echo', 'git'] })).toContain(
+      'policy[1].allow[1]: is nothing that can run here',
+    );
+    expect(wrong({ from: ['*'], allow: ['http://a.b/'] })).toContain('policy[1].allow[0]: must name a host alone');
+    expect(wrong({ from: ['*'], allow: [], deny: [] })).toContain('policy[1].deny: is not a known field');
+  });
+
   it('how much history is kept can be given in every place', () => {
     expect(settings({})).toMatchObject({ history_days: HISTORY_DAYS_DEFAULT, history_max: HISTORY_ROOTS_DEFAULT });
     const given = { file: file({ history_days: 7, history_max: 10 }), env: { FLOWMESH_HISTORY_DAYS: '0.5' } };

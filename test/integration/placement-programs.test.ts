@@ -53,3 +53,26 @@ it('run there, whichever peer was asked; what none allows fails and names it', a
   const offered = await a.call('peer_discover', { capability_filter: ['shell:date'], timeout_ms: 5_000 });
   expect(offered['peers']).toMatchObject([{ peer_id: b.peer_id }]);
 });
+
+it('run only for the peers that a policy names', async () => {
+  await using mesh = await startMeshInProcess(2, {
+    config: (index) => ({
+      shell: { allow: index === 1 ? ['date'] : [] },
+      ...(index === 1 && {
+        policy: [
+          { from: ['self'], allow: ['*'] },
+          { from: ['*'], allow: ['echo'] },
+        ],
+      }),
+    }),
+  });
+  const [a, b] = mesh.peers as [InProcessPeer, InProcessPeer];
+  const date = { task_type: 'shell', payload: { command: ['date'] } };
+  const own = await b.call('task_submit', date);
+  expect(await ended(b, own['task_id'])).toMatchObject({ status: 'completed', peer_id: b.peer_id });
+  const { task_id } = await a.call('task_submit', date);
+  const { status, error } = await ended(a, task_id);
+  expect({ status, code: (error as { code: string }).code }).toEqual({ status: 'failed', code: 'ACTION_NOT_ALLOWED' });
+  const echoed = await a.call('task_submit', { task_type: 'echo', payload: {}, requires: { peers: [b.peer_id] } });
+  expect(await ended(a, echoed['task_id'])).toMatchObject({ status: 'completed', peer_id: b.peer_id });
+});

@@ -172,7 +172,7 @@ describe('a peer that reads its store', () => {
     ];
     for (const write of writes) await expect(scene.run(write())).rejects.toMatchObject(notReady);
     expect(await peer.ask('a', 'describe', {})).toMatchObject({ name: 'a' });
-    const { worker_id } = scheduler.parts.pool.states()[0]!;
+    const { worker_id } = scheduler.parts.pool.states(null)[0]!;
     expect(await peer.ask('a', 'lease', { leases: [{ ...LEASE, worker_id }], heirs: [] })).toEqual({ items: [] });
     read.open();
     await scene.run(started);

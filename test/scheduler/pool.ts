@@ -43,9 +43,14 @@ export class PoolScene {
   slotsFreed = 0;
 
   /** @param run runs actions in place of `behaviours`, with nothing between it and the pool */
-  constructor(behaviours: Record<string, Behaviour> = {}, run?: Executors['run']) {
+  constructor(
+    behaviours: Record<string, Behaviour> = {},
+    run?: Executors['run'],
+    refuses: Executors['refuses'] = () => null,
+  ) {
     const memory = new MemoryExecutors({
       clock: this.clock,
+      refuses,
       behaviours: {
         'fn:wait': async (request, { signal }) => {
           const waits = this.gate(request.uid);
@@ -60,7 +65,7 @@ export class PoolScene {
       },
     });
     const executors =
-      run === undefined ? memory : { actions: () => ['fn:wait'], allows: () => [], needs: () => [], run };
+      run === undefined ? memory : { actions: () => ['fn:wait'], allows: () => [], needs: () => [], refuses, run };
     this.pool = new WorkerPool({
       ...{ clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
       ...unwatched,

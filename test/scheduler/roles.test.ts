@@ -56,7 +56,7 @@ describe('the table of roles', () => {
     await h.beat('a');
     h.beating = false;
     await scene.pass(100);
-    const { worker_id } = scene.scheduler('a').parts.pool.states()[0]!;
+    const { worker_id } = scene.scheduler('a').parts.pool.states(null)[0]!;
     const line = { epoch: 9, base_seq: 9, owner: 'h', nonce: 'x' };
     const mine = { ...tokenOf(lease), uid: 'u', feed_id: 'f' };
     const messages: Record<Method, unknown> = {

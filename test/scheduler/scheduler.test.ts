@@ -33,7 +33,7 @@ async function open(): Promise<{ scene: Scene; end: Gate }> {
 const workers = (scene: Scene) =>
   scene
     .scheduler('a')
-    .parts.pool.states()
+    .parts.pool.states(null)
     .map(({ worker_id, status }) => [worker_id, status]);
 
 describe('a worker', () => {
@@ -139,7 +139,7 @@ describe('peers that part', () => {
     const once = await scene.submit('a', task({ task_type: 'fn:hand', at_most_once: true }));
     await peer.leased(2);
     peer.holding = peer.leases.map(tokenOf);
-    const worker_id = scene.scheduler('a').parts.pool.states()[0]!.worker_id;
+    const worker_id = scene.scheduler('a').parts.pool.states(null)[0]!.worker_id;
     const theirs = { uid: 'theirs', feed_id: 'f', epoch: 1, attempt: 1, worker_id, action: 'fn:held', payload: {} };
     const lease = { ...theirs, requires: requiresSchema.parse({}), timeout_ms: null };
     await peer.ask('a', 'lease', { leases: [lease], heirs: [] });

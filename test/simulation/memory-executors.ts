@@ -26,16 +26,20 @@ export interface MemoryExecutorsOptions {
   behaviours?: Record<string, Behaviour>;
   /** Default: nothing is said to be allowed. */
   allows?: string[];
+  /** What the policy says; default: nothing against it. */
+  refuses?: Executors['refuses'];
 }
 
 export class MemoryExecutors implements Executors {
   readonly #clock: Clock;
   readonly #behaviours: Map<string, Behaviour>;
   readonly #allowed: string[];
+  readonly refuses: Executors['refuses'];
 
-  constructor({ clock, behaviours = {}, allows = [] }: MemoryExecutorsOptions) {
+  constructor({ clock, behaviours = {}, allows = [], refuses = () => null }: MemoryExecutorsOptions) {
     this.#clock = clock;
     this.#allowed = allows;
+    this.refuses = refuses;
     this.#behaviours = new Map<string, Behaviour>([
       ['echo', (request) => request.payload],
       ...Object.entries(behaviours),

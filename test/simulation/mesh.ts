@@ -9,7 +9,7 @@ import { isTerminal, type Row, type TaskRecord, type WorkflowRecord } from '../.
 import { callTool } from '../../tools/call/route.ts';
 import { MemoryEvaluator } from './memory-evaluator.ts';
 import type { MemoryStore, StoreOperation } from './memory-store.ts';
-import { type LedgerEntry, type SimulatedAction, SimulatedActions } from './simulated-actions.ts';
+import { type LedgerEntry, type SimulatedAction, SimulatedActions, type SimulatedPolicy } from './simulated-actions.ts';
 import { SimulatedDisk } from './simulated-disk.ts';
 import type { SimulatedNetwork } from './simulated-network.ts';
 import { type Machine, newPeer, type SimulatedPeer } from './simulated-peer.ts';
@@ -33,6 +33,8 @@ export interface SimulatedMeshOptions {
   actions?: Record<string, SimulatedAction>;
   /** What peers say that they allow of actions, by their ids. */
   allows?: Record<string, string[]>;
+  /** What the policies of peers say of callers. */
+  refuses?: SimulatedPolicy;
   /** Evaluates expressions for every peer; by default at once. */
   evaluator?: Evaluator;
   /** Between which the rates of the peers' clocks are. Default 0.95 to 1.05. */
@@ -70,8 +72,8 @@ export class SimulatedMesh {
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
     this.world = new World(seed, { trace: options.trace ?? false });
     this.board = new Switchboard<SimulatedNetwork>(this.world, options.faults);
-    const { actions = {}, allows } = options;
-    this.actions = new SimulatedActions(this.world, actions, (message) => this.broken(message), allows);
+    const { actions = {}, allows, refuses } = options;
+    this.actions = new SimulatedActions(this.world, actions, (message) => this.broken(message), allows, refuses);
     this.#evaluator = options.evaluator ?? new MemoryEvaluator();
     this.#clockRates = options.clockRates ?? [0.95, 1.05];
     this.#watch = options.watch;

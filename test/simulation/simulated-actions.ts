@@ -5,6 +5,7 @@
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { needsOf } from '../../node/executors/allowances.ts';
 import type { ExecutionIO, ExecutionRequest, Executors } from '../../scheduler/ports.ts';
+import type { Caller } from '../../scheduler/roles.ts';
 import type { SimulatedClock, World } from './world.ts';
 
 /** One start of an action. */
@@ -20,12 +21,16 @@ export interface LedgerEntry {
 /** What an action of a test does, on the peer that runs it. */
 export type SimulatedAction = (request: ExecutionRequest, io: ExecutionIO, peer: string) => Promise<JsonValue>;
 
+/** Why `peer` does not let a caller run an action; null when it does. */
+export type SimulatedPolicy = (peer: string, caller: Caller, action: string) => string | null;
+
 export class SimulatedActions {
   readonly ledger: LedgerEntry[] = [];
   readonly #byTask = new Map<string, LedgerEntry[]>();
   readonly #world: World;
   readonly #own: Record<string, SimulatedAction>;
   readonly #allows: Record<string, string[]>;
+  readonly #refuses: SimulatedPolicy | undefined;
   readonly #broken: (message: string) => void;
   readonly #starts = new Map<string, number>();
   /** A task is started although it has succeeded before. */
@@ -34,13 +39,16 @@ export class SimulatedActions {
   /**
    * @param own actions beside `echo`, `fn:work` and `fn:flaky`
    * @param allows what a peer says that it allows of them; nothing for one that is not there
+   * @param refuses what the policy of a peer says of a caller; absent: nothing against it
    */
   constructor(
     world: World,
     own: Record<string, SimulatedAction>,
     broken: (message: string) => void,
     allows: Record<string, string[]> = {},
+    refuses?: SimulatedPolicy,
   ) {
+    this.#refuses = refuses;
     this.#world = world;
     this.#own = own;
     this.#allows = allows;
@@ -58,6 +66,7 @@ export class SimulatedActions {
       actions: () => ['echo', 'fn:work', 'fn:flaky', ...Object.keys(this.#own)],
       allows: () => this.#allows[peer] ?? [],
       needs: needsOf,
+      refuses: (caller, action) => this.#refuses?.(peer, caller, action) ?? null,
       run: async (request, io) => {
         const entry = this.#enter(peer, request);
         try {

@@ -38,7 +38,7 @@ export class SimulatedNetwork implements Network {
   readonly capabilities = new Set<string>();
   #process: Process = AWAKE;
   #events: NetworkEvents | null = null;
-  #describe: (() => PeerState) | null = null;
+  #describe: ((peer: string) => PeerState) | null = null;
   #alive = true;
 
   constructor(self: string, board: Switchboard<SimulatedNetwork>) {
@@ -48,7 +48,7 @@ export class SimulatedNetwork implements Network {
     board.networks.set(self, this);
   }
 
-  attach(events: NetworkEvents, describe: () => PeerState, process: Process = AWAKE): void {
+  attach(events: NetworkEvents, describe: (peer: string) => PeerState, process: Process = AWAKE): void {
     this.#events = events;
     this.#describe = describe;
     this.#process = process;
@@ -253,7 +253,7 @@ export class SimulatedNetwork implements Network {
 
   #greet(peer: string, other: SimulatedNetwork, how: 'inbound' | 'outbound'): void {
     if (this.#events === null || other.#describe === null) return;
-    const state = copy(other.#describe());
+    const state = copy(other.#describe(this.self));
     this.#receive(peer, 'hello', state).catch((error: unknown) =>
       this.#world.note(`${this.self} did not handle the hello of ${peer}: ${error}`),
     );

@@ -84,7 +84,7 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
   if (mesh.servesTools) {
     scheduler.serveCalls((tool, input, hops) => callTool(operationNamed(tool), input, context, hops));
   }
-  network.attach(scheduler.inbound, () => scheduler.describe(), clock);
+  network.attach(scheduler.inbound, (peer) => scheduler.describe(peer), clock);
   return { peer_id, scheduler, network, disk, store, clock, alive: true, calls: new Set(), context };
 }
 

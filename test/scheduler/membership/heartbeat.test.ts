@@ -21,7 +21,7 @@ describe('a beat', () => {
     });
     const owner = await HandPeer.joins(scene, 'h', ['a']);
     const other = await HandPeer.joins(scene, 'i', ['a']);
-    const worker_id = scene.scheduler('a').parts.pool.states()[0]!.worker_id;
+    const worker_id = scene.scheduler('a').parts.pool.states(null)[0]!.worker_id;
     const token = { uid: 'u', feed_id: 'f', epoch: 1, attempt: 3 };
     const lease = { ...token, worker_id, action: 'fn:held', payload: {}, requires: requires(), timeout_ms: null };
     owner.answers.set('result', () => Promise.reject(new Error('not now')));

@@ -85,7 +85,7 @@ describe('believed free slots', () => {
 
   test('are none from a `busy` until the next sign of life', () => {
     const peers = open();
-    peers.refused('p', 'w', 'class', 'busy', 0);
+    peers.busy('p', 'w', 0);
     expect(free(peers)).toEqual([['w', 0]]);
     peers.heard('p', state(), null, 0);
     expect(free(peers)).toEqual([['w', 4]]);
@@ -95,7 +95,7 @@ describe('believed free slots', () => {
 describe('candidates', () => {
   test('a worker that was `unable` is not asked for this class for a while, for others it is', () => {
     const peers = open();
-    peers.refused('p', 'w', 'class', 'unable', 0);
+    peers.unable('p', 'w', 'class', 'no', 0);
     expect(free(peers)).toEqual([]);
     expect(peers.candidates(ECHO, 'other', 0, SILENT_MS)).toHaveLength(1);
     peers.heard('p', state(), [], 30_001);
@@ -104,7 +104,7 @@ describe('candidates', () => {
 
   test('how many refusals are remembered is bounded', () => {
     const peers = open();
-    for (let index = 0; index < 5_000; index++) peers.refused('p', 'w', `class ${index}`, 'unable', 0);
+    for (let index = 0; index < 5_000; index++) peers.unable('p', 'w', `class ${index}`, 'no', 0);
     expect(peers.find('p')!.unable.size).toBeLessThanOrEqual(1_024);
     expect(peers.candidates(ECHO, 'class 4999', 0, SILENT_MS)).toEqual([]);
   });

@@ -11,7 +11,7 @@ function seen(name: string, over: Partial<WorkerState> = {}, how: Partial<SeenWo
     ...{ registered_at: '2026-01-01T00:00:00.000Z', metadata: {} },
     ...over,
   };
-  return { peer_id: `id-${name}`, name, worker, there: true, refused: false, unable: false, ...how };
+  return { peer_id: `id-${name}`, name, worker, there: true, refused: false, unable: null, ...how };
 }
 
 const wanted = (over: Partial<Wanted> = {}, requires: object = {}): Wanted => ({
@@ -58,7 +58,7 @@ describe('why nobody can run a task', () => {
       wanted({}, { labels: ['linux'], cpu_cores: 32 }),
       [seen('a'), seen('b', { labels: [], cpu_cores: 64 })],
     ],
-    ['refused a moment ago by b', wanted(), [seen('b', {}, { unable: true })]],
+    ['refused a moment ago by b: no', wanted(), [seen('b', {}, { unable: 'no' })]],
     [
       'shell: refused by the policy of a, b',
       wanted(),
@@ -77,7 +77,7 @@ describe('why nobody can run a task', () => {
       reason: 'program rsync: not allowed on any of 3 peers; d, not connected now, can run it',
       refused_by: [],
     });
-    const unable = seen('d', { allows: ['shell:*'] }, { unable: true });
+    const unable = seen('d', { allows: ['shell:*'] }, { unable: 'no' });
     expect(why(task, [...THREE, unable]).refused_by).toEqual([]);
   });
 

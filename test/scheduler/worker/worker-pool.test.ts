@@ -41,8 +41,8 @@ describe('a lease is accepted', () => {
     const { pools, pool } = await openPool({ max_concurrent_tasks: 9 });
     const heavy = requires({ cpu_cores: 3, memory_gb: 1 });
     expect(pool.accept('owner', [lease('a', { requires: heavy })])).toEqual([]);
-    expect(pool.couldRun({ action: 'echo', requires: heavy })).toBe(false);
-    expect(pool.couldRun({ action: 'echo', requires: requires({ cpu_cores: 1 }) })).toBe(true);
+    expect(pool.couldRun({ action: 'echo', requires: heavy }, 'owner')).toBe(false);
+    expect(pool.couldRun({ action: 'echo', requires: requires({ cpu_cores: 1 }) }, 'owner')).toBe(true);
     expect(pool.accept('owner', [lease('b', { requires: heavy })])).toMatchObject([{ reason: 'busy' }]);
     expect(pool.accept('owner', [lease('c', { requires: requires({ cpu_cores: 1 }) })])).toEqual([]);
     pools.gate('a').open();
@@ -76,7 +76,7 @@ describe('the result of an attempt', () => {
     await pools.pass(SOON_MS);
     expect(owner.results).toMatchObject([{ uid: 'a', attempt: 1, status: 'completed', output: { x: 1 }, error: null }]);
     expect(pool.holding('owner')).toEqual([]);
-    expect(pool.states()[0]).toMatchObject({ completed: 1, failed: 0, running: 0 });
+    expect(pool.states(null)[0]).toMatchObject({ completed: 1, failed: 0, running: 0 });
     expect(pools.slotsFreed).toBe(1);
   });
 
@@ -303,7 +303,7 @@ describe('draining before the process stops', () => {
     const { pools, pool, owner } = await openPool();
     pool.accept('owner', [lease('a')]);
     const drained = pool.finish(5_000);
-    expect(pool.states()).toMatchObject([{ status: 'draining', running: 1 }]);
+    expect(pool.states(null)).toMatchObject([{ status: 'draining', running: 1 }]);
     expect(pool.accept('owner', [lease('b')])).toMatchObject([{ uid: 'b', reason: 'busy' }]);
     pools.gate('a').open();
     expect(await pools.run(drained)).toEqual({ ended: 1, left: 0 });
@@ -340,7 +340,7 @@ describe('leaving', () => {
     await pools.run(pool.leave(10_000));
     expect(owner.results.map(({ uid }) => uid)).toEqual(['a']);
     expect(owner.heard.filter(({ method }) => method === 'refuse')).toHaveLength(1);
-    expect(pool.states()[0]!.status).toBe('draining');
+    expect(pool.states(null)[0]!.status).toBe('draining');
   });
 
   test('does not wait longer than it is given, whatever an action or an owner does', async () => {
