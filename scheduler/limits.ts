@@ -101,6 +101,8 @@ export const LEASE_BATCH_BYTES = 6 * 1024 * 1024;
 export const RECORD_BYTES_MAX = 15 * 1024 * 1024;
 /** Any row, as JSON: a message between peers has room for one row and what surrounds it. */
 export const ROW_BYTES_MAX = RECORD_BYTES_MAX + 64 * 1024;
+/** Levels of nesting in a row of another peer. Earlier versions had no limit on what was submitted to them. */
+export const ROW_LEVELS_MAX = 1_024;
 /** The items of one `foreach` step, as JSON. */
 export const ITEMS_BYTES_MAX = 8 * 1024 * 1024;
 /** The kept lines of one task, as JSON; older ones are dropped and counted. */
@@ -147,6 +149,8 @@ export const PAGE_BYTES = 1024 * 1024;
 export const DISTRUSTED_MAX = 1_024;
 /** Lines remembered of a feed's history. */
 export const FEED_LINES_MAX = 64;
+/** Followers of a feed: as many as copies can be asked for, and those that are just being replaced. */
+export const FOLLOWERS_MAX = 64;
 /** Peers remembered of those that have followed a feed. */
 export const FORMER_FOLLOWERS_MAX = 64;
 /** Feeds of other peers that one peer keeps copies of. */

@@ -7,7 +7,14 @@ import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { anyJson, jsonObject, walkJson } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { requiresSchema } from '../dag/schema.ts';
-import { LEASE_TOKENS_MAX, LOCATE_ASKED_MAX, LOCATE_ITEMS_MAX, LOG_LINE_CHARS_MAX } from './limits.ts';
+import {
+  LEASE_TOKENS_MAX,
+  LOCATE_ASKED_MAX,
+  LOCATE_ITEMS_MAX,
+  LOG_LINE_CHARS_MAX,
+  ROW_BYTES_MAX,
+  ROW_LEVELS_MAX,
+} from './limits.ts';
 import {
   errorSchema,
   type FlowRecord,
@@ -15,10 +22,10 @@ import {
   lineSchema,
   logLineSchema,
   placementSchema,
-  RECORD_KINDS,
   type Row,
   recordSchema,
 } from './records.ts';
+import { isRowSize, nestsBeyond } from './sizes.ts';
 
 /** An id in a message. The longest are uids, which contain the ids of what they belong to. */
 const ID_CHARS_ON_WIRE_MAX = 512;
@@ -242,15 +249,14 @@ export type RemotePlace = Omit<Located, 'status' | 'content_hash'> & {
 /** A row travels as its record's JSON, which is made once for every disk and every follower. */
 const rowMessageSchema = z.object({ epoch: count, seq: count, text: z.string() });
 export type RowMessage = z.infer<typeof rowMessageSchema>;
-const KINDS = new Set<unknown>(RECORD_KINDS);
-
 export function rowMessages(rows: readonly Row[]): RowMessage[] {
   return rows.map(({ epoch, seq, record, text }) => ({ epoch, seq, text: text ?? JSON.stringify(record) }));
 }
 
 /**
- * Rows are kept as they come: the peer that takes their feed over reads them as it reads its own.
- * @throws FlowmeshError INVALID_MESSAGE for a row that does not hold a record
+ * Rows are checked once, here, and kept as they came, with fields that only a later version knows: the peer that takes
+ * their feed over reads them as it reads its own.
+ * @throws FlowmeshError INVALID_MESSAGE for a row that does not hold a record, or is too large or deep for one
  */
 export function rowsOf(feed_id: string, messages: readonly RowMessage[]): Row[] {
   return messages.map(({ epoch, seq, text }) => {
@@ -260,13 +266,29 @@ export function rowsOf(feed_id: string, messages: readonly RowMessage[]): Row[] 
 }
 
 function readRecord(text: string): FlowRecord {
+  if (!isRowSize(text)) throw notARow(`is larger than ROW_BYTES_MAX (${ROW_BYTES_MAX})`);
+  let record: unknown;
   try {
-    const record: FlowRecord = JSON.parse(text);
-    if (KINDS.has(record.kind) && typeof record.uid === 'string') return record;
+    record = JSON.parse(text);
   } catch {
-    // Not JSON is no record either.
+    throw notARow('is not JSON');
   }
-  throw new FlowmeshError('INVALID_MESSAGE', 'a row does not hold a record of this version');
+  return checkedRecord(record, (problem) => {
+    throw notARow(problem);
+  });
+}
+
+function notARow(problem: string): FlowmeshError {
+  return new FlowmeshError('INVALID_MESSAGE', `a row does not hold a record of this version: it ${problem}`);
+}
+
+/** The record itself, not what the schema makes of it: that would lack the fields of later versions. */
+function checkedRecord<E>(record: unknown, refuse: (problem: string) => E): FlowRecord | E {
+  if (nestsBeyond(record, ROW_LEVELS_MAX)) return refuse(`nests deeper than ROW_LEVELS_MAX (${ROW_LEVELS_MAX})`);
+  const parsed = recordSchema.safeParse(record);
+  if (parsed.success) return record as FlowRecord;
+  const [issue] = parsed.error.issues;
+  return refuse(`has a fault at ${issue?.path.join('.') || 'its top'}: ${issue?.message}`);
 }
 
 /** A commit of a feed for a follower, in a line of the sender. Without rows: the follower is to catch up by itself. */
@@ -308,14 +330,18 @@ export function carriedRecord(record: FlowRecord): FlowRecord | string {
 /** Records beyond this go as text. Deeper ones are from a version that had no limit. */
 const WIDE = { elements: 50_000, depth: JSON_DEPTH_MAX };
 
-function fromText(record: unknown, context: z.RefinementCtx): unknown {
-  if (typeof record !== 'string') return record;
-  try {
-    return JSON.parse(record);
-  } catch {
-    context.addIssue({ code: 'custom', message: 'a record is not JSON' });
+function carried(value: unknown, context: z.RefinementCtx): FlowRecord {
+  const refuse = (message: string) => {
+    context.addIssue({ code: 'custom', message });
     return z.NEVER;
+  };
+  let record = value;
+  try {
+    if (typeof value === 'string') record = JSON.parse(value);
+  } catch {
+    return refuse('is not JSON');
   }
+  return checkedRecord(record, refuse);
 }
 
 /** What a peer wrote in a line that lost, beyond the fork: all records of one root, in parts. */
@@ -327,7 +353,7 @@ export const handoverRequestSchema = z.object({
   part: z.number().int().min(0),
   last: z.boolean(),
   /** A record whose values alone would fill a frame comes as its JSON text. */
-  records: z.array(z.preprocess(fromText, recordSchema)),
+  records: z.array(z.unknown().transform(carried)),
 });
 
 /** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */

@@ -22,10 +22,31 @@
  */
 import { z } from 'zod';
 import { anyJson, jsonObject } from '../dag/json.ts';
-import { requiresSchema, retrySchema, workflowSchema } from '../dag/schema.ts';
+import { requiresSchema, retrySchema, type Step, stepSchema, type Workflow, workflowSchema } from '../dag/schema.ts';
+import { FEED_LINES_MAX, FOLLOWERS_MAX, FORMER_FOLLOWERS_MAX } from './limits.ts';
 import { workflowOfDefinition } from './uids.ts';
 
 const time = z.string(); // ISO 8601, UTC: for people and for what must survive a restart (P8)
+
+/**
+ * What a client may write, as a record has it: every default is in place, and a later version may have more fields.
+ * Absent defaults would be missed when the record is read, as rows are not parsed again.
+ */
+function inRecord<S extends z.ZodObject>(schema: S): z.ZodType<z.output<S>, z.output<S>> {
+  const fields = Object.entries(schema.shape).map(([name, field]) => {
+    return [name, field instanceof z.ZodDefault ? field.unwrap() : field];
+  });
+  return z.looseObject(Object.fromEntries(fields)) as unknown as z.ZodType<z.output<S>, z.output<S>>;
+}
+
+const requiresInRecord = inRecord(requiresSchema);
+const retryInRecord = inRecord(retrySchema);
+const stepInRecord = inRecord(
+  stepSchema.extend({ requires: requiresInRecord, retry: retryInRecord }),
+) as unknown as z.ZodType<Step, Step>;
+const workflowInRecord = inRecord(
+  workflowSchema.extend({ steps: z.array(stepInRecord).min(1) }),
+) as unknown as z.ZodType<Workflow, Workflow>;
 
 export const errorSchema = z.object({
   code: z.string(),
@@ -72,7 +93,7 @@ export type Placement = z.infer<typeof placementSchema>;
 export const definitionRecordSchema = z.object({
   kind: z.literal('definition'),
   uid: z.string(),
-  workflow: workflowSchema,
+  workflow: workflowInRecord,
   signed: signedSchema.optional(),
 });
 
@@ -133,12 +154,12 @@ export const taskRecordSchema = z.object({
   priority: z.number(),
   tags: z.array(z.string()),
   metadata: jsonObject,
-  requires: requiresSchema,
+  requires: requiresInRecord,
   /** Labels that its worker should have, but need not; absent for none. */
   prefer: z.array(z.string()).optional(),
   /** How long the task waits while no worker can run it; absent: for ever. */
   wait_timeout_ms: z.number().optional(),
-  retry: retrySchema,
+  retry: retryInRecord,
   timeout_ms: z.number().nullable(),
   depends_on: z.array(z.string()),
   at_most_once: z.boolean(),
@@ -246,22 +267,29 @@ export const lineSchema = z.object({
 });
 export type Line = z.infer<typeof lineSchema>;
 
+function areInOrder(lines: readonly Line[]): boolean {
+  return lines.every(({ epoch, base_seq }, at) => {
+    const before = lines[at - 1];
+    return before === undefined || (before.epoch < epoch && before.base_seq <= base_seq);
+  });
+}
+
 /** `feed/<feed_id>`: the replica set, versioned, itself a row of the feed it describes. */
 export const feedRecordSchema = z.object({
   kind: z.literal('feed'),
   uid: z.string(),
   feed_id: z.string(),
   /** Oldest first: the first one ever and the last ones, at most FEED_LINES_MAX. The last one has the owner. */
-  lines: z.array(lineSchema).min(1),
+  lines: z.array(lineSchema).min(1).max(FEED_LINES_MAX).refine(areInOrder, 'lines must follow each other'),
   /**
    * True when the feed has had an owner other than its first, or an owner that went on without hearing from all of its
    * followers that they have just what it has: no `at_most_once` task is started in the feed any more (P4).
    */
   passed_on: z.boolean(),
   /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */
-  followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })),
+  followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })).max(FOLLOWERS_MAX),
   /** The last FORMER_FOLLOWERS_MAX former followers: one that was cut off may not know that it is none any more. */
-  former: z.array(z.string()),
+  former: z.array(z.string()).max(FORMER_FOLLOWERS_MAX),
   version: z.number().int(),
   /** Tombstones up to this commit are forgotten: a copy that is behind it is made anew. */
   pruned_to_seq: z.number().int(),
@@ -339,8 +367,6 @@ export type IntentRecord = z.infer<typeof intentRecordSchema>;
 export type SupersededRecord = z.infer<typeof supersededRecordSchema>;
 export type FlowRecord = z.infer<typeof recordSchema>;
 export type RecordKind = FlowRecord['kind'];
-
-export const RECORD_KINDS = recordSchema.options.map(({ shape }) => shape.kind.value);
 
 /** One record in its feed: `seq` is that of the commit that wrote it last, shared by all rows of the commit. */
 export interface Row {

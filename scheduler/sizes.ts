@@ -90,6 +90,19 @@ export function rowText(record: FlowRecord, text = JSON.stringify(record)): stri
   );
 }
 
+/** Whether the JSON of a row has a size that a row may have. */
+export function isRowSize(text: string): boolean {
+  return isWithin(text, ROW_BYTES_MAX);
+}
+
+/** Whether a value has more levels of lists and objects than this. Goes no deeper, so that it is safe for any value. */
+export function nestsBeyond(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  for (const inner of Object.values(value)) if (nestsBeyond(inner, levels - 1)) return true;
+  return false;
+}
+
 /** UTF-8 has at most three bytes for each UTF-16 unit. */
 function isWithin(text: string, bytesMax: number): boolean {
   return text.length * 3 <= bytesMax || Buffer.byteLength(text) <= bytesMax;

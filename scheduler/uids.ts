@@ -41,6 +41,11 @@ export function stepOfTask(workflowUid: string, uid: string): string | null {
   return index !== undefined && rest.length === 0 ? step! : null;
 }
 
+/** Whether `uid` is that of a workflow, or of a task that a client submitted. */
+export function isRootUid(uid: string): boolean {
+  return uid !== '' && containerUid(uid) === uid && !isLocalUid(uid);
+}
+
 /** What lies in a workflow, or belongs to a task, as a range of uids: from `first` on, all before `end`. */
 export function partsRange(uid: string): { first: string; end: string } {
   return { first: `${uid}/`, end: `${uid}0` }; // `0` is the character after the slash
@@ -92,6 +97,11 @@ export function workerUid(workerId: string): string {
 
 export function copyUid(feedId: string): string {
   return `copy/${feedId}`;
+}
+
+/** Whether a uid is one of what a peer keeps for itself, and which no feed has. */
+export function isLocalUid(uid: string): boolean {
+  return uid === 'peer' || uid === 'queue' || /^(?:worker|copy|intent)\//.test(uid);
 }
 
 /** @param uid of the record that a client wants the tool to change */

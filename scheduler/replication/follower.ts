@@ -21,7 +21,7 @@ import { compareLines, currentLine, forkSeq, isHeir } from '../storage/feed-line
 import type { Turn } from '../storage/journal.ts';
 import type { Writes } from '../storage/watched-store.ts';
 import { copyUid, feedUid } from '../uids.ts';
-import { mustBeOfFeed } from './write-guard.ts';
+import { mustBeOfFeed, mustLieIn } from './write-guard.ts';
 
 /** What this peer has of another peer's feed. */
 export interface Copy {
@@ -181,6 +181,7 @@ export class FollowedFeeds {
     const known = copy?.feed == null ? null : currentLine(copy.feed);
     const order = known === null ? 1 : compareLines(line, known);
     if (order < 0) throw new StaleOwnerError(feed_id, known!.owner);
+    mustLieIn({ from: Math.max(prev_seq, line.base_seq) + 1, to: head_seq, line }, rows);
     if (order === 0 && rows.length > 0 && prev_seq <= copy!.cursor) {
       // P1: a commit that came again may still be on its way to the disk.
       if (head_seq > copy!.cursor) await this.#keep(copy!, rows);
@@ -260,6 +261,7 @@ export class FollowedFeeds {
         continue;
       }
       const page = rowsOf(feedId, answer.rows);
+      mustLieIn({ from: last?.seq ?? copy.cursor + 1, to: answer.head_seq, line: currentLine(feed) }, page);
       this.#mustBeSigned(peer, feed, page);
       const rows = [...tail, ...page];
       const cut = answer.whole ? rows.length : rows.findIndex(({ seq }) => seq === rows.at(-1)!.seq);

@@ -4,9 +4,24 @@
  */
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Reader } from '../ports.ts';
-import type { FlowRecord, RecordKind } from '../records.ts';
+import type { FlowRecord, Line, RecordKind, Row } from '../records.ts';
+import { compareLines, currentLine } from '../storage/feed-lines.ts';
 import { strangerAmong } from '../storage/record-tree.ts';
-import { feedUid, isCachedIn, isCacheUid, isFeedUid } from '../uids.ts';
+import {
+  definitionUid,
+  feedUid,
+  isCachedIn,
+  isCacheUid,
+  isFeedUid,
+  isLocalUid,
+  isRootUid,
+  isSupersededUid,
+  logUid,
+  stepTaskUid,
+  stepUid,
+  supersededUid,
+  workflowOfDefinition,
+} from '../uids.ts';
 
 const KINDS_OF_A_PEER: ReadonlySet<RecordKind> = new Set(['worker', 'queue', 'peer', 'copy', 'intent']);
 const KINDS_OF_A_FEED: ReadonlySet<RecordKind> = new Set([...KINDS_OF_A_PEER, 'feed', 'cache']);
@@ -24,10 +39,66 @@ export async function mustBeOfFeed(reader: Reader, feedId: string, records: read
 
 function isOf(feedId: string, record: FlowRecord): boolean {
   const { kind, uid } = record;
-  if (KINDS_OF_A_PEER.has(kind) || (kind === 'feed' && record.feed_id !== feedId)) return false;
+  if (KINDS_OF_A_PEER.has(kind) || isLocalUid(uid) || (kind === 'feed' && record.feed_id !== feedId)) return false;
   if (kind === 'feed' || isFeedUid(uid)) return uid === feedUid(feedId);
   if (isCacheUid(uid)) return isCachedIn(feedId, uid);
-  return true;
+  return isKeyOf(record);
+}
+
+/** Whether a record is under the uid that follows from what it says: `uids.ts` has the grammar. */
+function isKeyOf(record: FlowRecord): boolean {
+  const { uid } = record;
+  switch (record.kind) {
+    case 'workflow':
+      return isRootUid(uid);
+    case 'task':
+      if (record.workflow_uid === null) return isRootUid(uid);
+      return uid === stepTaskUid(record.workflow_uid, record.step_id ?? '', record.index ?? 0);
+    case 'step':
+      return uid === stepUid(record.workflow_uid, record.step_id);
+    case 'definition':
+      return uid === definitionUid(workflowOfDefinition(uid)) && isRootUid(workflowOfDefinition(uid));
+    case 'log':
+      return uid === logUid(record.task_uid);
+    case 'superseded':
+      return isSupersededUid(uid) && uid === supersededUid(record.line, record.record.uid);
+    case 'cache':
+      return false; // it has a uid of the cache
+    default:
+      return true; // a tombstone may lie in the place of any of these
+  }
+}
+
+/** Where the rows of a message have to lie in their feed. */
+interface Place {
+  /** The first commit that they may be of. */
+  from: number;
+  /** The last one. */
+  to: number;
+  /** The feed's last line as the sender has it: what it wrote in that line begins behind its `base_seq`. */
+  line: Line;
+}
+
+/**
+ * @param rows that another peer brings, in the order in which they came
+ * @throws FlowmeshError INVALID_MESSAGE when they do not follow each other, or lie outside of what they are said to be
+ */
+export function mustLieIn({ from, to, line }: Place, rows: readonly Row[]): void {
+  let last = from;
+  for (const { seq, epoch, record } of rows) {
+    if (seq < last || seq > to) throw notThere(`commit ${seq} is not from ${last} to ${to}`);
+    if (epoch > line.epoch || (seq > line.base_seq && epoch !== line.epoch)) {
+      throw notThere(`epoch ${epoch} at commit ${seq} is not of its line, which has epoch ${line.epoch}`);
+    }
+    if (record.kind === 'feed' && compareLines(currentLine(record), line) > 0) {
+      throw notThere('the record of the feed has a later line than its sender says');
+    }
+    last = seq;
+  }
+}
+
+function notThere(why: string): FlowmeshError {
+  return new FlowmeshError('INVALID_MESSAGE', `a row is out of place in its feed: ${why}`);
 }
 
 /**

@@ -30,7 +30,7 @@ export class HandFeed {
   commit(...records: FlowRecord[]): Row[] {
     this.head++;
     const { feed_id } = this.feed;
-    const { epoch } = currentLine(this.feed);
+    const { epoch } = currentLine((records.find(({ kind }) => kind === 'feed') as FeedRecord) ?? this.feed);
     const rows = records.map((record): Row => ({ uid: record.uid, feed_id, epoch, seq: this.head, record }));
     for (const row of rows) {
       this.rows.set(row.uid, row);
