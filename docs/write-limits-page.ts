@@ -16,7 +16,7 @@ const SOURCES = [
   { title: 'Store', files: ['node/store/limits.ts'] },
   {
     title: 'Between peers',
-    files: ['frames', 'packed', 'peer-stream', 'handshake', 'host', 'known-peers', 'discovery'].map(
+    files: ['frames', 'packed', 'peer-stream', 'handshake', 'host', 'known-peers', 'discovery', 'relay'].map(
       (name) => `node/p2p/${name}.ts`,
     ),
   },

@@ -164,6 +164,11 @@ export interface Network {
   readonly self: string;
   /** The dialable addresses of this peer. */
   addresses(): string[];
+  /**
+   * Where others can reach a connected peer, as far as this peer knows that itself: what a peer says of its own
+   * addresses is not passed on untried.
+   */
+  addressesOf(peer: string): string[];
   /** Peers with an open, greeted stream. */
   connected(): string[];
   request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue>;

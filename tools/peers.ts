@@ -11,6 +11,12 @@ export interface ConnectionInfo {
   connected_since: string | null;
   last_seen: string | null;
   direction: 'inbound' | 'outbound' | null;
+  /** How its connection goes; null while there is none. */
+  path: 'direct' | 'relayed' | null;
+  /** The peer that a relayed connection goes through. */
+  relay: string | null;
+  /** Why it is relayed, in a sentence without an end. */
+  path_reason: string | null;
   /** How this peer learned of the other. `met`: the two were connected before, and are not now. */
   source: 'dht' | 'connected' | 'met' | 'mdns' | 'bootstrap';
   protocol_version: string | null;

@@ -43,9 +43,13 @@ export function dialable(address: string, peer: string): Multiaddr[] {
   }
 }
 
-/** An inbound connection's address has the port the other side dialled from, where nobody listens. */
+/**
+ * Where a peer was reached directly. An inbound connection's address has the port the other side dialled from, where
+ * nobody listens.
+ */
 export function dialableOf(connection: Connection, how: 'inbound' | 'outbound'): string[] {
-  return how === 'outbound' && connection.direction === 'outbound' ? [connection.remoteAddr.toString()] : [];
+  const dialled = how === 'outbound' && connection.direction === 'outbound' && connection.direct;
+  return dialled ? [connection.remoteAddr.toString()] : [];
 }
 
 /** Where a peer listens decides which addresses it may dial because others name them. */
@@ -180,7 +184,7 @@ export function announced(addresses: Multiaddr[]): Multiaddr[] {
 }
 
 /** `/ip4/…/tcp/…` at the start of an address: the host that is connected to, and its port. */
-function doorOf(address: Multiaddr): string | undefined {
+export function doorOf(address: Multiaddr): string | undefined {
   const [host, port] = address.getComponents();
   if (host?.value === undefined || port?.value === undefined || Number(port.value) === 0) return undefined;
   return `/${host.name}/${host.value}/${port.name}/${port.value}`;

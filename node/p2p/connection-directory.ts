@@ -2,7 +2,7 @@
 import type { Libp2p } from '@libp2p/interface';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { ConnectionInfo, ConnectResult, PeerDirectory } from '../../tools/peers.ts';
-import { type DialPolicy, parseAddress, peerIn } from './addresses.ts';
+import { type DialPolicy, isRelayed, parseAddress, peerIn } from './addresses.ts';
 import { type Bootstrap, backoffMs, type Reconnects } from './dialing.ts';
 import type { Discovery } from './discovery.ts';
 import { InvalidAddressError, PeerUnreachableError, reasonOf } from './errors.ts';
@@ -12,6 +12,8 @@ import type { PeerStream } from './peer-stream.ts';
 
 const CONNECT_RETRY_INITIAL_MS = 100;
 const CONNECT_RETRY_MAX_MS = 2_000;
+/** Of a PeerId: all begin alike. */
+const ID_CHARS_SHOWN = 8;
 const HOUR_MS = 60 * 60 * 1_000;
 
 type ConnectTarget = Parameters<PeerDirectory['connect']>[0];
@@ -153,6 +155,9 @@ export class ConnectionDirectory implements PeerDirectory {
       connected_since: known.connectedSince === null ? null : new Date(known.connectedSince).toISOString(),
       last_seen: seen === null ? null : new Date(seen).toISOString(),
       direction: stream === null ? null : known.direction,
+      path: stream === null ? null : known.relay === null ? 'direct' : 'relayed',
+      relay: known.relay,
+      path_reason: known.relay === null ? null : whyRelayed(known.relay, known),
       source: known.source === 'connected' && stream === null ? 'met' : known.source,
       protocol_version: known.protocolVersion,
       bytes_sent: known.bytesSent + (stream?.bytesSent ?? 0),
@@ -175,6 +180,13 @@ export class ConnectionDirectory implements PeerDirectory {
       });
     }
   }
+}
+
+function whyRelayed(relay: string, { addresses, directFailure }: KnownPeer): string {
+  const why = addresses.every(isRelayed)
+    ? 'no direct address of it is known'
+    : `direct addresses did not answer (${directFailure ?? 'they are tried now'})`;
+  return `relayed through …${relay.slice(-ID_CHARS_SHOWN)}: ${why}`;
 }
 
 /** The addresses this peer listens on, compared without the PeerId. */

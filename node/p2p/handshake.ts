@@ -8,11 +8,10 @@
  * What becomes of a greeted stream is the business of `links.ts`.
  */
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
-import { peerIdFromString } from '@libp2p/peer-id';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
 import type { Log } from '../../scheduler/ports.ts';
-import { dialable } from './addresses.ts';
+import type { Dialler } from './dial-order.ts';
 import {
   DuplicateStreamError,
   isRefusal,
@@ -50,6 +49,7 @@ export interface Link {
 
 export interface LinksOptions {
   mesh: string;
+  dialler: Dialler;
   /** What this peer says of itself to another one. */
   describe: (peer: string) => PeerState;
   addresses: () => string[];
@@ -133,11 +133,21 @@ export class Handshake {
    * @throws PeerUnreachableError, WRONG_MESH, VERSION_MISMATCH
    */
   async open(link: Link): Promise<PeerStream> {
-    const signal = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    return this.#attempt(link, async (signal) => {
+      const connection = await this.#options.dialler.connection(link.peer, signal);
+      const ready = await this.#otherSide(link, null);
+      return ready ?? (await this.#greet(link, connection, signal, null));
+    });
+  }
+
+  /** As `open`, for a stream on this connection in place of the one that is there. */
+  move(link: Link, connection: Connection): Promise<PeerStream> {
+    return this.#attempt(link, (signal) => this.#greet(link, connection, signal, link.stream));
+  }
+
+  async #attempt(link: Link, attempt: (signal: AbortSignal) => Promise<PeerStream>): Promise<PeerStream> {
     try {
-      const connection = await this.#connection(link, signal);
-      const ready = await this.#otherSide(link);
-      return ready ?? (await this.#greet(link, connection, signal));
+      return await attempt(AbortSignal.timeout(OPEN_TIMEOUT_MS));
     } catch (error) {
       if (isRefusal(error)) throw error;
       if (link.attemptRefused !== null) throw link.attemptRefused;
@@ -151,28 +161,20 @@ export class Handshake {
     }
   }
 
-  async #connection(link: Link, signal: AbortSignal): Promise<Connection> {
-    const peer = peerIdFromString(link.peer);
-    const open = this.#node.getConnections(peer).find((connection) => connection.status === 'open');
-    if (open !== undefined) return open;
-    const addresses = new Set(this.#known.get(link.peer)?.addresses);
-    if (await this.#node.peerStore.has(peer)) {
-      for (const { multiaddr } of (await this.#node.peerStore.get(peer)).addresses) addresses.add(multiaddr.toString());
-    }
-    const targets = [...addresses].flatMap((address) => dialable(address, link.peer));
-    // Without an address libp2p asks the DHT for one.
-    return this.#node.dial(targets.length > 0 ? targets : peer, { signal });
-  }
-
-  /** The stream that the other side has opened or is about to, or null. */
-  async #otherSide(link: Link): Promise<PeerStream | null> {
-    if (link.stream !== null) return link.stream;
+  /** The stream that the other side has opened or is about to, or null. `before`: the one that is to be replaced. */
+  async #otherSide(link: Link, before: PeerStream | null): Promise<PeerStream | null> {
+    if (link.stream !== before) return link.stream ?? this.#otherSide(link, null);
     return link.greeting === null ? null : this.#arrival(link);
   }
 
-  async #greet(link: Link, connection: Connection, signal: AbortSignal): Promise<PeerStream> {
+  async #greet(
+    link: Link,
+    connection: Connection,
+    signal: AbortSignal,
+    before: PeerStream | null,
+  ): Promise<PeerStream> {
     const stream = await this.#newStream(link, connection, signal);
-    const theirs = await this.#otherSide(link);
+    const theirs = await this.#otherSide(link, before);
     if (theirs !== null) {
       stream.abort('the other side opened a stream first');
       return theirs;
@@ -194,7 +196,7 @@ export class Handshake {
       }
       stream.abort('the greeting failed');
       const yielded = link.attemptYielded || (error instanceof FlowmeshError && error.code === 'DUPLICATE_STREAM');
-      if (yielded) return link.stream ?? (await this.#arrival(link));
+      if (yielded) return (await this.#otherSide(link, before)) ?? (await this.#arrival(link));
       throw error;
     }
   }
@@ -218,7 +220,7 @@ export class Handshake {
       if (signal.aborted || isUnsupported(error)) throw error;
       // The connection was half dead: a fresh one tells whether the peer is.
       connection.abort(new Error('no stream could be opened on it'));
-      const fresh = await this.#connection(link, signal);
+      const fresh = await this.#options.dialler.connection(link.peer, signal);
       return wrap(await fresh.newStream(PEER_PROTOCOL, { signal }));
     }
   }

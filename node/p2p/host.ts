@@ -17,14 +17,15 @@ import { createLibp2p, type Libp2pOptions } from 'libp2p';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { announced, DialPolicy } from './addresses.ts';
+import { ADDRESS_DIAL_TIMEOUT_MS } from './dial-order.ts';
 import { reasonOf } from './errors.ts';
 import { loadIdentity } from './identity.ts';
 import { openPeerMemory } from './peer-memory.ts';
+import { type Relaying, type RelayParts, relayParts } from './relay.ts';
 
 /** Open libp2p connections, those without a peer stream (DHT) included. */
 const CONNECTIONS_MAX = 300;
 const DIAL_TIMEOUT_MS = 5_000;
-const ADDRESS_DIAL_TIMEOUT_MS = 3_000;
 const PARALLEL_DIALS_MAX = 32;
 /** The default of 5 a second for one address locks out a mesh that starts on one host. */
 const INBOUND_PER_ADDRESS_PER_SECOND_MAX = 1_000;
@@ -44,9 +45,10 @@ export interface HostOptions {
   version: string;
   mdns: boolean;
   gossip: boolean;
-  /** Members relay for each other. Default: false. */
-  relay?: boolean;
+  /** Default: addresses through a relay are neither dialled nor listened at. */
+  relay?: Relaying | undefined;
   denied: () => Set<string>;
+  undialable?: ((address: string) => boolean) | undefined;
   log: Log;
 }
 
@@ -56,6 +58,8 @@ export interface Host {
   node: Libp2p<HostServices>;
   /** Which addresses that others told may be dialled. */
   policy: DialPolicy;
+  /** Undefined where there are to be no relays. */
+  relay: RelayParts | undefined;
   start(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -83,20 +87,24 @@ export async function createHost(options: HostOptions): Promise<Host> {
   const policy = new DialPolicy({
     self: peerIdFromPrivateKey(privateKey).toString(),
     listen: options.listen,
-    relay: options.relay ?? false,
+    relay: options.relay !== undefined,
     own: () => node.getMultiaddrs().map((address) => address.toString()),
   });
+  const relay = options.relay === undefined ? undefined : relayParts(options.relay, options.log);
   const libp2pOptions: Libp2pOptions<HostServices> = {
     start: false,
     privateKey,
     datastore,
     nodeInfo: { name: 'flowmesh', version: options.version },
-    addresses: { listen: options.listen, announceFilter: announced },
-    transports: [tcp()],
+    addresses: {
+      listen: options.listen,
+      announceFilter: (addresses) => announced(relay?.announced(addresses) ?? addresses),
+    },
+    transports: [tcp(), ...(relay === undefined ? [] : [relay.transport])],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     peerDiscovery: options.mdns ? [mdns({ serviceTag: `_flowmesh-${options.mesh}._udp.local` })] : [],
-    connectionGater: gater(options.denied, policy),
+    connectionGater: gater(options, policy, relay),
     connectionManager: {
       maxConnections: CONNECTIONS_MAX,
       dialTimeout: DIAL_TIMEOUT_MS,
@@ -110,6 +118,7 @@ export async function createHost(options: HostOptions): Promise<Host> {
     peerStore: { maxAddressAge: ADDRESS_AGE_MAX_MS, maxPeerAge: PEER_AGE_MAX_MS },
     services: {
       identify: identify(),
+      ...(relay?.services as object),
       ping: ping({ maxInboundStreams: PING_STREAMS_MAX, maxOutboundStreams: PING_STREAMS_MAX }),
       dht: kadDHT({
         protocol: `/flowmesh/${options.mesh}/kad/1.0.0`,
@@ -143,6 +152,7 @@ export async function createHost(options: HostOptions): Promise<Host> {
   return {
     node,
     policy,
+    relay,
     async start() {
       try {
         await node.start();
@@ -154,6 +164,7 @@ export async function createHost(options: HostOptions): Promise<Host> {
       node.services.pubsub?.subscribe(topic);
     },
     async stop() {
+      relay?.stop();
       await node.stop();
       await datastore.close();
     },
@@ -164,14 +175,19 @@ function hex(bytes: Uint8Array | undefined): string {
   return bytes === undefined ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }
 
-function gater(denied: () => Set<string>, policy: DialPolicy): ConnectionGater {
+function gater(
+  { denied, undialable = () => false }: HostOptions,
+  policy: DialPolicy,
+  relay: RelayParts | undefined,
+): ConnectionGater {
   const isDenied = (peer: PeerId): boolean => denied().has(peer.toString());
   return {
     denyDialPeer: isDenied,
     // A dial by address learns whom it reached only here.
     denyOutboundEncryptedConnection: isDenied,
     denyInboundEncryptedConnection: isDenied,
-    denyDialMultiaddr: (address) => policy.denies(address),
+    denyDialMultiaddr: async (address) => undialable(address.toString()) || (await policy.denies(address)),
+    denyOutboundRelayedConnection: () => relay?.denyOutboundRelayedConnection() ?? true,
     // What may not be dialled is not kept either.
     filterMultiaddrForPeer: (peer, address) => policy.keeps(peer.toString(), address),
   };

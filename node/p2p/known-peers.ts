@@ -20,6 +20,12 @@ export interface TrafficSample {
 export interface KnownPeer {
   readonly peer: string;
   addresses: string[];
+  /** Addresses at which this peer itself reached it directly, the last one first. */
+  reached: string[];
+  /** Whom its connection goes through; null when it is direct, or there is none. */
+  relay: string | null;
+  /** Why the last direct dial failed, in a word or two. */
+  directFailure: string | null;
   name: string | null;
   source: ConnectionInfo['source'];
   protocolVersion: string | null;
@@ -76,11 +82,14 @@ export class KnownPeers {
   connected(
     peer: string,
     addresses: readonly string[],
-    facts: Pick<KnownPeer, 'name' | 'protocolVersion' | 'direction' | 'connectionId'>,
+    facts: Pick<KnownPeer, 'name' | 'protocolVersion' | 'direction' | 'connectionId' | 'relay'>,
+    reached: readonly string[],
   ): void {
     const now = Date.now();
     const fresh = { connected: true, connectedSince: now, lastSeen: now, kept: true, held: false };
-    Object.assign(this.learn(peer, addresses), facts, fresh);
+    const known = this.learn(peer, [...reached, ...addresses]);
+    Object.assign(known, facts, fresh);
+    known.reached = [...new Set([...reached, ...known.reached])].slice(0, ADDRESSES_PER_PEER_MAX);
   }
 
   /** One of its streams ended; its bytes are added to the peer's. */
@@ -94,7 +103,7 @@ export class KnownPeers {
   /** It has no stream any more. */
   disconnected(peer: string, onPurpose: boolean): void {
     const known = this.learn(peer, []);
-    Object.assign(known, { connected: false, connectedSince: null, connectionId: null });
+    Object.assign(known, { connected: false, connectedSince: null, connectionId: null, relay: null });
     if (onPurpose) known.held = true;
   }
 
@@ -118,6 +127,9 @@ function unmet(peer: string, source: ConnectionInfo['source']): KnownPeer {
   return {
     peer,
     addresses: [],
+    reached: [],
+    relay: null,
+    directFailure: null,
     name: null,
     source,
     protocolVersion: null,

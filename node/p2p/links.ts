@@ -7,7 +7,7 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
-import { dialableOf, parseAddress, parsePeerId, peerIn } from './addresses.ts';
+import { dialableOf, parseAddress, parsePeerId, peerIn, relayIn } from './addresses.ts';
 import { PeerUnreachableError, reasonOf } from './errors.ts';
 import type { Hello } from './greeting.ts';
 import { Handshake, type Link, type LinksOptions } from './handshake.ts';
@@ -123,6 +123,17 @@ export class Links {
     return this.open(connection.remotePeer.toString(), [address], signal);
   }
 
+  /** Lets a stream on a direct connection take the place of the one that goes through a relay. @throws as `open` */
+  async move(peer: string, connection: Connection): Promise<void> {
+    const link = this.#links.get(peer);
+    if (link === undefined || link.stream === null || link.attempt !== null || this.#stopping) return;
+    link.attempt = this.#handshake.move(link, connection).finally(() => {
+      link.attempt = null;
+      this.#dropIdle(link);
+    });
+    await link.attempt;
+  }
+
   /** Takes a stream that another peer opened. */
   accept(raw: Stream, connection: Connection): void {
     this.#handshake.accept(raw, connection);
@@ -186,16 +197,29 @@ export class Links {
     const before = link.stream;
     link.stream = stream;
     stream.receiver = this.#receiver(link, stream);
-    void before?.close({ code: REPLACED, message: 'A newer stream of this pair of peers is used instead.' });
-    this.#known.connected(link.peer, [...hello.addresses, ...dialableOf(connection, how)], {
+    const replaced = { code: REPLACED, message: 'A newer stream of this pair of peers is used instead.' };
+    const moved = this.#known.get(link.peer)?.relay != null && connection.direct;
+    // What is under way on a connection that still carries is let come to its end.
+    if (moved) void before?.retire(replaced).then(() => this.#closeRelayed(link.peer));
+    else void before?.close(replaced);
+    const facts = {
       name: hello.state.name,
       protocolVersion: hello.protocol,
       direction: how,
       connectionId: connection.id,
-    });
+      relay: connection.direct ? null : relayIn(connection.remoteAddr),
+    };
+    this.#known.connected(link.peer, hello.addresses, facts, dialableOf(connection, how));
     this.#events.greeted(link.peer, hello.state, how);
     for (const waiter of link.waiters) waiter.resolve(stream);
     link.waiters.clear();
+  }
+
+  async #closeRelayed(peer: string): Promise<void> {
+    const relayed = this.#node.getConnections(parsePeerId(peer)).filter(({ direct }) => !direct);
+    for (const connection of relayed) await connection.close().catch((error) => connection.abort(error));
+    if (relayed.length > 0)
+      this.#options.log.info({ peer }, 'a peer is reached directly; its relayed connection is closed');
   }
 
   #receiver(link: Link, stream: PeerStream): StreamReceiver {

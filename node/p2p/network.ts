@@ -15,6 +15,7 @@ import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
 import { after } from '../clock.ts';
 import { parseAddress } from './addresses.ts';
 import { ConnectionDirectory, isOwn } from './connection-directory.ts';
+import { Dialler } from './dial-order.ts';
 import { Bootstrap, Reconnects } from './dialing.ts';
 import { Discovery } from './discovery.ts';
 import { DeadlineExceededError, PeerUnreachableError, reasonOf } from './errors.ts';
@@ -25,6 +26,8 @@ import { KnownPeers } from './known-peers.ts';
 import { type LinkEvents, Links } from './links.ts';
 import { Liveness, type LivenessLimits } from './liveness.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
+import type { Relaying } from './relay.ts';
+import { Upgrades } from './upgrades.ts';
 
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
 const PEER_STREAMS_PER_CONNECTION_MAX = 8;
@@ -49,8 +52,10 @@ export interface P2POptions {
   log: Log;
   /** Peer ids that this peer neither dials nor accepts. Asked at each connection: for tests of topologies. */
   denied?: () => Set<string>;
-  /** Members relay for each other, and reach peers that cannot be dialled through each other. Default: false. */
-  relay?: boolean;
+  /** Peers that cannot be dialled are reached through members that relay. Default: not at all. */
+  relay?: Relaying | undefined;
+  /** Addresses that cannot be dialled from here: for tests of relays. */
+  undialable?: (address: string) => boolean;
   /** Default: the constants of `peer-stream.ts`. */
   limits?: PeerStreamLimits;
   /** Default: the constants of `liveness.ts`. */
@@ -94,6 +99,7 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #gossip: OfferGossip;
   readonly #directory: ConnectionDirectory;
   readonly #liveness: Liveness;
+  readonly #upgrades: Upgrades;
   #attached: { events: NetworkEvents; describe: (peer: string) => PeerState } | null = null;
   /** Peers the scheduler was told are connected and not yet that they are not. */
   readonly #told = new Set<string>();
@@ -108,14 +114,17 @@ class Libp2pNetwork implements P2PNetwork {
     this.self = host.node.peerId.toString();
     for (const address of options.bootstrap) host.policy.give(address);
     this.#known = new KnownPeers((address) => host.policy.mayDial(address));
+    const dialler = new Dialler(this.#node, this.#known);
     this.#links = new Links(this.#node, this.#known, this.#linkEvents(), {
       mesh,
+      dialler,
       describe: (peer) => this.#attachment.describe(peer),
       addresses: () => this.addresses(),
       denied,
       limits: options.limits,
       log,
     });
+    this.#upgrades = new Upgrades({ node: this.#node, known: this.#known, links: this.#links, dialler, log });
     this.#reconnects = new Reconnects(this.#links, this.#known, denied, log);
     this.#bootstrap = new Bootstrap(this.#links, this.#known, {
       addresses: options.bootstrap,
@@ -157,7 +166,9 @@ class Libp2pNetwork implements P2PNetwork {
     this.#node.addEventListener('peer:discovery', (event) => this.#onDiscovered(event.detail));
     this.#node.addEventListener('peer:identify', ({ detail }) => this.#onIdentified(detail));
     await this.#host.start();
+    await this.#host.relay?.start(this.#node, (peer) => this.#known.get(peer)?.reached ?? []);
     this.#liveness.start();
+    this.#upgrades.start();
     this.#bootstrap.start();
     await this.#dialEarlierPeers();
   }
@@ -172,6 +183,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#reconnects.stop();
     this.#discovery.stop();
     this.#liveness.stop();
+    this.#upgrades.stop();
     this.#directory.stop();
     await this.#links.stop();
     await this.#host.stop();
@@ -182,6 +194,15 @@ class Libp2pNetwork implements P2PNetwork {
       .getMultiaddrs()
       .slice(0, ADDRESSES_TOLD_MAX)
       .map((address) => address.toString());
+  }
+
+  addressesOf(peer: string): string[] {
+    const known = this.#known.get(peer);
+    if (known === undefined) return [];
+    // In an open mesh all of them are addresses of this machine.
+    if (this.#host.relay === undefined) return known.addresses;
+    const through = known.relay === null ? this.#host.relay.throughHere(peer) : [];
+    return [...known.reached, ...through];
   }
 
   connected(): string[] {
@@ -281,14 +302,17 @@ class Libp2pNetwork implements P2PNetwork {
 
   #greeted(peer: string, state: PeerState, how: 'inbound' | 'outbound'): void {
     this.#reconnects.cancel(peer);
+    this.#upgrades.greeted(peer);
     this.#told.add(peer);
     this.#notification(peer, HELLO, state);
     this.#guard('a new connection', () => this.#attachment.events.onConnected(peer, how));
     this.#discovery.onConnected();
+    this.#host.relay?.look();
     this.#remember(peer);
   }
 
   #lost(peer: string, goodbye: Goodbye | null): void {
+    this.#upgrades.cancel(peer);
     if (this.#told.delete(peer)) {
       this.#guard('a lost connection', () => this.#attachment.events.onDisconnected(peer));
     }

@@ -9,6 +9,7 @@
  *
  * Events of the stream are used directly: a promise per chunk costs more than the rest of the way.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
 import { errorShape, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
@@ -36,6 +37,9 @@ export const OUTBOX_BYTES_MAX = 64 * 1024 * 1024;
 const DEADLINE_MS_MAX = 2 ** 31 - 1;
 /** How long a closing stream may take to send what it has, and then the other side to close its end too. */
 const CLOSE_TIMEOUT_MS = 500;
+/** How often a stream that another one replaced is looked at, and how long it is let be. */
+const RETIRE_LOOK_MS = 500;
+const RETIRE_MAX_MS = 30_000;
 /** A beat behind a full line of requests would make a busy peer look dead. There is one a second. */
 const NEVER_WAITS = 'beat';
 
@@ -170,6 +174,19 @@ export class PeerStream {
     this.#flush();
     this.#end(goodbye, 'here');
     return this.#closeStream();
+  }
+
+  /**
+   * As `close`, once nothing is under way on it any more in either direction, or within a bound. Both sides do so for
+   * a stream that another one replaced: what each of them is asked is answered here.
+   */
+  async retire(goodbye: Goodbye): Promise<void> {
+    for (let waitedMs = 0; waitedMs < RETIRE_MAX_MS && !this.#closed; waitedMs += RETIRE_LOOK_MS) {
+      // The other side may not know yet that there is another stream, so not at once.
+      await sleep(RETIRE_LOOK_MS, undefined, { ref: false });
+      if (this.#inFlight.size + this.#waiting.size + this.#serving === 0) break;
+    }
+    await this.close(goodbye);
   }
 
   /** Ends the stream without a word. */

@@ -120,12 +120,12 @@ export class Heartbeat {
 
   /** The peers that a beat to `peer` names: only those heard lately, as a peer that is named counts as alive. */
   #knownBut(peer: string): Beat['knows'] {
-    const { clock, peers, options } = this.#parts;
+    const { clock, network, peers, options } = this.#parts;
     const knows: Beat['knows'] = [];
     const lately = Math.max(clock.now() - BEATS_MISSED_MAX * options.beat_interval_ms, this.#vouchesFrom);
     for (const { peer_id, state, heard_at } of peers.connected()) {
       if (peer_id === peer || state === null || heard_at < lately) continue;
-      knows.push({ peer_id, addresses: state.addresses.slice(0, KNOWN_ADDRESSES_MAX) });
+      knows.push({ peer_id, addresses: network.addressesOf(peer_id).slice(0, KNOWN_ADDRESSES_MAX) });
       if (knows.length === KNOWS_MAX) break;
     }
     return knows;

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
+import { Dialler } from '../../node/p2p/dial-order.ts';
 import { PEER_PROTOCOL } from '../../node/p2p/greeting.ts';
 import { createHost, type Host } from '../../node/p2p/host.ts';
 import { KnownPeers } from '../../node/p2p/known-peers.ts';
@@ -187,9 +188,10 @@ describe('one stream per pair', () => {
       denied: () => new Set(),
       log: peers.log,
     });
+    const known = new KnownPeers(() => true);
     const links: Links = new Links(
       host.node,
-      new KnownPeers(() => true),
+      known,
       {
         greeted: () => log.push('greeted'),
         lost: () => log.push('lost'),
@@ -198,6 +200,7 @@ describe('one stream per pair', () => {
       },
       {
         mesh: 'test',
+        dialler: new Dialler(host.node, known),
         describe: () => stateNamed('x'),
         addresses: () => [],
         denied: () => new Set(),

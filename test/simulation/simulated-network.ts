@@ -88,6 +88,10 @@ export class SimulatedNetwork implements Network {
     return [`sim:${this.self}`];
   }
 
+  addressesOf(peer: string): string[] {
+    return [`sim:${peer}`];
+  }
+
   connected(): string[] {
     return [...this.#lines.keys()];
   }

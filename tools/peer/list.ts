@@ -5,7 +5,7 @@ import { defineMeshTool } from '../definition.ts';
 import { capabilityFilterField, countOut, limitField, offsetField, pageOut, timeOut } from '../fields.ts';
 import type { ConnectionInfo } from '../peers.ts';
 import { metricsOf } from './figures.ts';
-import { capabilitiesOf, offers, viewsById } from './view.ts';
+import { capabilitiesOf, offers, pathOut, viewsById } from './view.ts';
 
 const LIMIT_DEFAULT = 100;
 const STATUSES = ['connected', 'connecting', 'disconnected'] as const;
@@ -22,6 +22,7 @@ const itemOut = z.object({
   capabilities: z.array(z.string()).nullable().describe('Actions and labels of its workers; null when not known.'),
   multiaddrs: z.array(z.string()),
   direction: z.enum(['inbound', 'outbound']).nullable(),
+  ...pathOut,
   slots: countOut.nullable(),
   running_tasks: countOut.nullable(),
   queued_tasks: countOut.nullable(),
@@ -54,6 +55,7 @@ export const peerList = defineMeshTool({
         'peer_id',
         'name',
         'status',
+        'path',
         'latency_ms',
         'connection_quality',
         'slots',
@@ -111,6 +113,8 @@ function itemOf(connection: ConnectionInfo, view: PeerView | undefined, nowMs: n
     capabilities: capabilitiesOf(view),
     multiaddrs: connection.multiaddrs,
     direction: connection.direction,
+    path: connection.path,
+    path_reason: connection.path_reason,
     slots: state?.workers.reduce((sum, { slots }) => sum + slots, 0) ?? null,
     running_tasks: state?.running ?? null,
     queued_tasks: state?.queued ?? null,

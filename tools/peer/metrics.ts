@@ -5,7 +5,7 @@ import { PeerNotFoundError } from '../errors.ts';
 import { countOut, peerIdField, timeOut } from '../fields.ts';
 import { metricsOf, metricsOut, ownMetrics } from './figures.ts';
 import { peerIdOf } from './reference.ts';
-import { sourceOut, viewsById } from './view.ts';
+import { pathOut, sourceOut, viewsById } from './view.ts';
 
 const HISTORY_HOURS_MAX = 24;
 
@@ -33,6 +33,7 @@ export const peerMetrics = defineMeshTool({
         status: z.enum(['connected', 'connecting', 'disconnected']),
         connection_id: z.string().nullable(),
         direction: z.enum(['inbound', 'outbound']).nullable(),
+        ...pathOut,
         source: sourceOut,
         connected_since: timeOut,
         last_seen: timeOut,
@@ -77,8 +78,8 @@ export const peerMetrics = defineMeshTool({
     const connection = context.peers.list().find((each) => each.peer_id === peer_id);
     if (connection === undefined) throw new PeerNotFoundError(peer_id);
     const view = viewsById(context).get(peer_id);
-    const { status, connection_id, direction, source, connected_since, last_seen, protocol_version, multiaddrs } =
-      connection;
+    const { status, connection_id, direction, path, path_reason, source } = connection;
+    const { connected_since, last_seen, protocol_version, multiaddrs } = connection;
     return {
       peer_id,
       name: connection.name ?? view?.state?.name ?? null,
@@ -87,6 +88,8 @@ export const peerMetrics = defineMeshTool({
         status,
         connection_id,
         direction,
+        path,
+        path_reason,
         source,
         connected_since,
         last_seen,

@@ -13,6 +13,12 @@ export const sourceOut = z
   .enum(['dht', 'connected', 'met', 'mdns', 'bootstrap'])
   .describe('How it was found; `met`: it was connected before and is not now.');
 
+/** How a peer is connected, for the outputs of several tools. */
+export const pathOut = {
+  path: z.enum(['direct', 'relayed']).nullable().describe('relayed: through another member. Null while not connected.'),
+  path_reason: z.string().nullable().describe('For a relayed one: through whom, and why.'),
+};
+
 /** The actions and labels of all workers of a peer, sorted; null when the peer has not told them yet. */
 export function capabilitiesOf(view: PeerView | undefined): string[] | null {
   if (view?.state == null) return null;
