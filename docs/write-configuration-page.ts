@@ -40,7 +40,7 @@ export function configurationPage(): string {
   });
   const others = Object.entries(OTHER_VARIABLES).map(([name, meaning]) => [`\`${name}\``, meaning]);
   const policy = table(['field', 'value', 'meaning'], fieldsBelow('policy', schema.properties!['policy']!));
-  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${policy}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${policy}\n\n${LIMITS_KEPT}\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
 }
 
 const HEAD = `# Settings of a peer
@@ -79,12 +79,44 @@ policy:
     allow: ["*"]
   - from: [12D3KooWGRUVh7Jp5kcKjC3V7CgEuKyWBaNVTWYbYQh3MGYJyKjb]
     allow: [shell:make, shell:git, "http:*.example.org"]
+    limits: { memory_mb: 2048, processes: 200, wall_s: 900 }
   - from: ["*"]
     allow: [echo, fn:thumbnail]
+    limits: { memory_mb: 512, cpu_s: 60, processes: 64, output_mb: 10, wall_s: 120 }
 \`\`\`
 
 A policy takes away and never adds: what \`shell.allow\`, \`http_action\` and \`functions\` do not allow runs for nobody, \`*\`
-or not. Without \`policy\` they alone decide. In an open mesh everybody has every role.
+or not. Without \`policy\` they alone decide. In an open mesh everybody has every role. Other peers are told what their
+work may run here and send nothing else; what comes all the same is refused, and placed elsewhere.
+`;
+
+const LIMITS_KEPT = `### What keeps the limits
+
+\`limits\` are those of one attempt: a command or a call of a function, with everything that it starts. What goes over one is
+ended, all of it, and fails with \`LIMIT_EXCEEDED\`, which is not tried again and names the limit, its value and its place in
+the settings. \`http\` and \`echo\` start no process: they have the limits of every peer. The log says at the start what
+keeps the limits that are set.
+
+${table(
+  ['limit', 'Linux, where the peer may make cgroups (v2)', 'Linux, elsewhere', 'other systems'],
+  [
+    [
+      '`memory_mb`',
+      'the kernel (`memory.max`), of all processes together',
+      'the peer looks four times a second; `RLIMIT_DATA` bounds what is faster',
+      'nobody',
+    ],
+    ['`cpu_s`', 'the peer looks; `RLIMIT_CPU` of each process', 'the same', 'nobody'],
+    ['`processes`', 'the kernel (`pids.max`)', 'the peer looks', 'nobody'],
+    ['`output_mb`', 'the peer, which reads it', 'the same', 'the same'],
+    ['`wall_s`', 'the peer', 'the same', 'the same'],
+  ],
+)}
+
+A peer may make cgroups in a systemd unit with \`Delegate=yes\` that it has for itself, or as root. Without a cgroup, a program
+that leaves its session and drops its environment is not found; in a cgroup it is. A function with limits runs in a process
+of its own, which takes some 0.1 s to start, and 50 MB and 12 threads for itself. This is no sandbox: an attempt reads and
+writes what the user of the peer may.
 `;
 
 /** A field, and all that are in it. */

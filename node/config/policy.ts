@@ -27,6 +27,19 @@ const allowedSchema = z.string().superRefine((value, context) => {
   if (message !== null) context.addIssue({ code: 'custom', message });
 });
 
+const positive = z.number('must be a number').positive('must be more than 0');
+const whole = z.int('must be a whole number').min(1, 'must be at least 1');
+
+const limitsSchema = z
+  .strictObject({
+    memory_mb: whole.optional().describe('Memory of all its processes, in MB (MiB)'),
+    cpu_s: positive.optional().describe('Processor time of all its processes, in seconds'),
+    processes: whole.optional().describe('Processes and threads at once'),
+    output_mb: positive.optional().describe('What it writes to stdout and stderr, logs and returns, in MB (MiB)'),
+    wall_s: positive.optional().describe('How long it may run, in seconds'),
+  })
+  .describe('What an attempt of a `shell` or `fn` action may use; absent: no limits but those of every peer');
+
 const ruleSchema = z.strictObject({
   from: z
     .array(callerSchema)
@@ -41,6 +54,7 @@ const ruleSchema = z.strictObject({
     .describe(
       'What may run: `shell:git`, `shell:*`, `http:example.org`, `http:*.example.org`, `http:*`, `http-private` (private addresses of these hosts), `fn:resize`, `fn:*`, `echo`, or `*` (everything); an empty list: nothing',
     ),
+  limits: limitsSchema.optional(),
 });
 
 export const policySchema = z.array(ruleSchema).max(RULES_MAX, `must have at most ${RULES_MAX} rules`);

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import type { Confinement } from '../processes/confinement.ts';
 import { coveredDescriptors } from '../processes/descriptors.ts';
 import { LEFTOVER_GRACE_MS, PRINTED_BYTES_PER_INTERVAL } from '../processes/limits.ts';
 import { readPaced } from '../processes/paced-reading.ts';
@@ -22,6 +23,8 @@ export interface Command {
   /** The one among `variables` that says which start this is. */
   mark: string;
   stdin: string | undefined;
+  /** Null: no limits but those of every command. */
+  confinement: Confinement | null;
 }
 
 export interface CommandEnd {
@@ -32,6 +35,7 @@ export interface CommandEnd {
 export class CommandProcess {
   readonly #child: ChildProcess;
   readonly #tree: ProcessTree | undefined;
+  readonly #confinement: Confinement | null;
   readonly #failed = Promise.withResolvers<never>();
   readonly #lines: LineSplitter[] = [];
   /** End the pace at which each stream is read. */
@@ -46,9 +50,13 @@ export class CommandProcess {
    * @throws what the system says of a program that it cannot start; `end` rejects with the rest of such errors
    */
   constructor(command: Command, log: (stream: 'stdout' | 'stderr', line: string) => void) {
-    const { stdin } = command;
-    this.#child = spawn(command.file, command.words.slice(1), {
-      argv0: command.words[0]!,
+    const { stdin, confinement } = command;
+    this.#confinement = confinement;
+    const words = command.words.slice(1);
+    const [file, args] = confinement?.command(command.file, words) ?? [command.file, words];
+    this.#child = spawn(file, args, {
+      // A shell that sets limits has a name of its own.
+      argv0: file === command.file ? command.words[0]! : file,
       cwd: command.cwd,
       env: command.variables,
       // A group and a session of its own.
@@ -60,7 +68,10 @@ export class CommandProcess {
     this.#failed.promise.catch(() => {
       // `ended` gives it to whoever waits for the end.
     });
-    if (this.#child.pid !== undefined) this.#tree = new ProcessTree(this.#child.pid, command.mark);
+    if (this.#child.pid !== undefined) {
+      this.#tree = new ProcessTree(this.#child.pid, command.mark);
+      confinement?.watch(this.#tree, () => this.end(0));
+    }
     if (stdin !== undefined) feed(this.#child.stdin!, stdin);
     this.#collect(this.#child.stdout!, (line) => log('stdout', line), this.#takeStdout);
     this.#collect(this.#child.stderr!, (line) => log('stderr', line), this.#takeStderr);
@@ -100,6 +111,7 @@ export class CommandProcess {
     for (const timer of leftovers) clearTimeout(timer);
     this.end(0);
     const staying = (await this.#ending) ?? [];
+    await this.#confinement?.close(end.code === 0 ? null : { ...end, stderr: this.stderr.take().text });
     for (const each of this.#lines) each.end();
     return { ...end, staying };
   }
@@ -124,6 +136,7 @@ export class CommandProcess {
     const lines = new LineSplitter(log);
     this.#lines.push(lines);
     const read = (chunk: Buffer) => {
+      this.#confinement?.wrote(chunk.length);
       const count = take(chunk) ? lines.push(chunk) : 0;
       return Math.max(chunk.length / PRINTED_BYTES_PER_INTERVAL, count / PRINTED_LINES_PER_INTERVAL);
     };

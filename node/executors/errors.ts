@@ -8,6 +8,7 @@
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
+import type { Confinement, LimitName } from '../processes/confinement.ts';
 
 /** No executor of this name here. Not retryable: a peer's actions do not change while it runs. */
 export class UnknownActionError extends FlowmeshError {
@@ -37,6 +38,27 @@ export class OutputTooLargeError extends FlowmeshError {
       'OUTPUT_TOO_LARGE',
       `${what} is larger than ${OUTPUT_BYTES_MAX} bytes; write it to a file or a store and output a reference to it`,
       { details: { limit: 'OUTPUT_BYTES_MAX', maximum: OUTPUT_BYTES_MAX } },
+    );
+  }
+}
+
+const UNITS: Record<LimitName, string> = {
+  memory_mb: 'MB of memory',
+  cpu_s: 's of processor time',
+  processes: 'processes and threads at once',
+  output_mb: 'MB of output',
+  wall_s: 's of time',
+};
+
+/** The attempt used more than the policy of this peer gives it. Not retryable: the next one would use as much. */
+export class LimitExceededError extends FlowmeshError {
+  /** @param place of the limits in the settings, e.g. `policy[0].limits` */
+  constructor(what: string, limit: LimitName, { limits, kept }: Confinement, place: string) {
+    const maximum = limits[limit]!;
+    super(
+      'LIMIT_EXCEEDED',
+      `${what} was ended: it needs more than ${maximum} ${UNITS[limit]}; whoever runs this peer can raise that (setting ${place}.${limit})`,
+      { details: { limit, maximum, kept_by: kept[limit], setting: `${place}.${limit}` } },
     );
   }
 }

@@ -1,3 +1,4 @@
+import type { AttemptLimits } from '../processes/confinement.ts';
 import type { HttpPolicy } from './address-policy.ts';
 import type { ShellPolicy } from './shell-command.ts';
 
@@ -7,6 +8,8 @@ export interface PolicyRule {
   from: readonly string[];
   /** Actions and what `allowances.ts` names: `echo`, `fn:*`, `shell:git`, `http:*.example.org`; `*` for everything. */
   allow: readonly string[];
+  /** Of each attempt of a `shell` or `fn` action. */
+  limits?: AttemptLimits | undefined;
 }
 
 /** The part of the peer's config that says what may run here: see `node/config/`. */

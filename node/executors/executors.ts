@@ -12,6 +12,7 @@ import { FlowmeshError, type JsonObject, type JsonValue, thrownText } from '../.
 import { isLarge } from '../../dag/json.ts';
 import type { ExecutionIO, ExecutionRequest, Executors, Log } from '../../scheduler/ports.ts';
 import type { Caller } from '../../scheduler/roles.ts';
+import { type Limited, LimitKeeper, type LimitName } from '../processes/confinement.ts';
 import { WorkEnvironment } from '../processes/environment.ts';
 import { needsOf } from './allowances.ts';
 import { ActionAbortedError, ActionNotAllowedError, ExecutorsClosedError, UnknownActionError } from './errors.ts';
@@ -38,7 +39,29 @@ export async function createExecutors(config: ExecutorConfig, log: Log): Promise
   const environment = new WorkEnvironment(config.data_dir, config.pass_env);
   await environment.endLeftBehind(log);
   const functions = await Functions.load(config.functions, environment, log);
-  return new LocalExecutors(config, functions, environment);
+  const policy = new Policy(config);
+  const keeper = await openKeeper(policy, log);
+  return new LocalExecutors({ config, functions, environment, policy, keeper });
+}
+
+/** Also says what keeps the limits. */
+async function openKeeper({ limits }: Policy, log: Log): Promise<LimitKeeper> {
+  const set = new Set(limits.flatMap((each) => Object.keys(each) as LimitName[]));
+  const keeper = await LimitKeeper.open({ mayUseCgroups: set.size > 0 });
+  if (set.size === 0) return keeper;
+  const kept = Object.fromEntries([...set].map((name) => [name, keeper.kept[name]]));
+  log.info(kept, 'limits per attempt of the policy, and what keeps them');
+  const lost = [...set].filter((name) => keeper.kept[name] === 'nobody');
+  if (lost.length > 0) log.warn({ limits: lost }, 'nothing keeps these limits on this system: it is not Linux');
+  return keeper;
+}
+
+interface ExecutorParts {
+  config: ExecutorConfig;
+  functions: Functions;
+  environment: WorkEnvironment;
+  policy: Policy;
+  keeper: LimitKeeper;
 }
 
 class LocalExecutors implements ClosableExecutors {
@@ -46,14 +69,16 @@ class LocalExecutors implements ClosableExecutors {
   readonly #offered: string[];
   readonly #policy: Policy;
   readonly #functions: Functions;
+  readonly #keeper: LimitKeeper;
   /** With its connections: what one caller may reach is not reached over those of another one. */
   readonly #http = new Map<Grant, Promise<HttpAction>>();
   readonly #running = new Map<AbortController, Promise<JsonValue>>();
   #closed = false;
 
-  constructor(config: ExecutorConfig, functions: Functions, environment: WorkEnvironment) {
+  constructor({ config, functions, environment, policy, keeper }: ExecutorParts) {
     this.#functions = functions;
-    this.#policy = new Policy(config);
+    this.#policy = policy;
+    this.#keeper = keeper;
     this.#actions.set('echo', echo);
     // Their libraries are read at the first use: undici alone is 10 MB, and most peers never need it.
     this.#actions.set('http', async (request, io, grant) => {
@@ -63,10 +88,10 @@ class LocalExecutors implements ClosableExecutors {
     });
     this.#actions.set('shell', async (request, io, grant) => {
       const { runShell } = await import('./shell.ts');
-      return runShell(request, io, grant.shell, environment);
+      return runShell(request, io, grant.shell, environment, this.#limited(grant));
     });
     for (const name of functions.names) {
-      this.#actions.set(`fn:${name}`, (request, io) => functions.run(name, request, io));
+      this.#actions.set(`fn:${name}`, (request, io, grant) => functions.run(name, request, io, this.#limited(grant)));
     }
     // Without an allowed command `shell` is known, so that its error says what would allow it, but not offered.
     this.#offered = [...this.#actions.keys()].filter((action) => action !== 'shell' || config.shell.allow.length > 0);
@@ -121,6 +146,11 @@ class LocalExecutors implements ClosableExecutors {
     await Promise.allSettled(runs);
     const connections = [...this.#http.values()].map(async (http) => await (await http).close());
     await Promise.all([this.#functions.close(), ...connections]);
+    this.#keeper.close();
+  }
+
+  #limited({ limits, limitsPlace }: Grant): Limited {
+    return { keeper: this.#keeper, limits, place: limitsPlace };
   }
 
   async #settle(

@@ -14,7 +14,8 @@
  *    nothing: another one does (P4).
  * 3. Abort reaches the handler as `signal`; when it has not ended after CANCEL_GRACE_MS (with `force`: at once), its
  *    process is killed with everything it started.
- * 4. An exception is `FUNCTION_FAILED`, retryable unless it has `retryable: false`.
+ * 4. A run with limits of the caller's policy has a process of its own, which is there for it alone.
+ * 5. An exception is `FUNCTION_FAILED`, retryable unless it has `retryable: false`.
  *
  * Not a sandbox: a handler is code that the peer's operator chose, with the rights of the peer.
  */
@@ -22,10 +23,11 @@ import { availableParallelism } from 'node:os';
 import { type ErrorShape, FlowmeshError, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest, Log } from '../../scheduler/ports.ts';
+import { type Confinement, hasLimits, type Limited, type LimitName } from '../processes/confinement.ts';
 import type { WorkEnvironment } from '../processes/environment.ts';
 import { IsolatedProcess, type ProcessEnd } from '../processes/isolated-process.ts';
 import { siblingModule } from '../sibling-module.ts';
-import { ActionAbortedError, ExecutorsClosedError } from './errors.ts';
+import { ActionAbortedError, ExecutorsClosedError, LimitExceededError } from './errors.ts';
 import { type FromFunctionProcess, readFromFunctionProcess } from './function-messages.ts';
 import { parseJsonOutput } from './json-output.ts';
 import {
@@ -78,6 +80,8 @@ class NotBegunError extends FunctionExitedError {}
 /** A process with the modules loaded, and what it runs now. */
 class FunctionProcess {
   readonly #process: IsolatedProcess;
+  readonly #limited: Limited | null;
+  readonly #confinement: Confinement | null;
   readonly #loaded = Promise.withResolvers<string[]>();
   readonly #gone = Promise.withResolvers<void>();
   readonly #log: Log;
@@ -85,13 +89,17 @@ class FunctionProcess {
   #runs = 0;
   #isUsable = true;
 
-  constructor(files: string[], environment: WorkEnvironment, log: Log) {
+  /** @param limited of the one run that it is for; null: it is kept for others */
+  constructor(files: string[], environment: WorkEnvironment, log: Log, limited: Limited | null) {
     this.#log = log;
+    this.#limited = limited;
+    this.#confinement = limited?.keeper.confine(limited.limits) ?? null;
     this.#process = new IsolatedProcess({
       entry: siblingModule('function-process', import.meta.url),
       args: files,
-      memoryMb: FUNCTION_MEMORY_MB,
+      memoryMb: Math.min(FUNCTION_MEMORY_MB, limited?.limits.memory_mb ?? FUNCTION_MEMORY_MB),
       environment: environment.create(),
+      confinement: this.#confinement,
       onMessage: (message) => this.#onMessage(readFromFunctionProcess(message)),
       onEnd: (end) => this.#onEnd(end),
     });
@@ -207,12 +215,22 @@ class FunctionProcess {
     }
   }
 
+  /** The limit of its own that ended it. V8 is told of that of its memory, too, and ends by itself. */
+  #limitOf({ outOfMemory }: ProcessEnd): LimitName | null {
+    const { memory_mb = Number.POSITIVE_INFINITY } = this.#confinement?.limits ?? {};
+    const isHeap = outOfMemory && memory_mb <= FUNCTION_MEMORY_MB;
+    return this.#confinement?.exceeded ?? (isHeap ? 'memory_mb' : null);
+  }
+
   #onEnd(end: ProcessEnd): void {
     this.#isUsable = false;
     this.#loaded.reject(new FunctionsInvalidError(`the modules ended their process (${end.how}) ${end.stderr.trim()}`));
     const run = this.#run;
+    const limit = this.#limitOf(end);
     if (run === null) this.#log.debug({ how: end.how }, 'an idle process for functions ended');
-    else run.reject(run.begun ? new FunctionExitedError(run.name, end) : new NotBegunError(run.name, end));
+    else if (limit !== null) {
+      run.reject(new LimitExceededError(`fn:${run.name}`, limit, this.#confinement!, this.#limited!.place));
+    } else run.reject(run.begun ? new FunctionExitedError(run.name, end) : new NotBegunError(run.name, end));
     this.#gone.resolve();
   }
 }
@@ -278,9 +296,15 @@ export class Functions {
   }
 
   /** @throws ActionAbortedError, ExecutorsClosedError, RemoteError (`FUNCTION_FAILED`, …), FunctionExitedError */
-  async run(name: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
+  async run(
+    name: string,
+    request: ExecutionRequest,
+    io: ExecutionIO,
+    limited: Limited | null = null,
+  ): Promise<JsonValue> {
+    const own = limited !== null && hasLimits(limited.limits) ? limited : null;
     for (let starts = 1; ; starts += 1) {
-      const process = await this.#acquire(io.signal);
+      const process = await this.#acquire(io.signal, own);
       try {
         if (io.signal.aborted) throw new ActionAbortedError(request.action);
         const output = await process.run(name, request, io);
@@ -291,7 +315,8 @@ export class Functions {
         if (this.#closed) throw new ExecutorsClosedError();
         if (!(error instanceof NotBegunError) || starts === FUNCTION_STARTS_MAX) throw error;
       } finally {
-        this.#release(process);
+        if (own === null) this.#release(process);
+        else await this.#remove(process);
       }
     }
   }
@@ -302,14 +327,16 @@ export class Functions {
     await Promise.all([...this.#all].map((each) => each.close()));
   }
 
-  async #acquire(signal: AbortSignal): Promise<FunctionProcess> {
+  /** @param own the limits of a process for this run alone; null: any that is idle will do */
+  async #acquire(signal: AbortSignal, own: Limited | null): Promise<FunctionProcess> {
     for (;;) {
       if (this.#closed) throw new ExecutorsClosedError();
       if (signal.aborted) throw new ActionAbortedError('fn');
-      const idle = this.#idle.pop();
-      if (idle?.isUsable) return idle;
-      if (idle !== undefined) this.#all.delete(idle);
-      else if (this.#all.size < FUNCTION_PROCESSES_MAX) return this.#start();
+      const isFull = this.#all.size >= FUNCTION_PROCESSES_MAX;
+      const idle = own === null || isFull ? this.#idle.pop() : undefined;
+      if (own === null && idle?.isUsable) return idle;
+      if (idle !== undefined) void this.#remove(idle);
+      else if (!isFull) return this.#start(own);
       else await this.#turn(signal);
     }
   }
@@ -326,8 +353,8 @@ export class Functions {
     if (place !== -1) this.#waiting.splice(place, 1);
   }
 
-  #start(): FunctionProcess {
-    const started = new FunctionProcess(this.#files, this.#environment, this.#log);
+  #start(own: Limited | null = null): FunctionProcess {
+    const started = new FunctionProcess(this.#files, this.#environment, this.#log, own);
     // A module that loads no more is the error of the run that needed this process: its own message says so.
     started.load().catch((error: Error) => this.#log.warn({ error: error.message }, 'a process for functions failed'));
     this.#all.add(started);
@@ -336,12 +363,19 @@ export class Functions {
 
   #release(process: FunctionProcess): void {
     const isNeeded = this.#idle.length < availableParallelism() || this.#waiting.length > 0;
-    if (process.isUsable && isNeeded) this.#idle.push(process);
-    else {
-      this.#all.delete(process);
-      void process.close();
+    if (!process.isUsable || !isNeeded) {
+      void this.#remove(process);
+      return;
     }
+    this.#idle.push(process);
     this.#waiting.shift()?.();
+  }
+
+  /** Resolves when nothing of it is left. */
+  async #remove(process: FunctionProcess): Promise<void> {
+    this.#all.delete(process);
+    this.#waiting.shift()?.();
+    await process.close();
   }
 
   #wake(): void {

@@ -8,6 +8,7 @@
 import type { JsonObject } from '../../dag/errors.ts';
 import { covers, splitNeed } from '../../scheduler/capabilities.ts';
 import type { Caller } from '../../scheduler/roles.ts';
+import type { AttemptLimits } from '../processes/confinement.ts';
 import type { HttpPolicy } from './address-policy.ts';
 import { allowancesOf, needsOf, PRIVATE } from './allowances.ts';
 import type { ExecutorConfig, PolicyRule } from './executor-config.ts';
@@ -24,8 +25,13 @@ export class Grant {
   readonly allows: readonly string[];
   readonly shell: ShellPolicy;
   readonly http: HttpPolicy;
+  readonly limits: AttemptLimits;
+  /** Where they are in the settings. */
+  readonly limitsPlace: string;
 
-  constructor(settings: Allowing, rule: readonly string[] | null) {
+  constructor(settings: Allowing, rule: readonly string[] | null, limits: AttemptLimits = {}, limitsPlace = '') {
+    this.limits = limits;
+    this.limitsPlace = limitsPlace;
     this.#rule = rule?.map(lowerHost) ?? null;
     const base = allowancesOf(settings);
     this.allows = this.#rule === null ? base : shared(base, this.#rule);
@@ -59,13 +65,21 @@ export class Policy {
 
   constructor(settings: Allowing & { policy?: readonly PolicyRule[] | undefined }) {
     const { policy } = settings;
-    this.#rules = (policy ?? []).map(({ from, allow }) => ({ from, grant: new Grant(settings, allow) }));
+    this.#rules = (policy ?? []).map(({ from, allow, limits }, at) => ({
+      from,
+      grant: new Grant(settings, allow, limits, `policy[${at}].limits`),
+    }));
     this.#others = new Grant(settings, policy === undefined ? null : []);
   }
 
   /** The same object for all callers of a rule. */
   grantFor(caller: Caller): Grant {
     return this.#rules.find(({ from }) => from.some((name) => isMeant(name, caller)))?.grant ?? this.#others;
+  }
+
+  /** The limits of all rules. */
+  get limits(): AttemptLimits[] {
+    return this.#rules.map(({ grant }) => grant.limits);
   }
 
   /** What any caller may be allowed. */

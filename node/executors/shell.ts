@@ -12,6 +12,8 @@
  * 4. An exit code other than 0, or a signal, is `EXIT_CODE` (retryable) with the end of stderr.
  * 5. It inherits nothing that is open in this peer, and of its environment what `environment.ts` says.
  *
+ * 6. Limits of the caller's policy end it as `LIMIT_EXCEEDED` (`confinement.ts`).
+ *
  * The command finds the task's idempotency key in FLOWMESH_TASK_UID (the same at every attempt) and the attempt in
  * FLOWMESH_ATTEMPT.
  */
@@ -21,10 +23,11 @@ import { FlowmeshError, type JsonValue } from '../../dag/errors.ts';
 import { jsonBytes, OUTPUT_BYTES_MAX } from '../../dag/limits.ts';
 import { CANCEL_GRACE_MS } from '../../scheduler/limits.ts';
 import type { ExecutionIO, ExecutionRequest } from '../../scheduler/ports.ts';
+import type { Confinement, Limited } from '../processes/confinement.ts';
 import type { WorkEnvironment } from '../processes/environment.ts';
 import { MARK_VARIABLE } from '../processes/process-tree.ts';
 import { type CommandEnd, CommandProcess } from './command-process.ts';
-import { ActionAbortedError, InvalidOutputError, OutputTooLargeError } from './errors.ts';
+import { ActionAbortedError, InvalidOutputError, LimitExceededError, OutputTooLargeError } from './errors.ts';
 import { parseJsonOutput } from './json-output.ts';
 import type { KeptEnd } from './kept-output.ts';
 import { SHOWN_CHARS_MAX, STDERR_KEPT_BYTES, STDERR_TAIL_CHARS_MAX, STDERR_TAIL_LINES } from './limits.ts';
@@ -54,19 +57,24 @@ class SpawnFailedError extends FlowmeshError {
 
 /**
  * @throws InvalidInputsError, ActionNotAllowedError, CommandNotFoundError, ActionAbortedError, OutputTooLargeError,
- *   InvalidOutputError, ExitCodeError (`EXIT_CODE`), SpawnFailedError (`SPAWN_FAILED`)
+ *   InvalidOutputError, ExitCodeError (`EXIT_CODE`), SpawnFailedError (`SPAWN_FAILED`), LimitExceededError
  */
 export async function runShell(
   request: ExecutionRequest,
   io: ExecutionIO,
   policy: ShellPolicy,
   environment: WorkEnvironment,
+  limited: Limited | null = null,
 ): Promise<JsonValue> {
   const payload = parseInputs('shell', request.payload);
   const file = await resolveCommand(payload.command[0]!, payload.env, policy);
   if (io.signal.aborted) throw new ActionAbortedError('shell');
-  const { running, end } = await runToEnd(file, payload, request, io, environment);
+  const confinement = limited?.keeper.confine(limited.limits) ?? null;
+  const { running, end } = await runToEnd(file, payload, { request, io, environment, confinement });
   if (io.signal.aborted) throw new ActionAbortedError('shell');
+  if (confinement?.exceeded) {
+    throw new LimitExceededError(`"${payload.command[0]}"`, confinement.exceeded, confinement, limited!.place);
+  }
   const { stdout, stderr } = running;
   if (stdout.tooLarge) throw new OutputTooLargeError(`stdout of "${payload.command[0]}"`);
   if (end.code !== 0) throw new ExitCodeError(payload.command, end, stderr.take().text);
@@ -90,13 +98,18 @@ function fittingEnd(stderr: KeptEnd, stdout: JsonValue): { text: string; dropped
   return stderr.take(0);
 }
 
+interface Start {
+  request: ExecutionRequest;
+  io: ExecutionIO;
+  environment: WorkEnvironment;
+  confinement: Confinement | null;
+}
+
 /** Runs the command to its end, or to that of `io.signal`. */
 async function runToEnd(
   file: string,
   payload: ShellInputs,
-  request: ExecutionRequest,
-  io: ExecutionIO,
-  environment: WorkEnvironment,
+  { request, io, environment, confinement }: Start,
 ): Promise<{ running: CommandProcess; end: CommandEnd }> {
   const { variables, mark } = environment.create();
   const { stdin } = payload;
@@ -115,6 +128,7 @@ async function runToEnd(
           FLOWMESH_ATTEMPT: String(request.attempt),
         },
         mark,
+        confinement,
         stdin: typeof stdin === 'string' || stdin === undefined ? stdin : JSON.stringify(stdin),
       },
       (stream, line) => io.log(stream, line),
@@ -128,6 +142,7 @@ async function runToEnd(
     throw startError(payload, error as NodeJS.ErrnoException);
   } finally {
     io.signal.removeEventListener('abort', onAbort);
+    await confinement?.close(null);
   }
 }
 

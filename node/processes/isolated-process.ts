@@ -16,6 +16,7 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { thrownText } from '../../dag/errors.ts';
 import { encodeMessage, FROM_PEER_FD, MessageReader, TO_PEER_FD } from './child-messages.ts';
+import type { Confinement } from './confinement.ts';
 import { coveredDescriptors } from './descriptors.ts';
 import type { StartEnvironment } from './environment.ts';
 import {
@@ -40,6 +41,8 @@ export interface IsolatedProcessOptions {
   /** JavaScript heap. */
   memoryMb: number;
   environment: StartEnvironment;
+  /** Its limits besides `memoryMb`, which are over when it has ended. */
+  confinement?: Confinement | null;
   /** Anything at all: it is to be checked. What this throws ends the process. */
   onMessage(message: unknown): void;
   /** Once, whatever the reason; no message follows. */
@@ -68,7 +71,10 @@ export class IsolatedProcess {
   constructor(options: IsolatedProcessOptions) {
     this.#options = options;
     this.#child = this.#start();
-    if (this.pid !== undefined) this.#tree = new ProcessTree(this.pid, options.environment.mark);
+    if (this.pid !== undefined) {
+      this.#tree = new ProcessTree(this.pid, options.environment.mark);
+      options.confinement?.watch(this.#tree, () => this.kill());
+    }
     if (this.#child !== null) this.#listen(this.#child);
   }
 
@@ -93,13 +99,14 @@ export class IsolatedProcess {
 
   /** Null when the system starts no process now: `onEnd` follows. */
   #start(): ChildProcess | null {
-    const { entry, args = [], memoryMb, environment } = this.#options;
+    const { entry, args = [], memoryMb, environment, confinement } = this.#options;
+    const words = [`--max-old-space-size=${memoryMb}`, fileURLToPath(entry), String(process.pid), ...args];
+    const [file, all] = confinement?.command(process.execPath, words) ?? [process.execPath, words];
     try {
-      return spawn(
-        process.execPath,
-        [`--max-old-space-size=${memoryMb}`, fileURLToPath(entry), String(process.pid), ...args],
-        { detached: true, env: environment.variables, stdio: [...STDIO, ...coveredDescriptors().slice(PIPES)] },
-      );
+      return spawn(file, all, {
+        ...{ detached: true, env: environment.variables },
+        stdio: [...STDIO, ...coveredDescriptors().slice(PIPES)],
+      });
     } catch (error) {
       setImmediate(() => this.#end(thrownText(error), null));
       return null;
@@ -108,17 +115,22 @@ export class IsolatedProcess {
 
   #listen(child: ChildProcess): void {
     child.once('error', (error) => this.#end(error.message, null));
+    const { confinement } = this.#options;
     child.once('exit', (code, signal) => {
       const how = signal ?? `exit code ${code}`;
       // What it started may hold its pipes open, and has ended before this counts as ended.
       const gone = this.#tree?.end(0) ?? Promise.resolve();
-      const end = () => void gone.then(() => this.#end(how, signal));
+      const end = () =>
+        void gone
+          .then(() => confinement?.close({ code, signal, stderr: this.#printed.stderr }))
+          .then(() => this.#end(how, signal));
       child.once('close', end);
       // After a stop of this peer, timers come before what waits to be read.
       this.#drain = setTimeout(() => setImmediate(end), LEFTOVER_GRACE_MS);
     });
     for (const name of ['stdout', 'stderr'] as const) {
       readPaced(child[name], (chunk) => {
+        confinement?.wrote(chunk.length);
         this.#printed[name] = (this.#printed[name] + chunk.toString()).slice(-CHILD_STDERR_CHARS_MAX);
         return chunk.length / PRINTED_BYTES_PER_INTERVAL;
       });
@@ -133,6 +145,7 @@ export class IsolatedProcess {
     const channel = this.#pipe<Readable>(TO_PEER_FD);
     readPaced(channel, (chunk) => {
       messages = 0;
+      confinement?.wrote(chunk.length);
       if (this.#fault === null && !this.#ended) this.#guard('what it sent', () => reader.push(chunk));
       return Math.max(messages / CHILD_MESSAGES_PER_INTERVAL, chunk.length / CHILD_BYTES_PER_INTERVAL);
     });
@@ -159,6 +172,7 @@ export class IsolatedProcess {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#drain);
+    void this.#options.confinement?.close(null);
     for (const pipe of this.#child?.stdio ?? []) pipe?.destroy();
     const { stdout, stderr } = this.#printed;
     // V8 aborts when it cannot allocate, and says so on stderr; some allocations only trap.

@@ -10,6 +10,13 @@ export const TREE_POLL_INTERVAL_MS_MAX = 160;
 export const KILL_WAIT_MS = 5_000;
 /** Of a task younger than this, pids tell which processes of the machine are older and cannot be its own. */
 export const YOUNG_TREE_MS = 5_000;
+/** How often what an attempt with limits uses is looked at. */
+export const LIMIT_LOOK_INTERVAL_MS = 250;
+/**
+ * Data that a program makes room for and does not use: Node.js has 540 MB of it for each of its threads. RLIMIT_DATA counts
+ * it, so it ends what grows too fast to be looked at, and no more.
+ */
+export const UNUSED_DATA_MB = 2_048;
 /** Processes of the machine that are looked at in one turn of the event loop. */
 export const PROCESSES_PER_TURN = 32;
 /** Descriptors after stderr that are looked at for what a command would inherit. */

@@ -35,6 +35,27 @@ export function startOf(pid: number): number {
   return Number(statOf(pid)[4 + STARTED] ?? 0);
 }
 
+/** What a process uses. */
+export interface ProcessUsage {
+  /** Of its own and of the children that have ended. */
+  cpu_s: number;
+  /** Memory of its own, which it shares with nobody. */
+  memory_bytes: number;
+  threads: number;
+}
+
+/** Zeros for a process that has ended. */
+export function usageOf(pid: number): ProcessUsage {
+  const stat = statOf(pid);
+  const [, resident = 0, shared = 0] = readProc(`${pid}/statm`).split(' ').map(Number);
+  const ticks = stat.slice(USER_TIME, USER_TIME + 4).reduce((sum, each) => sum + Number(each), 0);
+  return {
+    cpu_s: ticks / TICKS_PER_SECOND,
+    memory_bytes: Math.max(resident - shared, 0) * PAGE_BYTES,
+    threads: Number(stat[THREADS] ?? 0),
+  };
+}
+
 /** The variables a process was started with, `NAME=value` each ended by NUL; empty when it is another user's. */
 export function environmentOf(pid: number): string {
   return readProc(`${pid}/environ`);
@@ -47,6 +68,12 @@ export function lastPid(): number {
 
 /** The place of the start among the fields after the session (proc_pid_stat(5)). */
 const STARTED = 15;
+/** Places among the fields from the state on: the first of four times, in ticks, and the number of threads. */
+const USER_TIME = 11;
+const THREADS = 17;
+/** What /proc counts in, whatever the kernel does. */
+const TICKS_PER_SECOND = 100;
+const PAGE_BYTES = 4_096;
 
 /** From the state on; empty when there is no such process. */
 function statOf(pid: number): string[] {

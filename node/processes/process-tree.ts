@@ -17,7 +17,7 @@ import {
   TREE_POLL_INTERVAL_MS_MAX,
   YOUNG_TREE_MS,
 } from './limits.ts';
-import { allPids, environmentOf, lastPid, readProcess, startOf } from './process-table.ts';
+import { allPids, environmentOf, lastPid, readProcess, startOf, usageOf } from './process-table.ts';
 
 /** The variable that carries the mark. */
 export const MARK_VARIABLE = 'FLOWMESH_STARTED_BY';
@@ -59,6 +59,18 @@ export class ProcessTree {
     }
     signalGroup(this.#leader, 'SIGKILL');
     return await killAll(() => this.#members());
+  }
+
+  /** What all of it uses now, together. Processes are counted with their threads. */
+  async usage(): Promise<{ cpu_s: number; memory_bytes: number; processes: number }> {
+    const used = { cpu_s: 0, memory_bytes: 0, processes: 0 };
+    for (const pid of await this.#members()) {
+      const { cpu_s, memory_bytes, threads } = usageOf(pid);
+      used.cpu_s += cpu_s;
+      used.memory_bytes += memory_bytes;
+      used.processes += threads;
+    }
+    return used;
   }
 
   /** SIGTERM, once to each: to many programs a second one means "at once". @returns whether there was anybody */

@@ -118,7 +118,7 @@ describe('precedence', () => {
   it('a policy is read from the file; what is wrong in it is said with its field', () => {
     const id = '12D3KooWGRUVh7Jp5kcKjC3V7CgEuKyWBaNVTWYbYQh3MGYJyKjb';
     const policy = [
-      { from: [id, 'role:admin'], allow: ['*'] },
+      { from: [id, 'role:admin'], allow: ['*'], limits: { memory_mb: 512, cpu_s: 0.5, output_mb: 1.5 } },
       { from: ['self', '*'], allow: ['echo', 'shell:git', 'http:*.example.org', 'http-private', 'fn:*'] },
     ];
     expect(settings({}).policy).toBeUndefined();
@@ -138,6 +138,11 @@ describe('precedence', () => {
       'policy[1].allow[1]: is nothing that can run here',
     );
     expect(wrong({ from: ['*'], allow: ['http://a.b/'] })).toContain('policy[1].allow[0]: must name a host alone');
+    const limits = (value: object) => wrong({ from: ['*'], allow: [], limits: value });
+    expect(limits({ memory_mb: 1.5 })).toContain('policy[1].limits.memory_mb: must be a whole number');
+    expect(limits({ processes: 0 })).toContain('policy[1].limits.processes: must be at least 1');
+    expect(limits({ wall_s: 0 })).toContain('policy[1].limits.wall_s: must be more than 0');
+    expect(limits({ wall_ms: 5 })).toContain('policy[1].limits.wall_ms: is not a known field');
     expect(wrong({ from: ['*'], allow: [], deny: [] })).toContain('policy[1].deny: is not a known field');
   });
 
