@@ -16,9 +16,18 @@ const SOURCES = [
   { title: 'Store', files: ['node/store/limits.ts'] },
   {
     title: 'Between peers',
-    files: ['frames', 'packed', 'peer-stream', 'handshake', 'host', 'known-peers', 'discovery', 'relay'].map(
-      (name) => `node/p2p/${name}.ts`,
-    ),
+    files: [
+      'frames',
+      'packed',
+      'peer-stream',
+      'handshake',
+      'host',
+      'known-peers',
+      'discovery',
+      'relay',
+      'dht-store',
+      'offer-rates',
+    ].map((name) => `node/p2p/${name}.ts`),
   },
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },

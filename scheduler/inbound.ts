@@ -56,8 +56,8 @@ export class Inbound implements NetworkEvents {
     return await handle(this.#parts, peer, read(schema, method, params));
   }
 
-  onOffer(_from: string, offer: unknown): void {
-    this.#parts.offers.onOffer(offer);
+  onOffer(from: string, offer: unknown): void {
+    this.#parts.offers.onOffer(from, offer);
   }
 
   onConnected(peer: string, _how: 'inbound' | 'outbound'): void {

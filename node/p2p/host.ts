@@ -3,10 +3,11 @@
  * The settings that differ from libp2p's defaults do so because the default was measured to fail a small mesh on one
  * host or behind one NAT; each says how.
  */
-import { type GossipSub, gossipsub, TopicValidatorResult } from '@libp2p/gossipsub';
+import { type GossipSub, gossipsub, type TopicValidatorFn, TopicValidatorResult } from '@libp2p/gossipsub';
+import { createTopicScoreParams } from '@libp2p/gossipsub/score';
 import { type Identify, identify } from '@libp2p/identify';
 import type { ConnectionGater, Libp2p, PeerId } from '@libp2p/interface';
-import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht';
+import { type KadDHT, type KadDHTComponents, kadDHT, passthroughMapper } from '@libp2p/kad-dht';
 import { mdns } from '@libp2p/mdns';
 import { noise } from '@libp2p/noise';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
@@ -17,9 +18,11 @@ import { createLibp2p, type Libp2pOptions } from 'libp2p';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { announced, DialPolicy } from './addresses.ts';
+import { DhtStore, withDhtStore } from './dht-store.ts';
 import { ADDRESS_DIAL_TIMEOUT_MS } from './dial-order.ts';
 import { reasonOf } from './errors.ts';
 import { loadIdentity } from './identity.ts';
+import { OfferRates } from './offer-rates.ts';
 import { openPeerMemory } from './peer-memory.ts';
 import { type Relaying, type RelayParts, relayParts } from './relay.ts';
 
@@ -38,12 +41,25 @@ const PEER_AGE_MAX_MS = 7 * ADDRESS_AGE_MAX_MS;
 export const OFFER_BYTES_MAX = 64 * 1024;
 const GOSSIP_OUTBOUND_BYTES_MAX = 8 * 1024 * 1024;
 
+/** Who sends what is rejected is not listened to for a while; nothing else is held against a peer. */
+const OFFER_SCORES = createTopicScoreParams({
+  topicWeight: 1,
+  timeInMeshWeight: 0,
+  firstMessageDeliveriesWeight: 0,
+  meshMessageDeliveriesWeight: 0,
+  meshFailurePenaltyWeight: 0,
+  invalidMessageDeliveriesWeight: -1,
+  invalidMessageDeliveriesDecay: 0.9,
+});
+
 export interface HostOptions {
   mesh: string;
   listen: string[];
   data_dir: string;
   version: string;
   mdns: boolean;
+  /** What peers of this mesh look for in their network. Default: the name of the mesh. */
+  discovery_tag?: string | undefined;
   gossip: boolean;
   /** Default: addresses through a relay are neither dialled nor listened at. */
   relay?: Relaying | undefined;
@@ -83,6 +99,7 @@ export function offersTopic(mesh: string): string {
 export async function createHost(options: HostOptions): Promise<Host> {
   const privateKey = await loadIdentity(options.data_dir, options.log);
   const datastore = await openPeerMemory(options.data_dir, options.log);
+  const dhtStore = await DhtStore.open(datastore);
   const topic = offersTopic(options.mesh);
   const policy = new DialPolicy({
     self: peerIdFromPrivateKey(privateKey).toString(),
@@ -103,7 +120,9 @@ export async function createHost(options: HostOptions): Promise<Host> {
     transports: [tcp(), ...(relay === undefined ? [] : [relay.transport])],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
-    peerDiscovery: options.mdns ? [mdns({ serviceTag: `_flowmesh-${options.mesh}._udp.local` })] : [],
+    peerDiscovery: options.mdns
+      ? [mdns({ serviceTag: `_${options.discovery_tag ?? `flowmesh-${options.mesh}`}._udp.local` })]
+      : [],
     connectionGater: gater(options, policy, relay),
     connectionManager: {
       maxConnections: CONNECTIONS_MAX,
@@ -120,22 +139,23 @@ export async function createHost(options: HostOptions): Promise<Host> {
       identify: identify(),
       ...(relay?.services as object),
       ping: ping({ maxInboundStreams: PING_STREAMS_MAX, maxOutboundStreams: PING_STREAMS_MAX }),
-      dht: kadDHT({
-        protocol: `/flowmesh/${options.mesh}/kad/1.0.0`,
-        clientMode: false,
-        // The default mapper drops private addresses: nobody on a LAN would be found.
-        peerInfoMapper: passthroughMapper,
-        kBucketSize: 8,
-        alpha: 3,
-        // The default of 1 s, doubled by its jitter, makes a newcomer's first look-up take seconds.
-        initialQuerySelfInterval: 50,
-        networkDialTimeout: { minTimeout: 500, maxTimeout: 1_000 },
-      }),
+      dht: (components: KadDHTComponents) =>
+        kadDHT({
+          protocol: `/flowmesh/${options.mesh}/kad/1.0.0`,
+          clientMode: false,
+          // The default mapper drops private addresses: nobody on a LAN would be found.
+          peerInfoMapper: passthroughMapper,
+          kBucketSize: 8,
+          alpha: 3,
+          // The default of 1 s, doubled by its jitter, makes a newcomer's first look-up take seconds.
+          initialQuerySelfInterval: 50,
+          networkDialTimeout: { minTimeout: 500, maxTimeout: 1_000 },
+        })(withDhtStore(components, dhtStore)),
       ...(options.gossip && {
         pubsub: gossipsub({
           allowedTopics: [topic],
           // Peers of one address count as one attacker by default: 20 peers on a host delivered 4 % of the messages.
-          scoreParams: { IPColocationFactorWeight: 0 },
+          scoreParams: { IPColocationFactorWeight: 0, topics: { [topic]: OFFER_SCORES } },
           // Without it the signature of every duplicate is checked before it is seen to be one.
           fastMsgIdFn: ({ from, seqno }) => `${hex(from)}${hex(seqno)}`,
           maxOutboundBufferSize: GOSSIP_OUTBOUND_BYTES_MAX,
@@ -145,9 +165,7 @@ export async function createHost(options: HostOptions): Promise<Host> {
     },
   };
   const node: Libp2p<HostServices> = await createLibp2p(libp2pOptions);
-  node.services.pubsub?.topicValidators.set(topic, (_peer, message) =>
-    message.data.byteLength <= OFFER_BYTES_MAX ? TopicValidatorResult.Accept : TopicValidatorResult.Reject,
-  );
+  node.services.pubsub?.topicValidators.set(topic, offerValidator(new OfferRates()));
   node.addEventListener('peer:disconnect', (event) => forgetRoute(node, event.detail, options.log));
   return {
     node,
@@ -168,6 +186,15 @@ export async function createHost(options: HostOptions): Promise<Host> {
       await node.stop();
       await datastore.close();
     },
+  };
+}
+
+/** Who passes on what somebody else sent too often is not to blame for it. */
+function offerValidator(rates: OfferRates): TopicValidatorFn {
+  return (peer, message) => {
+    if (message.data.byteLength > OFFER_BYTES_MAX || message.type !== 'signed') return TopicValidatorResult.Reject;
+    if (rates.take(message.from.toString())) return TopicValidatorResult.Accept;
+    return message.from.equals(peer) ? TopicValidatorResult.Reject : TopicValidatorResult.Ignore;
   };
 }
 

@@ -45,6 +45,8 @@ export interface P2POptions {
   name: string;
   version: string;
   mdns: boolean;
+  /** What peers of this mesh look for in their network (mDNS), at most 62 characters. Default: the name of the mesh. */
+  discovery_tag?: string | undefined;
   gossip: boolean;
   /** Dial peers that discovery names while fewer than `target_connections` are connected. */
   auto_connect: boolean;

@@ -98,8 +98,8 @@ export class Offers implements BeatListener {
     });
   }
 
-  /** P6: an offer is not believed, only a reason to ask the owner that it names. */
-  onOffer(message: unknown): void {
+  /** P6, P9: an offer is not believed, only a reason to ask its author, about whose own work it must be. */
+  onOffer(from: string, message: unknown): void {
     const { network, peers, pool, dial, log } = this.#parts;
     const parsed = offerSchema.safeParse(message);
     if (!parsed.success) {
@@ -107,7 +107,7 @@ export class Offers implements BeatListener {
       return;
     }
     const { owner, addresses, classes } = parsed.data;
-    if (owner === network.self || !classes.some((each) => pool.couldRun(each, owner))) return;
+    if (owner !== from || owner === network.self || !classes.some((each) => pool.couldRun(each, owner))) return;
     if (peers.find(owner)?.connected === true) {
       this.#claim(owner, classes, 'connected');
       return;

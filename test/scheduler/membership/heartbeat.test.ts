@@ -174,18 +174,27 @@ describe('offers', () => {
     const scene = await Scene.of(['a']);
     const far = new HandPeer(scene, 'far');
     const { network } = scene.peer('a');
-    const connect = network.connect.bind(network);
     let dials = 0;
-    network.connect = async (peer) => {
-      if (peer === 'nobody') dials++;
-      await connect(peer);
+    network.connect = async () => {
+      dials++;
+      throw new Error('it cannot be reached');
     };
     for (let offer = 0; offer < 20; offer++) {
-      far.network.publish({ owner: 'nobody', addresses: [], classes: waiting('echo') });
+      far.network.publish({ owner: 'far', addresses: [], classes: waiting('echo') });
       await scene.pass(500);
     }
     expect(dials).toBeGreaterThan(0);
     expect(dials).toBeLessThanOrEqual(3);
+  });
+
+  test('one in the name of another peer makes nobody dial that peer', async () => {
+    const scene = await Scene.of(['a']);
+    const far = new HandPeer(scene, 'far');
+    const named = new HandPeer(scene, 'named');
+    far.network.publish({ owner: 'named', addresses: ['sim:named'], classes: waiting('echo') });
+    await scene.pass(5_000);
+    expect(named.messages).toEqual([]);
+    expect(scene.peer('a').network.connected()).toEqual([]);
   });
 
   test.each([[null], [{ owner: 'far' }], ['text'], [{ owner: 'far', addresses: [], classes: [{ action: 1 }] }]])(
