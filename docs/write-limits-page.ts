@@ -29,6 +29,7 @@ const SOURCES = [
       'offer-rates',
     ].map((name) => `node/p2p/${name}.ts`),
   },
+  { title: 'Members of a secured mesh', files: ['node/membership/limits.ts'] },
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },
   { title: 'Actions', files: ['node/executors/limits.ts'] },

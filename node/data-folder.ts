@@ -37,6 +37,8 @@ const peerRecordSchema = z.object({
   peer_id: z.string().nullable(),
   http_url: z.string().nullable(),
   addresses: z.array(z.string()),
+  /** For what only this user may ask of it; the file is this user's alone. */
+  admin_key: z.string().nullable().default(null),
 });
 /** What a running peer says of itself in `peer.json`. */
 export type PeerRecord = z.infer<typeof peerRecordSchema>;

@@ -7,6 +7,7 @@
  *
  * MCP over stdio is the caller's: `serveStdio({ router: peer.router, … })`.
  */
+import { randomBytes } from 'node:crypto';
 import type { Log, Reader } from '../scheduler/ports.ts';
 import { createClock } from './clock.ts';
 import type { Config } from './config/settings.ts';
@@ -22,6 +23,8 @@ import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
 import { WorkedOnLeases } from './runtimes/worked-on.ts';
 import { openSqliteReader } from './store/reader.ts';
 
+const ADMIN_KEY_BYTES = 24;
+
 /** What tests and benchmarks replace. */
 export interface PeerSeams extends MeshSeams {
   /** The module that the mesh thread runs (`runtime: dedicated`). Default: mesh-thread. */
@@ -35,6 +38,8 @@ export interface RunningPeer {
   readonly addresses: string[];
   /** Without a path; MCP is at `${http_url}/mcp`. Null when the peer serves no HTTP. */
   readonly http_url: string | null;
+  /** Lets its user ask about its mesh over HTTP. Changes with every start. */
+  readonly admin_key: string;
   readonly router: ToolRouter;
   /** The mesh side when it is on this loop (`runtime: inline`). */
   readonly mesh: Mesh | null;
@@ -65,13 +70,17 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     const listenerModule = config.http === null ? null : import('./mcp/listener.ts');
     const { link, reader, mesh } = await openMesh(config, log, seams, opened);
     const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
+    const admin = {
+      key: randomBytes(ADMIN_KEY_BYTES).toString('base64url'),
+      meshRequest: link.meshRequest.bind(link),
+    };
     let httpUrl: string | null = null;
     const drainAsked = Promise.withResolvers<{ waitMs: number | undefined }>();
     if (config.http !== null && listenerModule !== null) {
       const { startListener } = await listenerModule;
       const info = { peer_id: link.info.peer_id, name: config.name, version: packageVersion() };
       const onDrain = (waitMs: number | undefined) => drainAsked.resolve({ waitMs });
-      const listener = await startListener({ ...config.http, router, info, log, onDrain });
+      const listener = await startListener({ ...config.http, router, info, log, onDrain, admin });
       opened.push({ part: 'listener', close: () => listener.close() });
       httpUrl = listener.url;
     }
@@ -83,6 +92,7 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
       peer_id: link.info.peer_id,
       addresses: link.info.addresses,
       http_url: httpUrl,
+      admin_key: admin.key,
       router,
       mesh,
       failed: link.failed,

@@ -86,6 +86,19 @@ export class PeerClient {
     return output;
   }
 
+  /** What the user of a peer asks about its mesh (`node/membership/requests.ts`). */
+  async meshRequest(request: string, input: JsonObject, adminKey: string): Promise<JsonObject> {
+    const response = await this.#fetch(`/mesh/${request}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${adminKey}` },
+      body: JSON.stringify(input),
+    });
+    const { success, ...output } = (await this.#json(response)) as JsonObject & { error?: ErrorShape };
+    if (success === false && output.error !== undefined) throw new RemoteError(output.error);
+    if (!response.ok) throw this.#refused(response.status, JSON.stringify(output));
+    return output;
+  }
+
   /** What the peer says of its own state; also when it is not ready. */
   async status(): Promise<JsonObject> {
     return (await this.#json(await this.#fetch('/ready', { method: 'GET' }))) as JsonObject;

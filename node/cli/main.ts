@@ -19,6 +19,7 @@ const NOUNS: Record<string, string> = {
   peer: 'The peers of the mesh',
   bootstrap: 'Join the mesh again',
   node: 'Start a peer on this machine, look at it, drain it',
+  mesh: 'A mesh of several machines: found it, invite, revoke, look after it',
 };
 
 const EXAMPLES = `
@@ -27,6 +28,7 @@ Examples:
   flowmesh peer list                                   the other peers, with measured latency
   flowmesh workflow submit examples/word-count.yaml --watch
   flowmesh task submit echo --payload '{"hello":"mesh"}'
+  flowmesh mesh init                                   found a mesh of several machines; then: flowmesh mesh invite
 
 Commands talk to the first peer that runs on this machine; --url, --data-dir or --mesh name another one, and so do
 FLOWMESH_URL, FLOWMESH_DATA_DIR and FLOWMESH_MESH. All settings of a peer: docs/configuration.md.
@@ -68,7 +70,9 @@ async function createProgram(args: string[], finish: (code: number) => void): Pr
   const words = args.filter((arg) => !arg.startsWith('-'));
   const noun = words[0] === 'help' || words[0] === COMPLETE ? words[1] : words[0];
   if (noun === 'node') await addNodeCommands(groups.get('node')!, finish);
+  else if (noun === 'mesh') await addMeshGroup(groups.get('mesh')!, finish);
   else if (noun !== undefined && groups.has(noun)) await addToolCommands(groups, noun, words, finish);
+  await addJoin(program, noun === 'join', finish);
   addCompletionCommands(program);
   return program;
 }
@@ -82,6 +86,32 @@ async function addNodeCommands(group: Command, finish: (code: number) => void): 
   });
   addStatusCommand(group, async (choice, json) => finish(await showStatus(choice, json)));
   addDrainCommand(group, async (choice, options) => finish(await drainPeer(choice, options)));
+}
+
+async function addMeshGroup(group: Command, finish: (code: number) => void): Promise<void> {
+  const [{ addInitCommand, initMesh }, { addMeshCommands, askMesh }] = await Promise.all([
+    import('./mesh-init.ts'),
+    import('./mesh-admin.ts'),
+  ]);
+  addInitCommand(group, async (founding) => finish(await initMesh(founding)));
+  addMeshCommands(group, async (call) => finish(await askMesh(call)));
+}
+
+/** @param wanted whether it is the command that was typed; else its line in the help is enough */
+async function addJoin(program: Command, wanted: boolean, finish: (code: number) => void): Promise<void> {
+  if (!wanted) {
+    program.command('join').summary('Join a mesh that this machine was invited to, and start a peer');
+    return;
+  }
+  const [{ addJoinCommand, join }, { startNode }] = await Promise.all([import('./join.ts'), import('./start.ts')]);
+  addJoinCommand(program, async (joining) => {
+    finish(
+      await join(joining, async (sources) => {
+        // libp2p lets go of its sockets slowly; nothing is left to be done for it.
+        process.exit(await startNode(sources));
+      }),
+    );
+  });
 }
 
 async function addToolCommands(

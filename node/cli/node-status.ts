@@ -22,7 +22,8 @@ export function addStatusCommand(group: Command, run: (choice: PeerChoice, json:
 export async function showStatus(choice: PeerChoice, json: boolean): Promise<number> {
   const { url, record } = await findPeer(choice, process.env, process.cwd());
   const state = await new PeerClient(url).status();
-  const output: JsonObject = { url, ...(record as JsonObject | undefined), ...state };
+  const { admin_key: _secret, ...known } = record ?? { admin_key: null };
+  const output: JsonObject = { url, ...known, ...state };
   delete output['http_url'];
   if (output['ready'] === true) delete output['reasons'];
   await printOutput(output, { json, tool: { name: 'node_status' }, width: undefined });

@@ -14,14 +14,18 @@ import {
   configSchema,
   DEFAULT_HTTP_PORT,
   DEFAULT_LISTEN,
+  DEFAULT_P2P_PORT,
   isLoopback,
+  refuseOpenElsewhere,
   type Settings,
   tcpOf,
 } from '../config/settings.ts';
 import { claimDataFolder, claimPort, type DataFolder, defaultPeerName } from '../data-folder.ts';
+import { isSecured } from '../membership/store.ts';
 
-/** Ports tried from DEFAULT_HTTP_PORT on; then any free one is taken. */
-const HTTP_PORTS_TRIED_MAX = 64;
+/** Ports tried from the default one on; then any free one is taken. */
+const PORTS_TRIED_MAX = 64;
+const ANY_HOST = '0.0.0.0';
 
 /** The port that was asked for has another user. */
 export class PortInUseError extends FlowmeshError {
@@ -55,7 +59,7 @@ export async function takePlace(settings: Settings, home: string): Promise<Place
     await folder.release();
   };
   try {
-    const listen = await listenAddresses(settings, home, ports);
+    const listen = await listenAddresses(settings, isSecured(folder.path), home, ports);
     const http = await httpPlace(settings, home, ports);
     const name = settings.name ?? defaultPeerName(hostname(), folder.path);
     return { config: configSchema.parse({ ...settings, data_dir: folder.path, listen, http, name }), folder, release };
@@ -65,13 +69,23 @@ export async function takePlace(settings: Settings, home: string): Promise<Place
   }
 }
 
-async function listenAddresses(settings: Settings, home: string, ports: { release(): void }[]): Promise<string[]> {
+async function listenAddresses(
+  settings: Settings,
+  secured: boolean,
+  home: string,
+  ports: { release(): void }[],
+): Promise<string[]> {
   if (settings.listen !== undefined) {
+    if (!secured) refuseOpenElsewhere(settings.listen);
     for (const address of settings.listen) {
       const tcp = tcpOf(address);
       if (tcp !== undefined && tcp.family !== 'dns') await requireFree('listen', address, tcp.host, tcp.port);
     }
     return settings.listen;
+  }
+  if (secured) {
+    const port = await firstFreePort(DEFAULT_P2P_PORT, ANY_HOST, home, ports);
+    return [`/ip4/${ANY_HOST}/tcp/${port}`];
   }
   for (const address of settings.bootstrap) {
     const tcp = tcpOf(address);
@@ -93,10 +107,15 @@ async function httpPlace(
     await requireFree('http.port', `${host}:${port}`, host, port);
     return { host, port };
   }
-  for (let candidate = DEFAULT_HTTP_PORT; candidate < DEFAULT_HTTP_PORT + HTTP_PORTS_TRIED_MAX; candidate++) {
-    if (await takePort(home, host, candidate, ports)) return { host, port: candidate };
+  return { host, port: await firstFreePort(DEFAULT_HTTP_PORT, host, home, ports) };
+}
+
+/** From the first on; 0, any one, when many are taken. */
+async function firstFreePort(first: number, host: string, home: string, ports: { release(): void }[]): Promise<number> {
+  for (let candidate = first; candidate < first + PORTS_TRIED_MAX; candidate++) {
+    if (await takePort(home, host, candidate, ports)) return candidate;
   }
-  return { host, port: 0 };
+  return 0;
 }
 
 async function takePort(home: string, host: string, port: number, ports: { release(): void }[]): Promise<boolean> {

@@ -24,28 +24,37 @@ export function addStartCommand(group: Command, run: (sources: Sources) => Promi
   const command = group
     .command('start')
     .summary('Start a peer')
-    .description('Starts a peer here. Every option can also be set in the environment or in the mesh file.')
-    .addOption(
-      new Option(
-        '--bootstrap [file]',
-        'Join the mesh that this file names; without a file ./bootstrap.json, or else the one that comes with flowmesh',
-      ).helpGroup('Mesh:'),
-    );
+    .description('Starts a peer here. Every option can also be set in the environment or in the mesh file.');
+  addStartOptions(command);
+  command.action(async () => run(await sourcesOf(command)));
+}
+
+/** @param without settings that the command itself decides, by their path */
+export function addStartOptions(command: Command, without: readonly string[] = []): void {
+  command.addOption(
+    new Option(
+      '--bootstrap [file]',
+      'Join the mesh that this file names; without a file ./bootstrap.json, or else the one that comes with flowmesh',
+    ).helpGroup('Mesh:'),
+  );
   for (const each of OPTIONS) {
+    if (without.includes(each.path)) continue;
     const text = `${describeOption(each.path)} [${each.env}]`;
     const negated = each.flag.startsWith('--no-') && each.path !== 'http' ? turnedOff(text) : text;
     command.addOption(new Option(each.flag, negated).helpGroup(`${each.group}:`));
   }
-  command.action(async () => {
-    const bootstrap = command.opts<{ bootstrap?: string | boolean }>().bootstrap;
-    const flags: Sources['flags'] = {};
-    for (const each of OPTIONS) {
-      const attribute = new Option(each.flag).attributeName();
-      if (command.getOptionValueSource(attribute) === 'cli') flags[each.path] = command.getOptionValue(attribute);
-    }
-    const cwd = process.cwd();
-    await run({ flags, env: process.env, file: await readMeshFile(bootstrap, cwd), cwd });
-  });
+}
+
+/** What was given to a command with `addStartOptions`. */
+export async function sourcesOf(command: Command): Promise<Sources> {
+  const bootstrap = command.opts<{ bootstrap?: string | boolean }>().bootstrap;
+  const flags: Sources['flags'] = {};
+  for (const each of OPTIONS) {
+    const attribute = new Option(each.flag).attributeName();
+    if (command.getOptionValueSource(attribute) === 'cli') flags[each.path] = command.getOptionValue(attribute);
+  }
+  const cwd = process.cwd();
+  return { flags, env: process.env, file: await readMeshFile(bootstrap, cwd), cwd };
 }
 
 /** @returns the exit code, after the peer has stopped */
@@ -84,7 +93,7 @@ export async function startNode(sources: Sources): Promise<number> {
   });
   let stdio: StdioServer | undefined;
   try {
-    await folder.record({ ...base, peer_id: null, http_url: null, addresses: [] });
+    await folder.record({ ...base, peer_id: null, http_url: null, addresses: [], admin_key: null });
     if (config.stdio) {
       stdio = await serveEarly(starting.promise, base, log);
       void stdio.closed.then(() => stopped.resolve('stdin closed'));
@@ -102,7 +111,8 @@ export async function startNode(sources: Sources): Promise<number> {
     }
     starting.resolve(peer);
     if (config.runtime === 'dedicated') yieldToMesh(log);
-    await folder.record({ ...base, peer_id: peer.peer_id, http_url: peer.http_url, addresses: peer.addresses });
+    const { peer_id, http_url, addresses, admin_key } = peer;
+    await folder.record({ ...base, peer_id, http_url, addresses, admin_key });
     if (LOG_IS_READABLE) process.stderr.write(banner(peer, place));
     else log.info(factsOf(peer, place), 'ready');
     const end = await Promise.race([peer.failed, stopped.promise, peer.drainAsked]);

@@ -8,6 +8,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
+import { FlowmeshError } from '../../dag/errors.ts';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import {
   BEAT_INTERVAL_MS,
@@ -24,6 +25,8 @@ import { peerIdSchema } from './peer-id.ts';
 import { policySchema } from './policy.ts';
 
 export const DEFAULT_HTTP_PORT = 7601;
+/** Of a peer of a secured mesh; those of an open one take the port of the bootstrap address, or any. */
+export const DEFAULT_P2P_PORT = 7700;
 export const DEFAULT_LISTEN = '/ip4/127.0.0.1/tcp/0';
 export const RUNTIMES = ['dedicated', 'inline'] as const;
 const CONNECTIONS_MAX = 1_000;
@@ -54,10 +57,20 @@ const addressSchema = z.string().superRefine((value, context) => {
   if (message !== null) context.addIssue({ code: 'custom', message });
 });
 
-const listenSchema = addressSchema.refine((value) => {
-  const host = tcpOf(value)?.host;
-  return host === undefined || isLoopback(host);
-}, 'must be a loopback address such as /ip4/127.0.0.1/tcp/7600: the mesh is open to everyone who can connect, so it may not be offered to other machines; join them through an SSH tunnel or a VPN on loopback');
+/**
+ * A mesh that everybody may enter is for one machine.
+ *
+ * @throws FlowmeshError LISTENS_OPENLY
+ */
+export function refuseOpenElsewhere(listen: readonly string[]): void {
+  const open = listen.find((address) => !isLoopback(tcpOf(address)?.host ?? ''));
+  if (open === undefined) return;
+  throw new FlowmeshError(
+    'LISTENS_OPENLY',
+    `${open} is not a loopback address such as /ip4/127.0.0.1/tcp/7600, and this peer's mesh is open to everyone who can connect. Make it a mesh of invited machines first: flowmesh mesh init, or flowmesh join on a machine that was invited.`,
+    { details: { listen: open } },
+  );
+}
 
 const durationSchema = z
   .int('must be a whole number of milliseconds')
@@ -162,8 +175,8 @@ const common = {
     .describe('Module files whose exports become fn:<name> actions'),
   mdns: z
     .boolean('must be true or false')
-    .default(false)
-    .describe('Find peers of this mesh in the local network by mDNS'),
+    .optional()
+    .describe('Find peers of this mesh in the local network by mDNS (default: in a secured mesh only)'),
   gossip: z.boolean('must be true or false').default(true).describe('Gossip offers of waiting tasks'),
   auto_connect: z
     .boolean('must be true or false')
@@ -228,10 +241,12 @@ export const settingsSchema = z.strictObject({
     .describe("This peer's own folder (default: the first free one of ~/.flowmesh/<mesh>/peer-1, peer-2, …)"),
   name: nameSchema.optional().describe('Name shown to people (default: host name and data folder)'),
   listen: z
-    .array(listenSchema)
+    .array(addressSchema)
     .min(1, 'must have at least one address')
     .optional()
-    .describe(`libp2p addresses to listen on (default: the bootstrap port when it is free here, else any free port)`),
+    .describe(
+      `libp2p addresses to listen on (default: the bootstrap port when it is free here, else any free port; in a secured mesh port ${DEFAULT_P2P_PORT} or the next free one of every network)`,
+    ),
   http: z
     .strictObject({
       host: hostSchema.default('127.0.0.1').describe('Address to serve MCP over HTTP on'),
@@ -251,7 +266,7 @@ export const configSchema = z.strictObject({
   ...common,
   data_dir: dataDirSchema.transform((path) => resolve(path)),
   name: nameSchema.default('peer'),
-  listen: z.array(listenSchema).min(1).default([DEFAULT_LISTEN]),
+  listen: z.array(addressSchema).min(1).default([DEFAULT_LISTEN]),
   http: z
     .strictObject({ host: hostSchema.default('127.0.0.1'), port: portSchema.default(0) })
     .nullable()

@@ -32,7 +32,7 @@ import {
   TIMEOUT_CHECK_MS,
 } from './limits.ts';
 import type { McpRoute } from './mcp-route.ts';
-import { servePeerRoute } from './peer-routes.ts';
+import { type AdminRoutes, servePeerRoute } from './peer-routes.ts';
 import type { PeerInfo } from './session.ts';
 
 /** Another process listens on the port. */
@@ -56,6 +56,8 @@ export interface ListenerOptions extends SessionLimits {
   log: Log;
   /** Drains the peer, and stops it. Default: nobody does. */
   onDrain?: (waitMs: number | undefined) => void;
+  /** What the user of this peer may ask about its mesh. Default: nobody may. */
+  admin?: AdminRoutes;
   /** Names, beside the loopback ones and `host`, that Host and Origin headers may have. Default: none. */
   allowed_hosts?: readonly string[];
   /** Says who makes a request, or throws an HttpRefusal. Default: everyone is the same anonymous principal. */
@@ -101,7 +103,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       const principal = await identify(request);
       const opened = await openMcp();
       await opened.serve(principal, request, response);
-    } else await servePeerRoute({ router, info, onDrain: options.onDrain }, path, request, response);
+    } else
+      await servePeerRoute({ router, info, onDrain: options.onDrain, admin: options.admin }, path, request, response);
   };
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const path = request.url!.split('?', 1)[0]!;

@@ -1,12 +1,15 @@
 /**
  * The plain HTTP routes of a peer: `/health` (the process answers), `/ready` (it can take work), the answer of a person
- * to a task that waits for one, and `/drain` (it is to stop when what runs there has ended).
+ * to a task that waits for one, `/drain` (it is to stop when what runs there has ended), and what its own user asks of
+ * the mesh under `/mesh`.
  */
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { z } from 'zod';
-import { type ErrorShape, errorShape, type JsonValue } from '../../dag/errors.ts';
+import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { cut } from '../../dag/quoted.ts';
+import { MESH_REQUESTS, type MeshRequest } from '../membership/requests.ts';
 import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
 import { ANSWER_BYTES_MAX, READY_DEADLINE_MS } from './limits.ts';
@@ -19,6 +22,14 @@ export interface PeerRouteComponents {
   info: PeerInfo;
   /** Begins to drain the peer and then stops it. Absent where nobody would stop it. */
   onDrain?: ((waitMs: number | undefined) => void) | undefined;
+  /** What the user of this peer may ask about its mesh. */
+  admin?: AdminRoutes | undefined;
+}
+
+export interface AdminRoutes {
+  /** Whoever can read the peer's data folder has it, and nobody else. */
+  key: string;
+  meshRequest(request: MeshRequest, input: unknown): Promise<JsonObject>;
 }
 
 /** @throws HttpRefusal 404 and 405 for what is no route. */
@@ -37,6 +48,9 @@ export async function servePeerRoute(
   } else if (path === '/drain' && components.onDrain !== undefined) {
     allow(request, 'POST');
     await serveDrain(components, request, response);
+  } else if (path.startsWith('/mesh/') && components.admin !== undefined) {
+    allow(request, 'POST');
+    await serveMesh(components.admin, path.slice('/mesh/'.length), request, response);
   } else {
     const answer = /^\/tasks\/([^/]+)\/answer$/.exec(path);
     if (answer === null) throw new HttpRefusal(404, 'NOT_FOUND', `No such route: ${cut(path)}. There are: ${ROUTES}`);
@@ -86,6 +100,40 @@ async function serveDrain(
   }
   sendJson(request, response, 202, { status: 'draining', ...info });
   onDrain!(parsed.data.timeout_ms);
+}
+
+async function serveMesh(
+  admin: AdminRoutes,
+  asked: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  // Not even what there is to ask is told to other users of this machine.
+  if (!isAdmin(request, admin.key)) {
+    throw new HttpRefusal(
+      401,
+      'UNAUTHORIZED',
+      "Only the user of this peer may ask this: send the admin_key of peer.json in the peer's data folder as a bearer token.",
+      { headers: { 'www-authenticate': 'Bearer' } },
+    );
+  }
+  const wanted = MESH_REQUESTS.find((each) => each === asked);
+  if (wanted === undefined)
+    throw new HttpRefusal(404, 'NOT_FOUND', `There are /mesh/${MESH_REQUESTS.join(', /mesh/')}`);
+  const input = await readJson(request, response, ANSWER_BYTES_MAX);
+  try {
+    sendJson(request, response, 200, { success: true, ...(await admin.meshRequest(wanted, input)) });
+  } catch (error) {
+    const shape = errorShape(error);
+    sendJson(request, response, statusOf(shape), { success: false, error: shape });
+  }
+}
+
+/** In constant time: the key is not to be guessed letter by letter. */
+function isAdmin(request: IncomingMessage, key: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  const given = /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+  return timingSafeEqual(digest(given), digest(key));
 }
 
 const answerSchema = z.strictObject({

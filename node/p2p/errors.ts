@@ -1,5 +1,6 @@
 /** What can go wrong between two peers: one class per cause. */
 import { FlowmeshError } from '../../dag/errors.ts';
+import { MEMBERSHIP_CODES } from '../membership/errors.ts';
 
 /** No open stream to the peer, or it closed before the answer came. The other side may have handled the request. */
 export class PeerUnreachableError extends FlowmeshError {
@@ -78,7 +79,7 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof FlowmeshError && REFUSALS.has(error.code);
 }
 
-const REFUSALS = new Set(['WRONG_MESH', 'VERSION_MISMATCH', 'PROTOCOL_UNSUPPORTED']);
+const REFUSALS = new Set<string>([...['WRONG_MESH', 'VERSION_MISMATCH', 'PROTOCOL_UNSUPPORTED'], ...MEMBERSHIP_CODES]);
 
 /** Both peers opened a stream at once and this one lost; the other side's is used. Never seen by a user. */
 export class DuplicateStreamError extends FlowmeshError {

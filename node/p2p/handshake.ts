@@ -55,6 +55,8 @@ export interface LinksOptions {
   addresses: () => string[];
   denied: () => Set<string>;
   limits: PeerStreamLimits | undefined;
+  /** Why the last connection to a peer was not admitted, there or here. */
+  refusal?: (peer: string) => FlowmeshError | undefined;
   log: Log;
 }
 
@@ -151,6 +153,8 @@ export class Handshake {
     } catch (error) {
       if (isRefusal(error)) throw error;
       if (link.attemptRefused !== null) throw link.attemptRefused;
+      const notAdmitted = this.#options.refusal?.(link.peer);
+      if (notAdmitted !== undefined && isRefusal(notAdmitted)) throw notAdmitted;
       if (error instanceof FlowmeshError) throw error;
       if (isUnsupported(error)) throw new ProtocolUnsupportedError(link.peer, PEER_PROTOCOL, error);
       throw new PeerUnreachableError(link.peer, reasonOf(error), error);

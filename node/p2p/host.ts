@@ -20,6 +20,7 @@ import type { Log } from '../../scheduler/ports.ts';
 import { announced, DialPolicy } from './addresses.ts';
 import { DhtStore, withDhtStore } from './dht-store.ts';
 import { ADDRESS_DIAL_TIMEOUT_MS } from './dial-order.ts';
+import type { Admission } from './admission.ts';
 import { reasonOf } from './errors.ts';
 import { loadIdentity } from './identity.ts';
 import { OfferRates } from './offer-rates.ts';
@@ -65,6 +66,8 @@ export interface HostOptions {
   relay?: Relaying | undefined;
   denied: () => Set<string>;
   undialable?: ((address: string) => boolean) | undefined;
+  /** Who is let in, in a secured mesh; null in an open one. */
+  admission?: Admission | null;
   log: Log;
 }
 
@@ -118,7 +121,7 @@ export async function createHost(options: HostOptions): Promise<Host> {
       announceFilter: (addresses) => announced(relay?.announced(addresses) ?? addresses),
     },
     transports: [tcp(), ...(relay === undefined ? [] : [relay.transport])],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [encrypter(options.admission ?? null)],
     streamMuxers: [yamux()],
     peerDiscovery: options.mdns
       ? [mdns({ serviceTag: `_${options.discovery_tag ?? `flowmesh-${options.mesh}`}._udp.local` })]
@@ -202,13 +205,20 @@ function hex(bytes: Uint8Array | undefined): string {
   return bytes === undefined ? '' : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }
 
+/** In a secured mesh admission is a part of the encryption: what is not admitted has no stream, of any protocol. */
+function encrypter(admission: Admission | null): NonNullable<Libp2pOptions['connectionEncrypters']>[number] {
+  return (components) => (admission === null ? noise()(components) : admission.encrypter(noise()(components)));
+}
+
 function gater(
-  { denied, undialable = () => false }: HostOptions,
+  { denied, admission = null, undialable = () => false }: HostOptions,
   policy: DialPolicy,
   relay: RelayParts | undefined,
 ): ConnectionGater {
-  const isDenied = (peer: PeerId): boolean => denied().has(peer.toString());
+  const isDenied = (peer: PeerId): boolean =>
+    denied().has(peer.toString()) || admission?.isRevoked(peer.toString()) === true;
   return {
+    denyInboundConnection: (connection) => admission !== null && !admission.mayConnect(connection),
     denyDialPeer: isDenied,
     // A dial by address learns whom it reached only here.
     denyOutboundEncryptedConnection: isDenied,

@@ -13,7 +13,11 @@ import type { Log, Network, NetworkEvents } from '../../scheduler/ports.ts';
 import { FULL_MEMBER, type Membership } from '../../scheduler/roles.ts';
 import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
 import { after } from '../clock.ts';
+import { Authority } from '../membership/authority.ts';
+import type { Membership as SecuredMembership } from '../membership/membership.ts';
+import { type MeshRequest, type Reach, serveMeshRequest } from '../membership/requests.ts';
 import { parseAddress } from './addresses.ts';
+import { Admission } from './admission.ts';
 import { ConnectionDirectory, isOwn } from './connection-directory.ts';
 import { Dialler } from './dial-order.ts';
 import { Bootstrap, Reconnects } from './dialing.ts';
@@ -25,6 +29,7 @@ import { createHost, type Host } from './host.ts';
 import { KnownPeers } from './known-peers.ts';
 import { type LinkEvents, Links } from './links.ts';
 import { Liveness, type LivenessLimits } from './liveness.ts';
+import { MemberExchange } from './member-exchange.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
 import type { Relaying } from './relay.ts';
 import { Upgrades } from './upgrades.ts';
@@ -58,6 +63,8 @@ export interface P2POptions {
   relay?: Relaying | undefined;
   /** Addresses that cannot be dialled from here: for tests of relays. */
   undialable?: (address: string) => boolean;
+  /** This peer's place in a secured mesh; null in an open one. */
+  membership?: SecuredMembership | null;
   /** Default: the constants of `peer-stream.ts`. */
   limits?: PeerStreamLimits;
   /** Default: the constants of `liveness.ts`. */
@@ -75,17 +82,31 @@ export interface P2PNetwork extends Network, Omit<PeerDirectory, 'connect'> {
   stop(): Promise<void>;
   /** Breaks the connections to peers that are denied by now. */
   dropDenied(): void;
+  /** What an admin asks of this member of a secured mesh. @throws MembershipError NOT_SECURED and others */
+  meshRequest(request: MeshRequest, input: unknown, notes: string[]): JsonObject;
 }
 
 /** @throws IdentityUnreadableError, DataFolderInUseError, InvalidAddressError */
 export async function createP2PNetwork(options: P2POptions): Promise<P2PNetwork> {
   const denied = options.denied ?? (() => NOBODY);
   for (const address of options.bootstrap) parseAddress(address);
-  const host = await createHost({ ...options, denied });
-  return new Libp2pNetwork(host, options, denied);
+  const { membership = null, log } = options;
+  const secured = membership === null ? null : { membership, authority: new Authority(membership), log };
+  // Names are for people: what peers of a secured mesh have in common is its id.
+  const named = membership === null ? options : { ...options, mesh: membership.ledger.mesh };
+  const admission = secured === null ? null : new Admission(secured);
+  const host = await createHost({ ...named, denied, admission });
+  return new Libp2pNetwork(host, named, denied, admission === null ? null : { ...secured!, admission });
 }
 
 const NOBODY: Set<string> = new Set();
+
+/** What a network of a secured mesh has besides. */
+interface Secured {
+  membership: SecuredMembership;
+  authority: Authority;
+  admission: Admission;
+}
 
 class Libp2pNetwork implements P2PNetwork {
   readonly self: string;
@@ -93,6 +114,8 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #node: Libp2p;
   readonly #options: P2POptions;
   readonly #denied: () => Set<string>;
+  readonly #secured: Secured | null;
+  readonly #members: MemberExchange | null;
   readonly #known: KnownPeers;
   readonly #links: Links;
   readonly #reconnects: Reconnects;
@@ -107,12 +130,13 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #told = new Set<string>();
   #stopped: Promise<void> | null = null;
 
-  constructor(host: Host, options: P2POptions, denied: () => Set<string>) {
+  constructor(host: Host, options: P2POptions, denied: () => Set<string>, secured: Secured | null) {
     const { log, mesh } = options;
     this.#host = host;
     this.#node = host.node;
     this.#options = options;
     this.#denied = denied;
+    this.#secured = secured;
     this.self = host.node.peerId.toString();
     for (const address of options.bootstrap) host.policy.give(address);
     this.#known = new KnownPeers((address) => host.policy.mayDial(address));
@@ -124,9 +148,15 @@ class Libp2pNetwork implements P2PNetwork {
       addresses: () => this.addresses(),
       denied,
       limits: options.limits,
+      refusal: (peer) => secured?.admission.refusal(peer),
       log,
     });
     this.#upgrades = new Upgrades({ node: this.#node, known: this.#known, links: this.#links, dialler, log });
+    this.#members =
+      secured === null
+        ? null
+        : new MemberExchange({ ...secured, node: this.#node, log, expel: (peer, why) => this.#expel(peer, why) });
+    if (secured !== null) secured.admission.copy = (statements) => this.#members!.tell(statements);
     this.#reconnects = new Reconnects(this.#links, this.#known, denied, log);
     this.#bootstrap = new Bootstrap(this.#links, this.#known, {
       addresses: options.bootstrap,
@@ -167,6 +197,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#gossip.listen((from, offer) => this.#guard('an offer', () => events.onOffer(from, offer)));
     this.#node.addEventListener('peer:discovery', (event) => this.#onDiscovered(event.detail));
     this.#node.addEventListener('peer:identify', ({ detail }) => this.#onIdentified(detail));
+    await this.#members?.start();
     await this.#host.start();
     await this.#host.relay?.start(this.#node, (peer) => this.#known.get(peer)?.reached ?? []);
     this.#liveness.start();
@@ -186,6 +217,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#discovery.stop();
     this.#liveness.stop();
     this.#upgrades.stop();
+    this.#members?.stop();
     this.#directory.stop();
     await this.#links.stop();
     await this.#host.stop();
@@ -211,8 +243,8 @@ class Libp2pNetwork implements P2PNetwork {
     return this.#links.connected();
   }
 
-  membership(_peer: string): Membership | null {
-    return FULL_MEMBER;
+  membership(peer: string): Membership | null {
+    return this.#secured === null ? FULL_MEMBER : this.#secured.membership.of(peer);
   }
 
   request(peer: string, method: string, params: JsonObject, deadlineMs: number): Promise<JsonValue> {
@@ -277,6 +309,19 @@ class Libp2pNetwork implements P2PNetwork {
     this.#links.dropDenied();
   }
 
+  meshRequest(request: MeshRequest, input: unknown, notes: string[]): JsonObject {
+    const secured = this.#secured;
+    const parts = secured === null ? null : { ...secured, reach: () => ({ ...this.#reach(), notes }) };
+    return serveMeshRequest(parts, request, input);
+  }
+
+  #reach(): Omit<Reach, 'notes'> {
+    const peers = this.list().map(({ peer_id, status, multiaddrs }) => ({
+      ...{ peer_id, connected: status === 'connected', multiaddrs, path: null },
+    }));
+    return { listens: this.#options.listen, announces: this.addresses(), peers };
+  }
+
   get #attachment(): { events: NetworkEvents; describe: (peer: string) => PeerState } {
     if (this.#attached === null) throw new FlowmeshError('NOT_ATTACHED', 'The network is started before `attach`.');
     return this.#attached;
@@ -311,6 +356,18 @@ class Libp2pNetwork implements P2PNetwork {
     this.#discovery.onConnected();
     this.#host.relay?.look();
     this.#remember(peer);
+  }
+
+  /** It is no member of the mesh any more: nothing goes on with it. */
+  #expel(peer: string, why: FlowmeshError): void {
+    const known = this.#known.get(peer);
+    if (known !== undefined && this.#secured?.admission.isRevoked(peer) === true) known.kept = false;
+    this.#links.close(peer, { code: why.code, message: why.message }).catch((error: unknown) => {
+      this.#options.log.debug(
+        { peer, reason: reasonOf(error) },
+        'the connections of an expelled peer did not close well',
+      );
+    });
   }
 
   #lost(peer: string, goodbye: Goodbye | null): void {

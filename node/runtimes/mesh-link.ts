@@ -3,6 +3,7 @@
  * settles when the mesh side is done with it, also when the caller went away before.
  */
 import type { JsonObject } from '../../dag/errors.ts';
+import type { MeshRequest } from '../membership/requests.ts';
 
 /** What is fixed once the mesh side is up. */
 export interface MeshInfo {
@@ -63,6 +64,8 @@ export interface MeshLink {
   state(): Promise<MeshState>;
   /** Takes no more tasks, and waits until those that run have ended, at most `waitMs`. */
   drain(waitMs: number): Promise<Drained>;
+  /** What an admin asks of the mesh (`node/membership/requests.ts`). */
+  meshRequest(request: MeshRequest, input: unknown): Promise<JsonObject>;
   stop(): Promise<void>;
   /** Resolves with the reason when the mesh side is gone for good without having been asked to stop. */
   readonly failed: Promise<Error>;

@@ -7,6 +7,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { isLarge } from '../../dag/json.ts';
 import type { LeaseWatch } from '../../scheduler/ports.ts';
+import type { MeshRequest } from '../membership/requests.ts';
 import { BatchPort } from './batch-port.ts';
 import { UnclonableError } from './errors.ts';
 import type { CallOptions, Drained, MeshInfo, MeshState } from './mesh-link.ts';
@@ -18,6 +19,7 @@ export interface ServedMesh {
   call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
   state(): MeshState;
   drain(waitMs: number): Promise<Drained>;
+  meshRequest(request: MeshRequest, input: unknown): JsonObject;
   stop(): Promise<void>;
 }
 
@@ -39,6 +41,7 @@ export async function serveMeshPort(
       else if (message.kind === 'stop') void stop();
       else if (message.kind === 'call') void call(message);
       else if (message.kind === 'drain') void drain(message);
+      else if (message.kind === 'mesh_request') meshRequest(message);
       else batches.post({ kind: 'state', id: message.id, state: mesh!.state() });
     },
     onUnclonable(message, error) {
@@ -79,6 +82,14 @@ export async function serveMeshPort(
   const drain = async ({ id, wait_ms }: ToMesh & { kind: 'drain' }) => {
     try {
       batches.post({ kind: 'output', id, output: { value: { ...(await mesh!.drain(wait_ms)) } } });
+    } catch (error) {
+      batches.post({ kind: 'error', id, error: errorShape(error) });
+    }
+  };
+
+  const meshRequest = ({ id, request, input }: ToMesh & { kind: 'mesh_request' }) => {
+    try {
+      batches.post({ kind: 'output', id, output: { value: mesh!.meshRequest(request, input) } });
     } catch (error) {
       batches.post({ kind: 'error', id, error: errorShape(error) });
     }

@@ -13,6 +13,7 @@ import { type ErrorShape, errorShape, type JsonObject, RemoteError } from '../..
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Config } from '../config/settings.ts';
+import type { MeshRequest } from '../membership/requests.ts';
 import { siblingModule } from '../sibling-module.ts';
 import { BatchPort } from './batch-port.ts';
 import { noteCrash } from './crash-file.ts';
@@ -138,6 +139,14 @@ export class MeshSupervisor implements MeshLink {
     const answer = this.#expect<JsonObject>(thread, id, 'drain');
     thread.port.post({ kind: 'drain', id, wait_ms: waitMs });
     return (await answer) as unknown as Drained;
+  }
+
+  async meshRequest(request: MeshRequest, input: unknown): Promise<JsonObject> {
+    const thread = await this.#up;
+    const id = this.#nextId++;
+    const answer = this.#expect<JsonObject>(thread, id, request);
+    thread.port.post({ kind: 'mesh_request', id, request, input });
+    return await answer;
   }
 
   /** @throws CLOSE_FAILED when the mesh side did not close cleanly; its thread is ended all the same */

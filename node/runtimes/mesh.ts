@@ -15,10 +15,13 @@ import type { JsonObject } from '../../dag/errors.ts';
 import type { Clock, LeaseWatch, Log, Store } from '../../scheduler/ports.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import { createClock } from '../clock.ts';
-import type { Config } from '../config/settings.ts';
+import { type Config, refuseOpenElsewhere } from '../config/settings.ts';
 import { createExecutors } from '../executors/executors.ts';
 import { createEvaluator } from '../expressions/evaluator.ts';
-import { OPEN_SIGNER } from '../membership/signer.ts';
+import { Membership } from '../membership/membership.ts';
+import type { MeshRequest } from '../membership/requests.ts';
+import { createSigner, OPEN_SIGNER } from '../membership/signer.ts';
+import { loadIdentity } from '../p2p/identity.ts';
 import { createP2PNetwork, type P2PNetwork } from '../p2p/network.ts';
 import { packageVersion } from '../package-file.ts';
 import { createRandom } from '../random.ts';
@@ -50,6 +53,7 @@ export interface Mesh {
   state(): MeshState;
   /** Takes no more tasks, and waits until those that run have ended, at most `waitMs`. */
   drain(waitMs: number): Promise<Drained>;
+  meshRequest(request: MeshRequest, input: unknown): JsonObject;
   /**
    * Hands over and closes everything. Calling it again waits for the same end.
    *
@@ -73,14 +77,24 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     opened.push({ part: 'executors', close: () => executors.close() });
     const evaluator = createEvaluator({});
     opened.push({ part: 'expressions', close: () => evaluator.close() });
-    const network = await createP2PNetwork({ ...config, version: packageVersion(), log, denied: seams.denied });
+    const identity = await loadIdentity(config.data_dir, log);
+    const membership = Membership.open({ dataDir: config.data_dir, identity, now: Date.now, log });
+    if (membership === null) refuseOpenElsewhere(config.listen);
+    else opened.push({ part: 'membership', close: async () => membership.close() });
+    const network = await createP2PNetwork({
+      ...config,
+      bootstrap: [...new Set([...config.bootstrap, ...(membership?.facts.sponsors ?? [])])],
+      mdns: config.mdns ?? membership !== null,
+      relay: membership !== null,
+      ...{ version: packageVersion(), membership, log, denied: seams.denied },
+    });
     opened.push({ part: 'network', close: () => network.stop() });
     const mainFeed = newMainFeedMemory();
     const onMainFeed = mainFeedWriter(mainFeed);
     const scheduler = new Scheduler(
       {
         ...{ clock, random: createRandom(), network, store, executors, evaluator, log, probe, onMainFeed },
-        signer: OPEN_SIGNER,
+        signer: membership === null ? OPEN_SIGNER : createSigner(membership.key),
         watch: seams.watch,
         crashes: new CrashFile(config.data_dir, log),
       },
@@ -109,6 +123,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
         utilization: performance.eventLoopUtilization().utilization,
       }),
       drain: (waitMs) => scheduler.drain(waitMs),
+      meshRequest: (request, input) => network.meshRequest(request, input, []),
       stop(options = { handOver: true }) {
         const parts = options.handOver ? opened : opened.filter((each) => each !== schedulerPart);
         stopped ??= closeAll(parts.toReversed(), log);

@@ -3,6 +3,7 @@ import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
 import type { LeaseToken } from '../../scheduler/messages.ts';
 import type { WorkedOn } from '../../scheduler/ports.ts';
 import type { Config } from '../config/settings.ts';
+import type { MeshRequest } from '../membership/requests.ts';
 import type { MeshInfo, MeshState } from './mesh-link.ts';
 
 /** `workerData` of the mesh thread. */
@@ -27,6 +28,8 @@ export type ToMesh =
   | { kind: 'state'; id: number }
   /** Answered with an `output`: `Drained`. */
   | { kind: 'drain'; id: number; wait_ms: number }
+  /** Answered with an `output`. */
+  | { kind: 'mesh_request'; id: number; request: MeshRequest; input: unknown }
   | { kind: 'stop' };
 
 export type FromMesh =

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { describeOption, OPTIONS } from '../../node/config/options.ts';
-import { configSchema, type Settings } from '../../node/config/settings.ts';
+import { configSchema, refuseOpenElsewhere, type Settings } from '../../node/config/settings.ts';
 import { InvalidConfigError, resolveSettings, type Sources } from '../../node/config/sources.ts';
 import {
   BEAT_INTERVAL_MS,
@@ -227,8 +227,15 @@ describe('a wrong setting', () => {
   });
 
   it('of a list the wrong item is named', () => {
-    const message = problems({ flags: { listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/0.0.0.0/tcp/0'] } });
-    expect(message).toContain(': /ip4/0.0.0.0/tcp/0 must be a loopback address');
+    const message = problems({ flags: { listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/0.0.0.0/udp/0'] } });
+    expect(message).toContain(': /ip4/0.0.0.0/udp/0 must be a TCP multiaddr');
+  });
+
+  it('an open mesh is for one machine', () => {
+    expect(() => refuseOpenElsewhere(['/ip4/127.0.0.1/tcp/0', '/ip6/::1/tcp/0'])).not.toThrow();
+    for (const address of ['/ip4/0.0.0.0/tcp/0', '/ip4/192.168.1.7/tcp/7600', '/dns4/example.org/tcp/1']) {
+      expect(() => refuseOpenElsewhere([address])).toThrow(/loopback.*flowmesh mesh init/);
+    }
   });
 
   it.for(['0.0.0.0', '::', '192.168.1.7', 'example.org'])('HTTP on %s is refused with the way out', (host) => {

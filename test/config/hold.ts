@@ -22,6 +22,7 @@ try {
     peer_id: 'p',
     http_url: `http://127.0.0.1:${config.http?.port}`,
     addresses: config.listen,
+    admin_key: null,
   });
   process.stdout.write(
     `${JSON.stringify({ path: folder.path, listen: config.listen, http: config.http, name: config.name })}\n`,

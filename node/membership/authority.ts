@@ -1,0 +1,346 @@
+/**
+ * What this peer signs for its mesh, as far as its certificate, or the key of the root on this machine, lets it:
+ * invites, certificates, revocations, rotations.
+ *
+ * 1. Only a root makes admins and issuers, and renews them.
+ * 2. A certificate is on this disk before it is given to anybody. A peer that redeems again gets the same place again:
+ *    an answer that was lost costs no use of the invite.
+ */
+import { randomBytes } from 'node:crypto';
+import type { PrivateKey } from '@libp2p/interface';
+import { peerIdFromPrivateKey } from '@libp2p/peer-id';
+import type { Log } from '../../scheduler/ports.ts';
+import { ROLES } from '../../scheduler/roles.ts';
+import { MembershipError } from './errors.ts';
+import { isSignedBy, newSigningKey, type SigningKey } from './keys.ts';
+import type { Standing } from './ledger.ts';
+import { CLOCK_SKEW_MS, ISSUER_TTL_MS, MEMBER_TTL_MS, MEMBERS_MAX } from './limits.ts';
+import { Membership } from './membership.ts';
+import { makeRootKey, readRootKey, rootKeyFile } from './root-key.ts';
+import {
+  type Certificate,
+  type Invite,
+  keyHash,
+  type Revocation,
+  type Rights,
+  readStatement,
+  rootNameOf,
+  type Statement,
+  state,
+} from './statement.ts';
+import { type Token, writeToken } from './token.ts';
+
+const ID_BYTES = 16;
+const JOIN_DOMAIN = 'flowmesh/join/1\0';
+
+export interface FoundOptions {
+  dataDir: string;
+  identity: PrivateKey;
+  mesh_name: string;
+  name: string;
+  /** How long the certificates are good for that issuers give. */
+  member_ttl_ms?: number | undefined;
+  now: () => number;
+  log: Log;
+}
+
+/** Makes a mesh: its root, and this peer as its first admin and issuer. @throws MembershipError OTHER_MESH */
+export function foundMesh({ mesh_name, name, member_ttl_ms = MEMBER_TTL_MS, ...options }: FoundOptions): Membership {
+  const root = makeRootKey(rootKeyFile(options.dataDir));
+  const mesh = keyHash(root.publicKey);
+  const at = options.now();
+  const certificate = state<Certificate>(
+    {
+      kind: 'certificate',
+      ...{ mesh, mesh_name, peer_id: peerIdFromPrivateKey(options.identity).toString(), name },
+      rights: { roles: [...ROLES], offers: null, relay: true, issue: { member_ttl_ms } },
+      invite: null,
+      ...{ not_before: at, not_after: at + ISSUER_TTL_MS, epoch: 0, by: rootNameOf(root.publicKey) },
+    },
+    root,
+  );
+  return Membership.begin(options, { mesh, mesh_name, sponsors: [] }, [certificate]);
+}
+
+export interface InviteOptions {
+  rights: Rights;
+  uses: number;
+  for_peer: string | null;
+  ttl_ms: number;
+  /** Addresses of members that can take the invited one in. */
+  sponsors: string[];
+}
+
+/** What a joiner shows of its invite, and who it says it is. */
+export interface Redemption {
+  invite: Uint8Array;
+  /** The invite's key over `joinText`. */
+  proof: Uint8Array;
+  name: string;
+}
+
+/** What the invite's key signs: good for one connection of two peers alone. */
+export function joinText(joiner: string, sponsor: string, nonce: Uint8Array, inviteId: string): Uint8Array {
+  return Buffer.from(`${JOIN_DOMAIN}${joiner}\0${sponsor}\0${Buffer.from(nonce).toString('hex')}\0${inviteId}`);
+}
+
+export class Authority {
+  readonly #membership: Membership;
+  /** Where the key of the root is, if it is on this machine. */
+  readonly #rootFile: string;
+
+  constructor(membership: Membership, rootFile: string = rootKeyFile(membership.dataDir)) {
+    this.#membership = membership;
+    this.#rootFile = rootFile;
+  }
+
+  /** @throws MembershipError NEEDS_ADMIN, NEEDS_ROOT, MESH_FULL */
+  invite({ rights, uses, for_peer, ttl_ms, sponsors }: InviteOptions): { token: string; invite: Statement<Invite> } {
+    const { ledger, facts, now } = this.#membership;
+    const key = newSigningKey();
+    const at = now();
+    const invite = this.#sign<Invite>(isForRoot(rights) ? 'root' : 'admin', (by) => ({
+      kind: 'invite',
+      ...{ mesh: ledger.mesh, mesh_name: facts.mesh_name, id: keyHash(key.publicKey) },
+      key: Buffer.from(key.publicKey).toString('base64url'),
+      ...{ rights, uses, for_peer, not_before: at, not_after: at + ttl_ms, by },
+    }));
+    this.#membership.learn([invite]);
+    const root = Buffer.from(ledger.roots()[0]!.key, 'base64url');
+    return { token: writeToken({ invite, key: key.seed, root, sponsors } satisfies Token), invite };
+  }
+
+  /**
+   * Makes a peer a member that shows the key of an invite.
+   *
+   * @param how.peer who the connection proved it is
+   * @throws MembershipError why not
+   */
+  redeem(redemption: Redemption, how: { peer: string; nonce: Uint8Array }): Statement<Certificate> {
+    const { ledger, self } = this.#membership;
+    const statement = readStatement(redemption.invite);
+    if (statement.said.kind !== 'invite') throw new MembershipError('INVITE_FORGED', 'What was shown is no invite.');
+    const invite = statement.said;
+    const proven = joinText(how.peer, self, how.nonce, invite.id);
+    const key = Buffer.from(invite.key, 'base64url');
+    if (keyHash(key) !== invite.id || !isSignedBy(key, proven, redemption.proof)) {
+      throw new MembershipError('INVITE_FORGED', 'The one who shows the invite does not have its key.');
+    }
+    this.#mustBeOpen(statement as Statement<Invite>, how.peer);
+    const earlier = ledger.redeemedBy(invite.id);
+    const again = earlier.find(({ peer_id }) => peer_id === how.peer);
+    if (again === undefined && earlier.length >= invite.uses) {
+      throw new MembershipError(
+        'INVITE_USED',
+        `The invite ${invite.id} was used as often as it may be (${invite.uses}). Ask for a new one.`,
+      );
+    }
+    const redeemed = again?.invite?.redemption ?? randomBytes(ID_BYTES).toString('base64url');
+    return this.#issue({
+      ...{ peer_id: how.peer, name: redemption.name, rights: invite.rights },
+      invite: { id: invite.id, uses: invite.uses, redemption: redeemed },
+    });
+  }
+
+  #mustBeOpen(statement: Statement<Invite>, peer: string): void {
+    const { ledger, now } = this.#membership;
+    const { said: invite } = statement;
+    const refuse = (code: 'INVITE_REVOKED' | 'INVITE_FOR_ANOTHER' | 'INVITE_EXPIRED', why: string): never => {
+      throw new MembershipError(code, `The invite ${invite.id} ${why}. Ask for a new one.`);
+    };
+    if (ledger.isInviteRevoked(invite.id)) refuse('INVITE_REVOKED', 'was revoked');
+    if (invite.for_peer !== null && invite.for_peer !== peer) refuse('INVITE_FOR_ANOTHER', 'is for another peer');
+    if (now() > invite.not_after) refuse('INVITE_EXPIRED', `expired at ${new Date(invite.not_after).toISOString()}`);
+    if (now() + CLOCK_SKEW_MS < invite.not_before) refuse('INVITE_EXPIRED', 'is not valid yet: set the clocks');
+    const revoked = ledger.whyRevoked(peer);
+    if (revoked !== undefined) throw revoked;
+    this.#membership.learn([statement]); // Its signer is an admin, or this throws.
+  }
+
+  /**
+   * A new certificate for a member whose own was shown and is good, or expired.
+   *
+   * @throws MembershipError NEEDS_ROOT, NOT_AN_ISSUER
+   */
+  renew({ said }: Statement<Certificate>): Statement<Certificate> {
+    const { peer_id, name, rights, invite } = said;
+    return this.#issue({ peer_id, name, rights, invite });
+  }
+
+  /** Whether this peer can renew a certificate, or give one with such rights. */
+  canIssue(rights: Rights): boolean {
+    if (this.#root() !== null) return true;
+    return !isForRoot(rights) && this.#issues() !== null;
+  }
+
+  get hasRoot(): boolean {
+    return this.#root() !== null;
+  }
+
+  #issue(member: Pick<Certificate, 'peer_id' | 'name' | 'rights' | 'invite'>): Statement<Certificate> {
+    const { ledger, facts, now } = this.#membership;
+    const at = now();
+    const special = isForRoot(member.rights);
+    const ttl = special ? ISSUER_TTL_MS : (this.#issues()?.member_ttl_ms ?? MEMBER_TTL_MS);
+    const certificate = this.#sign<Certificate>(special ? 'root' : 'issuer', (by) => ({
+      kind: 'certificate',
+      ...{ mesh: ledger.mesh, mesh_name: facts.mesh_name, ...member },
+      ...{ not_before: at, not_after: at + ttl, epoch: ledger.epoch, by },
+    }));
+    this.#membership.learn([certificate]);
+    return certificate;
+  }
+
+  /**
+   * Puts a peer, or an invite and those who came by it, out for ever.
+   *
+   * @param options.issued what a revoked issuer issued is void too, not only what is unknown here
+   * @throws MembershipError NEEDS_ADMIN, NEEDS_ROOT, UNKNOWN_MEMBER
+   */
+  revoke(
+    target: { peer_id: string } | { invite_id: string },
+    options: { reason: string; issued: boolean },
+  ): Statement<Revocation> {
+    const { ledger, now } = this.#membership;
+    const keeps = 'peer_id' in target && !options.issued ? this.#signedBy(target.peer_id) : [];
+    const revocation = this.#sign<Revocation>(this.hasRoot ? 'root' : 'admin', (by) => ({
+      kind: 'revocation',
+      ...{ mesh: ledger.mesh, target, keeps, reason: options.reason, at: now(), by },
+    }));
+    this.#membership.learn([revocation]);
+    return revocation;
+  }
+
+  /** What a peer has signed as far as it is known here, except its invites: somebody else may have their keys. */
+  #signedBy(by: string): string[] {
+    const signed = this.#membership.ledger.all().filter(({ said }) => said.by === by && said.kind !== 'invite');
+    return signed.slice(0, MEMBERS_MAX).map(({ id }) => id);
+  }
+
+  /** Has every member renew its certificate now. @throws MembershipError NEEDS_ADMIN */
+  rotate(): void {
+    const { ledger, now } = this.#membership;
+    const said = { kind: 'rotation' as const, mesh: ledger.mesh, epoch: ledger.epoch + 1, at: now() };
+    this.#membership.learn([this.#sign(this.hasRoot ? 'root' : 'admin', (by) => ({ ...said, by }))]);
+    if (this.hasRoot) this.#reissueThoseOfTheRoot();
+  }
+
+  /**
+   * Makes a new root, which the old one names; admins and issuers get new certificates of it at once, and the others
+   * renew theirs. The old one is dropped by `dropOldRoots`, when all have.
+   */
+  addRoot(): void {
+    const { ledger, now } = this.#membership;
+    const old = this.#mustHaveRoot();
+    const [newest] = ledger.roots();
+    const rank = newest!.rank + 1;
+    const key = makeRootKey(this.#rootFile);
+    const added = state(
+      {
+        kind: 'root',
+        ...{ mesh: ledger.mesh, key: Buffer.from(key.publicKey).toString('base64url'), rank, at: now() },
+        by: rootNameOf(old.publicKey),
+      },
+      old,
+    );
+    this.#membership.learn([added]);
+    this.rotate();
+  }
+
+  /** Admins and issuers cannot renew their certificates themselves. */
+  #reissueThoseOfTheRoot(): void {
+    for (const member of this.#membership.ledger.members()) {
+      const { said } = member;
+      if (isForRoot(said.rights) && this.#membership.ledger.standing(said.peer_id)?.state !== 'revoked')
+        this.renew(member);
+    }
+  }
+
+  /** Members that have not renewed their certificate since the last rotation. */
+  leftBehind(): Certificate[] {
+    const { ledger } = this.#membership;
+    const behind = ledger.members().filter(({ said }) => said.epoch < ledger.epoch);
+    return behind.flatMap(({ said }) => (isOut(ledger.standing(said.peer_id)) ? [] : [said]));
+  }
+
+  /** What old roots sign from now on is void. */
+  dropOldRoots(reason: string): void {
+    const { ledger, now } = this.#membership;
+    const [newest, ...old] = ledger.roots();
+    const key = this.#mustHaveRoot();
+    const dropped = old.map((root) =>
+      state<Revocation>(
+        {
+          kind: 'revocation',
+          ...{ mesh: ledger.mesh, target: { root: root.key }, keeps: this.#signedByRoot(root.key), reason, at: now() },
+          by: rootNameOf(newest!.key),
+        },
+        key,
+      ),
+    );
+    this.#membership.learn(dropped);
+  }
+
+  /** Of an old root what is no certificate stays: the names of its successors, and what it revoked. */
+  #signedByRoot(root: string): string[] {
+    const signed = this.#membership.ledger.all().filter(({ said }) => said.by === rootNameOf(root));
+    return signed.filter(({ said }) => said.kind !== 'certificate').map(({ id }) => id);
+  }
+
+  /** Signs with the root where it is needed, else as this peer, if it may. */
+  #sign<S extends Certificate | Invite | Revocation | Rotation>(
+    need: 'root' | 'admin' | 'issuer',
+    said: (by: string) => S,
+  ): Statement<S> {
+    const { key, self } = this.#membership;
+    if (need === 'root') {
+      const root = this.#mustHaveRoot();
+      return state(said(rootNameOf(root.publicKey)), root);
+    }
+    if (need === 'issuer' && this.#issues() === null) {
+      throw new MembershipError('NOT_AN_ISSUER', 'This peer may not make others members. Ask one that may.', {
+        retryable: true,
+      });
+    }
+    if (need === 'admin' && this.#membership.of(self)?.roles.has('admin') !== true) {
+      throw new MembershipError(
+        'NEEDS_ADMIN',
+        'The certificate of this peer does not have the role admin. Do this at a peer that has it: flowmesh mesh members.',
+      );
+    }
+    return state(said(self), key);
+  }
+
+  #issues(): Rights['issue'] {
+    const { standing } = this.#membership;
+    return standing.state === 'member' ? standing.certificate.rights.issue : null;
+  }
+
+  /** Null when its key is not on this machine, or of a root that is not the newest any more. */
+  #root(): SigningKey | null {
+    const key = readRootKey(this.#rootFile);
+    if (key === null) return null;
+    const name = Buffer.from(key.publicKey).toString('base64url');
+    return this.#membership.ledger.roots()[0]?.key === name ? key : null;
+  }
+
+  #mustHaveRoot(): SigningKey {
+    const key = this.#root();
+    if (key !== null) return key;
+    throw new MembershipError(
+      'NEEDS_ROOT',
+      `This needs the key of the mesh's root, and ${this.#rootFile} is not it. Do it on the machine that founded the mesh, or put its root.key there.`,
+    );
+  }
+}
+
+type Rotation = Parameters<typeof state>[0] & { kind: 'rotation' };
+
+function isOut(standing: Standing | undefined): boolean {
+  return standing?.state === 'revoked' || standing?.state === 'void';
+}
+
+/** Only a root gives these, and renews them. */
+function isForRoot({ roles, issue }: Rights): boolean {
+  return issue !== null || roles.includes('admin');
+}

@@ -1,0 +1,470 @@
+/**
+ * All statements of one mesh that this peer knows, and what follows from them: who is a member now, and why not.
+ *
+ * 1. What follows depends on the set of statements and the time alone, never on the order in which they came: two
+ *    peers that know the same say the same.
+ * 2. A statement is taken only from who may make it, so that nobody else can make the ledger grow.
+ * 3. A revocation is stronger than any certificate. What a revoked peer or root has signed is void, except what the
+ *    revocation names: so a thief's late statements are void although they look as old as it likes.
+ * 4. Of the certificates that came by one invite, as many as it has uses stay: those with the lowest redemptions. Two
+ *    sides of a partition may both have redeemed it.
+ */
+import { createHash } from 'node:crypto';
+import { type MembershipCode, MembershipError } from './errors.ts';
+import {
+  CLOCK_SKEW_MS,
+  EXPIRED_KEPT_MS,
+  INVITES_MAX,
+  LEDGER_BYTES_MAX,
+  MEMBERS_MAX,
+  REVOCATIONS_MAX,
+  ROOTS_MAX,
+  ROTATIONS_MAX,
+} from './limits.ts';
+import {
+  type Certificate,
+  isRoot,
+  keyHash,
+  type Revocation,
+  rootKeyOf,
+  type Said,
+  type Statement,
+} from './statement.ts';
+
+/** Certificates of one peer that are kept, the newest first: the newest may be void where an older one is not. */
+const CERTIFICATES_PER_PEER_MAX = 4;
+
+/** How a peer stands in the mesh. */
+export type Standing =
+  | { state: 'member'; certificate: Certificate; id: string }
+  | { state: 'expired' | 'revoked' | 'void'; certificate: Certificate | null; why: MembershipError };
+
+/** What follows from the statements, whatever the time is. */
+interface Verdicts {
+  /** Roots that are trusted, by public key, with their rank. */
+  roots: Map<string, number>;
+  revokedPeers: Map<string, Statement<Revocation>[]>;
+  revokedInvites: Map<string, Statement<Revocation>>;
+  revokedRoots: Map<string, Statement<Revocation>[]>;
+  /** Redemptions that came too late for their invite. */
+  overused: Set<string>;
+}
+
+export class Ledger {
+  readonly mesh: string;
+  readonly #now: () => number;
+  readonly #statements = new Map<string, Statement>();
+  readonly #certificates = new Map<string, Statement<Certificate>[]>();
+  #bytes = 0;
+  #verdicts: Verdicts | null = null;
+  #digest: string | null = null;
+
+  /** @param now wall-clock milliseconds: what expires, expires for people */
+  constructor(mesh: string, now: () => number) {
+    this.mesh = mesh;
+    this.#now = now;
+  }
+
+  /** Statements that one peer may lack when another one has them, in the order in which they can be taken. */
+  all(): Statement[] {
+    return inOrder([...this.#statements.values()]);
+  }
+
+  has(id: string): boolean {
+    return this.#statements.has(id);
+  }
+
+  of<K extends Said['kind']>(kind: K): Statement<Extract<Said, { kind: K }>>[] {
+    return [...this.#statements.values()].filter(({ said }) => said.kind === kind) as Statement<
+      Extract<Said, { kind: K }>
+    >[];
+  }
+
+  /** The same at two peers that know the same. */
+  digest(): string {
+    this.#digest ??= createHash('sha256')
+      .update([...this.#statements.keys()].sort().join())
+      .digest('base64url');
+    return this.#digest;
+  }
+
+  /** The highest epoch that was called for: certificates of an earlier one are to be renewed. */
+  get epoch(): number {
+    return Math.max(0, ...this.of('rotation').map(({ said }) => said.epoch));
+  }
+
+  /** Trusted roots, the newest first. */
+  roots(): { key: string; rank: number }[] {
+    const roots = Array.from(this.#judged().roots, ([key, rank]) => ({ key, rank }));
+    return roots.sort((a, b) => b.rank - a.rank || (a.key < b.key ? -1 : 1));
+  }
+
+  /**
+   * Takes a statement whose signature was checked.
+   *
+   * @returns whether it was new and is kept now, and what made room for it
+   * @throws MembershipError for one that its signer may not make, or for which there is no room
+   */
+  add(statement: Statement): { added: boolean; dropped: string[] } {
+    if (this.#statements.has(statement.id) || this.#isPast(statement.said)) return { added: false, dropped: [] };
+    this.#mustBeAllowed(statement.said);
+    if (this.isVoid(statement)) throw notAllowed(statement.said, 'its signer was revoked', 'REVOKED');
+    this.#mustHaveRoom(statement);
+    return this.#keep(statement);
+  }
+
+  /** As `add`, for what was kept by this peer before: it was allowed then. */
+  restore(statement: Statement): void {
+    if (!this.#isPast(statement.said)) this.#keep(statement);
+  }
+
+  /** Forgets what expired long ago. @returns the ids of what was forgotten */
+  prune(): string[] {
+    const past = [...this.#statements.values()].filter(({ said }) => this.#isPast(said));
+    for (const { id } of past) this.#drop(id);
+    return past.map(({ id }) => id);
+  }
+
+  #keep(statement: Statement): { added: boolean; dropped: string[] } {
+    const dropped: string[] = [];
+    if (statement.said.kind === 'certificate') {
+      const { peer_id } = statement.said;
+      const kept = [...(this.#certificates.get(peer_id) ?? []), statement as Statement<Certificate>].sort(newestFirst);
+      for (const { id } of kept.splice(CERTIFICATES_PER_PEER_MAX)) {
+        if (id === statement.id) return { added: false, dropped };
+        this.#drop(id);
+        dropped.push(id);
+      }
+      this.#certificates.set(peer_id, kept);
+    }
+    this.#statements.set(statement.id, statement);
+    this.#bytes += statement.bytes.byteLength;
+    this.#changed();
+    if (statement.said.kind === 'revocation') dropped.push(...this.#dropVoid());
+    return { added: true, dropped };
+  }
+
+  /** What means nothing any more is not to take the room of others. */
+  #dropVoid(): string[] {
+    const isVoid = [...this.#statements.values()].filter((each) => this.isVoid(each));
+    for (const { id } of isVoid) this.#drop(id);
+    return isVoid.map(({ id }) => id);
+  }
+
+  #drop(id: string): void {
+    const statement = this.#statements.get(id);
+    if (statement === undefined) return;
+    this.#statements.delete(id);
+    this.#bytes -= statement.bytes.byteLength;
+    if (statement.said.kind === 'certificate') {
+      const { peer_id } = statement.said;
+      const left = (this.#certificates.get(peer_id) ?? []).filter((each) => each.id !== id);
+      if (left.length > 0) this.#certificates.set(peer_id, left);
+      else this.#certificates.delete(peer_id);
+    }
+    this.#changed();
+  }
+
+  #changed(): void {
+    this.#verdicts = null;
+    this.#digest = null;
+  }
+
+  /** It expired so long ago that it is not kept, and not renewed any more. */
+  #isPast(said: Said): boolean {
+    if (said.kind !== 'certificate' && said.kind !== 'invite') return false;
+    return said.not_after + EXPIRED_KEPT_MS < this.#now();
+  }
+
+  /** P9: who says something must be one who may. Whether it was revoked since is judged later. */
+  #mustBeAllowed(said: Said): void {
+    if (said.mesh !== this.mesh) throw otherMesh(said.mesh, this.mesh);
+    const rank = this.#rankOf(said.by);
+    if (said.kind === 'root') {
+      if (rank !== undefined && said.rank === rank + 1) return;
+      throw notAllowed(said, 'only a root may name another one, of the next rank');
+    }
+    if (rank !== undefined) return;
+    if (isRoot(said.by)) throw notAllowed(said, 'it is signed by a root that this mesh does not have');
+    const signers = this.#certificates.get(said.by) ?? [];
+    if (said.kind === 'certificate') {
+      if (said.rights.issue !== null || said.rights.roles.includes('admin')) {
+        throw notAllowed(said, 'only a root makes admins and issuers');
+      }
+      if (signers.some((each) => each.said.rights.issue !== null)) return;
+      throw notAllowed(said, 'its signer is no issuer');
+    }
+    if (said.kind === 'invite' && (said.rights.issue !== null || said.rights.roles.includes('admin'))) {
+      throw notAllowed(said, 'only a root invites admins and issuers');
+    }
+    if (said.kind === 'revocation' && 'root' in said.target) throw notAllowed(said, 'only a root drops a root');
+    if (signers.some((each) => each.said.rights.roles.includes('admin'))) return;
+    throw notAllowed(said, 'its signer is no admin');
+  }
+
+  /** Undefined for who is no root, or was never one. Dropped ones count: what they signed before may stay. */
+  #rankOf(by: string): number | undefined {
+    if (!isRoot(by)) return undefined;
+    const key = rootKeyOf(by);
+    if (keyHash(Buffer.from(key, 'base64url')) === this.mesh) return 0;
+    return this.of('root').find(({ said }) => said.key === key)?.said.rank;
+  }
+
+  #mustHaveRoom({ said, bytes }: Statement): void {
+    const full =
+      (said.kind === 'certificate' &&
+        !this.#certificates.has(said.peer_id) &&
+        this.#certificates.size >= MEMBERS_MAX) ||
+      (said.kind === 'invite' && this.of('invite').length >= INVITES_MAX) ||
+      (said.kind === 'revocation' && this.of('revocation').length >= REVOCATIONS_MAX) ||
+      (said.kind === 'root' && this.of('root').length >= ROOTS_MAX) ||
+      (said.kind === 'rotation' && this.of('rotation').length >= ROTATIONS_MAX) ||
+      this.#bytes + bytes.byteLength > LEDGER_BYTES_MAX;
+    if (full) {
+      throw new MembershipError('MESH_FULL', `The mesh knows as many ${said.kind}s as it may; found a new one.`);
+    }
+  }
+
+  /** How a peer stands by what is known of it here; undefined when nothing is. */
+  standing(peer: string): Standing | undefined {
+    let first: Standing | undefined;
+    for (const each of this.#certificates.get(peer) ?? []) {
+      const standing = this.judge(each);
+      if (standing.state === 'member') return standing;
+      first ??= standing;
+    }
+    const why = this.whyRevoked(peer);
+    return first ?? (why && { state: 'revoked', certificate: null, why });
+  }
+
+  /** The certificate by which a peer is a member now. */
+  certificateOf(peer: string): Statement<Certificate> | undefined {
+    return this.certificatesOf(peer).find((each) => this.judge(each).state === 'member');
+  }
+
+  /** How the peer of a certificate stands by it. The certificates of its issuer are in this ledger. */
+  judge(statement: Statement<Certificate>): Standing {
+    const { said: certificate, id } = statement;
+    const why = this.#whyRevoked(statement) ?? this.#whyNotSigned(statement);
+    if (why !== undefined) return { state: why.code === 'REVOKED' ? 'revoked' : 'void', certificate, why };
+    const late = this.#whyOutOfTime(certificate);
+    if (late !== undefined) return { state: 'expired', certificate, why: late };
+    return { state: 'member', certificate, id };
+  }
+
+  #whyRevoked({ said }: Statement<Certificate>): MembershipError | undefined {
+    const { revokedInvites, overused } = this.#judged();
+    const ofPeer = this.whyRevoked(said.peer_id);
+    if (ofPeer !== undefined || said.invite === null) return ofPeer;
+    const ofInvite = revokedInvites.get(said.invite.id);
+    if (ofInvite !== undefined)
+      return revoked(`the invite ${said.invite.id}, by which ${said.peer_id} came,`, ofInvite.said);
+    if (!overused.has(overuseKey(said))) return undefined;
+    return new MembershipError(
+      'INVITE_USED',
+      `The invite ${said.invite.id} of ${said.peer_id} was used by others too, on another side of a partition, and their record comes first. Invite this peer anew.`,
+    );
+  }
+
+  /** Its chain ends at a root that is trusted, and nobody in it is revoked. */
+  #whyNotSigned(statement: Statement<Certificate>): MembershipError | undefined {
+    const { by } = statement.said;
+    const { roots } = this.#judged();
+    if (this.isVoid(statement)) {
+      return new MembershipError(
+        'REVOKED',
+        `${by}, which signed the certificate of ${statement.said.peer_id}, was revoked with what it signed. Invite this peer anew.`,
+      );
+    }
+    if (isRoot(by)) {
+      if (roots.has(rootKeyOf(by))) return undefined;
+      return notAllowed(statement.said, 'its root is not trusted any more; it is renewed at an issuer');
+    }
+    if ((this.#certificates.get(by) ?? []).some((each) => this.#mayIssue(each))) return undefined;
+    return notAllowed(statement.said, `${by} is no issuer now`);
+  }
+
+  /** A revoked issuer's certificates that its revocation keeps stay: so its own revocation is not asked for here. */
+  #mayIssue(issuer: Statement<Certificate>): boolean {
+    const { by, rights, not_after } = issuer.said;
+    if (rights.issue === null || !isRoot(by) || this.isVoid(issuer)) return false;
+    return this.#judged().roots.has(rootKeyOf(by)) && this.#now() <= not_after;
+  }
+
+  #whyOutOfTime({ peer_id, not_before, not_after }: Certificate): MembershipError | undefined {
+    const now = this.#now();
+    if (now > not_after) {
+      return new MembershipError(
+        'CERTIFICATE_EXPIRED',
+        `The certificate of ${peer_id} expired at ${new Date(not_after).toISOString()}. It is renewed as soon as an issuer of the mesh is reached.`,
+        { retryable: true },
+      );
+    }
+    if (now + CLOCK_SKEW_MS >= not_before) return undefined;
+    return new MembershipError(
+      'CERTIFICATE_NOT_YET_VALID',
+      `The certificate of ${peer_id} begins at ${new Date(not_before).toISOString()}, and the clock here says ${new Date(now).toISOString()}. Set the clocks.`,
+      { retryable: true },
+    );
+  }
+
+  /** Its signer was revoked, and the revocation does not keep it. */
+  isVoid({ id, said }: Statement): boolean {
+    const { revokedPeers, revokedRoots } = this.#judged();
+    return isVoidBy(id, isRoot(said.by) ? revokedRoots.get(rootKeyOf(said.by)) : revokedPeers.get(said.by));
+  }
+
+  isInviteRevoked(inviteId: string): boolean {
+    return this.#judged().revokedInvites.has(inviteId);
+  }
+
+  /** Undefined for a peer that was not revoked itself. */
+  whyRevoked(peer: string): MembershipError | undefined {
+    const [revocation] = this.#judged().revokedPeers.get(peer) ?? [];
+    return revocation === undefined ? undefined : revoked(peer, revocation.said);
+  }
+
+  /** Peers that came by an invite, those that came too late for it included. */
+  redeemedBy(inviteId: string): Certificate[] {
+    const found = new Map<string, Certificate>();
+    for (const certificates of this.#certificates.values()) {
+      for (const { said } of certificates) if (said.invite?.id === inviteId) found.set(said.peer_id, said);
+    }
+    return [...found.values()];
+  }
+
+  /** The newest certificate of each peer, however it stands. */
+  members(): Statement<Certificate>[] {
+    return Array.from(this.#certificates.values(), ([newest]) => newest!);
+  }
+
+  certificatesOf(peer: string): readonly Statement<Certificate>[] {
+    return this.#certificates.get(peer) ?? [];
+  }
+
+  #judged(): Verdicts {
+    this.#verdicts ??= this.#judge();
+    return this.#verdicts;
+  }
+
+  #judge(): Verdicts {
+    const verdicts: Verdicts = {
+      roots: new Map(),
+      revokedPeers: new Map(),
+      revokedInvites: new Map(),
+      revokedRoots: new Map(),
+      overused: new Set(),
+    };
+    this.#judgeRevocations(verdicts);
+    this.#judgeRoots(verdicts);
+    this.#judgeInvites(verdicts);
+    return verdicts;
+  }
+
+  /** Those of roots first, of the newest root before older ones; then those of admins that no root has revoked. */
+  #judgeRevocations(verdicts: Verdicts): void {
+    const ranked = this.of('revocation').map((statement) => ({
+      statement,
+      rank: this.#rankOf(statement.said.by) ?? -1,
+    }));
+    ranked.sort((a, b) => b.rank - a.rank || (a.statement.id < b.statement.id ? -1 : 1));
+    const byRoots = ranked.filter(({ rank }) => rank >= 0);
+    for (const { statement } of byRoots) {
+      if (isVoidBy(statement.id, verdicts.revokedRoots.get(rootKeyOf(statement.said.by)))) continue;
+      apply(verdicts, statement);
+    }
+    const revokedByRoots = new Map(verdicts.revokedPeers);
+    // Two admins that revoke each other are both out: a root decides whom it takes in again.
+    for (const { statement, rank } of ranked) {
+      if (rank < 0 && !isVoidBy(statement.id, revokedByRoots.get(statement.said.by))) apply(verdicts, statement);
+    }
+  }
+
+  #judgeRoots(verdicts: Verdicts): void {
+    for (const statement of this.#statements.values()) {
+      const { by } = statement.said;
+      if (isRoot(by) && keyHash(Buffer.from(rootKeyOf(by), 'base64url')) === this.mesh) {
+        verdicts.roots.set(rootKeyOf(by), 0);
+      }
+    }
+    for (const { id, said } of this.of('root').sort((a, b) => a.said.rank - b.said.rank)) {
+      if (isVoidBy(id, verdicts.revokedRoots.get(rootKeyOf(said.by)))) continue;
+      if (verdicts.roots.has(rootKeyOf(said.by))) verdicts.roots.set(said.key, said.rank);
+    }
+    for (const key of verdicts.revokedRoots.keys()) verdicts.roots.delete(key);
+  }
+
+  #judgeInvites(verdicts: Verdicts): void {
+    const redemptions = new Map<string, { uses: number; keys: Map<string, string> }>();
+    for (const certificates of this.#certificates.values()) {
+      for (const { said } of certificates) {
+        if (said.invite === null) continue;
+        const { id, uses, redemption } = said.invite;
+        const found = redemptions.get(id) ?? { uses, keys: new Map() };
+        redemptions.set(id, found);
+        found.uses = Math.min(found.uses, uses);
+        found.keys.set(`${redemption}/${said.peer_id}`, overuseKey(said));
+      }
+    }
+    for (const { uses, keys } of redemptions.values()) {
+      for (const late of [...keys.keys()].sort().slice(uses)) verdicts.overused.add(keys.get(late)!);
+    }
+  }
+}
+
+function apply(verdicts: Verdicts, statement: Statement<Revocation>): void {
+  const { target } = statement.said;
+  if ('invite_id' in target) {
+    if (!verdicts.revokedInvites.has(target.invite_id)) verdicts.revokedInvites.set(target.invite_id, statement);
+  } else if ('peer_id' in target) append(verdicts.revokedPeers, target.peer_id, statement);
+  else append(verdicts.revokedRoots, target.root, statement);
+}
+
+function append<T>(lists: Map<string, T[]>, key: string, value: T): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [value]);
+  else list.push(value);
+}
+
+function isVoidBy(id: string, revocations: readonly Statement<Revocation>[] = []): boolean {
+  return revocations.some(({ said }) => !said.keeps.includes(id));
+}
+
+function overuseKey({ invite, peer_id }: Certificate): string {
+  return `${invite?.redemption}/${peer_id}`;
+}
+
+function newestFirst(a: Statement<Certificate>, b: Statement<Certificate>): number {
+  return b.said.epoch - a.said.epoch || b.said.not_after - a.said.not_after || (a.id < b.id ? -1 : 1);
+}
+
+/** Whoever takes them in this order knows the signer of each before it. */
+export function inOrder(statements: Statement[]): Statement[] {
+  const place = ({ said }: Statement): number => {
+    if (said.kind === 'root') return said.rank;
+    if (said.kind === 'revocation') return 2_000;
+    if (said.kind === 'certificate') return isRoot(said.by) ? 1_500 : 3_000;
+    return 4_000;
+  };
+  return statements.sort((a, b) => place(a) - place(b) || (a.id < b.id ? -1 : 1));
+}
+
+export function otherMesh(theirs: string, ours: string): MembershipError {
+  return new MembershipError(
+    'OTHER_MESH',
+    `It is a member of another mesh (${theirs}) than this one (${ours}). A peer is invited into a mesh: flowmesh mesh invite.`,
+  );
+}
+
+function notAllowed(said: Said, why: string, code: MembershipCode = 'CERTIFICATE_FORGED'): MembershipError {
+  return new MembershipError(code, `A ${said.kind} signed by ${said.by} is not accepted: ${why}.`);
+}
+
+function revoked(who: string, { reason, by, at }: Revocation): MembershipError {
+  const why = reason === '' ? '' : ` (${reason})`;
+  const signer = isRoot(by) ? 'the root' : by;
+  return new MembershipError(
+    'REVOKED',
+    `${who} was revoked by ${signer} at ${new Date(at).toISOString()}${why}. An admin can invite it anew, as another peer.`,
+  );
+}

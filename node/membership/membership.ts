@@ -1,0 +1,272 @@
+/**
+ * This peer's place in a secured mesh: its certificate, what it knows of the others, and what it keeps of both.
+ *
+ *   const membership = Membership.open({ dataDir, identity, now: Date.now, log }); // null in an open mesh
+ *   membership.admit(peer, chain, roots);    // throws why not
+ *   membership.of(peer);                     // what it may do, now
+ *
+ * What this peer signs for others is in `authority.ts`.
+ */
+import type { PrivateKey } from '@libp2p/interface';
+import { peerIdFromPrivateKey } from '@libp2p/peer-id';
+import type { Log } from '../../scheduler/ports.ts';
+import type { Membership as MayDo } from '../../scheduler/roles.ts';
+import { MembershipError } from './errors.ts';
+import { type SigningKey, signingKeyOf } from './keys.ts';
+import { inOrder, Ledger, otherMesh, type Standing } from './ledger.ts';
+import { type Certificate, idOf, isRoot, readStatement, type Statement } from './statement.ts';
+import { isSecured, MembershipStore, type OwnFacts } from './store.ts';
+
+/** In a chain below the root: the member's own certificate, and that of its issuer. */
+const CHAIN_MAX = 2;
+/** Statements without a good signature in one message; it comes from a member, and one may be damaged. */
+const FORGED_MAX = 8;
+/** Renewed when this share of its time is over. */
+const RENEW_AT = 2 / 3;
+
+export interface MembershipOptions {
+  dataDir: string;
+  identity: PrivateKey;
+  /** Wall-clock milliseconds. */
+  now: () => number;
+  log: Log;
+}
+
+export type Change = (added: readonly Statement[]) => void;
+
+export class Membership {
+  readonly self: string;
+  readonly dataDir: string;
+  readonly facts: OwnFacts;
+  readonly ledger: Ledger;
+  readonly key: SigningKey;
+  readonly now: () => number;
+  readonly log: Log;
+  readonly #store: MembershipStore;
+  readonly #listeners = new Set<Change>();
+
+  /** Null when the data folder is that of a peer of an open mesh. @throws MembershipError when it is of another peer */
+  static open(options: MembershipOptions): Membership | null {
+    if (!isSecured(options.dataDir)) return null;
+    const store = new MembershipStore(options.dataDir);
+    const facts = store.facts();
+    if (facts === null) {
+      store.close();
+      throw new MembershipError(
+        'NO_CERTIFICATE',
+        `The peer in ${options.dataDir} began to join a mesh and did not end. Join again: flowmesh join fmj1_…`,
+      );
+    }
+    return new Membership(options, store, facts, store.statements());
+  }
+
+  /** Writes what a founder or a joined peer begins with. What was there of another mesh is refused. */
+  static begin(options: MembershipOptions, facts: OwnFacts, statements: readonly Statement[]): Membership {
+    const store = new MembershipStore(options.dataDir);
+    const before = store.facts();
+    if (before !== null && before.mesh !== facts.mesh) {
+      store.close();
+      throw new MembershipError(
+        'OTHER_MESH',
+        `The peer in ${options.dataDir} is a member of mesh ${before.mesh_name} (${before.mesh}). Join another mesh from another data folder: --data-dir.`,
+      );
+    }
+    store.write({ facts, added: statements });
+    return new Membership(options, store, facts, store.statements());
+  }
+
+  private constructor(options: MembershipOptions, store: MembershipStore, facts: OwnFacts, statements: Statement[]) {
+    this.self = peerIdFromPrivateKey(options.identity).toString();
+    this.dataDir = options.dataDir;
+    this.key = signingKeyOf(options.identity);
+    this.now = options.now;
+    this.log = options.log;
+    this.facts = facts;
+    this.#store = store;
+    this.ledger = new Ledger(facts.mesh, options.now);
+    for (const statement of inOrder(statements)) this.ledger.restore(statement);
+    if (this.ledger.certificatesOf(this.self).length === 0) {
+      store.close();
+      throw new MembershipError(
+        'CERTIFICATE_OF_ANOTHER',
+        `The identity key in ${options.dataDir} is not that of the member of mesh ${facts.mesh_name}. Restore identity.key from a backup, or join again with an empty --data-dir.`,
+      );
+    }
+  }
+
+  close(): void {
+    this.#store.close();
+  }
+
+  /** Told of every statement that is new here, when it is on the disk. @returns what ends that */
+  onChange(listener: Change): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** How this peer itself stands. */
+  get standing(): Standing {
+    return this.ledger.standing(this.self)!;
+  }
+
+  /** What a peer may do now; null for one that is no member now. */
+  of(peer: string): MayDo | null {
+    const standing = this.ledger.standing(peer);
+    if (standing?.state !== 'member') return null;
+    const { roles, offers } = standing.certificate.rights;
+    return { roles: new Set(roles), offers };
+  }
+
+  /** The name that the certificate of a peer has. */
+  nameOf(peer: string): string | null {
+    return this.ledger.standing(peer)?.certificate?.name ?? null;
+  }
+
+  /** This peer's certificate and, where a peer signed it, that one's: what it shows of itself. */
+  chain(): Uint8Array[] {
+    const own = this.ownCertificate();
+    const issuer = isRoot(own.said.by) ? undefined : this.ledger.certificatesOf(own.said.by).find(mayIssue);
+    return [own.bytes, ...(issuer === undefined ? [] : [issuer.bytes])];
+  }
+
+  /** Of the certificates of this peer the one that counts. */
+  ownCertificate(): Statement<Certificate> {
+    const own = this.ledger.certificatesOf(this.self);
+    return own.find((each) => this.ledger.judge(each).state === 'member') ?? own[0]!;
+  }
+
+  /** How the roots of the mesh came one from the other. */
+  roots(): Uint8Array[] {
+    return inOrder(this.ledger.of('root')).map(({ bytes }) => bytes);
+  }
+
+  /** Two thirds of its time are over, or a rotation called for a new one. */
+  isRenewalDue(): boolean {
+    const { said } = this.ownCertificate();
+    const { epoch } = this.ledger;
+    if (said.epoch < epoch || this.standing.state === 'expired') return true;
+    return this.now() > said.not_before + (said.not_after - said.not_before) * RENEW_AT;
+  }
+
+  /**
+   * Whether a peer is a member, by what is known of it here, else by what it shows. The peer is the one that the
+   * connection's encryption proved.
+   *
+   * @param options.renewOnly lets one in whose certificate has expired: for the renewal alone
+   * @throws MembershipError why not
+   */
+  admit(
+    peer: string,
+    chain: readonly Uint8Array[],
+    roots: readonly Uint8Array[],
+    options: { renewOnly?: boolean } = {},
+  ): Statement<Certificate> {
+    const known = this.ledger.certificateOf(peer);
+    if (known !== undefined) return known;
+    const revoked = this.ledger.whyRevoked(peer);
+    if (revoked !== undefined) throw revoked;
+    if (chain.length === 0) {
+      throw new MembershipError(
+        'NO_CERTIFICATE',
+        'Only members of this mesh are let in. Ask an admin for an invite: flowmesh mesh invite.',
+      );
+    }
+    if (chain.length > CHAIN_MAX) {
+      throw new MembershipError('CERTIFICATE_FORGED', 'A chain has at most two certificates.');
+    }
+    const [own, ...issuer] = chain.map(readCertificate);
+    if (own!.said.mesh !== this.ledger.mesh) throw otherMesh(own!.said.mesh, this.ledger.mesh);
+    if (own!.said.peer_id !== peer) {
+      throw new MembershipError(
+        'CERTIFICATE_OF_ANOTHER',
+        `The certificate is that of ${own!.said.peer_id}, and the peer is ${peer}.`,
+      );
+    }
+    this.learn([...roots.map(readRoot), ...issuer, own!]);
+    const standing = this.ledger.judge(own!);
+    if (
+      standing.state === 'member' ||
+      (options.renewOnly === true && standing.state === 'expired' && this.ledger.has(own!.id))
+    )
+      return own!;
+    throw standing.why;
+  }
+
+  /**
+   * Takes statements of others, or of this peer, keeps them, and tells the listeners.
+   *
+   * @returns those that were new
+   * @throws MembershipError at the first that is not to be taken; what came before it stays
+   */
+  learn(statements: readonly Statement[]): Statement[] {
+    const added: Statement[] = [];
+    const dropped: string[] = [];
+    try {
+      for (const statement of inOrder([...statements])) {
+        const change = this.ledger.add(statement);
+        if (change.added) added.push(statement);
+        dropped.push(...change.dropped);
+      }
+    } finally {
+      if (added.length > 0) {
+        this.#store.write({ added, dropped });
+        for (const listener of this.#listeners) listener(added);
+      }
+    }
+    return added;
+  }
+
+  /**
+   * Takes what another member knows. What cannot be taken (any more) is left out: the other one may not know yet that
+   * its signer was revoked.
+   *
+   * @throws MembershipError CERTIFICATE_FORGED when too much of it is not even signed
+   */
+  learnFrom(peer: string, statements: readonly Uint8Array[]): Statement[] {
+    const read: Statement[] = [];
+    let forged = 0;
+    for (const bytes of statements) {
+      try {
+        if (!this.ledger.has(idOf(bytes))) read.push(readStatement(bytes));
+      } catch (error) {
+        if (++forged > FORGED_MAX) throw error;
+      }
+    }
+    const added: Statement[] = [];
+    for (const statement of inOrder(read)) {
+      try {
+        added.push(...this.learn([statement]));
+      } catch (error) {
+        const { id, said } = statement;
+        this.log.debug({ peer, id, kind: said.kind, reason: reasonOf(error) }, 'a statement was not taken');
+      }
+    }
+    return added;
+  }
+
+  /** Forgets what expired long ago. */
+  prune(): void {
+    const dropped = this.ledger.prune();
+    if (dropped.length > 0) this.#store.write({ dropped });
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function mayIssue({ said }: Statement<Certificate>): boolean {
+  return said.rights.issue !== null;
+}
+
+function readCertificate(bytes: Uint8Array): Statement<Certificate> {
+  const statement = readStatement(bytes);
+  if (statement.said.kind === 'certificate') return statement as Statement<Certificate>;
+  throw new MembershipError('CERTIFICATE_FORGED', `A chain holds a ${statement.said.kind}.`);
+}
+
+function readRoot(bytes: Uint8Array): Statement {
+  const statement = readStatement(bytes);
+  if (statement.said.kind === 'root') return statement;
+  throw new MembershipError('CERTIFICATE_FORGED', `A ${statement.said.kind} was shown as a root.`);
+}

@@ -1,0 +1,305 @@
+/**
+ * What an admin asks of its running peer: `flowmesh mesh …`, over a route that only this user can call. Each request is
+ * defined once: its input, and what is done.
+ */
+import { z } from 'zod';
+import type { JsonObject } from '../../dag/errors.ts';
+import { ROLES } from '../../scheduler/roles.ts';
+import type { Authority } from './authority.ts';
+import { MembershipError } from './errors.ts';
+import type { Standing } from './ledger.ts';
+import {
+  INVITE_TTL_MAX_MS,
+  INVITE_TTL_MIN_MS,
+  INVITE_TTL_MS,
+  INVITE_USES_MAX,
+  MEMBER_TTL_MAX_MS,
+  MEMBER_TTL_MIN_MS,
+  MEMBER_TTL_MS,
+  TOKEN_SPONSORS_MAX,
+} from './limits.ts';
+import type { Membership } from './membership.ts';
+import { type Certificate, type Invite, isRoot, type Statement } from './statement.ts';
+
+/** What is said of how this peer and others reach each other. */
+export interface Reach {
+  listens: string[];
+  /** What others are told. */
+  announces: string[];
+  /** Peers that were met, however they are reached now. */
+  peers: { peer_id: string; connected: boolean; multiaddrs: string[]; path: string | null }[];
+  /** Lines about this machine that an admin should know, e.g. which limits it cannot keep. */
+  notes: string[];
+}
+
+export interface RequestParts {
+  membership: Membership;
+  authority: Authority;
+  reach: () => Reach;
+}
+
+const inviteInput = z.strictObject({
+  roles: z.array(z.enum(ROLES)).min(1).default(['submit', 'work', 'replicate']),
+  offers: z.array(z.string().min(1).max(128)).max(64).nullable().default(null),
+  relay: z.boolean().default(true),
+  /** The invited peer may take others in, and renews certificates. */
+  issuer: z.boolean().default(false),
+  member_ttl_ms: z.int().min(MEMBER_TTL_MIN_MS).max(MEMBER_TTL_MAX_MS).default(MEMBER_TTL_MS),
+  uses: z.int().min(1).max(INVITE_USES_MAX).default(1),
+  ttl_ms: z.int().min(INVITE_TTL_MIN_MS).max(INVITE_TTL_MAX_MS).default(INVITE_TTL_MS),
+  for_peer: z.string().nullable().default(null),
+  /** Addresses for the token, in place of those that are announced. */
+  addresses: z.array(z.string().max(512)).max(TOKEN_SPONSORS_MAX).default([]),
+});
+
+const revokeInput = z.strictObject({
+  /** A peer id, the beginning or end of one, a name that only one member has, or an invite's id. */
+  target: z.string().min(1),
+  reason: z.string().max(256).default(''),
+  issued: z.boolean().default(false),
+});
+
+const rotateInput = z.strictObject({ root: z.boolean().default(false), drop: z.boolean().default(false) });
+const nothing = z.strictObject({});
+
+const INPUTS = {
+  invite: inviteInput,
+  members: nothing,
+  invites: nothing,
+  revoke: revokeInput,
+  rotate: rotateInput,
+  doctor: nothing,
+};
+export type MeshRequest = keyof typeof INPUTS;
+export const MESH_REQUESTS = Object.keys(INPUTS) as MeshRequest[];
+
+/** @throws MembershipError NOT_SECURED, and what the request says */
+export function serveMeshRequest(parts: RequestParts | null, request: MeshRequest, input: unknown): JsonObject {
+  if (parts === null) {
+    throw new MembershipError(
+      'NOT_SECURED',
+      'This peer is in an open mesh, on this machine alone: there are no members to speak of. Found a mesh of several machines: flowmesh mesh init.',
+    );
+  }
+  const parsed = INPUTS[request].safeParse(input);
+  if (!parsed.success) throw new MembershipError('INVALID_ADMISSION', z.prettifyError(parsed.error));
+  const asked = new Requests(parts);
+  switch (request) {
+    case 'invite':
+      return asked.invite(parsed.data as z.output<typeof inviteInput>);
+    case 'revoke':
+      return asked.revoke(parsed.data as z.output<typeof revokeInput>);
+    case 'rotate':
+      return asked.rotate(parsed.data as z.output<typeof rotateInput>);
+    default:
+      return asked[request]();
+  }
+}
+
+class Requests {
+  readonly #membership: Membership;
+  readonly #authority: Authority;
+  readonly #reach: Reach;
+
+  constructor({ membership, authority, reach }: RequestParts) {
+    this.#membership = membership;
+    this.#authority = authority;
+    this.#reach = reach();
+  }
+
+  invite(input: z.output<typeof inviteInput>): JsonObject {
+    const { roles, offers, relay, issuer, member_ttl_ms, uses, ttl_ms, for_peer } = input;
+    const rights = { roles, offers, relay, issue: issuer ? { member_ttl_ms } : null };
+    const sponsors = input.addresses.length > 0 ? input.addresses : this.#sponsors(issuer || roles.includes('admin'));
+    if (sponsors.length === 0) {
+      throw new MembershipError(
+        'NOT_AN_ISSUER',
+        'There is no address at which an issuer of this mesh can be reached from another machine. Start this peer with --listen /ip4/0.0.0.0/tcp/7600, or name one with --address.',
+      );
+    }
+    const { token, invite } = this.#authority.invite({ rights, uses, for_peer, ttl_ms, sponsors });
+    return { token, ...inviteShape(invite.said), sponsors };
+  }
+
+  /** Where issuers are reached: this peer first, then others that are connected. */
+  #sponsors(byRoot: boolean): string[] {
+    const { ledger, self } = this.#membership;
+    const own = this.#authority.canIssue({ roles: [], offers: null, relay: true, issue: null })
+      ? this.#reach.announces
+      : [];
+    const others = byRoot
+      ? []
+      : this.#reach.peers.filter(({ peer_id, connected }) => connected && isIssuer(ledger.standing(peer_id)));
+    const lists = [own, ...others.map(({ multiaddrs }) => multiaddrs)].map((list) => list.filter(isDirect));
+    // One address of each before the second of any.
+    const found: string[] = [];
+    for (let index = 0; found.length < TOKEN_SPONSORS_MAX && lists.some((list) => list.length > index); index++) {
+      for (const [place, list] of lists.entries()) {
+        const address = list[index];
+        if (address === undefined) continue;
+        const peer = place === 0 ? self : others[place - 1]!.peer_id;
+        found.push(address.includes('/p2p/') ? address : `${address}/p2p/${peer}`);
+      }
+    }
+    return found.slice(0, TOKEN_SPONSORS_MAX);
+  }
+
+  members(): JsonObject {
+    const { ledger, facts, self } = this.#membership;
+    const connected = new Map(this.#reach.peers.map((peer) => [peer.peer_id, peer]));
+    const members = ledger.members().map((newest) => {
+      const { said } = ledger.certificateOf(newest.said.peer_id) ?? newest;
+      const standing = ledger.standing(said.peer_id)!;
+      const there = connected.get(said.peer_id);
+      const is = said.peer_id === self ? 'this peer' : there?.connected === true ? 'connected' : 'away';
+      return {
+        ...memberShape(said),
+        state: standing.state,
+        why: standing.state === 'member' ? null : standing.why.message,
+        connection: is,
+        path: there?.path ?? null,
+      };
+    });
+    members.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return { mesh: facts.mesh, mesh_name: facts.mesh_name, members } as unknown as JsonObject;
+  }
+
+  invites(): JsonObject {
+    const { ledger, now } = this.#membership;
+    const invites = ledger.of('invite').map((invite) => {
+      const { said } = invite;
+      const by = ledger.redeemedBy(said.id);
+      return {
+        ...inviteShape(said),
+        used_by: by.map(({ peer_id }) => peer_id),
+        state: this.#inviteState(invite, by.length, now()),
+      };
+    });
+    return { invites } as unknown as JsonObject;
+  }
+
+  #inviteState(invite: Statement<Invite>, used: number, now: number): string {
+    const { ledger } = this.#membership;
+    if (ledger.isInviteRevoked(invite.said.id) || ledger.isVoid(invite)) return 'revoked';
+    if (used >= invite.said.uses) return 'used';
+    return now > invite.said.not_after ? 'expired' : 'open';
+  }
+
+  revoke({ target, reason, issued }: z.output<typeof revokeInput>): JsonObject {
+    const { ledger, self } = this.#membership;
+    if (ledger.of('invite').some(({ said }) => said.id === target)) {
+      this.#authority.revoke({ invite_id: target }, { reason, issued });
+      return { revoked: target, kind: 'invite', came_by_it: ledger.redeemedBy(target).map(({ peer_id }) => peer_id) };
+    }
+    const { peer_id, name } = this.#memberNamed(target);
+    if (peer_id === self) {
+      throw new MembershipError('UNKNOWN_MEMBER', 'A peer does not revoke itself: do it at another admin.');
+    }
+    this.#authority.revoke({ peer_id }, { reason, issued });
+    return { revoked: peer_id, kind: 'peer', name };
+  }
+
+  #memberNamed(target: string): Certificate {
+    const all = this.#membership.ledger.members().map(({ said }) => said);
+    const exact = all.filter(({ peer_id, name }) => peer_id === target || name === target);
+    const found =
+      exact.length > 0 ? exact : all.filter(({ peer_id }) => peer_id.endsWith(target) || peer_id.startsWith(target));
+    if (found.length === 1) return found[0]!;
+    const which =
+      found.length === 0
+        ? 'No member and no invite is called that'
+        : `${found.length} members are called that: ${found.map(({ peer_id }) => peer_id).join(', ')}`;
+    throw new MembershipError('UNKNOWN_MEMBER', `"${target}": ${which}. See flowmesh mesh members.`);
+  }
+
+  rotate({ root, drop }: z.output<typeof rotateInput>): JsonObject {
+    if (drop) this.#authority.dropOldRoots('rotation');
+    else if (root) this.#authority.addRoot();
+    else this.#authority.rotate();
+    const left = this.#authority.leftBehind().map(memberShape);
+    return { roots: this.#membership.ledger.roots().length, left } as unknown as JsonObject;
+  }
+
+  doctor(): JsonObject {
+    const { membership } = { membership: this.#membership };
+    const { ledger, facts } = membership;
+    const own = membership.ownCertificate().said;
+    return {
+      ...{ mesh: facts.mesh, mesh_name: facts.mesh_name, certificate: memberShape(own) },
+      ...{ listens: this.#reach.listens, announces: this.#reach.announces, peers: this.#reach.peers },
+      findings: [...this.#findings(), ...this.#reach.notes.map((what) => ({ level: 'note', what }))],
+      roots: ledger.roots().length,
+    } as unknown as JsonObject;
+  }
+
+  #findings(): { level: 'problem' | 'warning' | 'note'; what: string }[] {
+    const { ledger, standing } = this.#membership;
+    const findings: { level: 'problem' | 'warning' | 'note'; what: string }[] = [];
+    const say = (level: 'problem' | 'warning' | 'note', what: string): number => findings.push({ level, what });
+    if (standing.state !== 'member') say('problem', standing.why.message);
+    else if (this.#membership.isRenewalDue()) {
+      say(
+        'warning',
+        'The certificate of this peer is due for renewal: it is renewed as soon as an issuer is connected.',
+      );
+    }
+    const issuers = ledger.members().filter(({ said }) => isIssuer(ledger.standing(said.peer_id)));
+    if (issuers.length < 2) {
+      say(
+        'warning',
+        'The mesh has one issuer: when it is gone, nobody can join, and certificates run out. Invite another one: flowmesh mesh invite --issuer.',
+      );
+    }
+    if (!this.#reach.announces.some(isDirect)) {
+      say(
+        'note',
+        'No address of this peer is known at which others can dial it: they reach it over connections that it opened, or through members.',
+      );
+    }
+    const away = issuers.filter(
+      ({ said }) => !this.#reach.peers.some((peer) => peer.connected && peer.peer_id === said.peer_id),
+    );
+    if (
+      issuers.length > 0 &&
+      away.length === issuers.length &&
+      !issuers.some(({ said }) => said.peer_id === this.#membership.self)
+    ) {
+      say('warning', 'No issuer is connected now: this certificate cannot be renewed.');
+    }
+    if (ledger.roots().length > 1)
+      say('warning', 'An old root is trusted still: end its rotation with flowmesh mesh rotate --drop.');
+    return findings;
+  }
+}
+
+function isIssuer(standing: Standing | undefined): boolean {
+  return standing?.state === 'member' && standing.certificate.rights.issue !== null;
+}
+
+function isDirect(address: string): boolean {
+  return !address.includes('/p2p-circuit');
+}
+
+function memberShape({ peer_id, name, rights, not_after, invite, by }: Certificate) {
+  return {
+    ...{
+      peer_id,
+      name,
+      roles: rights.roles,
+      offers: rights.offers,
+      relay: rights.relay,
+      issuer: rights.issue !== null,
+    },
+    expires_at: new Date(not_after).toISOString(),
+    invite_id: invite?.id ?? null,
+    issued_by: isRoot(by) ? 'root' : by,
+  };
+}
+
+function inviteShape({ id, rights, uses, for_peer, not_after, by }: Invite) {
+  return {
+    ...{ invite_id: id, roles: rights.roles, offers: rights.offers, issuer: rights.issue !== null, uses, for_peer },
+    expires_at: new Date(not_after).toISOString(),
+    made_by: isRoot(by) ? 'root' : by,
+  };
+}
