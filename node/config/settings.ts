@@ -60,14 +60,14 @@ const addressSchema = z.string().superRefine((value, context) => {
 /**
  * A mesh that everybody may enter is for one machine.
  *
- * @throws FlowmeshError LISTENS_OPENLY
+ * @throws FlowmeshError INVALID_CONFIG
  */
 export function refuseOpenElsewhere(listen: readonly string[]): void {
   const open = listen.find((address) => !isLoopback(tcpOf(address)?.host ?? ''));
   if (open === undefined) return;
   throw new FlowmeshError(
-    'LISTENS_OPENLY',
-    `${open} is not a loopback address such as /ip4/127.0.0.1/tcp/7600, and this peer's mesh is open to everyone who can connect. Make it a mesh of invited machines first: flowmesh mesh init, or flowmesh join on a machine that was invited.`,
+    'INVALID_CONFIG',
+    `listen: ${open} must be a loopback address such as /ip4/127.0.0.1/tcp/7600: this peer's mesh is open to everyone who can connect. Make it a mesh of invited machines first: flowmesh mesh init, or flowmesh join on a machine that was invited.`,
     { details: { listen: open } },
   );
 }

@@ -40,7 +40,6 @@ describe('precedence', () => {
       runtime: 'dedicated',
       shell: { allow: [] },
       gossip: true,
-      mdns: false,
       copies: COPIES_DEFAULT,
       takeover_ms: TAKEOVER_MS,
       beat_interval_ms: BEAT_INTERVAL_MS,

@@ -64,30 +64,25 @@ describe('a setting', () => {
     expect(stderr).toContain(line);
   });
 
-  it('that offers an open mesh or MCP without authentication to other machines says what to do instead', async () => {
+  it('that offers MCP without authentication to other machines says what to do instead', async () => {
     const refused = await Promise.all([
       start(['--http-host', '0.0.0.0']),
       start([], { FLOWMESH_HTTP_HOST: '192.0.2.1' }),
+    ]);
+    for (const [index, place] of ['--http-host 0.0.0.0', 'FLOWMESH_HTTP_HOST=192.0.2.1'].entries()) {
+      expectRefusal(refused[index]!, EXIT_USAGE, 'INVALID_CONFIG', place, 'must be a loopback address', 'SSH tunnel');
+    }
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
+  it('that offers an open mesh to other machines says how to make it one that only invited machines enter', async () => {
+    const refused = await Promise.all([
       start(['--listen', '/ip4/0.0.0.0/tcp/7600']),
       start(['--listen', '/ip6/::/tcp/0']),
     ]);
-    const places = [
-      '--http-host 0.0.0.0',
-      'FLOWMESH_HTTP_HOST=192.0.2.1',
-      '--listen /ip4/0.0.0.0/tcp/7600',
-      '--listen',
-    ];
-    for (const [index, place] of places.entries()) {
-      expectRefusal(
-        refused[index]!,
-        EXIT_USAGE,
-        'INVALID_CONFIG',
-        `${place}`,
-        'must be a loopback address',
-        'SSH tunnel',
-      );
+    for (const [index, place] of ['/ip4/0.0.0.0/tcp/7600', '/ip6/::/tcp/0'].entries()) {
+      expectRefusal(refused[index]!, EXIT_USAGE, 'INVALID_CONFIG', place, 'must be a loopback address', 'mesh init');
     }
-    expect(await readdir(folder.path)).toEqual([]);
   });
 });
 
