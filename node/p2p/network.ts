@@ -316,9 +316,10 @@ class Libp2pNetwork implements P2PNetwork {
   }
 
   #reach(): Omit<Reach, 'notes'> {
-    const peers = this.list().map(({ peer_id, status, multiaddrs }) => ({
-      ...{ peer_id, connected: status === 'connected', multiaddrs, path: null },
-    }));
+    const peers = this.list().map(({ peer_id, status, multiaddrs, path, relay, path_reason }) => {
+      const how = path === 'relayed' ? `relayed through ${relay}: ${path_reason}` : path;
+      return { peer_id, connected: status === 'connected', multiaddrs, path: how };
+    });
     return { listens: this.#options.listen, announces: this.addresses(), peers };
   }
 

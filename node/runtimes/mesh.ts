@@ -23,6 +23,7 @@ import type { MeshRequest } from '../membership/requests.ts';
 import { createSigner, OPEN_SIGNER } from '../membership/signer.ts';
 import { loadIdentity } from '../p2p/identity.ts';
 import { createP2PNetwork, type P2PNetwork } from '../p2p/network.ts';
+import type { Relaying } from '../p2p/relay.ts';
 import { packageVersion } from '../package-file.ts';
 import { createRandom } from '../random.ts';
 import { openSqliteStore } from '../store/store.ts';
@@ -85,7 +86,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
       ...config,
       bootstrap: [...new Set([...config.bootstrap, ...(membership?.facts.sponsors ?? [])])],
       mdns: config.mdns ?? membership !== null,
-      relay: membership !== null,
+      relay: relayingOf(membership),
       ...{ version: packageVersion(), membership, log, denied: seams.denied },
     });
     opened.push({ part: 'network', close: () => network.stop() });
@@ -135,4 +136,10 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     await closeOpened().catch(() => {});
     throw error;
   }
+}
+
+/** Members relay for each other as far as their certificates say. */
+function relayingOf(membership: Membership | null): Relaying | undefined {
+  if (membership === null) return undefined;
+  return membership.ownCertificate().said.rights.relay ? 'serves' : 'uses';
 }
