@@ -8,6 +8,7 @@
 import { join } from 'node:path';
 import type { JsonObject } from '../dag/errors.ts';
 import { nowNs } from './probes.ts';
+import { SecuredFolders } from './secured-folders.ts';
 import type { PeerFigures } from './throughput-figures.ts';
 import { ThroughputPeer } from './throughput-peer.ts';
 import { WorkerProcess } from './throughput-worker.ts';
@@ -24,6 +25,8 @@ export interface MeshSpec {
   copies: number;
   /** Of each worker. */
   slots: number;
+  /** The peers are members of a secured mesh. */
+  secured: boolean;
 }
 
 type SubmitTool = 'task_submit' | 'workflow_submit';
@@ -52,11 +55,16 @@ export class ThroughputMesh implements AsyncDisposable {
   }
 
   /** @param root the peers' folders are made in it, and left there */
-  static async start({ copies, slots }: MeshSpec, root: string): Promise<ThroughputMesh> {
+  static async start({ copies, slots, secured }: MeshSpec, root: string): Promise<ThroughputMesh> {
+    const which = `${secured ? 'secured-' : ''}copies-${copies}`;
+    if (secured) {
+      using folders = await SecuredFolders.found(join(root, `${which}-office`));
+      for (const name of ['owner', ...WORKERS]) await folders.add(join(root, `${which}-${name}`), name);
+    }
     const config = (name: string, own: number) => ({
       name,
-      mesh: `bench-copies-${copies}`,
-      data_dir: join(root, `copies-${copies}-${name}`),
+      mesh: `bench-${which}`,
+      data_dir: join(root, `${which}-${name}`),
       worker: { slots: own },
       copies,
     });

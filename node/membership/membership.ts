@@ -14,6 +14,7 @@ import type { Membership as MayDo } from '../../scheduler/roles.ts';
 import { MembershipError } from './errors.ts';
 import { type SigningKey, signingKeyOf } from './keys.ts';
 import { inOrder, Ledger, otherMesh, type Standing } from './ledger.ts';
+import { MEMBERS_MAX, STANDING_CHECK_MS } from './limits.ts';
 import { type Certificate, idOf, isRoot, readStatement, type Statement } from './statement.ts';
 import { isSecured, MembershipStore, type OwnFacts } from './store.ts';
 
@@ -44,6 +45,8 @@ export class Membership {
   readonly log: Log;
   readonly #store: MembershipStore;
   readonly #listeners = new Set<Change>();
+  readonly #remembered = new Map<string, MayDo | null>();
+  #rememberedAt = Number.NEGATIVE_INFINITY;
 
   /** Null when the data folder is that of a peer of an open mesh. @throws MembershipError when it is of another peer */
   static open(options: MembershipOptions): Membership | null {
@@ -109,8 +112,22 @@ export class Membership {
     return this.ledger.standing(this.self)!;
   }
 
-  /** What a peer may do now; null for one that is no member now. */
+  /** What a peer may do now; null for one that is no member now. Asked for every message: remembered for a moment. */
   of(peer: string): MayDo | null {
+    const now = this.now();
+    if (now - this.#rememberedAt >= STANDING_CHECK_MS || now < this.#rememberedAt) {
+      this.#remembered.clear();
+      this.#rememberedAt = now;
+    }
+    let found = this.#remembered.get(peer);
+    if (found === undefined) {
+      found = this.#judge(peer);
+      if (this.#remembered.size < MEMBERS_MAX) this.#remembered.set(peer, found);
+    }
+    return found;
+  }
+
+  #judge(peer: string): MayDo | null {
     const standing = this.ledger.standing(peer);
     if (standing?.state !== 'member') return null;
     const { roles, offers } = standing.certificate.rights;
@@ -209,6 +226,7 @@ export class Membership {
       }
     } finally {
       if (added.length > 0) {
+        this.#remembered.clear();
         this.#store.write({ added, dropped });
         for (const listener of this.#listeners) listener(added);
       }

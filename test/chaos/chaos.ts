@@ -30,6 +30,8 @@ export interface ChaosOptions {
   durationMs: number;
   seed: number;
   faults: readonly Fault[];
+  /** The peers are members of a secured mesh. Default: false. */
+  secured?: boolean;
   /** Hears of each phase. */
   note?: (line: string) => void;
 }
@@ -81,7 +83,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const random = new SeededRandom(seed);
   await using cables = await Cables.lay(peers);
   const args = ['--functions', RECORDED_FUNCTIONS, '--slots', String(SLOTS)];
-  await using mesh = await startProcesses(peers, cables.options({ args }));
+  await using mesh = await startProcesses(peers, cables.options({ args, secured: options.secured ?? false }));
   await using client = new RoamingClient(mesh.peers, new SeededRandom(seed + 1));
   const ledger = new RunLedger(mesh.home);
   const all = makeJobs(options, random, ledger.path).map(toldNothing);

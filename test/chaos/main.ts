@@ -2,7 +2,8 @@
  * `npm run chaos -- --peers 7 --workflows 2000 --tasks 2000 --kill-every 5s`: exits 1 when a promise was broken.
  *
  * Options: --duration 300s (the disturbances; the load is spread over it), --seed N (of the choices, not of the timing
- * of real processes; default random), --faults kill,pause,cut,isolate (default all), --json FILE.
+ * of real processes; default random), --faults kill,pause,cut,isolate (default all), --secured (the peers are members of
+ * a secured mesh), --json FILE.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -19,6 +20,7 @@ const { values } = parseArgs({
     duration: { type: 'string', default: '300s' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     faults: { type: 'string', default: FAULTS.join(',') },
+    secured: { type: 'boolean', default: false },
     json: { type: 'string' },
   },
 });
@@ -43,6 +45,7 @@ const report = await runChaos({
   everyMs: ms(values['kill-every']),
   durationMs: ms(values.duration),
   seed: Number(values.seed),
+  secured: values.secured,
   faults: FAULTS.filter((fault) => wanted.includes(fault)),
   note: (line) => console.log(`${((performance.now() - started) / 1_000).toFixed(1).padStart(6)} s  ${line}`),
 });

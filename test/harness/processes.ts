@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { SecuredFolders } from '../../bench/secured-folders.ts';
 import { type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { type PeerRecord, runningPeer } from '../../node/data-folder.ts';
 import { errorSchema } from '../../scheduler/records.ts';
@@ -41,6 +42,8 @@ export interface ProcessesOptions {
   env?: Record<string, string> | ((index: number) => Record<string, string>);
   /** Wait until every peer has all its neighbours. Default: true. */
   connected?: boolean;
+  /** The peers are members of a secured mesh, still on loopback. Default: false. */
+  secured?: boolean;
 }
 
 export async function startProcesses(count: number, options: ProcessesOptions = {}): Promise<ProcessMesh> {
@@ -66,6 +69,7 @@ export class ProcessMesh implements AsyncDisposable {
   readonly home: string;
   readonly name: string;
   readonly #options: ProcessesOptions;
+  #members: Promise<SecuredFolders> | undefined;
 
   constructor(home: string, options: ProcessesOptions) {
     this.home = home;
@@ -91,15 +95,11 @@ export class ProcessMesh implements AsyncDisposable {
     const { args = [], topology = 'full' } = this.#options;
     const index = this.peers.length;
     const neighbours = this.peers.filter((other) => areNeighbours(topology, index, other.index) && other.isRunning);
+    const dataDir = join(this.home, this.name, `peer-${index + 1}`);
+    const secured = this.#options.secured ?? false;
     const peer = new PeerProcess(this, index, [
-      ...[
-        '--mesh',
-        this.name,
-        '--name',
-        `peer-${index}`,
-        '--data-dir',
-        join(this.home, this.name, `peer-${index + 1}`),
-      ],
+      ...['--mesh', this.name, '--name', `peer-${index}`, '--data-dir', dataDir],
+      ...(secured ? ['--listen', '/ip4/127.0.0.1/tcp/0'] : []),
       ...(topology === 'full' ? [] : ['--no-auto-connect']),
       ...neighbours.flatMap((other) => other.record?.addresses ?? []).flatMap((address) => ['--join', address]),
       ...['--log-level', process.env['FLOWMESH_TEST_LOG'] ?? 'info'],
@@ -109,6 +109,10 @@ export class ProcessMesh implements AsyncDisposable {
       ...extraArgs,
     ]);
     this.peers.push(peer);
+    if (secured) {
+      this.#members ??= SecuredFolders.found(join(this.home, 'office'));
+      await (await this.#members).add(dataDir, `peer-${index}`);
+    }
     await peer.start();
     return peer;
   }
@@ -132,6 +136,7 @@ export class ProcessMesh implements AsyncDisposable {
   /** Ends every process and removes the folder. */
   async close(): Promise<void> {
     await Promise.all(this.peers.map((peer) => peer.stop()));
+    (await this.#members)?.[Symbol.dispose]();
     await rm(this.home, { recursive: true, force: true });
   }
 
