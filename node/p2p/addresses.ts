@@ -44,12 +44,11 @@ export function dialable(address: string, peer: string): Multiaddr[] {
 }
 
 /**
- * Where a peer was reached directly. An inbound connection's address has the port the other side dialled from, where
- * nobody listens.
+ * Where a peer was reached directly, whoever opened the stream. An inbound connection's address has the port the other
+ * side dialled from, where nobody listens.
  */
-export function dialableOf(connection: Connection, how: 'inbound' | 'outbound'): string[] {
-  const dialled = how === 'outbound' && connection.direction === 'outbound' && connection.direct;
-  return dialled ? [connection.remoteAddr.toString()] : [];
+export function dialableOf({ direction, direct, remoteAddr }: Connection): string[] {
+  return direction === 'outbound' && direct ? [remoteAddr.toString()] : [];
 }
 
 /** Where a peer listens decides which addresses it may dial because others name them. */

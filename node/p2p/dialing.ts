@@ -46,6 +46,11 @@ export class Reconnects {
     this.#schedule(peer, 0);
   }
 
+  /** This peer is in another network: those that could not be reached from the last one are tried now. */
+  hurry(): void {
+    for (const peer of [...this.#timers.keys()]) this.start(peer);
+  }
+
   cancel(peer: string): void {
     clearTimeout(this.#timers.get(peer));
     this.#timers.delete(peer);
@@ -138,6 +143,15 @@ export class Bootstrap {
   lost(peer: string): void {
     for (const entry of this.#entries) {
       if (entry.peer !== peer) continue;
+      entry.failures = 0;
+      this.#schedule(entry);
+    }
+  }
+
+  /** As `Reconnects.hurry`. */
+  hurry(): void {
+    for (const entry of this.#entries) {
+      if (entry.timer === undefined) continue;
       entry.failures = 0;
       this.#schedule(entry);
     }

@@ -209,7 +209,7 @@ export class Links {
       connectionId: connection.id,
       relay: connection.direct ? null : relayIn(connection.remoteAddr),
     };
-    this.#known.connected(link.peer, hello.addresses, facts, dialableOf(connection, how));
+    this.#known.connected(link.peer, hello.addresses, facts, dialableOf(connection));
     this.#events.greeted(link.peer, hello.state, how);
     for (const waiter of link.waiters) waiter.resolve(stream);
     link.waiters.clear();

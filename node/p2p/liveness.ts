@@ -18,6 +18,8 @@ const PING_BYTES = 32;
 /** Twice the interval of beats: a peer that is there has said something. */
 const INTERVAL_MS = 2_000;
 const TIMEOUT_MS = 4_000;
+/** For a connection that there is a reason to doubt. */
+const DOUBT_TIMEOUT_MS = 1_500;
 
 export interface LivenessLimits {
   /** Between two looks at the connections, and how long one may be silent before it is pinged. Default: 2,000. */
@@ -57,6 +59,13 @@ export class Liveness {
     this.#stop.abort();
   }
 
+  /** The network changed under the connections: all are pinged at once, and get little time. */
+  doubtAll(): void {
+    for (const connection of this.#node.getConnections()) {
+      if (connection.status === 'open') void this.#ping(connection, Math.min(DOUBT_TIMEOUT_MS, this.#timeoutMs));
+    }
+  }
+
   #look(): void {
     const now = Date.now();
     for (const connection of this.#node.getConnections()) {
@@ -65,11 +74,11 @@ export class Liveness {
     }
   }
 
-  async #ping(connection: Connection): Promise<void> {
+  async #ping(connection: Connection, timeoutMs = this.#timeoutMs): Promise<void> {
     this.#pinged.add(connection);
     const heardBefore = this.#heardAt(connection);
     try {
-      await this.#exchange(connection);
+      await this.#exchange(connection, timeoutMs);
     } catch (error) {
       // A peer that does not know pings said so: it is there.
       const alive = (error as Error).name === 'UnsupportedProtocolError' || this.#heardAt(connection) !== heardBefore;
@@ -84,8 +93,8 @@ export class Liveness {
     }
   }
 
-  async #exchange(connection: Connection): Promise<void> {
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(this.#timeoutMs)]);
+  async #exchange(connection: Connection, timeoutMs: number): Promise<void> {
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(timeoutMs)]);
     const stream = await connection.newStream(PING_PROTOCOL, { signal, runOnLimitedConnection: true });
     try {
       const bytes = byteStream(stream);

@@ -30,6 +30,7 @@ import { KnownPeers } from './known-peers.ts';
 import { type LinkEvents, Links } from './links.ts';
 import { Liveness, type LivenessLimits } from './liveness.ts';
 import { MemberExchange } from './member-exchange.ts';
+import { OwnAddresses } from './own-addresses.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
 import type { Relaying } from './relay.ts';
 import { Upgrades } from './upgrades.ts';
@@ -125,6 +126,7 @@ class Libp2pNetwork implements P2PNetwork {
   readonly #directory: ConnectionDirectory;
   readonly #liveness: Liveness;
   readonly #upgrades: Upgrades;
+  readonly #ownAddresses = new OwnAddresses(() => this.#moved());
   #attached: { events: NetworkEvents; describe: (peer: string) => PeerState } | null = null;
   /** Peers the scheduler was told are connected and not yet that they are not. */
   readonly #told = new Set<string>();
@@ -202,6 +204,7 @@ class Libp2pNetwork implements P2PNetwork {
     await this.#host.relay?.start(this.#node, (peer) => this.#known.get(peer)?.reached ?? []);
     this.#liveness.start();
     this.#upgrades.start();
+    this.#ownAddresses.start();
     this.#bootstrap.start();
     await this.#dialEarlierPeers();
   }
@@ -218,6 +221,7 @@ class Libp2pNetwork implements P2PNetwork {
     this.#liveness.stop();
     this.#upgrades.stop();
     this.#members?.stop();
+    this.#ownAddresses.stop();
     this.#directory.stop();
     await this.#links.stop();
     await this.#host.stop();
@@ -369,6 +373,17 @@ class Libp2pNetwork implements P2PNetwork {
         'the connections of an expelled peer did not close well',
       );
     });
+  }
+
+  #moved(): void {
+    this.#options.log.info(
+      { addresses: this.addresses() },
+      'this machine has other addresses now: connections are tested',
+    );
+    this.#liveness.doubtAll();
+    this.#reconnects.hurry();
+    this.#bootstrap.hurry();
+    this.#host.relay?.tell();
   }
 
   #lost(peer: string, goodbye: Goodbye | null): void {

@@ -11,7 +11,7 @@
 import { networkInterfaces } from 'node:os';
 import { type CircuitRelayService, circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2';
 import { dcutr } from '@libp2p/dcutr';
-import { identifyPush } from '@libp2p/identify';
+import { type IdentifyPush, identifyPush } from '@libp2p/identify';
 import type { Connection, Libp2p, PeerId, Transport } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
@@ -65,6 +65,8 @@ export interface RelayParts {
   start(node: Libp2p, reached: (peer: string) => readonly string[]): Promise<void>;
   /** Something changed: there may be a relay to ask for a place. */
   look(): void;
+  /** Tells all connected peers the addresses of this one. */
+  tell(): void;
   stop(): void;
 }
 
@@ -112,6 +114,10 @@ export function relayParts(relaying: Relaying, log: Log): RelayParts {
       await places.start();
     },
     look: () => places?.lookSoon(0),
+    tell() {
+      const { identifyPush } = (node?.services ?? {}) as { identifyPush?: IdentifyPush };
+      identifyPush?.push().catch((error) => log.debug({ reason: reasonOf(error) }, 'addresses could not be told'));
+    },
     stop: () => places?.stop(),
   };
 }
