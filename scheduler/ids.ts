@@ -20,6 +20,17 @@ export function makeUid(random: Random, wall: number): string {
   return wall.toString(32).padStart(TIME_CHARS, '0') + random.id(UID_CHARS - TIME_CHARS);
 }
 
+const FEED_ID_CHARS = 20;
+const DIGITS = '0123456789abcdefghijklmnopqrstuv';
+
+/** The id of the feed that a peer makes with this nonce: no other peer can say that it has made it. */
+export function feedIdOf(owner: string, nonce: string): string {
+  const hash = createHash('sha256')
+    .update(JSON.stringify(['feed', owner, nonce]))
+    .digest();
+  return Array.from(hash.subarray(0, FEED_ID_CHARS), (byte) => DIGITS[byte & 31]).join('');
+}
+
 const MADE_ID = new RegExp(`^(?:wf|task)-([0-9a-v]{${FEED_HINT_CHARS}})-`);
 
 /** The first characters of the feed that a made id names, or null for an id that a user chose. */

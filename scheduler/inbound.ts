@@ -111,10 +111,10 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
 
   describe: handler(z.unknown(), (to, peer) => to.selfState.describe(peer) as unknown as JsonObject),
 
-  lease: handler(leaseRequestSchema, (to, peer, { leases, heirs }) => {
+  lease: handler(leaseRequestSchema, (to, peer, { leases, heirs, signature }) => {
     const items = to.peers.find(peer)?.leaving
       ? to.pool.refuse(leases, 'the connection is about to be closed')
-      : to.pool.accept(peer, leases, heirs);
+      : to.pool.accept(peer, leases, heirs, signature);
     return { items } as unknown as JsonObject;
   }),
 
@@ -145,7 +145,10 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
     if (watched.length > 0) to.watch.ending(watched);
     const commits = byFeed(to, results).map(([feed, ofFeed]) =>
       feed.journal.turn((turn) => {
-        for (const result of ofFeed) feed.attempts.result(turn, peer, result, signatureOf.get(result));
+        for (const result of ofFeed) {
+          const granted = () => to.signatures.isGranted(peer, result);
+          feed.attempts.result(turn, peer, result, { signed: signatureOf.get(result), granted });
+        }
       }),
     );
     await Promise.all(commits).finally(() => {

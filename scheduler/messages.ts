@@ -140,7 +140,17 @@ export const leaseRequestSchema = z.object({
   leases: z.array(leaseSchema).max(256),
   /** Peers that may own the feed of the leases next: one of them gets the results when their owner is gone. */
   heirs: z.array(id).max(64),
+  /** Of the owner, over all of them (`signatures.ts`); absent in an open mesh. */
+  signature: z.string().max(256).optional(),
 });
+
+/** A lease's place in its frame, and the hashes up to what its owner signed. */
+export const grantSchema = z.object({
+  signature: z.string().max(256),
+  place: count,
+  path: z.array(z.string().max(64)).max(16),
+});
+export type Grant = z.infer<typeof grantSchema>;
 
 export const progressSchema = z.object({
   items: z.array(
@@ -164,6 +174,8 @@ export const attemptResultSchema = leaseTokenSchema.extend({
   /** Only for an owner that did not grant the lease itself: who did, and the hash of what it ran with. */
   granted_by: id.optional(),
   payload_hash: z.string().max(128).optional(),
+  /** The signature of that owner; absent in an open mesh. */
+  grant: grantSchema.optional(),
 });
 export type AttemptResult = z.infer<typeof attemptResultSchema>;
 /** Answered after the owner's commit; the worker forgets the result then, and not before (P3). */

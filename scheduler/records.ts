@@ -262,8 +262,10 @@ export const lineSchema = z.object({
   epoch: z.number().int().nonnegative(),
   base_seq: z.number().int().nonnegative(),
   owner: z.string(),
-  /** Random: an owner with an older disk may open two lines after the same commit. Empty in the first line. */
+  /** Random: an owner with an older disk may open two lines after the same commit. The id of the feed is made of it in the first line. */
   nonce: z.string(),
+  /** The owner of the line before has signed that this one's may take over; absent where it is the same, or unsigned. */
+  warrant: z.string().optional(),
 });
 export type Line = z.infer<typeof lineSchema>;
 
@@ -287,7 +289,16 @@ export const feedRecordSchema = z.object({
    */
   passed_on: z.boolean(),
   /** `synced`: was brought to the head; only then may it take the feed over, and only then does its copy count. */
-  followers: z.array(z.object({ peer_id: z.string(), synced: z.boolean() })).max(FOLLOWERS_MAX),
+  followers: z
+    .array(
+      z.object({
+        peer_id: z.string(),
+        synced: z.boolean(),
+        /** Only of a synced one: the owner has signed that it may take over (`signatures.ts`). */
+        warrant: z.string().optional(),
+      }),
+    )
+    .max(FOLLOWERS_MAX),
   /** The last FORMER_FOLLOWERS_MAX former followers: one that was cut off may not know that it is none any more. */
   former: z.array(z.string()).max(FORMER_FOLLOWERS_MAX),
   version: z.number().int(),

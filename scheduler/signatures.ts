@@ -6,7 +6,9 @@
  *   task that a client submitted    what is to be done (`TASK_FIELDS`)       the owner that took it  `signed`
  *   task that has completed, or     status, output and error, for the lease  its worker, or the      `signed_result`
  *   failed as its worker reported   token that the signature names           owner that ended it
+ *   lease (not kept in a record)    its token, its worker and its payload    the owner that gives it `grant` of a result
  *   feed                            all of it                                the owner of its line   `signed`
+ *   synced follower of a feed       that it may take the feed over           the owner of the line   `warrant`
  *
  * 1. Everything else is as trustworthy as the peer that it came from: how far steps are, failures and cancels that an
  *    owner decided, logs, tombstones. So a member of a replica set that lies can lose what only it has, and say that it
@@ -17,17 +19,25 @@
  * 3. A worker signs a frame of results at once: a signature costs as much as ten results. The owner checks the frame, as
  *    a wrong signature that it kept would make liars of its followers. What is kept with each result is its place in
  *    the frame, and the hashes that lead from it to the one that was signed (Merkle 1987).
- * 4. In an open mesh nothing is signed or checked. A feed from before its mesh was secured says up to which commit its
+ * 4. A frame of leases is signed in the same way. A worker that brings its result to the next owner of the feed shows it:
+ *    that owner may have no row which says who had the lease (`isUsable` in `task/transitions.ts`).
+ * 5. Who takes a feed over shows the warrant of the owner before it, in its line. So everybody can tell from a feed's
+ *    record alone whether its lines follow each other lawfully, back to the peer that made the feed: the id of a feed is
+ *    a hash of that peer and a nonce. (Beyond FEED_LINES_MAX, lines are forgotten, and the first of the others is
+ *    believed.)
+ * 6. In an open mesh nothing is signed or checked. A feed from before its mesh was secured says up to which commit its
  *    records may be unsigned (`unsigned_to_seq`); it is set when its owner first opens a line in the secured mesh, which
- *    signs its open tasks, too. A feed record without a signature is believed of its owner, and else only of the line
+ *    signs its open tasks, too. Lines that began until then need no warrant, if the id of the feed is not such a hash. A
+ *    feed record without a signature is believed of its owner, and else only of the line
  *    that is known here already.
  */
 import { createHash } from 'node:crypto';
 import type { JsonValue } from '../dag/errors.ts';
-import { contentHash } from './ids.ts';
-import type { AttemptResult, LeaseToken } from './messages.ts';
+import { contentHash, feedIdOf } from './ids.ts';
+import { FEED_LINES_MAX } from './limits.ts';
+import type { AttemptResult, Grant, Lease, LeaseToken } from './messages.ts';
 import type { Signer } from './ports.ts';
-import type { FeedRecord, FlowRecord, ResultSignature, Signed, TaskRecord } from './records.ts';
+import type { FeedRecord, FlowRecord, Line, ResultSignature, Signed, TaskRecord } from './records.ts';
 
 const VERSION = 'flowmesh/1';
 
@@ -52,7 +62,7 @@ export function signatoriesOf({ feed_id, lines, unsigned_to_seq = 0 }: FeedRecor
   const owners = new Set(lines.map(({ owner }) => owner));
   if (other !== undefined) owners.add(other);
   const [first, second] = lines;
-  const knowsAll = second === undefined || second.epoch === first!.epoch + 1;
+  const knowsAll = second === undefined || lines.length < FEED_LINES_MAX || second.epoch === first!.epoch + 1;
   return { feed_id, owners, knowsAll, unsignedTo: unsigned_to_seq };
 }
 
@@ -85,8 +95,14 @@ export class Signatures {
   /** A feed's record that this peer writes as its owner. */
   feed(record: FeedRecord): FeedRecord {
     const { signed: _old, ...rest } = record;
-    const signed = this.#isOn ? this.#signed(feedText(record)) : undefined;
-    return signed === undefined ? rest : { ...rest, signed };
+    const followers = record.followers.map(({ peer_id, synced }) => {
+      const warrant =
+        synced && this.#isOn ? this.#signer.sign(warrantText(record, record.lines.at(-1)!, peer_id)) : null;
+      return warrant === null ? { peer_id, synced } : { peer_id, synced, warrant };
+    });
+    const made = { ...rest, followers };
+    const signed = this.#isOn ? this.#signed(feedText(made)) : undefined;
+    return signed === undefined ? made : { ...made, signed };
   }
 
   /** The record of a feed whose next line this peer opens, with what it has of before the mesh was secured. */
@@ -106,8 +122,39 @@ export class Signatures {
   /** The signature of a frame of results of this worker; nothing in an open mesh. */
   frame(results: readonly AttemptResult[]): { signature?: string } {
     if (!this.#isOn) return {};
-    const signed = this.#signed(frameText(rootOf(results.map((result) => leafOf(result, result)))));
+    return this.#signatureOf(results.map((result) => leafOf(result, result)));
+  }
+
+  #signatureOf(leaves: readonly string[]): { signature?: string } {
+    const signed = this.#signed(frameText(rootOf(treeOver(leaves))));
     return signed === undefined ? {} : { signature: signed.signature };
+  }
+
+  /** The signature of a frame of leases that this owner gives to a worker; nothing in an open mesh. */
+  leases(worker: string, leases: readonly Lease[]): { signature?: string } {
+    return this.#isOn
+      ? this.#signatureOf(leases.map((lease) => grantOf(worker, lease, contentHash(lease.payload))))
+      : {};
+  }
+
+  /** For each lease of a frame that came to this worker: what shows that it was given. Made when it is asked for. */
+  grantsOf(leases: readonly Lease[], signature: string | undefined): (at: number) => Grant | undefined {
+    if (!this.#isOn || signature === undefined) return () => undefined;
+    // Only hashes are kept for as long as one of the leases runs.
+    const leaves = leases.map((lease) => grantOf(this.#self, lease, contentHash(lease.payload)));
+    let tree: readonly string[][] | undefined;
+    return (place) => {
+      tree ??= treeOver(leaves);
+      return { signature, place, path: pathOf(tree, place) };
+    };
+  }
+
+  /** Whether the owner that a result names has given the lease to this worker. */
+  isGranted(worker: string, { granted_by, grant, payload_hash = '', ...token }: AttemptResult): boolean {
+    if (!this.#isOn || granted_by === worker) return true;
+    if (granted_by === undefined || grant === undefined) return false;
+    const root = rootFrom(grantOf(worker, token, payload_hash), grant.place, grant.path);
+    return this.#signer.verify(granted_by, frameText(root), grant.signature);
   }
 
   // --- checking ------------------------------------------------------------------------------------------------------
@@ -122,11 +169,27 @@ export class Signatures {
     signature: string | undefined,
   ): (ResultSignature | undefined)[] | null {
     if (!this.#isOn || signature === undefined) return results.map(() => undefined);
-    const leaves = results.map((result) => leafOf(result, result));
+    const tree = treeOver(results.map((result) => leafOf(result, result)));
     const isOwn = worker === this.#self; // no other peer could have brought it
-    if (!isOwn && !this.#signer.verify(worker, frameText(rootOf(leaves)), signature)) return null;
+    if (!isOwn && !this.#signer.verify(worker, frameText(rootOf(tree)), signature)) return null;
     return results.map(({ epoch, attempt }, place) => {
-      return { by: worker, signature, epoch, attempt, place, path: pathOf(leaves, place) };
+      return { by: worker, signature, epoch, attempt, place, path: pathOf(tree, place) };
+    });
+  }
+
+  /** Whether each owner of a feed was named by the one before it, and the first one has made the feed. */
+  isLawful(feed: FeedRecord): boolean {
+    if (!this.#isOn) return true;
+    const { feed_id, lines, unsigned_to_seq = 0 } = feed;
+    const [first] = lines;
+    const isBound = feedIdOf(first!.owner, first!.nonce) === feed_id;
+    if (!isBound && unsigned_to_seq === 0) return feed.signed === undefined; // nobody has written it since
+    return lines.every((line, at) => {
+      const before = lines[at - 1];
+      if (before === undefined || before.owner === line.owner) return true;
+      if (!isBound && line.base_seq <= unsigned_to_seq) return true;
+      if (at === 1 && lines.length === FEED_LINES_MAX && line.epoch > before.epoch + 1) return true; // some are forgotten
+      return this.#signer.verify(before.owner, warrantText(feed, before, line.owner), line.warrant);
     });
   }
 
@@ -199,16 +262,24 @@ function feedText({ signed: _signature, ...record }: FeedRecord): string {
   return textOf('feed', record.uid, record.feed_id, contentHash(record as unknown as JsonValue));
 }
 
+function warrantText({ feed_id }: FeedRecord, { epoch, base_seq, nonce }: Line, heir: string): string {
+  return textOf('warrant', feed_id, epoch, base_seq, nonce, heir);
+}
+
 function frameText(root: string): string {
   return textOf('results', root);
 }
 
-// --- the tree over the results of a frame ----------------------------------------------------------------------------
+// --- the tree over what is in a frame ----------------------------------------------------------------------------
 
 function leafOf({ uid, feed_id, epoch, attempt }: LeaseToken, { status, output, error }: ResultContent): string {
   const said = error === null ? null : [error.code, error.message, error.retryable, error.details ?? null];
   const content = contentHash([status, output, said] as JsonValue);
   return hashOf(textOf('result', uid, feed_id, epoch, attempt, content));
+}
+
+function grantOf(worker: string, { uid, feed_id, epoch, attempt }: LeaseToken, payloadHash: string): string {
+  return hashOf(textOf('lease', worker, uid, feed_id, epoch, attempt, payloadHash));
 }
 
 function parentOf(left: string, right: string): string {
@@ -229,17 +300,20 @@ function above(level: readonly string[]): string[] {
   return next;
 }
 
-function rootOf(leaves: readonly string[]): string {
-  let level = leaves;
-  while (level.length > 1) level = above(level);
-  return level[0] ?? '';
+/** All levels, from the leaves to the root. */
+function treeOver(leaves: readonly string[]): string[][] {
+  const tree = [[...leaves]];
+  while (tree.at(-1)!.length > 1) tree.push(above(tree.at(-1)!));
+  return tree;
+}
+
+function rootOf(tree: readonly string[][]): string {
+  return tree.at(-1)![0] ?? '';
 }
 
 /** The other half of each pair on the way up; empty where there is none. */
-function pathOf(leaves: readonly string[], place: number): string[] {
-  const path: string[] = [];
-  for (let level = leaves, at = place; level.length > 1; level = above(level), at >>= 1) path.push(level[at ^ 1] ?? '');
-  return path;
+function pathOf(tree: readonly string[][], place: number): string[] {
+  return tree.slice(0, -1).map((level, height) => level[(place >> height) ^ 1] ?? '');
 }
 
 function rootFrom(leaf: string, place: number, path: readonly string[]): string {

@@ -154,6 +154,7 @@ export class OwnedFeed implements FeedWriter {
         pool,
         log,
         probe,
+        signatures,
         writer: this,
       },
       {

@@ -3,6 +3,7 @@ import type { MainFeedState } from '../api.ts';
 import { NotReadyError } from '../errors.ts';
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { OwnedFeed } from '../feed/owned-feed.ts';
+import { feedIdOf } from '../ids.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import type { BeatListener } from '../membership/heartbeat.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
@@ -13,7 +14,7 @@ import type { LocalFeed } from '../storage/local-feed.ts';
 import type { Writes } from '../storage/watched-store.ts';
 import type { Inquiry } from './inquiry.ts';
 
-const FEED_ID_CHARS = 20;
+const NONCE_CHARS = 20;
 
 interface MainFeedParts {
   self: string;
@@ -97,11 +98,12 @@ export class MainFeed implements BeatListener {
 
   async #makeNew(): Promise<OwnedFeed> {
     const { self, random, local, store, inquiry, makeOwned } = this.#parts;
-    const feedId = random.id(FEED_ID_CHARS);
+    const nonce = random.id(NONCE_CHARS);
+    const feedId = feedIdOf(self, nonce);
     // Remembered before anything is written to it: after a crash the feed must be found again.
     await local.turn((turn) => turn.put({ kind: 'peer', uid: 'peer', main_feed: feedId }));
     await store.own(feedId, true);
-    const feed = makeOwned(newFeed(feedId, self));
+    const feed = makeOwned(newFeed(feedId, self, nonce));
     await feed.open({ tasks: [], workflows: [] }, () => {});
     this.#id = feedId;
     inquiry.madeHere.add(feedId);

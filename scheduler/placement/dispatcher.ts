@@ -8,8 +8,10 @@
  * 3. A task for which no connected worker has a free slot is offered by gossip. If none can run it at all, the DHT is
  *    asked for one, too.
  */
+
 import { InvalidInputsError, parseInputs } from '../../dag/action-inputs.ts';
 import { RECORD_ACTIONS } from '../../dag/actions.ts';
+import type { JsonObject } from '../../dag/errors.ts';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { carriedBytes } from '../../dag/json.ts';
 import { capabilitiesToLookUp } from '../capabilities.ts';
@@ -27,6 +29,7 @@ import type { Candidate, PeerTable } from '../membership/peer-table.ts';
 import { type Lease, refuseRequestSchema } from '../messages.ts';
 import type { Clock, Log, Network, Random } from '../ports.ts';
 import type { Placement } from '../records.ts';
+import type { Signatures } from '../signatures.ts';
 import type { FeedWriter, Turn } from '../storage/journal.ts';
 import type { Attempts } from '../task/attempts.ts';
 import type { LiveTask } from '../task/live-task.ts';
@@ -60,6 +63,7 @@ export class Dispatcher {
   readonly #log: Log;
   readonly #probe: Probe;
   readonly #writer: FeedWriter;
+  readonly #signatures: Signatures;
   readonly #hooks: DispatchHooks;
   readonly #beatIntervalMs: number;
   /** A peer that has been silent for this long gets no lease. */
@@ -80,6 +84,7 @@ export class Dispatcher {
       pool: WorkerPool;
       log: Log;
       probe: Probe;
+      signatures: Signatures;
       writer: FeedWriter;
     },
     hooks: DispatchHooks,
@@ -96,6 +101,7 @@ export class Dispatcher {
     this.#log = components.log;
     this.#probe = components.probe;
     this.#writer = components.writer;
+    this.#signatures = components.signatures;
     this.#hooks = hooks;
     this.#beatIntervalMs = beatIntervalMs;
     this.#silentMs = beatIntervalMs * BEATS_LATE_MAX;
@@ -268,7 +274,7 @@ export class Dispatcher {
     }
     for (const batch of batchesOf(ready, this.#tasks)) {
       this.#network
-        .request(peer, 'lease', { leases: batch, heirs: this.#hooks.heirs() }, REQUEST_DEADLINE_MS)
+        .request(peer, 'lease', this.#frameOf(peer, batch), REQUEST_DEADLINE_MS)
         .then((answer) => this.refused(peer, refuseRequestSchema.parse(answer).items))
         .catch((error: unknown) => {
           if (error instanceof FlowmeshError && NOT_TAKEN.has(error.code)) {
@@ -283,6 +289,11 @@ export class Dispatcher {
           this.#log.debug({ peer, error }, 'leases were not answered, or not in the form of this version');
         });
     }
+  }
+
+  #frameOf(peer: string, leases: Lease[]): JsonObject {
+    const signed = this.#signatures.leases(peer, leases);
+    return { leases, heirs: this.#hooks.heirs(), ...signed } as unknown as JsonObject;
   }
 
   /** A worker refused leases, or handed them back. */

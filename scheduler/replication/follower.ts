@@ -17,7 +17,7 @@ import type { Clock, Log, Network } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type Row } from '../records.ts';
 import { type Signatures, signatoriesOf } from '../signatures.ts';
 import { shipped } from '../sizes.ts';
-import { compareLines, currentLine, forkSeq, isHeir } from '../storage/feed-lines.ts';
+import { compareLines, currentLine, forkSeq, isHeir, members } from '../storage/feed-lines.ts';
 import type { Turn } from '../storage/journal.ts';
 import type { Writes } from '../storage/watched-store.ts';
 import { copyUid, feedUid } from '../uids.ts';
@@ -255,6 +255,7 @@ export class FollowedFeeds {
       const { feed } = answer;
       if (feed === null) throw new NoCopyError(feedId, peer, 'it has nothing of it');
       if (!answer.complete) throw new NoCopyError(feedId, peer, 'it is still being made there');
+      if (!members(feed).has(peer)) throw new NoCopyError(feedId, peer, 'it is no member of the replica set'); // P9
       if (await this.#mustStartAnew(copy, feed, peer)) {
         tail = [];
         copy = await this.load(feedId);
@@ -289,10 +290,13 @@ export class FollowedFeeds {
 
   /** P9: whether a feed's record is that of the owner of its line, as far as that can be known. */
   #isBelieved(peer: string, feedId: string, feed: FeedRecord): boolean {
-    if (feed.feed_id !== feedId) return false;
+    if (feed.feed_id !== feedId || !this.#signatures.isLawful(feed)) return false;
+    const mine = this.#hooks.owned(feedId) ?? this.#copies.get(feedId)?.feed;
+    // What is signed here was not unsigned before, nor further back than is known here.
+    const knows = mine?.signed !== undefined;
+    if (knows && (feed.signed === undefined || feed.unsigned_to_seq !== mine.unsigned_to_seq)) return false;
     if (currentLine(feed).owner === peer || this.#signatures.isOfOwner(feed)) return true;
     // One from before the mesh was secured, whose owner has not written since.
-    const mine = this.#hooks.owned(feedId) ?? this.#copies.get(feedId)?.feed;
     if (feed.signed !== undefined || mine == null) return false;
     return mine.signed === undefined && compareLines(currentLine(feed), currentLine(mine)) === 0;
   }

@@ -7,12 +7,12 @@ import type { FeedRecord, Line } from '../records.ts';
 import { feedUid } from '../uids.ts';
 
 /** The first line of a feed that `owner` makes. */
-export function newFeed(feedId: string, owner: string): FeedRecord {
+export function newFeed(feedId: string, owner: string, nonce = ''): FeedRecord {
   return {
     kind: 'feed',
     uid: feedUid(feedId),
     feed_id: feedId,
-    lines: [{ epoch: 1, base_seq: 0, owner, nonce: '' }],
+    lines: [{ epoch: 1, base_seq: 0, owner, nonce }],
     passed_on: false,
     followers: [],
     former: [],
@@ -46,10 +46,11 @@ export function openLine(feed: FeedRecord, owner: string, baseSeq: number, nonce
   // Every epoch gets a line: a gap would mean that lines were forgotten.
   const opened = Math.min(Math.max(above - last, 0) + 1, FEED_LINES_MAX - 1);
   const epoch = Math.max(last, above) + 1 - opened;
-  const lines = Array.from(
-    { length: opened },
-    (_, at): Line => ({ epoch: epoch + at + 1, base_seq: baseSeq, owner, nonce }),
-  );
+  const warrant = feed.followers.find(({ peer_id }) => peer_id === owner)?.warrant;
+  const lines = Array.from({ length: opened }, (_, at): Line => {
+    const line = { epoch: epoch + at + 1, base_seq: baseSeq, owner, nonce };
+    return at === 0 && warrant !== undefined ? { ...line, warrant } : line;
+  });
   return {
     ...feed,
     lines: [first!, ...[...later, ...lines].slice(-(FEED_LINES_MAX - 1))],

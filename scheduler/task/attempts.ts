@@ -6,7 +6,7 @@ import type { ErrorShape } from '../../dag/errors.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
 import type { AttemptResult, LeaseToken } from '../messages.ts';
 import type { Log, Network } from '../ports.ts';
-import type { LogLine, Placement, ResultSignature, TaskRecord } from '../records.ts';
+import type { LogLine, Placement, TaskRecord } from '../records.ts';
 import type { Turn } from '../storage/journal.ts';
 import { withLines } from '../worker/task-log.ts';
 import type { LiveTask } from './live-task.ts';
@@ -16,6 +16,7 @@ import {
   neverStarted,
   type Outcome,
   outcomeOf,
+  type Proof,
   started,
   type TaskFeed,
   timeoutError,
@@ -110,13 +111,13 @@ export class Attempts {
 
   /**
    * Takes in the end of an attempt. A stale result changes nothing: its worker may forget it (P3).
-   * @param signed kept with the task, if it ends with this result
+   * @param proof its signature, kept with the task if it ends with this result; and whether its lease was given
    */
-  result(turn: Turn, peer: string, result: AttemptResult, signed?: ResultSignature): void {
+  result(turn: Turn, peer: string, result: AttemptResult, proof: Proof = {}): void {
     const task = this.#tasks.live.get(result.uid);
     if (task === undefined) return;
     const owner = { self: this.#network.self, feed: this.#feed };
-    const outcome = outcomeOf(task, { peer, result, signed }, owner, this.#tasks.now());
+    const outcome = outcomeOf(task, { peer, result, ...proof }, owner, this.#tasks.now());
     if (outcome.kind === 'stale') return;
     if (result.crash === undefined) this.#appendLog(turn, task, result.lines, result.dropped_lines);
     this.#apply(turn, task, outcome);

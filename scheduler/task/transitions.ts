@@ -36,6 +36,14 @@ export interface TaskFeed {
   ownerIn(epoch: number): string | undefined;
 }
 
+/** What a result comes with. */
+export interface Proof {
+  /** Of the worker; absent in an open mesh. */
+  signed?: ResultSignature | undefined;
+  /** Whether the owner that the result names has signed that this worker has the lease. */
+  granted?: () => boolean;
+}
+
 /** This peer, and the feed of a task. */
 interface Owner {
   self: string;
@@ -78,14 +86,14 @@ const STALE: Outcome = { kind: 'stale' };
  */
 export function outcomeOf(
   task: LiveTask,
-  { peer, result, signed }: { peer: string; result: AttemptResult; signed?: ResultSignature | undefined },
+  { peer, result, signed, granted = () => true }: { peer: string; result: AttemptResult } & Proof,
   owner: Owner,
   now: string,
 ): Outcome {
   if (result.crash !== undefined) return crashOutcome(task, peer, { ...result, crash: result.crash }, owner, now);
   const { record, lease } = task;
   const current = isCurrent(lease, peer, result, owner.feed);
-  if (!current && (result.status !== 'completed' || !isUsable(record, peer, result, owner))) return STALE;
+  if (!current && (result.status !== 'completed' || !isUsable(record, peer, result, owner, granted))) return STALE;
   // This owner did not ask to cancel; one whose history was given up did. How the action would have ended is unknown.
   if (result.status === 'cancelled') return lossOutcome(task, lease!, owner.feed, now);
   const { execution_time_ms, attempt, output } = result;
@@ -122,16 +130,24 @@ function isCurrent(lease: GivenLease | null, peer: string, result: AttemptResult
  * peer that had the lease (P9).
  *
  * Of a lease that this peer gave, the record says who had it. One that another owner gave may be in no row that has
- * come here: then a success counts from any peer, if it ran with the same inputs and that owner may have been one.
+ * come here: then a success counts if that owner has signed the lease, it ran with the same inputs, and that owner may
+ * have been one.
  */
-function isUsable(record: TaskRecord, peer: string, result: AttemptResult, { self, feed }: Owner): boolean {
+function isUsable(
+  record: TaskRecord,
+  peer: string,
+  result: AttemptResult,
+  { self, feed }: Owner,
+  isGranted: () => boolean,
+): boolean {
   const { granted_by, payload_hash, epoch } = result;
   if (RECORD_ACTIONS.has(record.task_type)) return false;
   const holder = holderOf(record, result);
   if (granted_by === undefined || granted_by === self) return holder === peer;
   if (payload_hash !== contentHash(record.payload) || !feed.mayHaveOwned(granted_by)) return false;
   // In another history of the feed, the same token may have been given to another peer.
-  return holder === undefined || holder === peer || feed.ownerIn(epoch) !== granted_by;
+  if (holder === peer) return true;
+  return (holder === undefined || feed.ownerIn(epoch) !== granted_by) && isGranted();
 }
 
 /** The peer that has a lease, or had it until it ended without a word of that peer; undefined when that is not known. */

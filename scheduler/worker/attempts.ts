@@ -5,7 +5,7 @@
 import type { JsonValue } from '../../dag/errors.ts';
 import { isoTime } from '../ids.ts';
 import { LOG_LINE_CHARS_MAX, LOG_LINES_MAX, PROGRESS_INTERVAL_MS, REQUEST_DEADLINE_MS } from '../limits.ts';
-import type { Lease, LeaseToken } from '../messages.ts';
+import type { Grant, Lease, LeaseToken } from '../messages.ts';
 import type { Clock, ExecutionIO, Executors, Log, Network, WorkedOn } from '../ports.ts';
 import type { LogLine, WorkerRecord } from '../records.ts';
 import type { Caller } from '../roles.ts';
@@ -40,6 +40,8 @@ export class Attempt implements EndedAttempt {
   /** The peer that granted the lease. */
   readonly granted_by: string;
   readonly #caller: Caller;
+  /** That peer's signature of the lease, for the next owner of its feed. */
+  readonly grant: () => Grant | undefined;
   /** The peer that owns the lease's feed now. */
   owner: string;
   readonly of: WorkerSlots;
@@ -56,11 +58,17 @@ export class Attempt implements EndedAttempt {
   #cancelReport: (() => void) | null = null;
 
   /** The timeout counts from now on; the action begins with `start`. */
-  constructor(parts: AttemptParts, lease: Lease, caller: Caller, of: WorkerSlots) {
+  constructor(
+    parts: AttemptParts,
+    lease: Lease,
+    { caller, grant }: { caller: Caller; grant: () => Grant | undefined },
+    of: WorkerSlots,
+  ) {
     this.lease = lease;
     this.granted_by = caller.peer_id;
     this.owner = caller.peer_id;
     this.#caller = caller;
+    this.grant = grant;
     this.of = of;
     this.started = parts.clock.now();
     this.#parts = parts;

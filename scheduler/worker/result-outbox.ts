@@ -15,7 +15,7 @@ import {
   RESULT_BATCH_BYTES,
   RESULT_BATCH_MAX,
 } from '../limits.ts';
-import type { AttemptResult, Lease, LeaseToken } from '../messages.ts';
+import type { AttemptResult, Grant, Lease, LeaseToken } from '../messages.ts';
 import type { Clock, CrashedLease, Crashes, LeaseWatch, Log, Network } from '../ports.ts';
 import type { Signatures } from '../signatures.ts';
 import { keyOf, tokenOf } from './attempt-result.ts';
@@ -23,6 +23,7 @@ import { keyOf, tokenOf } from './attempt-result.ts';
 interface KeptResult {
   lease: Lease;
   granted_by: string;
+  grant: () => Grant | undefined;
   owner: string;
   result: AttemptResult;
   bytes: number;
@@ -97,9 +98,11 @@ export class ResultOutbox {
 
   /** An owner that did not grant the lease is told who did, and with which payload it ran (P3). */
   #bring(kept: KeptResult, owner: string): void {
-    const { granted_by: _by, payload_hash: _hash, ...result } = kept.result;
+    const { granted_by: _by, payload_hash: _hash, grant: _grant, ...result } = kept.result;
     const { granted_by, lease } = kept;
-    const origin = granted_by === owner ? {} : { granted_by, payload_hash: contentHash(lease.payload) };
+    const grant = kept.grant();
+    const known = { granted_by, payload_hash: contentHash(lease.payload), ...(grant !== undefined && { grant }) };
+    const origin = granted_by === owner ? {} : known;
     kept.owner = owner;
     kept.result = { ...result, ...origin };
     kept.sending = null;
@@ -143,10 +146,15 @@ export class ResultOutbox {
   }
 
   /** Keeps a result, and sends it soon. @param bytes roughly how large it is in a frame */
-  keep(lease: Lease, who: { granted_by: string; owner: string }, result: AttemptResult, bytes: number): void {
-    const { granted_by, owner } = who;
+  keep(
+    lease: Lease,
+    who: { granted_by: string; owner: string; grant?: () => Grant | undefined },
+    result: AttemptResult,
+    bytes: number,
+  ): void {
+    const { granted_by, owner, grant = () => undefined } = who;
     const all = bytes + jsonBytes(lease.payload);
-    const kept: KeptResult = { lease, granted_by, owner, result, bytes: all, sending: null, alone: false };
+    const kept: KeptResult = { lease, granted_by, grant, owner, result, bytes: all, sending: null, alone: false };
     if (granted_by !== owner) this.#bring(kept, owner);
     this.#kept.set(keyOf(lease), kept);
     this.#bytes += all;

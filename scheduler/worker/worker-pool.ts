@@ -10,7 +10,7 @@
 import { canRun, offeredUnder } from '../capabilities.ts';
 import type { Probe } from '../crash-points.ts';
 import { ALLOWS_MAX, LEASES_OVER_MAX, NEED_CHARS_MAX } from '../limits.ts';
-import type { Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts';
+import type { Grant, Lease, LeaseToken, OfferClass, WorkerState } from '../messages.ts';
 import type { Clock, Crashes, Executors, LeaseWatch, Log, Network } from '../ports.ts';
 import type { WorkerRecord } from '../records.ts';
 import type { Caller } from '../roles.ts';
@@ -42,6 +42,7 @@ export class WorkerPool {
   readonly #workers = new Map<string, WorkerSlots>();
   readonly #attempts = new Map<string, Attempt>();
   readonly #outbox: ResultOutbox;
+  readonly #signatures: Signatures;
   /** The last leases that were given back or have ended. */
   readonly #over = new Set<string>();
   /** By feed: the peers that may own it next. */
@@ -71,6 +72,7 @@ export class WorkerPool {
     this.#watch = parts.watch;
     this.#parts = { ...parts, onEnded: (attempt, end) => this.#ended(attempt, end) };
     this.#outbox = new ResultOutbox(parts);
+    this.#signatures = parts.signatures;
     for (const lease of parts.crashes.untold) this.#outbox.keepCrash(lease);
     this.#onSlotFree = parts.onSlotFree;
   }
@@ -203,17 +205,19 @@ export class WorkerPool {
   /**
    * Starts the leases that it can, and returns the refusals of the others.
    * @param heirs peers that may own the leases' feed when this owner is gone
+   * @param signature of the owner over all leases
    */
-  accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = []): Refusal[] {
+  accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = [], signature?: string): Refusal[] {
+    const grantOf = this.#signatures.grantsOf(leases, signature);
     for (const { feed_id } of leases) this.#heirs.set(feed_id, heirs);
     const caller = this.#callerOf(owner); // P9
     const refused: Refusal[] = [];
     const admitted: Attempt[] = [];
-    for (const lease of leases) {
+    for (const [at, lease] of leases.entries()) {
       const key = keyOf(lease);
       if (this.#attempts.has(key) || this.#outbox.has(key)) continue;
       const refusal = this.#over.has(key) ? { reason: 'busy' as const, message: OVER } : this.#refusalOf(lease, caller);
-      if (refusal === null) admitted.push(this.#admit(caller, lease));
+      if (refusal === null) admitted.push(this.#admit({ caller, grant: () => grantOf(at) }, lease));
       else refused.push({ ...tokenOf(lease), ...this.#giveBack(key, refusal) });
     }
     if (admitted.length > 0) this.#watch.began(admitted.map((attempt) => attempt.workedOn));
@@ -268,9 +272,9 @@ export class WorkerPool {
   }
 
   /** Gives a lease its slot. */
-  #admit(caller: Caller, lease: Lease): Attempt {
+  #admit(from: { caller: Caller; grant: () => Grant | undefined }, lease: Lease): Attempt {
     const of = this.#workers.get(lease.worker_id)!;
-    const attempt = new Attempt(this.#parts, lease, caller, of);
+    const attempt = new Attempt(this.#parts, lease, from, of);
     this.#attempts.set(attempt.key, attempt);
     of.running.add(attempt);
     return attempt;

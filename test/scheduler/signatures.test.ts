@@ -1,7 +1,8 @@
 /** What is signed cannot be forged by who copies it, hands it over, or brings it as a result (P9). */
 import { describe, expect, test } from 'vitest';
 import { parseWorkflow } from '../../dag/schema.ts';
-import type { AttemptResult } from '../../scheduler/messages.ts';
+import { contentHash, feedIdOf } from '../../scheduler/ids.ts';
+import type { AttemptResult, Lease } from '../../scheduler/messages.ts';
 import type { FeedRecord, FlowRecord, ResultSignature, TaskRecord } from '../../scheduler/records.ts';
 import { Signatures, signatoriesOf } from '../../scheduler/signatures.ts';
 import { currentLine, newFeed, openLine } from '../../scheduler/storage/feed-lines.ts';
@@ -12,7 +13,7 @@ import { HandPeer, hand, resultOf } from './hand-peer.ts';
 import { taskRecord } from './records.ts';
 import { Scene } from './scene.ts';
 
-const FEED = 'feedfeedfeedfeedfeed';
+const FEED = feedIdOf('o', '');
 const of = (peer: string) => new Signatures({ signer: simulatedSigner(peer), self: peer });
 const [owner, worker, other] = ['o', 'w', 'x'].map((name) => of(name)) as [Signatures, Signatures, Signatures];
 
@@ -78,9 +79,9 @@ describe('what a record of a feed says', () => {
   });
 
   test('may be unsigned up to the commit at which the mesh was secured, and never says less than was signed', () => {
-    const old = newFeed(FEED, 'o');
+    const old = newFeed('old', 'o');
     const opened = owner.opening(openLine(old, 'o', 7, 'n'), old, 7);
-    const since = signatoriesOf(opened);
+    const since = { ...signatoriesOf(opened), feed_id: FEED };
     expect(opened.unsigned_to_seq).toBe(7);
     expect(other.isForged(since, definition('one'), 7)).toBe(false);
     expect(other.isForged(since, definition('one'), 8)).toBe(true);
@@ -90,12 +91,49 @@ describe('what a record of a feed says', () => {
     expect(again.unsigned_to_seq).toBe(7);
   });
 
+  test('of who owned it is lawful from the peer that made it on, each named by the one before', () => {
+    const made = owner.feed({ ...newFeed(FEED, 'o'), followers: [{ peer_id: 'w', synced: true }] });
+    const taken = worker.feed(openLine(made, 'w', 5, 'n'));
+    expect(other.isLawful(made)).toBe(true);
+    expect(other.isLawful(taken)).toBe(true);
+    expect(other.isLawful(owner.feed(openLine(made, 'o', 5, 'n')))).toBe(true); // it only restarted
+    expect(other.isLawful(of('x').feed(openLine(made, 'x', 5, 'n')))).toBe(false);
+    const [first, second] = taken.lines;
+    expect(other.isLawful({ ...taken, lines: [first!, { ...second!, owner: 'x' }] })).toBe(false);
+    expect(other.isLawful({ ...taken, lines: [{ ...first!, owner: 'x' }] })).toBe(false);
+    expect(other.isLawful({ ...taken, lines: [first!, { ...second!, owner: 'x', epoch: 9 }] })).toBe(false);
+    const unsynced = owner.feed({ ...newFeed(FEED, 'o'), followers: [{ peer_id: 'w', synced: false }] });
+    expect(other.isLawful(worker.feed(openLine(unsynced, 'w', 5, 'n')))).toBe(false);
+  });
+
   test('of its replica set is the word of the owner of its last line', () => {
     const feed = owner.feed(newFeed(FEED, 'o'));
     expect(other.isOfOwner(feed)).toBe(true);
     expect(other.isOfOwner({ ...feed, followers: [{ peer_id: 'x', synced: true }] })).toBe(false);
     expect(other.isOfOwner(openLine(feed, 'x', 1, 'n'))).toBe(false);
     expect(other.isOfOwner(newFeed(FEED, 'o'))).toBe(false);
+  });
+});
+
+describe('a result that comes to the next owner of its feed', () => {
+  const leases = [0, 1, 2].map((at) => ({ ...leaseOf(`t${at}`), payload: { at } })) as unknown as Lease[];
+  const results = leases.map(({ payload, ...lease }, at) => {
+    const grant = worker.grantsOf(leases, owner.leases('w', leases).signature)(at);
+    return { ...resultOf(lease), granted_by: 'o', payload_hash: contentHash(payload), ...(grant && { grant }) };
+  });
+
+  test('counts for the worker to which the owner before gave the lease', () => {
+    for (const result of results) expect(other.isGranted('w', result)).toBe(true);
+  });
+
+  test('counts for no other worker, lease, payload or owner, and not without a signature', () => {
+    const [first, second] = results as [AttemptResult, AttemptResult];
+    const { grant: _grant, ...bare } = first;
+    expect(other.isGranted('x', first)).toBe(false);
+    expect(other.isGranted('w', { ...first, attempt: 4 })).toBe(false);
+    expect(other.isGranted('w', { ...first, payload_hash: second.payload_hash })).toBe(false);
+    expect(other.isGranted('w', { ...first, granted_by: 'x' })).toBe(false);
+    expect(other.isGranted('w', bare)).toBe(false);
   });
 });
 
@@ -153,6 +191,26 @@ describe('a pull from a follower', () => {
     await expect(catchUp()).rejects.toMatchObject({ code: 'FORGED' });
     expect(theirs.pulls.length).toBe(asked);
   });
+});
+
+test('a peer outside of the replica set brings no rows, whatever it has', async () => {
+  const { scene, feed } = await following();
+  const stranger = await HandPeer.joins(scene, 's', ['f']);
+  copyAt(stranger, feed, owner.accepted(FEED, taskRecord('t')));
+  const { followed } = scene.scheduler('f').parts;
+  const caughtUp = scene.run(followed.inOrder(FEED, () => followed.catchUp('s', FEED)));
+  await expect(caughtUp).rejects.toMatchObject({ code: 'NO_COPY' });
+  expect(scene.peer('f').store.feeds.get(FEED)!.seq).toBe(2);
+});
+
+test('a feed is not followed to a peer that was never named as its heir', async () => {
+  const { scene, feed } = await following();
+  const stranger = await HandPeer.joins(scene, 's', ['f']);
+  const theirs = copyAt(stranger, feed, of('s').feed(openLine(feed.feed, 's', feed.head, 'lie')));
+  await scene.run(theirs.push('f', []).catch(() => {}));
+  await scene.pass(5_000);
+  const { followed } = scene.scheduler('f').parts;
+  expect(currentLine(followed.find(FEED)!.feed!).owner).toBe('o');
 });
 
 describe('what comes to an owner', () => {

@@ -23,6 +23,8 @@ export const FAULT_KINDS = [
   'leave',
   'lost disk',
   'old disk',
+  /** A member that lies (`liar.ts`), until all heals. */
+  'liar',
   /** No fault: feeds that take several pages. */
   'large rows',
   /** No fault: work that takes as long as a take-over. */
@@ -45,7 +47,7 @@ const FAVOURED_ALONE_SHARE = 0.75;
 export const FAVOUR = 3;
 
 export interface FaultPlan {
-  kinds: ReadonlySet<FaultKind>;
+  kinds: Set<FaultKind>;
   favoured: ReadonlySet<FaultKind>;
 }
 
@@ -80,6 +82,7 @@ const DELAYING: ReadonlySet<FaultKind> = new Set([
   'failed fsync',
   'slow peer',
   'leave',
+  'liar',
 ]);
 
 /** Whether every peer that is connected answers at once in runs with this plan. */

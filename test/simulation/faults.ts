@@ -82,9 +82,25 @@ export class Faults {
     this.#healed = true;
     this.#mesh.world.note('heal');
     this.#mesh.board.healAll();
+    this.#endLies();
     for (const { peer_id, alive, disk } of [...this.#mesh.peers.values()]) {
       disk.heal();
       if (!alive) void this.#mesh.restart(peer_id);
+    }
+  }
+
+  /** The liars are found out. Whoever waits for one of them to say whose a feed is hears that it will not come back. */
+  #endLies(): void {
+    const { peers, liars } = this.#mesh;
+    if (liars.size === 0) return;
+    const gone = new Set(liars.keys());
+    this.#mesh.revokeLiars();
+    for (const { peer_id, alive, disk, scheduler } of [...peers.values()]) {
+      const waits = feedsOn(disk.rows, peer_id).some(
+        ({ feed_id, followers }) =>
+          !scheduler.parts.feeds.has(feed_id) && followers.some((follower) => gone.has(follower.peer_id)),
+      );
+      if (alive && waits) this.#mesh.kill(peer_id); // restarted with the others that are down
     }
   }
 

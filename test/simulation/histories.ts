@@ -20,6 +20,7 @@ import { compareLines, currentLine } from '../../scheduler/storage/feed-lines.ts
 import { feedUid } from '../../scheduler/uids.ts';
 import { Awakenings } from './awakenings.ts';
 import { entry } from './entry.ts';
+import { LieLedger } from './lie-ledger.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { SimulatedMesh } from './mesh.ts';
 import type { SimulatedPeer } from './simulated-peer.ts';
@@ -60,6 +61,7 @@ export class Histories {
   readonly #broken: (message: string) => void;
   readonly #awakenings: Awakenings;
   readonly #areAnswersPrompt: boolean;
+  readonly #lies: LieLedger;
   #takeovers: Takeovers | null = null;
   #mesh: SimulatedMesh | null = null;
   /** By feed, epoch, seq and uid. */
@@ -70,7 +72,8 @@ export class Histories {
   readonly #kept = new Map<string, Set<string>>();
 
   /** @param areAnswersPrompt every peer that is connected answers at once */
-  constructor(broken: (message: string) => void, areAnswersPrompt = false) {
+  constructor(broken: (message: string) => void, areAnswersPrompt = false, lies = new LieLedger(broken)) {
+    this.#lies = lies;
     this.#broken = broken;
     this.#areAnswersPrompt = areAnswersPrompt;
     this.#awakenings = new Awakenings(broken);
@@ -96,8 +99,8 @@ export class Histories {
   /** P2: what is new in a line comes from its owner; the others take what it has written. */
   committing(peer: string, rows: readonly Row[]): void {
     const feedId = rows[0]?.feed_id;
-    if (feedId === undefined || feedId === LOCAL_FEED) return;
-    const before = this.#feedOn(peer, feedId);
+    if (feedId === undefined || feedId === LOCAL_FEED || this.#lies.isShared(feedId)) return;
+    const before = this.feedOn(peer, feedId);
     const feed = feedIn(rows) ?? before;
     const line = feed === undefined ? null : currentLine(feed);
     for (const row of rows) {
@@ -154,12 +157,13 @@ export class Histories {
     if (operation.type !== 'commit') return;
     const { rows } = operation;
     const feedId = rows[0]?.feed_id;
-    const feed = feedId === undefined ? undefined : this.#feedOn(peer, feedId);
+    const feed = feedId === undefined ? undefined : this.feedOn(peer, feedId);
     if (feedId === undefined || feed === undefined) return;
+    const isPromised = !this.#lies.isShared(feedId);
     // A new line, or a new follower: what was there before is looked at with other eyes.
     const concerned = feedIn(rows) === undefined ? rows : this.#rowsOf(peer, feedId);
     for (const row of concerned) {
-      this.#isOfLine(peer, row, feed);
+      if (isPromised) this.#isOfLine(peer, row, feed);
       if (isRoot(row.record) && isMember(feed, peer)) entry(this.#kept, row.uid, () => new Set()).add(peer);
     }
   }
@@ -191,7 +195,7 @@ export class Histories {
     let last = 0;
     for (const [peer, { disk }] of this.#mesh!.peers) {
       const row = disk.rows.get(uid);
-      const feed = row === undefined ? undefined : this.#feedOn(peer, row.feed_id);
+      const feed = row === undefined ? undefined : this.feedOn(peer, row.feed_id);
       if (feed !== undefined) last = Math.max(last, currentLine(feed).epoch);
     }
     return last;
@@ -199,7 +203,7 @@ export class Histories {
 
   /** Whether a disk's copy of a feed is one that counts: its peer owns the feed, or may take it over. */
   counts(peer: string, feedId: string): boolean {
-    const feed = this.#feedOn(peer, feedId);
+    const feed = this.feedOn(peer, feedId);
     return feed !== undefined && isMember(feed, peer);
   }
 
@@ -214,7 +218,8 @@ export class Histories {
     return false;
   }
 
-  #feedOn(peer: string, feedId: string): FeedRecord | undefined {
+  /** The record of a feed on a disk. */
+  feedOn(peer: string, feedId: string): FeedRecord | undefined {
     const record = this.#mesh!.peers.get(peer)?.disk.rows.get(feedUid(feedId))?.record;
     return record?.kind === 'feed' ? record : undefined;
   }
@@ -238,6 +243,7 @@ export class Histories {
       [...peers.values()].flatMap(({ scheduler }) => scheduler.parts.feeds.all().map(({ feed_id }) => feed_id)),
     );
     for (const feedId of feeds) {
+      if (this.#lies.isShared(feedId)) continue;
       const [owner, ...others] = this.owners(feedId);
       if (others.length > 0) {
         this.#broken(`P2: feed ${feedId} is owned by ${[owner!, ...others].map(({ peer_id }) => peer_id)}`);
@@ -257,7 +263,7 @@ export class Histories {
   /** What belongs to a workflow that has ended has ended with it. */
   #areEnded({ disk, peer_id, scheduler }: SimulatedPeer): void {
     for (const { record, feed_id } of disk.rows.values()) {
-      if (!scheduler.parts.feeds.has(feed_id)) continue;
+      if (!scheduler.parts.feeds.has(feed_id) || this.#lies.isShared(feed_id)) continue;
       if (record.kind !== 'task' || record.workflow_uid === null || isTerminal(record.status)) continue;
       const workflow = disk.rows.get(record.workflow_uid)?.record;
       if (workflow !== undefined && isRoot(workflow) && !isTerminal(workflow.status)) continue;

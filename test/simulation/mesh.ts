@@ -12,7 +12,7 @@ import type { MemoryStore, StoreOperation } from './memory-store.ts';
 import { type LedgerEntry, type SimulatedAction, SimulatedActions, type SimulatedPolicy } from './simulated-actions.ts';
 import { SimulatedDisk } from './simulated-disk.ts';
 import type { SimulatedNetwork } from './simulated-network.ts';
-import { type Machine, newPeer, type SimulatedPeer } from './simulated-peer.ts';
+import { type LyingMember, type Machine, newPeer, type SimulatedPeer } from './simulated-peer.ts';
 import { type NetworkFaults, Switchboard } from './switchboard.ts';
 import { World } from './world.ts';
 
@@ -57,6 +57,8 @@ export class SimulatedMesh {
   readonly board: Switchboard<SimulatedNetwork>;
   /** Those that run, and those that are down and come back. */
   readonly peers = new Map<string, SimulatedPeer>();
+  /** Members that lie, by name. They are not among `peers`: what they have and say counts for nothing. */
+  readonly liars = new Map<string, LyingMember>();
   readonly failures: string[] = [];
   /** By peer: what its next process hears that the mesh loop before was at when it crashed. */
   readonly crashed = new Map<string, CrashedLease[]>();
@@ -68,6 +70,7 @@ export class SimulatedMesh {
   readonly #servesTools: boolean;
   readonly #signs: boolean;
   readonly #gone: string[];
+  readonly #stopLiars: (() => void)[] = [];
 
   constructor(seed: number, options: SimulatedMeshOptions = {}) {
     this.world = new World(seed, { trace: options.trace ?? false });
@@ -79,7 +82,7 @@ export class SimulatedMesh {
     this.#watch = options.watch;
     this.#servesTools = options.servesTools ?? false;
     this.#signs = options.signs ?? false;
-    this.#gone = options.gone ?? [];
+    this.#gone = [...(options.gone ?? [])];
   }
 
   get ledger(): readonly LedgerEntry[] {
@@ -124,6 +127,41 @@ export class SimulatedMesh {
     await this.restart(peer_id);
   }
 
+  /** A liar joins, and begins to lie. Its disk and its actions are looked at by nobody. */
+  async joinLiar(liar: LyingMember, slots: number): Promise<void> {
+    const { world, board, actions } = this;
+    const { name } = liar;
+    this.liars.set(name, liar);
+    board.memberships.set(name, liar.membership);
+    const disk = new SimulatedDisk(world, { onSynced: () => {}, onStuck: () => {} });
+    const machine = { disk, rate: 1, slots, labels: [] };
+    const { scheduler, network, clock } = await newPeer(name, machine, {
+      ...{ world, board, actions, evaluator: this.#evaluator, servesTools: this.#servesTools, signs: this.#signs },
+      ...{ gone: [], crashed: [], liar, onCommit: () => {}, broken: () => {} },
+    });
+    await this.#finish(scheduler.start());
+    const redial = () => {
+      for (const { peer_id, alive } of this.peers.values()) if (alive) network.connect(peer_id).catch(() => {});
+      clock.after(REDIAL_MS, redial);
+    };
+    redial();
+    liar.begin();
+    this.#stopLiars.push(() => clock.kill());
+  }
+
+  /** The liars are found out: their certificates are revoked, and everybody is told that they will not be back. */
+  revokeLiars(): void {
+    for (const [name, liar] of this.liars) {
+      this.world.note(`revoke ${name}`);
+      liar.end();
+      liar.network.kill();
+      this.board.memberships.set(name, null);
+      this.board.networks.delete(name);
+      this.#gone.push(name);
+    }
+    for (const stop of this.#stopLiars) stop();
+  }
+
   #machine(peer_id: string, slots: number, labels: readonly string[]): Machine {
     const known = this.#machines.get(peer_id);
     const rate = known?.rate ?? this.world.random.between(...this.#clockRates);
@@ -158,7 +196,7 @@ export class SimulatedMesh {
       evaluator: this.#evaluator,
       servesTools: this.#servesTools,
       signs: this.#signs,
-      gone: this.#gone,
+      gone: [...this.#gone],
       crashed: this.crashed.get(peer_id) ?? [],
       onCommit: (name, rows) => this.#watch?.committing(name, rows),
       broken: (message) => this.broken(message),

@@ -148,6 +148,46 @@ export const MUTATIONS: readonly Mutation[] = [
     promise: 'P5',
     favoured: ['partition', 'long work', 'cancel'],
   },
+  {
+    name: 'who takes a feed over was named as its heir',
+    file: 'scheduler/signatures.ts',
+    find: 'return this.#signer.verify(before.owner, warrantText(feed, before, line.owner), line.warrant);',
+    replace: 'return true;',
+    promise: 'P9',
+    favoured: ['liar'],
+  },
+  {
+    name: 'the id of a feed is that of the peer that made it',
+    file: 'scheduler/signatures.ts',
+    find: 'if (!isBound && unsigned_to_seq === 0) return feed.signed === undefined;',
+    replace: 'if (!isBound && unsigned_to_seq === 0) return true;',
+    promise: 'P9',
+    favoured: ['liar'],
+  },
+  {
+    name: 'rows come from a member of the replica set',
+    file: 'scheduler/replication/follower.ts',
+    find: 'if (!members(feed).has(peer)) throw',
+    replace: "if (peer === '') throw",
+    promise: 'P9',
+    favoured: ['liar', 'loss'],
+  },
+  {
+    name: 'what a follower copies is signed by who made it',
+    file: 'scheduler/replication/follower.ts',
+    find: 'if (!own.has(epoch) && this.#signatures.isForged(signatories, record, seq))',
+    replace: "if (peer === '')",
+    promise: 'P9',
+    favoured: ['liar', 'three copies', 'crash', 'loss'],
+  },
+  {
+    name: 'a lease that another owner gave is signed by that owner',
+    file: 'scheduler/task/transitions.ts',
+    find: 'return (holder === undefined || feed.ownerIn(epoch) !== granted_by) && isGranted();',
+    replace: 'return holder === undefined || feed.ownerIn(epoch) !== granted_by;',
+    promise: 'P9',
+    favoured: ['liar', 'crash'],
+  },
 ];
 
 export function mutationNamed(name: string): Mutation {

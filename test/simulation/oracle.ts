@@ -8,6 +8,7 @@ import { isTerminal, type Row, type TaskRecord } from '../../scheduler/records.t
 import { isSetAside } from '../../scheduler/storage/aliases.ts';
 import { entry } from './entry.ts';
 import { type End, endIn, endOf, Histories, isRoot, type Root } from './histories.ts';
+import { LieLedger } from './lie-ledger.ts';
 import { type Handle, LOST_CODES, type Work } from './load.ts';
 import type { StoreOperation } from './memory-store.ts';
 import type { MeshWatch, SimulatedMesh } from './mesh.ts';
@@ -35,6 +36,8 @@ export class Oracle implements MeshWatch {
   /** Nothing goes wrong in this run: every call has to succeed. */
   readonly #withoutFaults: boolean;
   readonly #histories: Histories;
+  /** What liars had a hand in. */
+  readonly lies: LieLedger;
   #mesh: SimulatedMesh | null = null;
   /** By kind and id: the records of that name. */
   readonly #uids = new Map<string, Set<string>>();
@@ -52,23 +55,26 @@ export class Oracle implements MeshWatch {
   constructor(options: { withoutFaults: boolean; areAnswersPrompt: boolean; broken: (message: string) => void }) {
     this.#withoutFaults = options.withoutFaults;
     this.#broken = options.broken;
-    this.#histories = new Histories(options.broken, options.areAnswersPrompt);
+    this.lies = new LieLedger(options.broken);
+    this.#histories = new Histories(options.broken, options.areAnswersPrompt, this.lies);
   }
 
   watch(mesh: SimulatedMesh): void {
     this.#mesh = mesh;
     this.#histories.watch(mesh);
+    this.lies.watch(mesh);
   }
 
   // --- what happens in the mesh --------------------------------------------------------------------------------------
 
   committing(peer: string, rows: readonly Row[]): void {
+    this.lies.committing(peer, rows);
     this.#histories.committing(peer, rows);
   }
 
   /** P3: what a record says of its last attempt is what the action itself saw. */
   #isAsItWas({ uid, task_type, status, peer_id, attempts }: TaskRecord): void {
-    if (!task_type.startsWith('fn:')) return;
+    if (!task_type.startsWith('fn:') || this.lies.isTouched(uid) || this.lies.isInShared(uid)) return;
     const starts = this.#mesh!.actions.startsOf(uid);
     if (status === 'completed' && !starts.some(({ peer, outcome }) => peer === peer_id && outcome === 'succeeded')) {
       this.#broken(`P3: task ${uid} is completed by ${peer_id}, where it did not succeed`);
@@ -89,6 +95,7 @@ export class Oracle implements MeshWatch {
   synced(peer: string, operation: StoreOperation): void {
     this.#histories.synced(peer, operation);
     if (operation.type !== 'commit') return;
+    this.lies.synced(peer, operation.rows, this.#histories.feedOn(peer, operation.rows[0]?.feed_id ?? ''));
     for (const { record } of operation.rows) {
       if (record.kind === 'tombstone') this.#cleared.add(record.uid);
       if (!isRoot(record)) continue;
@@ -109,6 +116,7 @@ export class Oracle implements MeshWatch {
    * @param owner who has the record by the answer: another one may have had the id before
    */
   accepted({ work: { kind }, id }: Handle, copies: number, owner?: string): void {
+    if (this.#isBeyond(kind, id)) return;
     const uids = this.#uidsOf(kind, id).sort((a, b) => this.#histories.copiesOf(b) - this.#histories.copiesOf(a));
     const disks = this.#histories.copiesOf(uids[0] ?? '');
     if (disks < copies) this.#broken(`P1: ${kind} ${id} was answered with ${copies} copies and is on ${disks} disks`);
@@ -128,6 +136,7 @@ export class Oracle implements MeshWatch {
 
   /** P1: an end that is confirmed is on a disk. */
   confirmed(kind: Kind, id: string, status: string): void {
+    if (this.#isBeyond(kind, id)) return;
     const end = this.#endsOf(kind, id).find((record) => record.status === status);
     if (end === undefined) this.#broken(`P1: ${kind} ${id} was confirmed as ${status}, which is on no disk`);
     else this.#tellEnd(kind, id, end);
@@ -135,7 +144,7 @@ export class Oracle implements MeshWatch {
 
   seen({ work: { kind }, id }: Handle, answer: JsonObject): void {
     const said = endIn(answer);
-    if (!isTerminal(said.status)) return;
+    if (!isTerminal(said.status) || this.#isBeyond(kind, id)) return;
     const end = this.#endsOf(kind, id).find((record) => isDeepStrictEqual(endOf(record), said));
     if (end === undefined)
       this.#broken(`P1: ${kind} ${id} was answered as ${JSON.stringify(said)}, which is on no disk`);
@@ -148,6 +157,7 @@ export class Oracle implements MeshWatch {
 
   /** A submit that was given up. */
   refused({ kind, id }: Work, { code, message }: ErrorShape): void {
+    if (id !== undefined && this.#isBeyond(kind, id)) return;
     if (code === 'CONFLICT' || code.startsWith('INVALID')) this.#broken(`result: ${kind} ${id}: ${code} ${message}`);
     if (this.#withoutFaults) this.#broken(`liveness: ${kind} ${id} was refused although nothing failed: ${message}`);
   }
@@ -185,7 +195,7 @@ export class Oracle implements MeshWatch {
 
   #isAloneOn(peer: string, told: Told): boolean {
     const row = this.#mesh!.peers.get(peer)!.disk.rows.get(told.uid);
-    if (row === undefined || !holds(row, told)) return false;
+    if (row === undefined || !holds(row, told) || this.#isBeyond(told.kind, told.id)) return false;
     for (const [other, { disk }] of this.#mesh!.peers) {
       if (other === peer) continue;
       const copy = disk.rows.get(told.uid);
@@ -202,6 +212,7 @@ export class Oracle implements MeshWatch {
   isSettled(handles: readonly Handle[]): boolean {
     return handles.every(({ work: { kind }, id }) => {
       const records = this.#recordsOf(kind, id);
+      if (this.#isBeyond(kind, id)) return true;
       return this.#isCleared(kind, id) || (records.length > 0 && records.every(({ status }) => isTerminal(status)));
     });
   }
@@ -211,7 +222,7 @@ export class Oracle implements MeshWatch {
     for (const handle of handles) if (!this.#isCleared(handle.work.kind, handle.id)) this.#judgeOne(handle);
     for (const { kind, id, uid, end } of this.#told) {
       const isSaid = (record: Root) => isDeepStrictEqual(endOf(record), end);
-      if (end === null || this.#recordsOf(kind, id).some(isSaid)) continue;
+      if (end === null || this.#isBeyond(kind, id) || this.#recordsOf(kind, id).some(isSaid)) continue;
       // It gave way to another one with its id, and can be seen under one of its own.
       if (this.#ownedOf(uid).some((record) => isSetAside(record) && isSaid(record))) continue;
       if (this.#isCleared(kind, id) || this.#histories.hasSuperseded(uid, end)) continue;
@@ -222,6 +233,7 @@ export class Oracle implements MeshWatch {
 
   #judgeOne({ work, id, cancel }: Handle): void {
     const { kind, expected, mayFail, atMostOnce } = work;
+    if (this.#isBeyond(kind, id)) return;
     const records = this.#recordsOf(kind, id);
     if (records.length === 0) this.#broken(`P1: ${kind} ${id} was accepted and is gone`);
     for (const record of records) {
@@ -230,6 +242,7 @@ export class Oracle implements MeshWatch {
       if (!isTerminal(status)) this.#broken(`liveness: ${kind} ${id} is ${status}`);
       else if (status === 'cancelled' && error?.code === 'SUPERSEDED') continue;
       else if (status === 'cancelled' && cancel === 'no') this.#broken(`result: ${kind} ${id} is cancelled by nobody`);
+      else if (this.lies.isTouched(record.uid)) continue;
       else if (status === 'completed' && !isDeepStrictEqual(result, expected)) {
         this.#broken(`result: ${kind} ${id} gave ${JSON.stringify(result)}, not ${JSON.stringify(expected)}`);
       } else if (status === 'failed') {
@@ -248,7 +261,7 @@ export class Oracle implements MeshWatch {
 
   /** P5: what a peer answered about a record after everything was over; or with which error. */
   answered({ work: { kind }, id }: Handle, peer: string, answer: JsonObject | FlowmeshError): void {
-    if (this.#isCleared(kind, id)) return;
+    if (this.#isCleared(kind, id) || this.#isBeyond(kind, id)) return;
     if (answer instanceof FlowmeshError) {
       this.#broken(`P5: ${peer} does not say what became of ${kind} ${id}: ${answer.code} ${answer.message}`);
       return;
@@ -259,6 +272,18 @@ export class Oracle implements MeshWatch {
     const first = entry(this.#answers, `${kind} ${id}`, () => ({ peer, end }));
     if (isDeepStrictEqual(first.end, end)) return;
     this.#broken(`P5: ${kind} ${id} is ${first.end.status} by ${first.peer}, ${end.status} by ${peer}`);
+  }
+
+  /** Nothing is promised of this record: its feed is kept by a liar, too, or its id was claimed by one. */
+  #isBeyond(kind: Kind, id: string): boolean {
+    return this.lies.isClaimed(kind, id) || this.#uidsOf(kind, id).some((uid) => this.lies.isInShared(uid));
+  }
+
+  /** How many of these records a liar had a hand in. */
+  spared(handles: readonly Handle[]): number {
+    const isTouched = ({ work: { kind }, id }: Handle) =>
+      this.#isBeyond(kind, id) || this.#uidsOf(kind, id).some((uid) => this.lies.isTouched(uid));
+    return handles.filter(isTouched).length;
   }
 
   #isCleared(kind: Kind, id: string): boolean {

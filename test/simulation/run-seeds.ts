@@ -15,11 +15,11 @@ export interface RunOptions extends SeedThreadData {
 
 /** @param onResult called for each seed, in the order in which they end */
 export async function runSeeds(options: RunOptions, onResult: (result: SimulationResult) => void): Promise<void> {
-  const { from, count, stopAtFailure, mutation, favoured } = options;
+  const { from, count, stopAtFailure, mutation, favoured, liars, lies } = options;
   let next = from;
   const runInTurn = async () => {
     const thread = new Worker(new URL('./seed-thread.ts', import.meta.url), {
-      workerData: { mutation, favoured } satisfies SeedThreadData,
+      workerData: { mutation, favoured, liars, lies } satisfies SeedThreadData,
     });
     try {
       while (next < from + count) {

@@ -13,6 +13,8 @@ import { Clients } from './clients.ts';
 import { areAnswersPrompt, type FaultKind, losesPeers, planFaults } from './fault-plan.ts';
 import { type FaultCounts, Faults } from './faults.ts';
 import { leftBehind } from './left-behind.ts';
+import { Liar, planLiar } from './liar.ts';
+import type { Lie } from './lies.ts';
 import type { Handle } from './load.ts';
 import { SimulatedMesh } from './mesh.ts';
 import { Oracle } from './oracle.ts';
@@ -26,6 +28,10 @@ export interface SimulationOptions {
   workflows?: number;
   /** Default 30. */
   tasks?: number;
+  /** How many peers lie; by default one, in the runs that have this fault. */
+  liars?: number | undefined;
+  /** Which lies they tell; by default the seed says. */
+  lies?: readonly Lie[] | undefined;
   /** Kinds of faults that are always there, and strike more often. */
   favoured?: readonly FaultKind[];
   trace?: boolean;
@@ -36,6 +42,8 @@ export interface SimulationResult {
   accepted: number;
   refused: number;
   faults: FaultCounts;
+  /** Accepted records of which little is promised, because a liar had a hand in them (`oracle.ts`). */
+  spared: number;
   /** Starts of actions beyond the first of each task. */
   reruns: number;
   steps: number;
@@ -57,6 +65,7 @@ const MEETING_MS = 200;
 /** Runs one seed. Broken promises are returned, not thrown. */
 export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationResult> {
   const plan = planFaults(new SeededRandom(seed ^ 0x5eed), options.favoured);
+  if (options.liars !== undefined) setLiars(plan.kinds, options.liars > 0);
   const evaluator = new SlowEvaluator();
   const oracle = new Oracle({
     withoutFaults: plan.kinds.size === 0,
@@ -72,6 +81,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     signs: true,
   });
   oracle.watch(mesh);
+  mesh.actions.isExcused = (uid) => oracle.lies.isInShared(uid);
   if (!losesPeers(plan)) {
     // The worker keeps the result of what has succeeded, and says so: only what seems lost is run again.
     mesh.actions.onRepeated = (uid, peer) => mesh.broken(`P3: ${uid} had succeeded and is started again, at ${peer}`);
@@ -86,6 +96,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   for (const name of names) {
     await mesh.start(name, { slots: 1 + random.below(4), labels: name === 'peer-1' ? ['gpu'] : [] });
   }
+  if (plan.kinds.has('liar')) await letLie(mesh, oracle, options);
   await world.run(world.now + MEETING_MS);
   const clients = new Clients(mesh, oracle, {
     large: plan.kinds.has('large rows'),
@@ -103,18 +114,20 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   faults.heal();
   clients.stopPausing();
   const end = world.now + SETTLE_LIMIT_MS;
-  const isOver = () => clients.waiting === 0 && oracle.isSettled(clients.handles) && isIdle(mesh) && !isOrphaned(mesh);
+  const isOver = () =>
+    clients.waiting === 0 && oracle.isSettled(clients.handles) && isIdle(mesh, oracle) && !isOrphaned(mesh);
   while (world.now < end && mesh.failures.length === 0 && !isOver()) await world.run(world.now + 250);
   await world.run(world.now + QUIET_MS);
   if (mesh.failures.length === 0) oracle.judge(clients.handles);
   if (mesh.failures.length === 0) await askEveryone(mesh, clients, oracle);
-  if (mesh.failures.length === 0) for (const left of leftBehind(mesh)) mesh.broken(left);
+  if (mesh.failures.length === 0) for (const left of leftBehind(mesh, oracle.lies)) mesh.broken(left);
   const starts = new Set(mesh.ledger.map(({ uid }) => uid)).size;
   return {
     seed,
     accepted: clients.handles.length,
     refused: clients.refused,
-    faults: faults.counts,
+    faults: { ...faults.counts, ...liesOf(mesh) },
+    spared: oracle.spared(clients.handles),
     reruns: mesh.ledger.length - starts,
     steps: world.steps,
     digest: digestOf(mesh),
@@ -123,10 +136,25 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   };
 }
 
+function setLiars(kinds: Set<FaultKind>, are: boolean): void {
+  if (are) kinds.add('liar');
+  else kinds.delete('liar');
+}
+
+async function letLie(mesh: SimulatedMesh, oracle: Oracle, { liars = 1, lies }: SimulationOptions): Promise<void> {
+  const { random } = mesh.world;
+  for (let number = 0; number < liars; number++) {
+    const plan = planLiar(random, `liar-${number}`);
+    const liar = new Liar(mesh, { ...plan, ...(lies !== undefined && { lies: new Set(lies) }) }, oracle.lies);
+    mesh.world.note(`${plan.name}: roles ${plan.roles}; lies ${[...liar.plan.lies]}`);
+    await mesh.joinLiar(liar, 1 + random.below(4));
+  }
+}
+
 /** Everybody is awake and has nothing to do, for clients that heard no answer either. */
-function isIdle({ peers }: SimulatedMesh): boolean {
+function isIdle({ peers }: SimulatedMesh, { lies }: Oracle): boolean {
   return [...peers.values()].every(({ clock, scheduler }) => {
-    const owned = scheduler.parts.feeds.all();
+    const owned = scheduler.parts.feeds.all().filter(({ feed_id }) => !lies.isShared(feed_id));
     return !clock.isHeld && owned.every(({ tasks, runs }) => tasks.live.size === 0 && runs.live.size === 0);
   });
 }
@@ -168,6 +196,11 @@ function scheduleClients({ world }: SimulatedMesh, clients: Clients, options: Si
   often(random.below(4), 100, SUBMITS_MS, () => clients.pause());
   often(30, 500, FAULTS_MS, () => clients.look());
   clients.attend();
+}
+
+/** How often the liars lied. */
+function liesOf({ liars }: SimulatedMesh): FaultCounts {
+  return liars.size === 0 ? {} : { liar: [...liars.values()].reduce((sum, { told }) => sum + told, 0) };
 }
 
 const CANCELS = 40;

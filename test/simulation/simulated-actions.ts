@@ -16,6 +16,8 @@ export interface LedgerEntry {
   at: number;
   /** How it ended, as the action saw it; null while it runs, or when its process went before it. */
   outcome: 'succeeded' | 'failed' | null;
+  /** What it gave when it succeeded. */
+  output?: JsonValue;
 }
 
 /** What an action of a test does, on the peer that runs it. */
@@ -35,6 +37,8 @@ export class SimulatedActions {
   readonly #starts = new Map<string, number>();
   /** A task is started although it has succeeded before. */
   onRepeated: (uid: string, peer: string) => void = () => {};
+  /** Nothing is promised of this task: a liar keeps its feed. */
+  isExcused: (uid: string) => boolean = () => false;
 
   /**
    * @param own actions beside `echo`, `fn:work` and `fn:flaky`
@@ -72,6 +76,7 @@ export class SimulatedActions {
         try {
           const output = await this.#run(peer, request, io);
           entry.outcome = 'succeeded';
+          entry.output = output;
           return output;
         } catch (error) {
           entry.outcome = 'failed';
@@ -97,7 +102,7 @@ export class SimulatedActions {
   async #run(peer: string, request: ExecutionRequest, io: ExecutionIO): Promise<JsonValue> {
     const { uid, payload, action } = request;
     const starts = this.#start(payload['piece'] === undefined ? uid : `piece ${payload['piece']}`);
-    if (payload['once'] === true && starts > 1) {
+    if (payload['once'] === true && starts > 1 && !this.isExcused(uid)) {
       this.#broken(`P4: ${uid} is at_most_once and was started ${starts} times`);
     }
     const own = this.#own[action];

@@ -2,8 +2,9 @@
 import type { FlowmeshError } from '../../dag/errors.ts';
 import { OPEN_SIGNER } from '../../node/membership/signer.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
-import type { CrashedLease, Evaluator, Log, Store } from '../../scheduler/ports.ts';
+import type { CrashedLease, Evaluator, Executors, Log, Store } from '../../scheduler/ports.ts';
 import type { Row } from '../../scheduler/records.ts';
+import type { Membership } from '../../scheduler/roles.ts';
 import { Scheduler } from '../../scheduler/scheduler.ts';
 import { callTool } from '../../tools/call/route.ts';
 import type { MeshContext } from '../../tools/definition.ts';
@@ -38,6 +39,18 @@ export interface Machine {
   labels: readonly string[];
 }
 
+/** A member that lies (`liar.ts`), as the mesh that it is in sees it. */
+export interface LyingMember {
+  readonly name: string;
+  readonly membership: Membership;
+  readonly network: SimulatedNetwork;
+  /** How often it lied. */
+  readonly told: number;
+  executors(honest: Executors): Executors;
+  begin(): void;
+  end(): void;
+}
+
 export interface PeerWorld {
   world: World;
   board: Switchboard<SimulatedNetwork>;
@@ -49,6 +62,8 @@ export interface PeerWorld {
   gone: readonly string[];
   /** What the process before was at when its mesh loop crashed. */
   crashed: readonly CrashedLease[];
+  /** Its network and its actions, when they are not those of an honest peer. */
+  liar?: LyingMember;
   /** A process hands rows to its store. */
   onCommit(peer: string, rows: readonly Row[]): void;
   broken(message: string): void;
@@ -61,7 +76,8 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
   const { world, board, actions, evaluator } = mesh;
   const { disk, rate, slots, labels } = machine;
   const clock = new SimulatedClock(world, rate);
-  const network = new SimulatedNetwork(peer_id, board);
+  const network = mesh.liar?.network ?? new SimulatedNetwork(peer_id, board);
+  const executors = actions.executors(peer_id, clock);
   const store = await disk.open(clock);
   const scheduler = new Scheduler(
     {
@@ -69,7 +85,7 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
       random: new SeededRandom(world.random.below(2 ** 31)),
       network,
       store: watched(store, (rows) => mesh.onCommit(peer_id, rows)),
-      executors: actions.executors(peer_id, clock),
+      executors: mesh.liar?.executors(executors) ?? executors,
       evaluator: ofProcess(evaluator, clock),
       log: logOf(peer_id, mesh),
       signer: mesh.signs ? simulatedSigner(peer_id) : OPEN_SIGNER,
