@@ -173,14 +173,6 @@ export const MUTATIONS: readonly Mutation[] = [
     favoured: ['liar', 'loss'],
   },
   {
-    name: 'what a follower copies is signed by who made it',
-    file: 'scheduler/replication/follower.ts',
-    find: 'if (!own.has(epoch) && this.#signatures.isForged(signatories, record, seq))',
-    replace: "if (peer === '')",
-    promise: 'P9',
-    favoured: ['liar', 'three copies', 'crash', 'loss'],
-  },
-  {
     name: 'a lease that another owner gave is signed by that owner',
     file: 'scheduler/task/transitions.ts',
     find: 'return (holder === undefined || feed.ownerIn(epoch) !== granted_by) && isGranted();',
