@@ -27,7 +27,7 @@ export interface Reach {
   /** What others are told. */
   announces: string[];
   /** Peers that were met, however they are reached now. */
-  peers: { peer_id: string; connected: boolean; multiaddrs: string[]; path: string | null }[];
+  peers: { peer_id: string; connected: boolean; path: string | null }[];
   /** Lines about this machine that an admin should know, e.g. which limits it cannot keep. */
   notes: string[];
 }
@@ -36,6 +36,8 @@ export interface RequestParts {
   membership: Membership;
   authority: Authority;
   reach: () => Reach;
+  /** Addresses of a connected peer at which others can dial it: tried out. */
+  tryAddresses: (peer: string) => Promise<string[]>;
 }
 
 const inviteInput = z.strictObject({
@@ -74,7 +76,11 @@ export type MeshRequest = keyof typeof INPUTS;
 export const MESH_REQUESTS = Object.keys(INPUTS) as MeshRequest[];
 
 /** @throws MembershipError NOT_SECURED, and what the request says */
-export function serveMeshRequest(parts: RequestParts | null, request: MeshRequest, input: unknown): JsonObject {
+export async function serveMeshRequest(
+  parts: RequestParts | null,
+  request: MeshRequest,
+  input: unknown,
+): Promise<JsonObject> {
   if (parts === null) {
     throw new MembershipError(
       'NOT_SECURED',
@@ -86,7 +92,7 @@ export function serveMeshRequest(parts: RequestParts | null, request: MeshReques
   const asked = new Requests(parts);
   switch (request) {
     case 'invite':
-      return asked.invite(parsed.data as z.output<typeof inviteInput>);
+      return await asked.invite(parsed.data as z.output<typeof inviteInput>);
     case 'revoke':
       return asked.revoke(parsed.data as z.output<typeof revokeInput>);
     case 'rotate':
@@ -100,17 +106,20 @@ class Requests {
   readonly #membership: Membership;
   readonly #authority: Authority;
   readonly #reach: Reach;
+  readonly #tryAddresses: RequestParts['tryAddresses'];
 
-  constructor({ membership, authority, reach }: RequestParts) {
+  constructor({ membership, authority, reach, tryAddresses }: RequestParts) {
     this.#membership = membership;
     this.#authority = authority;
     this.#reach = reach();
+    this.#tryAddresses = tryAddresses;
   }
 
-  invite(input: z.output<typeof inviteInput>): JsonObject {
+  async invite(input: z.output<typeof inviteInput>): Promise<JsonObject> {
     const { roles, offers, relay, issuer, member_ttl_ms, uses, ttl_ms, for_peer } = input;
     const rights = { roles, offers, relay, issue: issuer ? { member_ttl_ms } : null };
-    const sponsors = input.addresses.length > 0 ? input.addresses : this.#sponsors(issuer || roles.includes('admin'));
+    const sponsors =
+      input.addresses.length > 0 ? input.addresses : await this.#sponsors(issuer || roles.includes('admin'));
     if (sponsors.length === 0) {
       throw new MembershipError(
         'NOT_AN_ISSUER',
@@ -122,26 +131,21 @@ class Requests {
   }
 
   /** Where issuers are reached: this peer first, then others that are connected. */
-  #sponsors(byRoot: boolean): string[] {
+  async #sponsors(byRoot: boolean): Promise<string[]> {
     const { ledger, self } = this.#membership;
-    const own = this.#authority.canIssue({ roles: [], offers: null, relay: true, issue: null })
-      ? this.#reach.announces
-      : [];
-    const others = byRoot
-      ? []
-      : this.#reach.peers.filter(({ peer_id, connected }) => connected && isIssuer(ledger.standing(peer_id)));
-    const lists = [own, ...others.map(({ multiaddrs }) => multiaddrs)].map((list) => list.filter(isDirect));
+    const own = this.#authority.canIssue(ORDINARY) ? this.#reach.announces : [];
+    const peers = byRoot ? [] : this.#reach.peers.filter(({ connected }) => connected);
+    const issuers = peers.map(({ peer_id }) => peer_id).filter((peer) => isIssuer(ledger.standing(peer)));
+    const others = issuers
+      .slice(0, TOKEN_SPONSORS_MAX)
+      .map(async (peer) => toldOf(peer, await this.#tryAddresses(peer)));
+    const lists = [toldOf(self, own), ...(await Promise.all(others))];
     // One address of each before the second of any.
-    const found: string[] = [];
-    for (let index = 0; found.length < TOKEN_SPONSORS_MAX && lists.some((list) => list.length > index); index++) {
-      for (const [place, list] of lists.entries()) {
-        const address = list[index];
-        if (address === undefined) continue;
-        const peer = place === 0 ? self : others[place - 1]!.peer_id;
-        found.push(address.includes('/p2p/') ? address : `${address}/p2p/${peer}`);
-      }
-    }
-    return found.slice(0, TOKEN_SPONSORS_MAX);
+    const found = lists.flatMap((list) => list.map((address, place) => ({ address, place })));
+    return found
+      .sort((a, b) => a.place - b.place)
+      .map(({ address }) => address)
+      .slice(0, TOKEN_SPONSORS_MAX);
   }
 
   members(): JsonObject {
@@ -270,6 +274,13 @@ class Requests {
       say('warning', 'An old root is trusted still: end its rotation with flowmesh mesh rotate --drop.');
     return findings;
   }
+}
+
+const ORDINARY = { roles: [], offers: null, relay: true, issue: null };
+
+/** Addresses as others are told them: direct ones, with whose they are. */
+function toldOf(peer: string, addresses: readonly string[]): string[] {
+  return addresses.filter(isDirect).map((each) => (each.includes('/p2p/') ? each : `${each}/p2p/${peer}`));
 }
 
 function isIssuer(standing: Standing | undefined): boolean {

@@ -6,6 +6,7 @@
  * network.attach(events, () => state);
  * await network.start();
  */
+import { createHash } from 'node:crypto';
 import type { Connection, IdentifyResult, Libp2p, PeerInfo, Stream } from '@libp2p/interface';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue, RemoteError } from '../../dag/errors.ts';
 import type { PeerState } from '../../scheduler/messages.ts';
@@ -16,7 +17,7 @@ import { after } from '../clock.ts';
 import { Authority } from '../membership/authority.ts';
 import type { Membership as SecuredMembership } from '../membership/membership.ts';
 import { type MeshRequest, type Reach, serveMeshRequest } from '../membership/requests.ts';
-import { parseAddress } from './addresses.ts';
+import { dialable, isRelayed, parseAddress } from './addresses.ts';
 import { Admission } from './admission.ts';
 import { ConnectionDirectory, isOwn } from './connection-directory.ts';
 import { Dialler } from './dial-order.ts';
@@ -38,6 +39,8 @@ import { Upgrades } from './upgrades.ts';
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
 const PEER_STREAMS_PER_CONNECTION_MAX = 8;
 const ADDRESSES_TOLD_MAX = 32;
+/** For `tryAddresses`. */
+const TRY_ADDRESS_TIMEOUT_MS = 3_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface P2POptions {
@@ -84,7 +87,7 @@ export interface P2PNetwork extends Network, Omit<PeerDirectory, 'connect'> {
   /** Breaks the connections to peers that are denied by now. */
   dropDenied(): void;
   /** What an admin asks of this member of a secured mesh. @throws MembershipError NOT_SECURED and others */
-  meshRequest(request: MeshRequest, input: unknown, notes: string[]): JsonObject;
+  meshRequest(request: MeshRequest, input: unknown, notes: string[]): Promise<JsonObject>;
 }
 
 /** @throws IdentityUnreadableError, DataFolderInUseError, InvalidAddressError */
@@ -93,13 +96,19 @@ export async function createP2PNetwork(options: P2POptions): Promise<P2PNetwork>
   for (const address of options.bootstrap) parseAddress(address);
   const { membership = null, log } = options;
   const secured = membership === null ? null : { membership, authority: new Authority(membership), log };
-  // Names are for people: what peers of a secured mesh have in common is its id.
-  const named = membership === null ? options : { ...options, mesh: membership.ledger.mesh };
+  // Names are for people: what peers of a secured mesh have in common is its id, of which the neighbours hear a hash.
+  const named =
+    membership === null ? options : { discovery_tag: tagOf(membership), ...options, mesh: membership.ledger.mesh };
   const admission = secured === null ? null : new Admission(secured);
   const host = await createHost({ ...named, denied, admission });
   return new Libp2pNetwork(host, named, denied, admission === null ? null : { ...secured!, admission });
 }
 
+function tagOf({ ledger }: SecuredMembership): string {
+  return `fm-${createHash('sha256').update(`flowmesh/mdns/${ledger.mesh}`).digest('hex').slice(0, TAG_CHARS)}`;
+}
+
+const TAG_CHARS = 32;
 const NOBODY: Set<string> = new Set();
 
 /** What a network of a secured mesh has besides. */
@@ -313,16 +322,34 @@ class Libp2pNetwork implements P2PNetwork {
     this.#links.dropDenied();
   }
 
-  meshRequest(request: MeshRequest, input: unknown, notes: string[]): JsonObject {
+  meshRequest(request: MeshRequest, input: unknown, notes: string[]): Promise<JsonObject> {
     const secured = this.#secured;
-    const parts = secured === null ? null : { ...secured, reach: () => ({ ...this.#reach(), notes }) };
-    return serveMeshRequest(parts, request, input);
+    const reach = () => ({ ...this.#reach(), notes });
+    const tryAddresses = (peer: string) => this.#tryAddresses(peer);
+    return serveMeshRequest(secured === null ? null : { ...secured, reach, tryAddresses }, request, input);
+  }
+
+  /** Dials a connected peer at what it says of itself. @returns where it answered, what was tried before included */
+  async #tryAddresses(peer: string): Promise<string[]> {
+    const known = this.#known.get(peer);
+    if (known === undefined) return [];
+    const signal = AbortSignal.timeout(TRY_ADDRESS_TIMEOUT_MS);
+    const untried = known.addresses.filter((each) => !isRelayed(each) && !known.reached.includes(each));
+    const tried = untried.map(async (address) => {
+      const connection = await this.#node.dial(dialable(address, peer), { signal, force: true });
+      await connection.close();
+      return address;
+    });
+    const answers = await Promise.allSettled(tried);
+    const answered = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+    known.reached = [...known.reached, ...answered];
+    return known.reached;
   }
 
   #reach(): Omit<Reach, 'notes'> {
-    const peers = this.list().map(({ peer_id, status, multiaddrs, path, relay, path_reason }) => {
+    const peers = this.list().map(({ peer_id, status, path, relay, path_reason }) => {
       const how = path === 'relayed' ? `relayed through ${relay}: ${path_reason}` : path;
-      return { peer_id, connected: status === 'connected', multiaddrs, path: how };
+      return { peer_id, connected: status === 'connected', path: how };
     });
     return { listens: this.#options.listen, announces: this.addresses(), peers };
   }

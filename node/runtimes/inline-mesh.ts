@@ -9,7 +9,7 @@ export function linkInline(mesh: Pick<Mesh, 'info' | 'call' | 'state' | 'drain' 
     call: (tool, input, options) => mesh.call(tool, input, options),
     state: async () => mesh.state(),
     drain: (waitMs) => mesh.drain(waitMs),
-    meshRequest: async (request, input) => mesh.meshRequest(request, input),
+    meshRequest: (request, input) => mesh.meshRequest(request, input),
     stop: () => mesh.stop(),
     failed: new Promise(() => {}),
   };

@@ -19,7 +19,7 @@ export interface ServedMesh {
   call(tool: string, input: unknown, options: CallOptions): Promise<JsonObject>;
   state(): MeshState;
   drain(waitMs: number): Promise<Drained>;
-  meshRequest(request: MeshRequest, input: unknown): JsonObject;
+  meshRequest(request: MeshRequest, input: unknown): Promise<JsonObject>;
   stop(): Promise<void>;
 }
 
@@ -41,7 +41,7 @@ export async function serveMeshPort(
       else if (message.kind === 'stop') void stop();
       else if (message.kind === 'call') void call(message);
       else if (message.kind === 'drain') void drain(message);
-      else if (message.kind === 'mesh_request') meshRequest(message);
+      else if (message.kind === 'mesh_request') void meshRequest(message);
       else batches.post({ kind: 'state', id: message.id, state: mesh!.state() });
     },
     onUnclonable(message, error) {
@@ -87,9 +87,9 @@ export async function serveMeshPort(
     }
   };
 
-  const meshRequest = ({ id, request, input }: ToMesh & { kind: 'mesh_request' }) => {
+  const meshRequest = async ({ id, request, input }: ToMesh & { kind: 'mesh_request' }) => {
     try {
-      batches.post({ kind: 'output', id, output: { value: mesh!.meshRequest(request, input) } });
+      batches.post({ kind: 'output', id, output: { value: await mesh!.meshRequest(request, input) } });
     } catch (error) {
       batches.post({ kind: 'error', id, error: errorShape(error) });
     }

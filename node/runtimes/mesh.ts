@@ -25,6 +25,7 @@ import { loadIdentity } from '../p2p/identity.ts';
 import { createP2PNetwork, type P2PNetwork } from '../p2p/network.ts';
 import type { Relaying } from '../p2p/relay.ts';
 import { packageVersion } from '../package-file.ts';
+import { limitsKeptHere } from '../processes/confinement.ts';
 import { createRandom } from '../random.ts';
 import { openSqliteStore } from '../store/store.ts';
 import { type Closing, closeAll } from './closing.ts';
@@ -54,7 +55,7 @@ export interface Mesh {
   state(): MeshState;
   /** Takes no more tasks, and waits until those that run have ended, at most `waitMs`. */
   drain(waitMs: number): Promise<Drained>;
-  meshRequest(request: MeshRequest, input: unknown): JsonObject;
+  meshRequest(request: MeshRequest, input: unknown): Promise<JsonObject>;
   /**
    * Hands over and closes everything. Calling it again waits for the same end.
    *
@@ -124,7 +125,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
         utilization: performance.eventLoopUtilization().utilization,
       }),
       drain: (waitMs) => scheduler.drain(waitMs),
-      meshRequest: (request, input) => network.meshRequest(request, input, []),
+      meshRequest: (request, input) => network.meshRequest(request, input, [limitsNote()]),
       stop(options = { handOver: true }) {
         const parts = options.handOver ? opened : opened.filter((each) => each !== schedulerPart);
         stopped ??= closeAll(parts.toReversed(), log);
@@ -142,4 +143,10 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
 function relayingOf(membership: Membership | null): Relaying | undefined {
   if (membership === null) return undefined;
   return membership.ownCertificate().said.rights.relay ? 'serves' : 'uses';
+}
+
+/** What keeps the limits of steps on this machine, for people. */
+function limitsNote(): string {
+  const by = Object.entries(limitsKeptHere()).map(([limit, keeper]) => `${limit} by ${keeper}`);
+  return `Limits of steps (policy) are kept here: ${by.join(', ')}.`;
 }

@@ -34,10 +34,31 @@ export class HostedPeer implements AsyncDisposable {
   }
 
   /** @param args of `node start`. @throws with what it wrote when it ends before it is ready */
-  static async start(host: Host, args: readonly string[] = []): Promise<HostedPeer> {
+  static start(host: Host, args: readonly string[] = []): Promise<HostedPeer> {
+    return HostedPeer.#make(host, args, (peer) => peer.start());
+  }
+
+  /** Founds a mesh there. @param founding of `mesh init` */
+  static found(host: Host, founding: readonly string[], args: readonly string[] = []): Promise<HostedPeer> {
+    return HostedPeer.#make(host, args, async (peer) => {
+      await peer.text('mesh', 'init', ...founding, '--name', host.name);
+      await peer.start();
+    });
+  }
+
+  /** Runs there what `mesh invite` printed. */
+  static join(host: Host, line: string, args: readonly string[] = []): Promise<HostedPeer> {
+    return HostedPeer.#make(host, args, (peer) => peer.start(line.trim().split(' ').slice(1)));
+  }
+
+  static async #make(
+    host: Host,
+    args: readonly string[],
+    begin: (peer: HostedPeer) => Promise<void>,
+  ): Promise<HostedPeer> {
     const peer = new HostedPeer(host, await mkdtemp(join(tmpdir(), `flowmesh-${host.name}-`)), args);
     try {
-      await peer.start();
+      await begin(peer);
       return peer;
     } catch (error) {
       await peer[Symbol.asyncDispose]();
@@ -46,8 +67,8 @@ export class HostedPeer implements AsyncDisposable {
   }
 
   /** Again, on the same folder. */
-  async start(): Promise<void> {
-    const args = [PROGRAM, 'node', 'start', '--name', this.host.name, '--http-port', '0', ...this.#args];
+  async start(command: readonly string[] = ['node', 'start']): Promise<void> {
+    const args = [PROGRAM, ...command, '--name', this.host.name, '--http-port', '0', ...this.#args];
     // It ends with the process at the other end of the channel.
     const child = this.host.spawn(process.execPath, args, { ...this.#place, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     this.#child = child;

@@ -78,7 +78,7 @@ await serveMeshPort(port, async () => {
     call,
     state: () => ({ connected_peers: 0, addresses: [], running_calls: stubborn.length, inbound: {}, utilization: 0 }),
     drain: async () => ({ ended: 0, left: 0 }),
-    meshRequest: () => ({}),
+    meshRequest: async () => ({}),
     stop: async () => {},
   };
 });
