@@ -87,10 +87,14 @@ export const WORKER_SLOTS_MAX = 1_024;
 export const WORKERS_MAX = 64;
 /** Ids remembered as reserved here for submits at other peers. */
 export const RESERVATIONS_MAX = 100_000;
+/** … of one peer: its oldest one is forgotten first, so that it does not use up what others have. */
+export const RESERVATIONS_PER_PEER_MAX = 10_000;
 export const RESERVATION_MS = 60_000;
 /** Results a worker keeps until their owner acknowledged them, by count and by their bytes. */
 export const KEPT_RESULTS_MAX = 10_000;
 export const KEPT_RESULTS_BYTES = 256 * 1024 * 1024;
+/** The share of these that results for one owner may take: one that acknowledges nothing gets no more work done. */
+export const KEPT_RESULTS_OWNER_SHARE = 0.5;
 /** How often a dependency that lives on another peer is asked for its state. */
 export const DEPENDENCY_POLL_MS = 500;
 /** Results and leases of one frame, by count and by their bytes. */
@@ -155,6 +159,8 @@ export const FOLLOWERS_MAX = 64;
 export const FORMER_FOLLOWERS_MAX = 64;
 /** Feeds of other peers that one peer keeps copies of. */
 export const COPIED_FEEDS_MAX = 1_024;
+/** … of one owner. */
+export const COPIED_FEEDS_PER_PEER_MAX = 256;
 /** How long a starting owner waits for the members of its replica set before it gives new work a feed of its own. */
 export const START_WAIT_MS = 3_000;
 /** How long workers have to say what they hold when a feed was taken over. */
@@ -183,6 +189,8 @@ export const OFFERED_RESULTS_MAX = 10_000;
 export const ARRIVING_BYTES_MAX = 256 * 1024 * 1024;
 /** Hand-overs whose last part has not come, of all peers together. */
 export const ARRIVING_ROOTS_MAX = 10_000;
+/** The share of these two that one peer may take. */
+export const ARRIVING_PEER_SHARE = 0.75;
 /** Rows and answers of one feed that wait for the disk or for copies; no submit is accepted beyond it. */
 export const JOURNAL_BACKLOG_MAX = 100_000;
 /** Days after its end for which a workflow or task is kept, unless the peer is told otherwise. */

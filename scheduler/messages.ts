@@ -8,6 +8,7 @@ import { anyJson, jsonObject, walkJson } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { requiresSchema } from '../dag/schema.ts';
 import {
+  FOLLOWERS_MAX,
   LEASE_TOKENS_MAX,
   LOCATE_ASKED_MAX,
   LOCATE_ITEMS_MAX,
@@ -98,7 +99,15 @@ export const peerStateSchema = z.object({
   name: z.string().max(256),
   version: z.string().max(64),
   /** The feeds that it owns, each with its current line. */
-  feeds: z.array(lineSchema.omit({ owner: true }).extend({ feed_id: id })).max(1_024),
+  feeds: z
+    .array(
+      lineSchema.omit({ owner: true }).extend({
+        feed_id: id,
+        /** Peers that may own the feed next, as in `lease`. */
+        heirs: z.array(id).max(FOLLOWERS_MAX).optional(),
+      }),
+    )
+    .max(1_024),
   workers: z.array(workerStateSchema).max(64),
   queued: count,
   running: count,

@@ -3,7 +3,7 @@ import { ReadOnlyError } from '../errors.ts';
 import type { Alias, OfferClass, PeerState } from '../messages.ts';
 import type { Reader } from '../ports.ts';
 import type { TaskRecord, WorkflowRecord } from '../records.ts';
-import { currentLine } from '../storage/feed-lines.ts';
+import { currentLine, heirsOf } from '../storage/feed-lines.ts';
 import type { Dependents } from './dependencies.ts';
 import type { OwnedFeed } from './owned-feed.ts';
 
@@ -48,7 +48,7 @@ export class FeedTable implements Dependents {
   lines(): PeerState['feeds'] {
     return this.all().map(({ feed_id, feed }) => {
       const { epoch, base_seq, nonce } = currentLine(feed);
-      return { feed_id, epoch, base_seq, nonce };
+      return { feed_id, epoch, base_seq, nonce, heirs: heirsOf(feed) };
     });
   }
 

@@ -19,7 +19,7 @@ import {
 import { ReplicaSet } from '../replication/replica-set.ts';
 import type { Signatures } from '../signatures.ts';
 import { type Duplicate, setAside } from '../storage/aliases.ts';
-import { currentLine } from '../storage/feed-lines.ts';
+import { currentLine, heirsOf } from '../storage/feed-lines.ts';
 import { type FeedWriter, Journal, type Turn } from '../storage/journal.ts';
 import { Attempts } from '../task/attempts.ts';
 import { Leases } from '../task/leases.ts';
@@ -159,7 +159,7 @@ export class OwnedFeed implements FeedWriter {
       },
       {
         isPaused: hooks.isPaused,
-        heirs: () => this.feed.followers.filter(({ synced }) => synced).map(({ peer_id }) => peer_id),
+        heirs: () => heirsOf(this.feed),
         onStarved: hooks.onStarved,
       },
       options.beat_interval_ms,

@@ -16,6 +16,7 @@ import {
   REQUEST_DEADLINE_MS,
   RESERVATION_MS,
   RESERVATIONS_MAX,
+  RESERVATIONS_PER_PEER_MAX,
 } from '../limits.ts';
 import type { PeerTable } from '../membership/peer-table.ts';
 import { rendezvous } from '../membership/rendezvous-hash.ts';
@@ -67,6 +68,8 @@ export class IdClaims implements LocatorListener {
   readonly #holds = new Map<string, Hold>();
   /** As an arbiter: who has reserved which id, the oldest first; `until` is monotonic. */
   readonly #reservations = new Map<string, Holder & { until: number }>();
+  /** The ids that each peer has reserved, the oldest first. */
+  readonly #reservedBy = new Map<string, Set<string>>();
 
   constructor(parts: IdClaimParts) {
     this.#parts = parts;
@@ -248,15 +251,16 @@ export class IdClaims implements LocatorListener {
       const key = aliasKey(item);
       const held = this.#reservations.get(key);
       if (item.release === true) {
-        if (held?.peer_id === from && held.content_hash === content_hash) this.#reservations.delete(key);
+        if (held?.peer_id === from && held.content_hash === content_hash) this.#forget(key);
         return { peer_id: from, content_hash };
       }
       if (held !== undefined && held.until > now && held.peer_id !== from && !this.#isGone(held.peer_id)) {
         return { peer_id: held.peer_id, content_hash: held.content_hash };
       }
-      this.#reservations.delete(key);
+      this.#forget(key);
       this.#reservations.set(key, { peer_id: from, content_hash, until: now + RESERVATION_MS });
-      this.#forgetReservations(now);
+      this.#keysOf(from).add(key);
+      this.#forgetReservations(from, now);
       return { peer_id: from, content_hash };
     });
   }
@@ -269,11 +273,28 @@ export class IdClaims implements LocatorListener {
     return entry !== undefined && clock.now() - entry.heard_at > options.takeover_ms;
   }
 
-  /** Forgets the reservations that are over, and the oldest of too many. */
-  #forgetReservations(now: number): void {
+  /** Forgets the reservations that are over, and the oldest of too many: of the peer that has just made one, or of all. */
+  #forgetReservations(from: string, now: number): void {
+    const keys = this.#keysOf(from);
+    if (keys.size > RESERVATIONS_PER_PEER_MAX) this.#forget(keys.values().next().value!);
     for (const [key, { until }] of this.#reservations) {
       if (until > now && this.#reservations.size <= RESERVATIONS_MAX) return;
-      this.#reservations.delete(key);
+      this.#forget(key);
     }
+  }
+
+  #keysOf(peer: string): Set<string> {
+    const keys = this.#reservedBy.get(peer) ?? new Set();
+    this.#reservedBy.set(peer, keys);
+    return keys;
+  }
+
+  #forget(key: string): void {
+    const held = this.#reservations.get(key);
+    if (held === undefined) return;
+    this.#reservations.delete(key);
+    const keys = this.#keysOf(held.peer_id);
+    keys.delete(key);
+    if (keys.size === 0) this.#reservedBy.delete(held.peer_id);
   }
 }

@@ -9,6 +9,8 @@ export interface LocalRecords {
   copyOf(alias: Alias): Promise<CopiedRecord | undefined>;
   /** A record whose feed this peer may be the next one to own. */
   heirOf(alias: Alias): Promise<CopiedRecord | undefined>;
+  /** P9: whether a peer may own a feed, as far as the copy here names its members; true without a copy. */
+  mayOwn(feedId: string, peer: string): boolean;
   /** Whether this peer is just accepting a record, which may never come to its disk (P1). */
   isBeingMade(uid: string): boolean;
 }

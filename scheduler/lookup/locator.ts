@@ -116,8 +116,11 @@ export class Locator {
   #byFeed(alias: Alias, feedId: string | undefined, except: readonly string[]): RemotePlace | undefined {
     const hint = feedHintOf(alias.id);
     if (feedId === undefined && hint === null) return undefined;
+    const { peers, records } = this.#parts;
     const matches = (each: string) => (feedId === undefined ? feedMatches(each, hint!) : each === feedId);
-    const entry = this.#parts.peers.ownerOfFeed(matches);
+    // P9: where a copy is here, it shows who can own the feed. An owner that it does not name yet answers when asked.
+    const isBelieved = (peer: string) => feedId === undefined || records.mayOwn(feedId, peer);
+    const entry = peers.ownerOfFeed(matches, isBelieved);
     if (entry === undefined || except.includes(entry.peer_id) || !this.isThere(entry.peer_id)) return undefined;
     return this.placeAt(entry.peer_id);
   }
@@ -262,12 +265,12 @@ export class Locator {
 
   /** Another peer asks where records are: here, or at a peer that this one is connected to. */
   async answerLocate(from: string, items: Question[], hops: number, asked: readonly string[]): Promise<JsonObject> {
-    const { records } = this.#parts;
+    const { records, peers } = this.#parts;
     const found = await Promise.all(
       items.map(async (alias): Promise<Located | null> => {
         const hold = this.#listener.holdOn(alias);
         const local = await records.find(alias);
-        if (alias.held !== undefined) this.#listener.onHeard(alias, local, alias.held);
+        if (alias.held?.peer_id === from && peers.mayOwn(from)) this.#listener.onHeard(alias, local, alias.held); // P9
         // P1: others may yield the id to a record that they are told of, so that one has to be there to stay.
         if (local !== undefined && !records.isBeingMade(local.uid)) return this.#asLocated(local);
         if (hold !== undefined && hold.replaced !== null) return this.#asLocated(hold.replaced);
@@ -281,7 +284,7 @@ export class Locator {
     });
     if (missing.length > 0 && hops > 0) {
       const more = await this.locate(
-        missing.map(({ alias }) => alias),
+        missing.map(({ alias: { kind, id } }) => ({ kind, id })), // what the asker has it tells for itself (P9)
         Math.min(hops, LOCATE_HOPS_MAX) - 1,
         [...asked, from],
       );

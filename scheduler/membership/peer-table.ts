@@ -324,14 +324,21 @@ export class PeerTable {
     };
   }
 
-  /** The connected peer that owns a feed; of several that say so, the one that wins by P2. */
-  ownerOfFeed(matches: (feedId: string) => boolean): PeerEntry | undefined {
+  /**
+   * The connected peer that owns a feed; of several that say so, the one that wins by P2.
+   * @param isBelieved leaves out peers that cannot own it (P9)
+   */
+  ownerOfFeed(
+    matches: (feedId: string) => boolean,
+    isBelieved: (peer: string) => boolean = () => true,
+  ): PeerEntry | undefined {
     let owner: PeerEntry | undefined;
     let best: Line | undefined;
     for (const entry of this.connected()) {
       for (const { feed_id, ...said } of this.linesOf(entry)) {
         const line = { ...said, owner: entry.peer_id };
-        if (!matches(feed_id) || (best !== undefined && compareLines(line, best) <= 0)) continue;
+        if (!matches(feed_id) || !isBelieved(entry.peer_id) || (best !== undefined && compareLines(line, best) <= 0))
+          continue;
         owner = entry;
         best = line;
       }

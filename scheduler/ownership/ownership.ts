@@ -235,9 +235,15 @@ export class Ownership implements InquiryOutcome, BeatListener {
 
   /** The lines of all feeds that a peer says it owns. */
   onLines(peer: string, state: PeerState | null): void {
-    for (const { feed_id, ...line } of this.#parts.peers.linesOf({ peer_id: peer, state }))
+    const { peers, pool } = this.#parts;
+    const leased = pool.feeds();
+    for (const { feed_id, heirs = [], ...line } of peers.linesOf({ peer_id: peer, state })) {
       this.onLine(peer, feed_id, { ...line, owner: peer });
-    for (const feedId of this.#parts.pool.feeds()) this.#bringResults(feedId);
+      if (!leased.has(feed_id)) continue;
+      this.#bringResults(feed_id);
+      pool.heirsSaid(peer, feed_id, heirs);
+    }
+    for (const feedId of leased) this.#bringResults(feedId);
   }
 
   onLine(peer: string, feedId: string, line: Line): void {
@@ -298,17 +304,25 @@ export class Ownership implements InquiryOutcome, BeatListener {
 
   /** Whether a feed has an owner that can be reached: this peer, or a connected one. */
   isOwned(feedId: string): boolean {
-    return this.#ownerOf(feedId) !== undefined;
+    const { peers, feeds } = this.#parts;
+    return feeds.has(feedId) || peers.ownerOfFeed((id) => id === feedId) !== undefined;
   }
 
-  #ownerOf(feedId: string): string | undefined {
-    const { peers, network, feeds } = this.#parts;
-    return feeds.has(feedId) ? network.self : peers.ownerOfFeed((id) => id === feedId)?.peer_id;
+  /**
+   * The owner of a feed that leases here are of. P9: of the peers that say so, only those count that the peer which gave
+   * the leases has named as heirs, or that the copy here names as the owner.
+   */
+  #ownerOfLeases(feedId: string): string | undefined {
+    const { peers, network, feeds, pool, records } = this.#parts;
+    if (feeds.has(feedId)) return network.self;
+    const copied = records.ownerOfCopy(feedId);
+    const isBelieved = (peer: string) => peer === copied || pool.believes(feedId, peer);
+    return peers.ownerOfFeed((id) => id === feedId, isBelieved)?.peer_id;
   }
 
   /** Lets workers here send results of a feed to its present owner. False when the owner is not known. */
   #bringResults(feedId: string): boolean {
-    const owner = this.#ownerOf(feedId);
+    const owner = this.#ownerOfLeases(feedId);
     if (owner !== undefined) this.#parts.pool.reassign(feedId, owner);
     return owner !== undefined;
   }

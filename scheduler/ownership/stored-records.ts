@@ -6,7 +6,7 @@ import type { Reader } from '../ports.ts';
 import type { FeedRecord, Row } from '../records.ts';
 import type { FollowedFeeds } from '../replication/follower.ts';
 import { type CopiedRecord, type LocalRecord, localRecord } from '../storage/aliases.ts';
-import { currentLine } from '../storage/feed-lines.ts';
+import { currentLine, members } from '../storage/feed-lines.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 
 interface StoredRecordsParts {
@@ -36,6 +36,11 @@ export class StoredRecords implements LocalRecords {
     const { pool, reader } = this.#parts;
     const state = pool.states(null).find(({ worker_id }) => worker_id === id) ?? (await reader.byAlias('worker', id));
     return state && { uid: id, status: state.status, content_hash: '' };
+  }
+
+  mayOwn(feedId: string, peer: string): boolean {
+    const feed = this.#wholeCopy(feedId);
+    return feed === null || members(feed).has(peer);
   }
 
   isBeingMade(uid: string): boolean {

@@ -14,6 +14,7 @@ import { isoTime } from '../ids.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
 import {
   ARRIVING_BYTES_MAX,
+  ARRIVING_PEER_SHARE,
   ARRIVING_ROOTS_MAX,
   HAND_OVER_BYTES,
   HAND_OVERS_AT_ONCE,
@@ -137,7 +138,7 @@ export class Reconciliation {
     const all = [...before.records, ...records];
     if (!last) {
       const bytes = before.bytes + jsonBytes(records as unknown as JsonValue);
-      this.#mustHaveRoom(bytes);
+      this.#mustHaveRoom(peer, bytes);
       this.#arriving.set(key, { at: this.#parts.clock.now(), parts: part + 1, records: all, bytes });
       return;
     }
@@ -162,12 +163,19 @@ export class Reconciliation {
   }
 
   /** Bounds what half-arrived roots take (P7). @throws HandOverFullError */
-  #mustHaveRoom(bytes: number): void {
-    const roots = this.#arriving.size + 1;
-    if (roots > ARRIVING_ROOTS_MAX) throw new HandOverFullError('ARRIVING_ROOTS_MAX', roots, ARRIVING_ROOTS_MAX);
-    let sum = bytes;
-    for (const arriving of this.#arriving.values()) sum += arriving.bytes;
-    if (sum > ARRIVING_BYTES_MAX) throw new HandOverFullError('ARRIVING_BYTES_MAX', sum, ARRIVING_BYTES_MAX);
+  #mustHaveRoom(peer: string, bytes: number): void {
+    let [roots, rootsOfPeer, sum, sumOfPeer] = [1, 1, bytes, bytes];
+    for (const [key, arriving] of this.#arriving) {
+      roots++;
+      sum += arriving.bytes;
+      if (!key.startsWith(`${peer} `)) continue;
+      rootsOfPeer++;
+      sumOfPeer += arriving.bytes;
+    }
+    mustFit('ARRIVING_ROOTS_MAX', roots, ARRIVING_ROOTS_MAX);
+    mustFit('ARRIVING_ROOTS_MAX', rootsOfPeer, ARRIVING_ROOTS_MAX * ARRIVING_PEER_SHARE);
+    mustFit('ARRIVING_BYTES_MAX', sum, ARRIVING_BYTES_MAX);
+    mustFit('ARRIVING_BYTES_MAX', sumOfPeer, ARRIVING_BYTES_MAX * ARRIVING_PEER_SHARE);
   }
 
   /** A peer is gone: when it is back, it brings its roots from their first part again. */
@@ -211,6 +219,10 @@ export class Reconciliation {
     copied.catch(() => {}); // handled by `receive`, which may get the same error from `whenWritten` first
     return { copied };
   }
+}
+
+function mustFit(limit: ConstructorParameters<typeof HandOverFullError>[0], value: number, maximum: number): void {
+  if (value > maximum) throw new HandOverFullError(limit, value, maximum);
 }
 
 /** Splits records into parts that fit in a message, each with whether it is the last one. */

@@ -11,7 +11,13 @@ import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { Probe } from '../crash-points.ts';
 import { DivergedError, ForgedError, NoCopyError, StaleOwnerError } from '../errors.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
-import { COPIED_FEEDS_MAX, DISTRUSTED_MAX, PAGE_BYTES, REQUEST_DEADLINE_MS } from '../limits.ts';
+import {
+  COPIED_FEEDS_MAX,
+  COPIED_FEEDS_PER_PEER_MAX,
+  DISTRUSTED_MAX,
+  PAGE_BYTES,
+  REQUEST_DEADLINE_MS,
+} from '../limits.ts';
 import { type PullAnswer, type Push, pullAnswerSchema, rowMessages, rowsOf } from '../messages.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import { type FeedRecord, type Line, LOCAL_FEED, type Row } from '../records.ts';
@@ -361,9 +367,14 @@ export class FollowedFeeds {
       await this.forget(feedId); // pages that came while this peer was a follower
       throw new NoCopyError(feedId, peer, 'this peer is none of its followers');
     }
-    if (this.#copies.size > COPIED_FEEDS_MAX) {
+    let ofOwner = 0;
+    for (const { feed } of this.#copies.values()) if (feed !== null && currentLine(feed).owner === peer) ofOwner++;
+    const limit =
+      ofOwner >= COPIED_FEEDS_PER_PEER_MAX ? `COPIED_FEEDS_PER_PEER_MAX (${COPIED_FEEDS_PER_PEER_MAX})` : null;
+    if (limit !== null || this.#copies.size > COPIED_FEEDS_MAX) {
       this.#copies.delete(feedId);
-      throw new NoCopyError(feedId, this.#network.self, `it keeps COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX}) already`);
+      const most = limit ?? `COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX})`;
+      throw new NoCopyError(feedId, this.#network.self, `it keeps ${most} already`);
     }
   }
 

@@ -89,6 +89,11 @@ export function withFollowers(feed: FeedRecord, followers: FeedRecord['followers
   return { ...feed, followers, former: former.slice(-FORMER_FOLLOWERS_MAX), version: feed.version + 1 };
 }
 
+/** The peers that take the feed over when its owner is gone. */
+export function heirsOf({ followers }: FeedRecord): string[] {
+  return followers.filter(({ synced }) => synced).map(({ peer_id }) => peer_id);
+}
+
 /** P9: only these peers may have taken the feed over. */
 export function members({ followers, former, lines }: FeedRecord): Set<string> {
   return new Set([...followers.map(({ peer_id }) => peer_id), ...former, ...lines.map(({ owner }) => owner)]);

@@ -11,6 +11,7 @@ import { contentHash } from '../ids.ts';
 import {
   KEPT_RESULTS_BYTES,
   KEPT_RESULTS_MAX,
+  KEPT_RESULTS_OWNER_SHARE,
   REQUEST_DEADLINE_MS,
   RESULT_BATCH_BYTES,
   RESULT_BATCH_MAX,
@@ -38,6 +39,10 @@ type Entry = [key: string, kept: KeptResult];
 const NOTHING_REQUIRED = requiresSchema.parse({});
 /** Codes with which an owner would refuse the same frame again, for its content or size. */
 const REFUSED_FOR_GOOD = new Set(['INVALID_MESSAGE', 'MESSAGE_TOO_LARGE']);
+
+function isFull(count: number, bytes: number, share: number): boolean {
+  return count >= share * KEPT_RESULTS_MAX || bytes >= share * KEPT_RESULTS_BYTES;
+}
 
 /** The outbox of one peer's results. */
 export class ResultOutbox {
@@ -85,6 +90,13 @@ export class ResultOutbox {
     for (const { result } of this.#kept.values()) yield result;
   }
 
+  /** Of each result of a feed: the peer that it goes to, and the one that gave the lease. */
+  *sourcesOf(feedId: string): Iterable<readonly [owner: string, grantedBy: string]> {
+    for (const { result, owner, granted_by } of this.#kept.values()) {
+      if (result.feed_id === feedId) yield [owner, granted_by];
+    }
+  }
+
   /** Sends the results of a feed to another owner from now on; true when there are any. */
   reassign(feedId: string, owner: string): boolean {
     let any = false;
@@ -109,10 +121,12 @@ export class ResultOutbox {
   }
 
   /**
-   * Whether there is room for the result of another attempt. To make room, results of owners that are away are
-   * forgotten; false when those of connected owners alone take all of it.
+   * Whether there is room for the result of another attempt of an owner. To make room, results of owners that are away
+   * are forgotten; false when those of connected owners alone take all of it, or its own more than an owner's share.
    */
-  hasRoom(): boolean {
+  hasRoom(owner: string): boolean {
+    if (!this.#isFull(KEPT_RESULTS_OWNER_SHARE)) return true;
+    if (this.#hasShare(owner)) return false;
     if (!this.#isFull()) return true;
     const present = new Set([this.#network.self, ...this.#network.connected()]);
     for (const [key, { owner, result }] of this.#kept) {
@@ -124,8 +138,20 @@ export class ResultOutbox {
     return false;
   }
 
-  #isFull(): boolean {
-    return this.#kept.size >= KEPT_RESULTS_MAX || this.#bytes >= KEPT_RESULTS_BYTES;
+  #isFull(share = 1): boolean {
+    return isFull(this.#kept.size, this.#bytes, share);
+  }
+
+  /** Whether the results for one owner take an owner's share of the room. */
+  #hasShare(owner: string): boolean {
+    let count = 0;
+    let sum = 0;
+    for (const kept of this.#kept.values()) {
+      if (kept.owner !== owner) continue;
+      count++;
+      sum += kept.bytes;
+    }
+    return isFull(count, sum, KEPT_RESULTS_OWNER_SHARE);
   }
 
   /** Tells an owner that the loop of this peer's last process, or thread, crashed while it worked on a lease. */

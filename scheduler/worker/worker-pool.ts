@@ -45,7 +45,7 @@ export class WorkerPool {
   readonly #signatures: Signatures;
   /** The last leases that were given back or have ended. */
   readonly #over = new Set<string>();
-  /** By feed: the peers that may own it next. */
+  /** By feed: the peers that may own it next, as the peer says that gave the leases here. */
   readonly #heirs = new Map<string, readonly string[]>();
   /** The process stops: no worker here takes a lease any more. */
   #leaving = false;
@@ -185,6 +185,28 @@ export class WorkerPool {
     return this.#heirs.get(feedId) ?? [];
   }
 
+  /**
+   * P9: whether leases here are those of a peer: it owns their feed as far as this worker knows, has given one of them,
+   * or was named as an heir by who did. Anybody can say that a feed is its own.
+   */
+  believes(feedId: string, peer: string): boolean {
+    return this.heirsOf(feedId).includes(peer) || this.#sources(feedId).some((source) => source.includes(peer));
+  }
+
+  /** The peer that owns a feed and the one that gave the lease, for each lease of it here. */
+  #sources(feedId: string): (readonly [owner: string, grantedBy: string])[] {
+    const sources = [...this.#outbox.sourcesOf(feedId)];
+    for (const { lease, owner, granted_by } of this.#attempts.values()) {
+      if (lease.feed_id === feedId) sources.push([owner, granted_by]);
+    }
+    return sources;
+  }
+
+  /** The owner of leases here says who may own their feed next. An empty list tells nothing. */
+  heirsSaid(owner: string, feedId: string, heirs: readonly string[]): void {
+    if (heirs.length > 0 && this.#sources(feedId).some(([now]) => now === owner)) this.#heirs.set(feedId, heirs);
+  }
+
   /** Forgets the heirs of feeds that have no lease here any more. */
   forgetHeirs(): void {
     const feeds = this.feeds();
@@ -209,7 +231,6 @@ export class WorkerPool {
    */
   accept(owner: string, leases: readonly Lease[], heirs: readonly string[] = [], signature?: string): Refusal[] {
     const grantOf = this.#signatures.grantsOf(leases, signature);
-    for (const { feed_id } of leases) this.#heirs.set(feed_id, heirs);
     const caller = this.#callerOf(owner); // P9
     const refused: Refusal[] = [];
     const admitted: Attempt[] = [];
@@ -220,6 +241,7 @@ export class WorkerPool {
       if (refusal === null) admitted.push(this.#admit({ caller, grant: () => grantOf(at) }, lease));
       else refused.push({ ...tokenOf(lease), ...this.#giveBack(key, refusal) });
     }
+    for (const feedId of new Set(admitted.map(({ lease }) => lease.feed_id))) this.heirsSaid(owner, feedId, heirs);
     if (admitted.length > 0) this.#watch.began(admitted.map((attempt) => attempt.workedOn));
     for (const attempt of admitted) attempt.start();
     return refused;
@@ -253,7 +275,8 @@ export class WorkerPool {
     }
     if (state.running >= state.slots) return { reason: 'busy', message: 'every slot is taken' };
     if (!this.#hasRoom(worker, lease.requires)) return { reason: 'busy', message: 'its cores or memory are taken' };
-    if (!this.#outbox.hasRoom()) return { reason: 'busy', message: 'too many results wait for their owners' };
+    if (!this.#outbox.hasRoom(caller.peer_id))
+      return { reason: 'busy', message: 'too many results wait for their owners' };
     return null;
   }
 

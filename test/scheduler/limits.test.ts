@@ -5,16 +5,19 @@ import { JSON_DEPTH_MAX } from '../../dag/limits.ts';
 import {
   ACTIVE_WORKFLOWS_MAX,
   ARRIVING_BYTES_MAX,
+  ARRIVING_PEER_SHARE,
   ARRIVING_ROOTS_MAX,
   COPIED_FEEDS_MAX,
+  COPIED_FEEDS_PER_PEER_MAX,
   JOURNAL_BACKLOG_MAX,
   KEPT_RESULTS_BYTES,
   KEPT_RESULTS_MAX,
+  KEPT_RESULTS_OWNER_SHARE,
   PUSHES_IN_FLIGHT_MAX,
   REQUEST_DEADLINE_MS,
 } from '../../scheduler/limits.ts';
 import type { Lease } from '../../scheduler/messages.ts';
-import { currentLine } from '../../scheduler/storage/feed-lines.ts';
+import { currentLine, newFeed } from '../../scheduler/storage/feed-lines.ts';
 import { ResultOutbox } from '../../scheduler/worker/result-outbox.ts';
 import { SimulatedNetwork } from '../simulation/simulated-network.ts';
 import { quiet } from '../simulation/world.ts';
@@ -131,6 +134,7 @@ describe('a worker with KEPT_RESULTS_MAX results, or KEPT_RESULTS_BYTES of them,
   }> {
     const scene = await Scene.of(['a']);
     const network = new SimulatedNetwork('w', scene.mesh.board);
+    await scene.run(network.connect('a'));
     const outbox = new ResultOutbox({
       clock: scene.peer('a').clock,
       network,
@@ -148,19 +152,29 @@ describe('a worker with KEPT_RESULTS_MAX results, or KEPT_RESULTS_BYTES of them,
   test('begins nothing more for owners that are there', async () => {
     const { outbox, keep } = await keeper();
     for (let at = 0; at < KEPT_RESULTS_MAX; at++) {
-      expect(outbox.hasRoom()).toBe(true);
-      keep(at, 'w', 1);
+      const owner = at % 2 === 0 ? 'w' : 'a';
+      expect(outbox.hasRoom(owner)).toBe(true);
+      keep(at, owner, 1);
     }
-    expect(outbox.hasRoom()).toBe(false);
+    for (const owner of ['w', 'a', 'v']) expect(outbox.hasRoom(owner)).toBe(false);
     const byBytes = await keeper();
     byBytes.keep(1, 'w', KEPT_RESULTS_BYTES);
-    expect(byBytes.outbox.hasRoom()).toBe(false);
+    expect(byBytes.outbox.hasRoom('v')).toBe(false);
+  });
+
+  test('begins nothing more for an owner whose results take its share, and goes on for others', async () => {
+    const { outbox, keep } = await keeper();
+    for (let at = 0; at < KEPT_RESULTS_MAX * KEPT_RESULTS_OWNER_SHARE; at++) keep(at, 'w', 1);
+    expect(['w', 'v'].map((owner) => outbox.hasRoom(owner))).toEqual([false, true]);
+    const byBytes = await keeper();
+    byBytes.keep(1, 'w', KEPT_RESULTS_BYTES * KEPT_RESULTS_OWNER_SHARE);
+    expect(['w', 'v'].map((owner) => byBytes.outbox.hasRoom(owner))).toEqual([false, true]);
   });
 
   test('forgets the oldest of owners that are away', async () => {
     const { outbox, keep } = await keeper();
     for (let at = 0; at < KEPT_RESULTS_MAX; at++) keep(at, at < 2 ? 'away' : 'w', 1);
-    expect(outbox.hasRoom()).toBe(true);
+    expect(outbox.hasRoom('v')).toBe(true);
     expect([...outbox.of('away')].map(({ attempt }) => attempt)).toEqual([1]);
     expect([...outbox.of('w')]).toHaveLength(KEPT_RESULTS_MAX - 2);
   });
@@ -210,36 +224,56 @@ test('a peer that keeps COPIED_FEEDS_MAX feeds of others takes no further one', 
   expect(followed.find('one-too-many')).toBeUndefined();
 });
 
+test('a peer keeps COPIED_FEEDS_PER_PEER_MAX feeds of one owner, and then still those of others', async () => {
+  const scene = await Scene.of(['a']);
+  const [h, i] = [await HandPeer.joins(scene, 'h', ['a']), await HandPeer.joins(scene, 'i', ['a'])];
+  const { followed } = scene.scheduler('a').parts;
+  for (let at = 0; at < COPIED_FEEDS_PER_PEER_MAX; at++) {
+    const copy = await followed.load(`feed-${at}`);
+    copy.feed = newFeed(`feed-${at}`, 'h');
+  }
+  const refused = scene.run(new HandFeed(h, 'one-too-many', ['a']).push('a', []));
+  await expect(refused).rejects.toMatchObject({ message: expect.stringContaining('COPIED_FEEDS_PER_PEER_MAX') });
+  expect(await scene.run(new HandFeed(i, 'of-another', ['a']).push('a', []))).toEqual({ seq: 1 });
+});
+
 test('no more than ARRIVING_ROOTS_MAX wait for their last part', async () => {
   const scene = await Scene.of(['a']);
   const feed = scene.feed('a');
   const { reconciliation } = scene.scheduler('a').parts;
-  const begin = (root_uid: string) =>
-    reconciliation.receive('h', feed, { line: currentLine(feed.feed), root_uid, part: 0, last: false, records: [] });
-  for (let at = 0; at < ARRIVING_ROOTS_MAX; at++) await begin(`root-${at}`);
-  await expect(begin('one-more')).rejects.toMatchObject({
+  const begin = (peer: string, root_uid: string) =>
+    reconciliation.receive(peer, feed, { line: currentLine(feed.feed), root_uid, part: 0, last: false, records: [] });
+  const refused = (maximum: number) => ({
     code: 'HAND_OVER_FULL',
-    details: { limit: 'ARRIVING_ROOTS_MAX', maximum: ARRIVING_ROOTS_MAX },
+    details: { limit: 'ARRIVING_ROOTS_MAX', maximum },
   });
-  await begin('root-0'); // anew, in the place of what had come
+  const ofPeer = ARRIVING_ROOTS_MAX * ARRIVING_PEER_SHARE;
+  for (let at = 0; at < ofPeer; at++) await begin('h', `root-${at}`);
+  await expect(begin('h', 'one-more')).rejects.toMatchObject(refused(ofPeer));
+  for (let at = ofPeer; at < ARRIVING_ROOTS_MAX; at++) await begin('i', `root-${at}`);
+  await expect(begin('i', 'one-more')).rejects.toMatchObject(refused(ARRIVING_ROOTS_MAX));
+  await begin('h', 'root-0'); // anew, in the place of what had come
 });
 
 test('what is handed over is refused while ARRIVING_BYTES_MAX wait for their last part, and taken later', async () => {
   const scene = await Scene.of(['a']);
   const feed = scene.feed('a');
   const { reconciliation } = scene.scheduler('a').parts;
-  const records = [taskRecord('t', { output: 'x'.repeat(ARRIVING_BYTES_MAX / 4) })];
+  const records = [taskRecord('t', { output: 'x'.repeat(ARRIVING_BYTES_MAX / 5) })];
   const part = (root_uid: string, part = 0) => ({ line: currentLine(feed.feed), root_uid, part, last: false, records });
   for (let at = 0; at < 3; at++) await reconciliation.receive('h', feed, part('root', at));
-  const full = {
+  const full = (maximum: number) => ({
     code: 'HAND_OVER_FULL',
     retryable: true,
-    details: { limit: 'ARRIVING_BYTES_MAX', maximum: ARRIVING_BYTES_MAX },
-  };
-  await expect(reconciliation.receive('i', feed, part('other'))).rejects.toMatchObject(full);
+    details: { limit: 'ARRIVING_BYTES_MAX', maximum },
+  });
+  await reconciliation.receive('i', feed, part('root'));
+  await expect(reconciliation.receive('i', feed, part('other'))).rejects.toMatchObject(full(ARRIVING_BYTES_MAX));
   reconciliation.forget('h');
+  reconciliation.forget('i');
   for (let at = 0; at < 3; at++) await reconciliation.receive('i', feed, part(`root-${at}`));
-  await expect(reconciliation.receive('i', feed, part('other'))).rejects.toMatchObject(full);
+  const ofPeer = ARRIVING_BYTES_MAX * ARRIVING_PEER_SHARE;
+  await expect(reconciliation.receive('i', feed, part('other'))).rejects.toMatchObject(full(ofPeer));
   await scene.pass(3 * REQUEST_DEADLINE_MS); // they were given up
   await reconciliation.receive('i', feed, part('other'));
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '../../../dag/errors.ts';
-import { BEAT_INTERVAL_MS, RESERVATION_MS, TAKEOVER_MS } from '../../../scheduler/limits.ts';
+import { BEAT_INTERVAL_MS, RESERVATION_MS, RESERVATIONS_PER_PEER_MAX, TAKEOVER_MS } from '../../../scheduler/limits.ts';
 import { currentLine } from '../../../scheduler/storage/feed-lines.ts';
 import { HandFeed } from '../hand-feed.ts';
 import { grantedTo, HandPeer } from '../hand-peer.ts';
@@ -35,6 +35,21 @@ describe('reservations', () => {
     expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
     expect(await release(h, 'x')).toEqual({ holders: [{ peer_id: 'h', content_hash: 'x' }] });
     expect(await reserve(i, 'y')).toEqual({ holders: [{ peer_id: 'i', content_hash: 'y' }] });
+  });
+
+  test('of one peer are bounded: the oldest of its own is forgotten, and nobody else’s (P7)', async () => {
+    const scene = await Scene.of(['a']);
+    const { idClaims } = scene.scheduler('a').parts;
+    const take = (peer: string, id: string) => idClaims.answerReserve(peer, [{ ...alias(id), content_hash: 'x' }]);
+    take('i', 'of-another');
+    for (let at = 0; at <= RESERVATIONS_PER_PEER_MAX; at++) take('h', `id-${at}`);
+    const holderOf = (id: string) => take('z', id)[0]!.peer_id;
+    expect(['of-another', 'id-0', 'id-1', `id-${RESERVATIONS_PER_PEER_MAX}`].map(holderOf)).toEqual([
+      'i',
+      'z',
+      'h',
+      'h',
+    ]);
   });
 
   test('are released by a submit that is refused: other content may have the id at once', async () => {
