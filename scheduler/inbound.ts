@@ -174,9 +174,9 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
     return await to.followed.onPush(peer, push);
   }),
 
-  pull: handler(pullRequestSchema, async (to, _peer, pull) => {
+  pull: handler(pullRequestSchema, async (to, peer, pull) => {
     mustBeReady(to);
-    return await to.followed.onPull(pull);
+    return await to.followed.onPull(pull, to.peers.mayOwn(peer));
   }),
 
   takeover: handler(takeoverRequestSchema, (to, peer, { feed_id, line }) => {

@@ -75,8 +75,11 @@ export const METHOD_ROLES = {
   claim: { caller: WORKERS, callee: EVERY_MEMBER },
   /** An owner brings rows to be kept. */
   push: { caller: OWNERS, callee: FOLLOWERS },
-  /** Rows go to who keeps copies, and to an owner that asks what of its own feed others have; from either of them. */
-  pull: { caller: OWNERS, callee: OWNERS },
+  /**
+   * Rows go to who keeps copies, and to an owner that asks what of its own feed others have; from either of them. A
+   * worker may ask for the history of a feed, without rows, to learn whom its results go to.
+   */
+  pull: { caller: ['submit', 'replicate', 'work'], callee: OWNERS },
   /** An owner has opened a line: after a restart, or in a feed that it copied. Every worker says what it holds of it. */
   takeover: { caller: OWNERS, callee: EVERY_MEMBER },
   /** Who has owned or copied a feed brings what it has beyond the fork to the owner of the line that stays. */

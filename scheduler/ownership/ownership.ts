@@ -28,7 +28,7 @@ import { type FeedRecord, type Line, LOCAL_FEED } from '../records.ts';
 import type { Copy, FollowedFeeds } from '../replication/follower.ts';
 import type { Signatures } from '../signatures.ts';
 import type { Duplicate } from '../storage/aliases.ts';
-import { compareLines, currentLine, openLine } from '../storage/feed-lines.ts';
+import { compareLines, currentLine, members, openLine } from '../storage/feed-lines.ts';
 import type { Writes } from '../storage/watched-store.ts';
 import type { WorkerPool } from '../worker/worker-pool.ts';
 import type { Inquiry, InquiryOutcome } from './inquiry.ts';
@@ -331,6 +331,23 @@ export class Ownership implements InquiryOutcome, BeatListener {
   #lookForOwner(feedId: string): void {
     if (this.#bringResults(feedId)) return;
     for (const heir of this.#parts.pool.heirsOf(feedId)) this.#parts.dial.meet(heir, []);
+    const claimant = this.#parts.peers.ownerOfFeed((id) => id === feedId)?.peer_id;
+    if (claimant !== undefined) this.#askForHistory(feedId, claimant);
+  }
+
+  /**
+   * P9: a peer says that it owns a feed, and nobody that is believed here has named it: the owner was gone before its
+   * heirs were told here. The record of the feed shows it, if a peer that is believed was a member before this one.
+   */
+  #askForHistory(feedId: string, claimant: string): void {
+    const { oneAtATime, followed, pool } = this.#parts;
+    oneAtATime.run(feedId, async () => {
+      const answer = await followed.ask(claimant, feedId);
+      if (answer === null || currentLine(answer.feed).owner !== claimant) return;
+      // Also a member: the line of who gave the leases may have lost to that of another member (P2).
+      const isHeir = [...members(answer.feed)].some((peer) => peer !== claimant && pool.believes(feedId, peer));
+      if (isHeir) pool.reassign(feedId, claimant);
+    });
   }
 
   // --- owners that are gone ------------------------------------------------------------------------------------------

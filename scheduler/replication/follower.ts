@@ -401,14 +401,20 @@ export class FollowedFeeds {
     await copy.durable;
   }
 
-  /** Another peer pulls: from a feed that is owned here, or from a copy. */
-  async onPull({ feed_id, after }: { feed_id: string; after: { seq: number; uid: string } }): Promise<JsonObject> {
+  /**
+   * Another peer pulls: from a feed that is owned here, or from a copy.
+   * @param withRows false for a peer that may have none
+   */
+  async onPull(
+    { feed_id, after }: { feed_id: string; after: { seq: number; uid: string } },
+    withRows = true,
+  ): Promise<JsonObject> {
     const { reader, feeds } = this.#store;
     const nothing = { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
     if (feed_id === LOCAL_FEED || !feeds.has(feed_id)) return nothing;
     const feed = await reader.get('feed', feedUid(feed_id));
     if (feed === undefined) return nothing;
-    const rows = await reader.changes(feed_id, after, PAGE_BYTES);
+    const rows = withRows ? await reader.changes(feed_id, after, PAGE_BYTES) : [];
     const last = rows.at(-1);
     const [next] = last === undefined ? [] : await reader.changes(feed_id, last, 1);
     const copy = this.#copies.get(feed_id);

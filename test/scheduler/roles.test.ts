@@ -226,6 +226,22 @@ describe('a peer without the role "replicate"', () => {
   });
 });
 
+test('a peer that may only work is shown the history of a feed, and no row of it', async () => {
+  const scene = await open({ a: FULL_MEMBER });
+  const h = await HandPeer.joins(scene, 'h', ['a']);
+  await scene.submit('a', task());
+  await scene.pass(BEAT_MS);
+  const rowsFor = async (roles: readonly Role[]) => {
+    certify(scene, 'h', member(roles));
+    const { feed_id } = scene.feed('a');
+    const answer = (await h.ask('a', 'pull', { feed_id, after: { seq: 0, uid: '' } })) as { feed: object; rows: [] };
+    expect(answer.feed).toMatchObject({ feed_id });
+    return answer.rows.length;
+  };
+  expect(await rowsFor(['work'])).toBe(0);
+  expect(await rowsFor(['replicate'])).toBeGreaterThan(0);
+});
+
 describe('a peer without the role "submit"', () => {
   const refused = { code: 'FORBIDDEN', retryable: false, message: expect.stringContaining('may not submit') };
 

@@ -126,7 +126,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'copies hear of what was removed',
     file: 'scheduler/replication/follower.ts',
-    find: 'const rows = await reader.changes(feed_id, after, PAGE_BYTES);',
+    find: 'const rows = withRows ? await reader.changes(feed_id, after, PAGE_BYTES) : [];',
     replace:
       "const rows = (await reader.changes(feed_id, after, PAGE_BYTES)).filter(({ record }) => record.kind !== 'tombstone');",
     promise: 'P1',

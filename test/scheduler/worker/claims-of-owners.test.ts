@@ -1,5 +1,6 @@
 /** Whose word counts for a worker about who owns a feed (P9): that of who gave the leases, and of who it named. */
 import { describe, expect, test } from 'vitest';
+import { newFeed } from '../../../scheduler/storage/feed-lines.ts';
 import { HandPeer, hand, tokenOf } from '../hand-peer.ts';
 import { Scene, task } from '../scene.ts';
 
@@ -62,6 +63,23 @@ describe('a worker', () => {
     await claims(i, 3);
     expect([holds('i'), holds('x')]).toEqual([true, false]);
   });
+});
+
+test('a worker asks for the history of a feed when its owner was gone before the next one was named', async () => {
+  const { scene, o, x, holds, claims } = await open();
+  o.network.kill();
+  const lines = [
+    { epoch: 1, base_seq: 0, owner: 'o', nonce: '' },
+    { epoch: 2, base_seq: 0, owner: 'x', nonce: '' },
+  ];
+  const feed = { ...newFeed('feed-of-o', 'o'), lines };
+  const history = (of: object) =>
+    ({ feed: { ...feed, ...of }, rows: [], whole: true, head_seq: 0, complete: true }) as never;
+  x.answers.set('pull', () => history({ lines: [{ ...lines[1], epoch: 1 }] })); // of another feed
+  await claims(x, 2);
+  expect(holds('o')).toBe(true);
+  x.answers.set('pull', () => history({}));
+  await scene.until('it has', () => holds('x'));
 });
 
 test('a peer has a record only if it says so itself: nobody makes another one give its id away', async () => {
