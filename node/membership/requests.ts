@@ -158,6 +158,8 @@ class Requests {
       const is = said.peer_id === self ? 'this peer' : there?.connected === true ? 'connected' : 'away';
       return {
         ...memberShape(said),
+        // Since the last rotation.
+        renewed: said.epoch >= ledger.epoch,
         state: standing.state,
         why: standing.state === 'member' ? null : standing.why.message,
         connection: is,

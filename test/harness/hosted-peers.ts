@@ -16,8 +16,11 @@ import { eventually } from './eventually.ts';
 import type { Host } from './namespaces.ts';
 import { PROGRAM } from './program.ts';
 
-export class HostedPeer implements AsyncDisposable {
-  readonly host: Host;
+/** Where a peer runs. */
+export type PeerHost = Pick<Host, 'name' | 'spawn' | 'run'>;
+
+export class HostedPeer<H extends PeerHost = Host> implements AsyncDisposable {
+  readonly host: H;
   /** Its FLOWMESH_HOME. */
   readonly home: string;
   /** What it wrote since it was started first. */
@@ -27,19 +30,23 @@ export class HostedPeer implements AsyncDisposable {
   readonly #args: readonly string[];
   #child: ChildProcess | undefined;
 
-  private constructor(host: Host, home: string, args: readonly string[]) {
+  private constructor(host: H, home: string, args: readonly string[]) {
     this.host = host;
     this.home = home;
     this.#args = args;
   }
 
   /** @param args of `node start`. @throws with what it wrote when it ends before it is ready */
-  static start(host: Host, args: readonly string[] = []): Promise<HostedPeer> {
+  static start<H extends PeerHost>(host: H, args: readonly string[] = []): Promise<HostedPeer<H>> {
     return HostedPeer.#make(host, args, (peer) => peer.start());
   }
 
   /** Founds a mesh there. @param founding of `mesh init` */
-  static found(host: Host, founding: readonly string[], args: readonly string[] = []): Promise<HostedPeer> {
+  static found<H extends PeerHost>(
+    host: H,
+    founding: readonly string[],
+    args: readonly string[] = [],
+  ): Promise<HostedPeer<H>> {
     return HostedPeer.#make(host, args, async (peer) => {
       await peer.text('mesh', 'init', ...founding, '--name', host.name);
       await peer.start();
@@ -47,15 +54,15 @@ export class HostedPeer implements AsyncDisposable {
   }
 
   /** Runs there what `mesh invite` printed. */
-  static join(host: Host, line: string, args: readonly string[] = []): Promise<HostedPeer> {
+  static join<H extends PeerHost>(host: H, line: string, args: readonly string[] = []): Promise<HostedPeer<H>> {
     return HostedPeer.#make(host, args, (peer) => peer.start(line.trim().split(' ').slice(1)));
   }
 
-  static async #make(
-    host: Host,
+  static async #make<H extends PeerHost>(
+    host: H,
     args: readonly string[],
-    begin: (peer: HostedPeer) => Promise<void>,
-  ): Promise<HostedPeer> {
+    begin: (peer: HostedPeer<H>) => Promise<void>,
+  ): Promise<HostedPeer<H>> {
     const peer = new HostedPeer(host, await mkdtemp(join(tmpdir(), `flowmesh-${host.name}-`)), args);
     try {
       await begin(peer);
