@@ -34,6 +34,8 @@ export interface Copy {
   readonly feed_id: string;
   /** Null until the page with the feed's own record is here. */
   feed: FeedRecord | null;
+  /** Until then the peer that it is made from. */
+  madeFrom: string | null;
   /** The last commit handed to the disk. */
   cursor: number;
   /** Once the cursor has come to this commit, the copy is that of one moment. */
@@ -111,6 +113,7 @@ export class FollowedFeeds {
     const copy: Copy = {
       feed_id: feedId,
       feed,
+      madeFrom: null,
       cursor,
       wholeFrom: whole?.whole_from ?? 0,
       pagesOf: whole?.lines ?? [],
@@ -203,13 +206,18 @@ export class FollowedFeeds {
     return { durable: now?.durable ?? Promise.resolve(), seq: now?.cursor ?? 0 };
   }
 
-  /** Writes the next whole commits of a copy. @throws FlowmeshError INVALID_MESSAGE for rows that it must not have */
-  async #keep(copy: Copy, rows: Row[]): Promise<void> {
+  /**
+   * Writes the next whole commits of a copy.
+   * @param before done when the rows were checked, before the first of them is written
+   * @throws FlowmeshError INVALID_MESSAGE for rows that it must not have
+   */
+  async #keep(copy: Copy, rows: Row[], before = async () => {}): Promise<void> {
     await mustBeOfFeed(
       this.#store.reader,
       copy.feed_id,
       rows.map(({ record }) => record),
     );
+    await before();
     if (this.#copies.get(copy.feed_id) !== copy)
       throw new NoCopyError(copy.feed_id, this.#network.self, 'it was read anew');
     this.#probe('copy:before');
@@ -250,6 +258,17 @@ export class FollowedFeeds {
    * @throws NoCopyError, StaleOwnerError, DivergedError, or why the peer cannot be asked
    */
   async catchUp(peer: string, feedId: string): Promise<Copy> {
+    try {
+      return await this.#catchUp(peer, feedId);
+    } catch (error) {
+      const copy = this.#copies.get(feedId);
+      // P7: of a feed of which nothing was kept nothing is remembered.
+      if (copy?.feed === null && copy.cursor === 0) this.#copies.delete(feedId);
+      throw error;
+    }
+  }
+
+  async #catchUp(peer: string, feedId: string): Promise<Copy> {
     // This peer may have taken the feed over since the call was queued.
     if (this.#hooks.owned(feedId) !== undefined) throw new NoCopyError(feedId, this.#network.self, 'it is the owner');
     let copy = this.#copies.get(feedId) ?? (await this.load(feedId));
@@ -344,7 +363,7 @@ export class FollowedFeeds {
   async #mustStartAnew(copy: Copy, theirs: FeedRecord, peer: string): Promise<boolean> {
     const { feed_id, feed: mine, cursor, pagesOf } = copy;
     if (mine === null) {
-      await this.#mustBeAsked(feed_id, theirs, peer);
+      await this.#mustBeAsked(copy, theirs, peer);
     } else {
       if (compareLines(currentLine(theirs), currentLine(mine)) < 0) {
         throw new StaleOwnerError(feed_id, currentLine(mine).owner);
@@ -361,14 +380,18 @@ export class FollowedFeeds {
     return true;
   }
 
-  async #mustBeAsked(feedId: string, theirs: FeedRecord, peer: string): Promise<void> {
+  async #mustBeAsked(copy: Copy, theirs: FeedRecord, peer: string): Promise<void> {
+    const feedId = copy.feed_id;
     const asked = theirs.followers.some(({ peer_id }) => peer_id === this.#network.self);
     if (!asked) {
       await this.forget(feedId); // pages that came while this peer was a follower
       throw new NoCopyError(feedId, peer, 'this peer is none of its followers');
     }
     let ofOwner = 0;
-    for (const { feed } of this.#copies.values()) if (feed !== null && currentLine(feed).owner === peer) ofOwner++;
+    for (const each of this.#copies.values()) {
+      const from = each.feed === null ? each.madeFrom : currentLine(each.feed).owner;
+      if (from === peer && each !== copy) ofOwner++; // those that are being made count, too
+    }
     const limit =
       ofOwner >= COPIED_FEEDS_PER_PEER_MAX ? `COPIED_FEEDS_PER_PEER_MAX (${COPIED_FEEDS_PER_PEER_MAX})` : null;
     if (limit !== null || this.#copies.size > COPIED_FEEDS_MAX) {
@@ -376,6 +399,7 @@ export class FollowedFeeds {
       const most = limit ?? `COPIED_FEEDS_MAX (${COPIED_FEEDS_MAX})`;
       throw new NoCopyError(feedId, this.#network.self, `it keeps ${most} already`);
     }
+    copy.madeFrom = peer;
   }
 
   /**
@@ -389,15 +413,15 @@ export class FollowedFeeds {
   }
 
   async #keepPage(copy: Copy, rows: Row[], headSeq: number, { lines }: FeedRecord): Promise<void> {
-    // The first page replaces the `copy` record of an earlier copy that was given up.
-    if (copy.cursor === 0 || rows.at(-1)!.seq < headSeq) {
+    await this.#keep(copy, rows, async () => {
+      // The first page replaces the `copy` record of an earlier copy that was given up.
+      if (copy.cursor > 0 && rows.at(-1)!.seq >= headSeq) return;
       copy.wholeFrom = headSeq;
       copy.pagesOf = lines;
       const { feed_id } = copy;
       const record = { kind: 'copy', uid: copyUid(feed_id), feed_id, whole_from: headSeq, lines } as const;
       await this.#hooks.remember((turn) => turn.put(record));
-    }
-    await this.#keep(copy, rows);
+    });
     await copy.durable;
   }
 

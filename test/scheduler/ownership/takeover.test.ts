@@ -37,6 +37,7 @@ function dueAt(heard: { o: number; g: number }, firstWatch: number): number {
     ...{
       feed_id: 'x',
       cursor: 1,
+      madeFrom: null,
       wholeFrom: 0,
       pagesOf: [],
       announcedAt: 0,
