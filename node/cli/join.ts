@@ -42,6 +42,8 @@ export function addJoinCommand(program: Command, run: (joining: Joining) => Prom
       start,
     } = command.opts<{ tokenFile?: string; service?: boolean; start: boolean }>();
     const token = readToken(await tokenText(typed, tokenFile));
+    // The peer runs on: nobody is to find the token in the list of processes for as long as it can be used.
+    if (typed !== undefined) process.title = 'flowmesh join';
     await run({ token, sources: await sourcesOf(command), service, start });
   });
 }

@@ -19,7 +19,7 @@ import {
   TOKEN_SPONSORS_MAX,
 } from './limits.ts';
 import type { Membership } from './membership.ts';
-import { type Certificate, type Invite, isRoot, type Statement } from './statement.ts';
+import { type Certificate, type Invite, isRoot, peerId, type Statement } from './statement.ts';
 
 /** What is said of how this peer and others reach each other. */
 export interface Reach {
@@ -49,7 +49,13 @@ const inviteInput = z.strictObject({
   member_ttl_ms: z.int().min(MEMBER_TTL_MIN_MS).max(MEMBER_TTL_MAX_MS).default(MEMBER_TTL_MS),
   uses: z.int().min(1).max(INVITE_USES_MAX).default(1),
   ttl_ms: z.int().min(INVITE_TTL_MIN_MS).max(INVITE_TTL_MAX_MS).default(INVITE_TTL_MS),
-  for_peer: z.string().nullable().default(null),
+  for_peer: z
+    .custom<string>(
+      (value) => peerId.safeParse(value).success,
+      'must be a whole peer id: `flowmesh node status` says it',
+    )
+    .nullable()
+    .default(null),
   /** Addresses for the token, in place of those that are announced. */
   addresses: z.array(z.string().max(512)).max(TOKEN_SPONSORS_MAX).default([]),
 });
@@ -60,6 +66,9 @@ const revokeInput = z.strictObject({
   reason: z.string().max(256).default(''),
   issued: z.boolean().default(false),
 });
+
+/** Of a part of a peer id: a slip of the pen is not to put somebody out for ever. */
+const PART_CHARS_MIN = 6;
 
 const rotateInput = z.strictObject({ root: z.boolean().default(false), drop: z.boolean().default(false) });
 const nothing = z.strictObject({});
@@ -207,15 +216,26 @@ class Requests {
 
   #memberNamed(target: string): Certificate {
     const all = this.#membership.ledger.members().map(({ said }) => said);
-    const exact = all.filter(({ peer_id, name }) => peer_id === target || name === target);
-    const found =
-      exact.length > 0 ? exact : all.filter(({ peer_id }) => peer_id.endsWith(target) || peer_id.startsWith(target));
+    // Who joins chooses its name: nobody is out of reach because others took its peer id for theirs.
+    const found = [
+      all.filter(({ peer_id }) => peer_id === target),
+      all.filter(({ name }) => name === target),
+      target.length < PART_CHARS_MIN
+        ? []
+        : all.filter(({ peer_id }) => peer_id.endsWith(target) || peer_id.startsWith(target)),
+    ].find((each) => each.length > 0);
+    if (found === undefined) {
+      throw new MembershipError(
+        'UNKNOWN_MEMBER',
+        `"${target}": no member and no invite is called that. Give a name, a peer id or ${PART_CHARS_MIN} letters of one: flowmesh mesh members.`,
+      );
+    }
     if (found.length === 1) return found[0]!;
-    const which =
-      found.length === 0
-        ? 'No member and no invite is called that'
-        : `${found.length} members are called that: ${found.map(({ peer_id }) => peer_id).join(', ')}`;
-    throw new MembershipError('UNKNOWN_MEMBER', `"${target}": ${which}. See flowmesh mesh members.`);
+    const ids = found.map(({ peer_id }) => peer_id).join(', ');
+    throw new MembershipError(
+      'UNKNOWN_MEMBER',
+      `"${target}": ${found.length} members are called that. Give the peer id of one: ${ids}.`,
+    );
   }
 
   rotate({ root, drop }: z.output<typeof rotateInput>): JsonObject {
