@@ -5,10 +5,9 @@ import { resolveSettings } from '../config/sources.ts';
 import { claimDataFolder, defaultPeerName, flowmeshHome } from '../data-folder.ts';
 import { createLog } from '../log.ts';
 import { foundMesh } from '../membership/authority.ts';
-import { MembershipError } from '../membership/errors.ts';
 import { MEMBER_TTL_MAX_MS, MEMBER_TTL_MIN_MS } from '../membership/limits.ts';
+import { Membership } from '../membership/membership.ts';
 import { rootKeyFile } from '../membership/root-key.ts';
-import { isSecured } from '../membership/store.ts';
 import { loadIdentity } from '../p2p/identity.ts';
 import { printable, printableJson } from '../printable.ts';
 import { durationOf } from './durations.ts';
@@ -53,12 +52,7 @@ export async function initMesh({ mesh, name, dataDir, memberTtl, json }: Foundin
   const home = flowmeshHome(process.env);
   const folder = await claimDataFolder({ home, mesh: settings.mesh, explicit: settings.data_dir });
   try {
-    if (isSecured(folder.path)) {
-      throw new MembershipError(
-        'OTHER_MESH',
-        `The peer in ${folder.path} is a member of a mesh already. Found another one from another data folder: --data-dir.`,
-      );
-    }
+    Membership.mustBeFree(folder.path, null);
     const log = createLog({ level: settings.log_level });
     const founded = foundMesh({
       ...{ dataDir: folder.path, identity: await loadIdentity(folder.path, log), log, now: Date.now },

@@ -14,12 +14,13 @@ import { ROLES } from '../../scheduler/roles.ts';
 import { MembershipError } from './errors.ts';
 import { isSignedBy, newSigningKey, type SigningKey } from './keys.ts';
 import type { Standing } from './ledger.ts';
-import { CLOCK_SKEW_MS, ISSUER_TTL_MS, MEMBER_TTL_MS, MEMBERS_MAX } from './limits.ts';
+import { CLOCK_SKEW_MS, ISSUER_TTL_MS, KEEPS_MAX, MEMBER_TTL_MS } from './limits.ts';
 import { Membership } from './membership.ts';
 import { makeRootKey, readRootKey, rootKeyFile } from './root-key.ts';
 import {
   type Certificate,
   type Invite,
+  isRoot,
   keyHash,
   type Revocation,
   type Rights,
@@ -31,6 +32,8 @@ import {
 import { type Token, writeToken } from './token.ts';
 
 const ID_BYTES = 16;
+/** Who asks for a renewal before this share of its time is over is given back what it has. */
+const RENEWED_FROM = 1 / 2;
 const JOIN_DOMAIN = 'flowmesh/join/1\0';
 
 export interface FoundOptions {
@@ -129,6 +132,8 @@ export class Authority {
     this.#mustBeOpen(statement as Statement<Invite>, how.peer);
     const earlier = ledger.redeemedBy(invite.id);
     const again = earlier.find(({ peer_id }) => peer_id === how.peer);
+    const has = this.#membership.ledger.certificateOf(how.peer);
+    if (has?.said.invite?.id === invite.id && has.said.name === redemption.name && this.#isYoung(has)) return has;
     if (again === undefined && earlier.length >= invite.uses) {
       throw new MembershipError(
         'INVITE_USED',
@@ -154,7 +159,9 @@ export class Authority {
     if (now() + CLOCK_SKEW_MS < invite.not_before) refuse('INVITE_EXPIRED', 'is not valid yet: set the clocks');
     const revoked = ledger.whyRevoked(peer);
     if (revoked !== undefined) throw revoked;
-    this.#membership.learn([statement]); // Its signer is an admin, or this throws.
+    this.#membership.learn([statement]); // Its signer is or was an admin, or this throws.
+    const isAdmin = isRoot(invite.by) || this.#membership.of(invite.by)?.roles.has('admin') === true;
+    if (!isAdmin) refuse('INVITE_REVOKED', `was made by ${invite.by}, which is no admin now`);
   }
 
   /**
@@ -167,10 +174,22 @@ export class Authority {
     return this.#issue({ peer_id, name, rights, invite });
   }
 
+  /** As `renew`, for one that asks as often as it likes: each new certificate is written by all members. */
+  renewIfDue(shown: Statement<Certificate>): Statement<Certificate> {
+    return this.#isYoung(shown) ? shown : this.renew(shown);
+  }
+
+  #isYoung(certificate: Statement<Certificate>): boolean {
+    const { ledger, now } = this.#membership;
+    const { not_before, not_after, epoch } = certificate.said;
+    if (ledger.judge(certificate).state !== 'member' || epoch < ledger.epoch) return false;
+    return now() < not_before + (not_after - not_before) * RENEWED_FROM;
+  }
+
   /** Whether this peer can renew a certificate, or give one with such rights. */
   canIssue(rights: Rights): boolean {
     if (this.#root() !== null) return true;
-    return !isForRoot(rights) && this.#issues() !== null;
+    return !isForRoot(rights) && this.#issuing() !== null;
   }
 
   get hasRoot(): boolean {
@@ -181,11 +200,14 @@ export class Authority {
     const { ledger, facts, now } = this.#membership;
     const at = now();
     const special = isForRoot(member.rights);
-    const ttl = special ? ISSUER_TTL_MS : (this.#issues()?.member_ttl_ms ?? MEMBER_TTL_MS);
+    const issuer = this.#issuing();
+    const ttl = special ? ISSUER_TTL_MS : (issuer?.rights.issue?.member_ttl_ms ?? MEMBER_TTL_MS);
+    // A certificate ends with that of its issuer: so it is renewed, by another one, before it is worth nothing.
+    const not_after = special ? at + ttl : Math.min(at + ttl, issuer?.not_after ?? at + ttl);
     const certificate = this.#sign<Certificate>(special ? 'root' : 'issuer', (by) => ({
       kind: 'certificate',
       ...{ mesh: ledger.mesh, mesh_name: facts.mesh_name, ...member },
-      ...{ not_before: at, not_after: at + ttl, epoch: ledger.epoch, by },
+      ...{ not_before: at, not_after, epoch: ledger.epoch, by },
     }));
     this.#membership.learn([certificate]);
     return certificate;
@@ -214,7 +236,7 @@ export class Authority {
   /** What a peer has signed as far as it is known here, except its invites: somebody else may have their keys. */
   #signedBy(by: string): string[] {
     const signed = this.#membership.ledger.all().filter(({ said }) => said.by === by && said.kind !== 'invite');
-    return signed.slice(0, MEMBERS_MAX).map(({ id }) => id);
+    return signed.slice(0, KEEPS_MAX).map(({ id }) => id);
   }
 
   /** Has every member renew its certificate now. @throws MembershipError NEEDS_ADMIN */
@@ -251,8 +273,7 @@ export class Authority {
   #reissueThoseOfTheRoot(): void {
     for (const member of this.#membership.ledger.members()) {
       const { said } = member;
-      if (isForRoot(said.rights) && this.#membership.ledger.standing(said.peer_id)?.state !== 'revoked')
-        this.renew(member);
+      if (isForRoot(said.rights) && !isOut(this.#membership.ledger.standing(said.peer_id))) this.renew(member);
     }
   }
 
@@ -281,10 +302,15 @@ export class Authority {
     this.#membership.learn(dropped);
   }
 
-  /** Of an old root what is no certificate stays: the names of its successors, and what it revoked. */
+  /**
+   * Of an old root what is no certificate stays: the names of its successors, and what it revoked. And the certificates
+   * of admins that were revoked, which get no new ones: without them nobody would take what they themselves revoked.
+   */
   #signedByRoot(root: string): string[] {
-    const signed = this.#membership.ledger.all().filter(({ said }) => said.by === rootNameOf(root));
-    return signed.filter(({ said }) => said.kind !== 'certificate').map(({ id }) => id);
+    const { ledger } = this.#membership;
+    const signed = ledger.all().filter(({ said }) => said.by === rootNameOf(root));
+    const stays = signed.filter(({ said }) => said.kind !== 'certificate' || ledger.whyRevoked(said.peer_id));
+    return stays.map(({ id }) => id);
   }
 
   /** Signs with the root where it is needed, else as this peer, if it may. */
@@ -297,7 +323,7 @@ export class Authority {
       const root = this.#mustHaveRoot();
       return state(said(rootNameOf(root.publicKey)), root);
     }
-    if (need === 'issuer' && this.#issues() === null) {
+    if (need === 'issuer' && this.#issuing() === null) {
       throw new MembershipError('NOT_AN_ISSUER', 'This peer may not make others members. Ask one that may.', {
         retryable: true,
       });
@@ -311,9 +337,10 @@ export class Authority {
     return state(said(self), key);
   }
 
-  #issues(): Rights['issue'] {
+  /** By which certificate this peer makes others members. */
+  #issuing(): Certificate | null {
     const { standing } = this.#membership;
-    return standing.state === 'member' ? standing.certificate.rights.issue : null;
+    return standing.state === 'member' && standing.certificate.rights.issue !== null ? standing.certificate : null;
   }
 
   /** Null when its key is not on this machine, or of a root that is not the newest any more. */

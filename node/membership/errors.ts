@@ -22,6 +22,7 @@ export const MEMBERSHIP_CODES = [
   'INVALID_TOKEN',
   'UNKNOWN_MEMBER',
   'NOT_SECURED',
+  'MEMBERSHIP_UNREADABLE',
 ] as const;
 export type MembershipCode = (typeof MEMBERSHIP_CODES)[number];
 

@@ -19,7 +19,6 @@ import {
   MEMBERS_MAX,
   REVOCATIONS_MAX,
   ROOTS_MAX,
-  ROTATIONS_MAX,
 } from './limits.ts';
 import {
   type Certificate,
@@ -27,47 +26,65 @@ import {
   keyHash,
   type Revocation,
   rootKeyOf,
+  rootNameOf,
   type Said,
   type Statement,
 } from './statement.ts';
 
-/** Certificates of one peer that are kept, the newest first: the newest may be void where an older one is not. */
+/** Certificates of one peer that are kept: the newest may be void where an older one is not. */
 const CERTIFICATES_PER_PEER_MAX = 4;
+/** Of LEDGER_BYTES_MAX: what members may fill with certificates and invites, and with revocations too. */
+const SHARE = 3 / 4;
+const REVOCATIONS_SHARE = 7 / 8;
 
 /** How a peer stands in the mesh. */
 export type Standing =
   | { state: 'member'; certificate: Certificate; id: string }
   | { state: 'expired' | 'revoked' | 'void'; certificate: Certificate | null; why: MembershipError };
 
-/** What follows from the statements, whatever the time is. */
+/** What follows from revocations and the names of roots, whatever the time is. */
 interface Verdicts {
   /** Roots that are trusted, by public key, with their rank. */
   roots: Map<string, number>;
   revokedPeers: Map<string, Statement<Revocation>[]>;
+  /** Of these by roots alone. */
+  revokedByRoots: Map<string, Statement<Revocation>[]>;
   revokedInvites: Map<string, Statement<Revocation>>;
   revokedRoots: Map<string, Statement<Revocation>[]>;
-  /** Redemptions that came too late for their invite. */
-  overused: Set<string>;
 }
+
+/** What can be judged before a signature was checked. */
+type Unsigned = Pick<Statement, 'id' | 'said'>;
 
 export class Ledger {
   readonly mesh: string;
   readonly #now: () => number;
+  readonly #self: string | null;
   readonly #statements = new Map<string, Statement>();
+  readonly #byKind = new Map<Said['kind'], Map<string, Statement>>();
   readonly #certificates = new Map<string, Statement<Certificate>[]>();
   #bytes = 0;
+  /** The root whose hash is the mesh, when anything that it signed was here. */
+  #firstRoot: string | null = null;
   #verdicts: Verdicts | null = null;
+  /** Redemptions that came too late for their invite. */
+  #overused: Set<string> | null = null;
   #digest: string | null = null;
 
-  /** @param now wall-clock milliseconds: what expires, expires for people */
-  constructor(mesh: string, now: () => number) {
+  /**
+   * @param now wall-clock milliseconds: what expires, expires for people
+   * @param self the peer whose ledger it is: it keeps a certificate of its own whatever becomes of it, to say why it is
+   *   out, and to be itself again when a clock that was wrong is set
+   */
+  constructor(mesh: string, now: () => number, self: string | null = null) {
     this.mesh = mesh;
     this.#now = now;
+    this.#self = self;
   }
 
   /** Statements that one peer may lack when another one has them, in the order in which they can be taken. */
   all(): Statement[] {
-    return inOrder([...this.#statements.values()]);
+    return inOrder([...this.#statements.values()].filter((each) => !this.#isRelic(each)));
   }
 
   has(id: string): boolean {
@@ -75,16 +92,16 @@ export class Ledger {
   }
 
   of<K extends Said['kind']>(kind: K): Statement<Extract<Said, { kind: K }>>[] {
-    return [...this.#statements.values()].filter(({ said }) => said.kind === kind) as Statement<
-      Extract<Said, { kind: K }>
-    >[];
+    return [...(this.#byKind.get(kind)?.values() ?? [])] as Statement<Extract<Said, { kind: K }>>[];
   }
 
   /** The same at two peers that know the same. */
   digest(): string {
-    this.#digest ??= createHash('sha256')
-      .update([...this.#statements.keys()].sort().join())
-      .digest('base64url');
+    if (this.#digest === null) {
+      const shared = [...this.#statements.values()].filter((each) => !this.#isRelic(each));
+      const ids = shared.map(({ id }) => id).sort();
+      this.#digest = createHash('sha256').update(ids.join()).digest('base64url');
+    }
     return this.#digest;
   }
 
@@ -106,11 +123,23 @@ export class Ledger {
    * @throws MembershipError for one that its signer may not make, or for which there is no room
    */
   add(statement: Statement): { added: boolean; dropped: string[] } {
-    if (this.#statements.has(statement.id) || this.#isPast(statement.said)) return { added: false, dropped: [] };
-    this.#mustBeAllowed(statement.said);
+    return this.wants(statement) ? this.#keep(statement) : { added: false, dropped: [] };
+  }
+
+  /**
+   * Whether a statement would be taken. Costs little: asked before its signature is checked, so that nobody makes this
+   * peer check signatures of just anyone.
+   *
+   * @returns false for what is known, or past
+   * @throws as `add`
+   */
+  wants(statement: Unsigned & Pick<Statement, 'bytes'>): boolean {
+    if (this.#statements.has(statement.id) || this.#isPast(statement.said)) return false;
+    const why = this.#whyNotAllowed(statement.said);
+    if (why !== undefined) throw why;
     if (this.isVoid(statement)) throw notAllowed(statement.said, 'its signer was revoked', 'REVOKED');
     this.#mustHaveRoom(statement);
-    return this.#keep(statement);
+    return true;
   }
 
   /** As `add`, for what was kept by this peer before: it was allowed then. */
@@ -126,35 +155,77 @@ export class Ledger {
   }
 
   #keep(statement: Statement): { added: boolean; dropped: string[] } {
-    const dropped: string[] = [];
-    if (statement.said.kind === 'certificate') {
-      const { peer_id } = statement.said;
-      const kept = [...(this.#certificates.get(peer_id) ?? []), statement as Statement<Certificate>].sort(newestFirst);
-      for (const { id } of kept.splice(CERTIFICATES_PER_PEER_MAX)) {
-        if (id === statement.id) return { added: false, dropped };
-        this.#drop(id);
-        dropped.push(id);
-      }
-      this.#certificates.set(peer_id, kept);
-    }
-    this.#statements.set(statement.id, statement);
+    const dropped = this.#makeWay(statement);
+    if (dropped === null) return { added: false, dropped: [] };
+    const { id, said } = statement;
+    this.#statements.set(id, statement);
+    const kind = this.#byKind.get(said.kind) ?? new Map<string, Statement>();
+    this.#byKind.set(said.kind, kind.set(id, statement));
     this.#bytes += statement.bytes.byteLength;
-    this.#changed();
-    if (statement.said.kind === 'revocation') dropped.push(...this.#dropVoid());
+    this.#changed(said.kind);
+    if (this.#firstRoot === null && this.#rankOf(said.by) === 0) {
+      this.#firstRoot = rootKeyOf(said.by);
+      this.#verdicts = null;
+    }
+    const ofSelf = said.kind === 'certificate' && said.peer_id === this.#self;
+    const mayEndOthers = isRoot(said.by) && dropped.length > 0;
+    if (said.kind === 'revocation' || ofSelf || mayEndOthers) dropped.push(...this.#dropLost());
     return { added: true, dropped };
   }
 
-  /** What means nothing any more is not to take the room of others. */
-  #dropVoid(): string[] {
-    const isVoid = [...this.#statements.values()].filter((each) => this.isVoid(each));
-    for (const { id } of isVoid) this.#drop(id);
-    return isVoid.map(({ id }) => id);
+  /** @returns what it takes the place of; null when what is there stays in its place */
+  #makeWay(statement: Statement): string[] | null {
+    const { id, said } = statement;
+    const dropped: string[] = [];
+    if (said.kind === 'certificate') {
+      const kept = [...this.certificatesOf(said.peer_id), statement as Statement<Certificate>].sort(firstServed);
+      const over = kept.splice(CERTIFICATES_PER_PEER_MAX).map((each) => each.id);
+      if (over.includes(id)) return null;
+      dropped.push(...over);
+      for (const each of over) this.#drop(each);
+      this.#certificates.set(said.peer_id, kept);
+    } else if (said.kind === 'rotation') {
+      // Of rotations the last one counts.
+      for (const other of this.of('rotation')) {
+        if (other.said.epoch > said.epoch || (other.said.epoch === said.epoch && other.id < id)) return null;
+        dropped.push(other.id);
+        this.#drop(other.id);
+      }
+    }
+    return dropped;
+  }
+
+  /** What nobody would take any more is not to take the room of others, nor to be told for ever. */
+  #dropLost(): string[] {
+    const own = this.certificatesOf(this.#self ?? '');
+    const relics = new Set(own.some((each) => !this.#isLost(each)) ? [] : own.map(({ id }) => id));
+    const dropped: string[] = [];
+    for (;;) {
+      const lost = [...this.#statements.values()].filter((each) => !relics.has(each.id) && this.#isLost(each));
+      if (lost.length === 0) return dropped;
+      for (const { id } of lost) {
+        this.#drop(id);
+        dropped.push(id);
+      }
+    }
+  }
+
+  /** It is void, or what allowed it is gone. */
+  #isLost(statement: Statement): boolean {
+    return this.isVoid(statement) || this.#whyNotAllowed(statement.said) !== undefined;
+  }
+
+  /** The own certificate, which others have dropped. */
+  #isRelic(statement: Statement): boolean {
+    const { said } = statement;
+    return said.kind === 'certificate' && said.peer_id === this.#self && this.#isLost(statement);
   }
 
   #drop(id: string): void {
     const statement = this.#statements.get(id);
     if (statement === undefined) return;
     this.#statements.delete(id);
+    this.#byKind.get(statement.said.kind)?.delete(id);
     this.#bytes -= statement.bytes.byteLength;
     if (statement.said.kind === 'certificate') {
       const { peer_id } = statement.said;
@@ -162,64 +233,78 @@ export class Ledger {
       if (left.length > 0) this.#certificates.set(peer_id, left);
       else this.#certificates.delete(peer_id);
     }
-    this.#changed();
+    this.#changed(statement.said.kind);
   }
 
-  #changed(): void {
-    this.#verdicts = null;
+  /** A certificate or invite ends nobody: who learns very many is not to judge all revocations for each of them. */
+  #changed(kind: Said['kind']): void {
+    if (kind === 'revocation' || kind === 'root') this.#verdicts = null;
+    if (kind === 'certificate') this.#overused = null;
     this.#digest = null;
   }
 
-  /** It expired so long ago that it is not kept, and not renewed any more. */
+  /**
+   * It expired so long ago that it is not kept. Certificates of admins and issuers are: what they signed is taken by
+   * them, a revocation for ever.
+   */
   #isPast(said: Said): boolean {
     if (said.kind !== 'certificate' && said.kind !== 'invite') return false;
+    if (said.kind === 'certificate' && (isRoot(said.by) || said.peer_id === this.#self)) return false;
     return said.not_after + EXPIRED_KEPT_MS < this.#now();
   }
 
   /** P9: who says something must be one who may. Whether it was revoked since is judged later. */
-  #mustBeAllowed(said: Said): void {
-    if (said.mesh !== this.mesh) throw otherMesh(said.mesh, this.mesh);
+  #whyNotAllowed(said: Said): MembershipError | undefined {
+    if (said.mesh !== this.mesh) return otherMesh(said.mesh, this.mesh);
     const rank = this.#rankOf(said.by);
     if (said.kind === 'root') {
-      if (rank !== undefined && said.rank === rank + 1) return;
-      throw notAllowed(said, 'only a root may name another one, of the next rank');
+      if (rank !== undefined && said.rank === rank + 1) return undefined;
+      return notAllowed(said, 'only a root may name another one, of the next rank');
     }
-    if (rank !== undefined) return;
-    if (isRoot(said.by)) throw notAllowed(said, 'it is signed by a root that this mesh does not have');
+    if (said.kind === 'revocation' && 'root' in said.target && rootNameOf(said.target.root) === said.by) {
+      return notAllowed(said, 'a root does not drop itself');
+    }
+    if (rank !== undefined) return undefined;
+    if (isRoot(said.by)) return notAllowed(said, 'it is signed by a root that this mesh does not have');
     const signers = this.#certificates.get(said.by) ?? [];
     if (said.kind === 'certificate') {
       if (said.rights.issue !== null || said.rights.roles.includes('admin')) {
-        throw notAllowed(said, 'only a root makes admins and issuers');
+        return notAllowed(said, 'only a root makes admins and issuers');
       }
-      if (signers.some((each) => each.said.rights.issue !== null)) return;
-      throw notAllowed(said, 'its signer is no issuer');
+      if (signers.some((each) => each.said.rights.issue !== null)) return undefined;
+      return notAllowed(said, 'its signer is no issuer');
     }
     if (said.kind === 'invite' && (said.rights.issue !== null || said.rights.roles.includes('admin'))) {
-      throw notAllowed(said, 'only a root invites admins and issuers');
+      return notAllowed(said, 'only a root invites admins and issuers');
     }
-    if (said.kind === 'revocation' && 'root' in said.target) throw notAllowed(said, 'only a root drops a root');
-    if (signers.some((each) => each.said.rights.roles.includes('admin'))) return;
-    throw notAllowed(said, 'its signer is no admin');
+    if (said.kind === 'revocation' && 'root' in said.target) return notAllowed(said, 'only a root drops a root');
+    if (signers.some((each) => each.said.rights.roles.includes('admin'))) return undefined;
+    return notAllowed(said, 'its signer is no admin');
   }
 
   /** Undefined for who is no root, or was never one. Dropped ones count: what they signed before may stay. */
   #rankOf(by: string): number | undefined {
     if (!isRoot(by)) return undefined;
     const key = rootKeyOf(by);
-    if (keyHash(Buffer.from(key, 'base64url')) === this.mesh) return 0;
-    return this.of('root').find(({ said }) => said.key === key)?.said.rank;
+    if (key === this.#firstRoot || keyHash(Buffer.from(key, 'base64url')) === this.mesh) return 0;
+    const ranks = this.of('root').flatMap(({ said }) => (said.key === key ? [said.rank] : []));
+    return ranks.length === 0 ? undefined : Math.min(...ranks);
   }
 
-  #mustHaveRoom({ said, bytes }: Statement): void {
-    const full =
+  /** Whoever fills the ledger can still be revoked: there is room that only revocations, and that only roots may use. */
+  #mustHaveRoom({ said, bytes }: Pick<Statement, 'said' | 'bytes'>): void {
+    const kinds = this.#byKind.get(said.kind)?.size ?? 0;
+    const tooMany =
       (said.kind === 'certificate' &&
         !this.#certificates.has(said.peer_id) &&
         this.#certificates.size >= MEMBERS_MAX) ||
-      (said.kind === 'invite' && this.of('invite').length >= INVITES_MAX) ||
-      (said.kind === 'revocation' && this.of('revocation').length >= REVOCATIONS_MAX) ||
-      (said.kind === 'root' && this.of('root').length >= ROOTS_MAX) ||
-      (said.kind === 'rotation' && this.of('rotation').length >= ROTATIONS_MAX) ||
-      this.#bytes + bytes.byteLength > LEDGER_BYTES_MAX;
+      (said.kind === 'invite' && kinds >= INVITES_MAX) ||
+      (said.kind === 'revocation' && kinds >= REVOCATIONS_MAX);
+    const share = isRoot(said.by) ? 1 : said.kind === 'revocation' ? REVOCATIONS_SHARE : SHARE;
+    const full =
+      (tooMany && !isRoot(said.by)) ||
+      (said.kind === 'root' && kinds >= ROOTS_MAX) ||
+      this.#bytes + bytes.byteLength > share * LEDGER_BYTES_MAX;
     if (full) {
       throw new MembershipError('MESH_FULL', `The mesh knows as many ${said.kind}s as it may; found a new one.`);
     }
@@ -248,18 +333,22 @@ export class Ledger {
     const why = this.#whyRevoked(statement) ?? this.#whyNotSigned(statement);
     if (why !== undefined) return { state: why.code === 'REVOKED' ? 'revoked' : 'void', certificate, why };
     const late = this.#whyOutOfTime(certificate);
-    if (late !== undefined) return { state: 'expired', certificate, why: late };
+    if (late !== undefined) {
+      const past = certificate.not_after + EXPIRED_KEPT_MS < this.#now();
+      return { state: past ? 'void' : 'expired', certificate, why: late };
+    }
     return { state: 'member', certificate, id };
   }
 
   #whyRevoked({ said }: Statement<Certificate>): MembershipError | undefined {
-    const { revokedInvites, overused } = this.#judged();
+    const { revokedInvites } = this.#judged();
     const ofPeer = this.whyRevoked(said.peer_id);
     if (ofPeer !== undefined || said.invite === null) return ofPeer;
     const ofInvite = revokedInvites.get(said.invite.id);
     if (ofInvite !== undefined)
       return revoked(`the invite ${said.invite.id}, by which ${said.peer_id} came,`, ofInvite.said);
-    if (!overused.has(overuseKey(said))) return undefined;
+    this.#overused ??= this.#judgeInvites();
+    if (!this.#overused.has(redemptionOf(said))) return undefined;
     return new MembershipError(
       'INVITE_USED',
       `The invite ${said.invite.id} of ${said.peer_id} was used by others too, on another side of a partition, and their record comes first. Invite this peer anew.`,
@@ -294,10 +383,14 @@ export class Ledger {
   #whyOutOfTime({ peer_id, not_before, not_after }: Certificate): MembershipError | undefined {
     const now = this.#now();
     if (now > not_after) {
+      const retryable = not_after + EXPIRED_KEPT_MS >= now;
+      const next = retryable
+        ? 'It is renewed as soon as an issuer of the mesh is reached.'
+        : 'That is too long ago for a renewal: invite this peer anew, or set the clock here if it is wrong.';
       return new MembershipError(
         'CERTIFICATE_EXPIRED',
-        `The certificate of ${peer_id} expired at ${new Date(not_after).toISOString()}. It is renewed as soon as an issuer of the mesh is reached.`,
-        { retryable: true },
+        `The certificate of ${peer_id} expired at ${new Date(not_after).toISOString()}. ${next}`,
+        { retryable },
       );
     }
     if (now + CLOCK_SKEW_MS >= not_before) return undefined;
@@ -309,9 +402,11 @@ export class Ledger {
   }
 
   /** Its signer was revoked, and the revocation does not keep it. */
-  isVoid({ id, said }: Statement): boolean {
-    const { revokedPeers, revokedRoots } = this.#judged();
-    return isVoidBy(id, isRoot(said.by) ? revokedRoots.get(rootKeyOf(said.by)) : revokedPeers.get(said.by));
+  isVoid({ id, said }: Unsigned): boolean {
+    const { revokedPeers, revokedByRoots, revokedRoots } = this.#judged();
+    if (isRoot(said.by)) return isVoidBy(id, revokedRoots.get(rootKeyOf(said.by)));
+    // As they are judged: of two admins that revoke each other neither is the first.
+    return isVoidBy(id, (said.kind === 'revocation' ? revokedByRoots : revokedPeers).get(said.by));
   }
 
   isInviteRevoked(inviteId: string): boolean {
@@ -351,13 +446,12 @@ export class Ledger {
     const verdicts: Verdicts = {
       roots: new Map(),
       revokedPeers: new Map(),
+      revokedByRoots: new Map(),
       revokedInvites: new Map(),
       revokedRoots: new Map(),
-      overused: new Set(),
     };
     this.#judgeRevocations(verdicts);
     this.#judgeRoots(verdicts);
-    this.#judgeInvites(verdicts);
     return verdicts;
   }
 
@@ -373,42 +467,44 @@ export class Ledger {
       if (isVoidBy(statement.id, verdicts.revokedRoots.get(rootKeyOf(statement.said.by)))) continue;
       apply(verdicts, statement);
     }
-    const revokedByRoots = new Map(verdicts.revokedPeers);
+    verdicts.revokedByRoots = new Map(Array.from(verdicts.revokedPeers, ([peer, by]) => [peer, [...by]]));
     // Two admins that revoke each other are both out: a root decides whom it takes in again.
     for (const { statement, rank } of ranked) {
-      if (rank < 0 && !isVoidBy(statement.id, revokedByRoots.get(statement.said.by))) apply(verdicts, statement);
+      if (rank < 0 && !isVoidBy(statement.id, verdicts.revokedByRoots.get(statement.said.by)))
+        apply(verdicts, statement);
     }
   }
 
   #judgeRoots(verdicts: Verdicts): void {
-    for (const statement of this.#statements.values()) {
-      const { by } = statement.said;
-      if (isRoot(by) && keyHash(Buffer.from(rootKeyOf(by), 'base64url')) === this.mesh) {
-        verdicts.roots.set(rootKeyOf(by), 0);
-      }
-    }
+    if (this.#firstRoot !== null) verdicts.roots.set(this.#firstRoot, 0);
     for (const { id, said } of this.of('root').sort((a, b) => a.said.rank - b.said.rank)) {
       if (isVoidBy(id, verdicts.revokedRoots.get(rootKeyOf(said.by)))) continue;
-      if (verdicts.roots.has(rootKeyOf(said.by))) verdicts.roots.set(said.key, said.rank);
+      if (verdicts.roots.has(rootKeyOf(said.by)) && !verdicts.roots.has(said.key)) {
+        verdicts.roots.set(said.key, said.rank);
+      }
     }
     for (const key of verdicts.revokedRoots.keys()) verdicts.roots.delete(key);
   }
 
-  #judgeInvites(verdicts: Verdicts): void {
+  /** Those that a root signed and others apart: an issuer is not to put out an admin by redemptions that it made up. */
+  #judgeInvites(): Set<string> {
+    const overused = new Set<string>();
     const redemptions = new Map<string, { uses: number; keys: Map<string, string> }>();
     for (const certificates of this.#certificates.values()) {
       for (const { said } of certificates) {
         if (said.invite === null) continue;
-        const { id, uses, redemption } = said.invite;
-        const found = redemptions.get(id) ?? { uses, keys: new Map() };
-        redemptions.set(id, found);
+        const { uses, redemption } = said.invite;
+        const invite = inviteOf(said);
+        const found = redemptions.get(invite) ?? { uses, keys: new Map() };
+        redemptions.set(invite, found);
         found.uses = Math.min(found.uses, uses);
-        found.keys.set(`${redemption}/${said.peer_id}`, overuseKey(said));
+        found.keys.set(`${redemption}/${said.peer_id}`, redemptionOf(said));
       }
     }
     for (const { uses, keys } of redemptions.values()) {
-      for (const late of [...keys.keys()].sort().slice(uses)) verdicts.overused.add(keys.get(late)!);
+      for (const late of [...keys.keys()].sort().slice(uses)) overused.add(keys.get(late)!);
     }
+    return overused;
   }
 }
 
@@ -430,17 +526,23 @@ function isVoidBy(id: string, revocations: readonly Statement<Revocation>[] = []
   return revocations.some(({ said }) => !said.keeps.includes(id));
 }
 
-function overuseKey({ invite, peer_id }: Certificate): string {
-  return `${invite?.redemption}/${peer_id}`;
+function inviteOf({ invite, by }: Certificate): string {
+  return `${isRoot(by) ? 'root' : 'issuer'}/${invite?.id}`;
 }
 
-function newestFirst(a: Statement<Certificate>, b: Statement<Certificate>): number {
-  return b.said.epoch - a.said.epoch || b.said.not_after - a.said.not_after || (a.id < b.id ? -1 : 1);
+function redemptionOf(said: Certificate): string {
+  return `${inviteOf(said)}/${said.invite?.redemption}/${said.peer_id}`;
+}
+
+/** Those of roots first, then the newest: an issuer cannot take an admin's place by certificates that it makes for it. */
+function firstServed(a: Statement<Certificate>, b: Statement<Certificate>): number {
+  const byRoot = Number(isRoot(b.said.by)) - Number(isRoot(a.said.by));
+  return byRoot || b.said.epoch - a.said.epoch || b.said.not_after - a.said.not_after || (a.id < b.id ? -1 : 1);
 }
 
 /** Whoever takes them in this order knows the signer of each before it. */
-export function inOrder(statements: Statement[]): Statement[] {
-  const place = ({ said }: Statement): number => {
+export function inOrder<S extends Unsigned>(statements: S[]): S[] {
+  const place = ({ said }: S): number => {
     if (said.kind === 'root') return said.rank;
     if (said.kind === 'revocation') return 2_000;
     if (said.kind === 'certificate') return isRoot(said.by) ? 1_500 : 3_000;

@@ -18,6 +18,7 @@ export const INVITE_USES_MAX = 1_000;
 export const CLOCK_SKEW_MS = 5 * MINUTE_MS;
 /** What expired so long ago is forgotten. */
 export const EXPIRED_KEPT_MS = 90 * DAY_MS;
+export const PRUNE_EVERY_MS = HOUR_MS;
 /** How often a peer looks whether its certificate is to be renewed, and whose has expired. */
 export const STANDING_CHECK_MS = 1_000;
 /** After a renewal that failed. Doubles. */
@@ -30,7 +31,8 @@ export const MEMBERS_MAX = 1_024;
 export const INVITES_MAX = 1_024;
 export const REVOCATIONS_MAX = 4_096;
 export const ROOTS_MAX = 16;
-export const ROTATIONS_MAX = 16;
+/** Statements that a revocation names as those that stay. */
+export const KEEPS_MAX = 8_192;
 export const STATEMENT_BYTES_MAX = 8 * 1_024;
 /** All statements of a mesh at once: what two peers may have to tell each other when they meet. */
 export const LEDGER_BYTES_MAX = 4 * 1_024 * 1_024;

@@ -14,8 +14,16 @@ import type { Membership as MayDo } from '../../scheduler/roles.ts';
 import { MembershipError } from './errors.ts';
 import { type SigningKey, signingKeyOf } from './keys.ts';
 import { inOrder, Ledger, otherMesh, type Standing } from './ledger.ts';
-import { MEMBERS_MAX, STANDING_CHECK_MS } from './limits.ts';
-import { type Certificate, idOf, isRoot, readStatement, type Statement } from './statement.ts';
+import { MEMBERS_MAX, PRUNE_EVERY_MS, STANDING_CHECK_MS } from './limits.ts';
+import {
+  type Certificate,
+  type Hearsay,
+  idOf,
+  isRoot,
+  parseStatement,
+  readStatement,
+  type Statement,
+} from './statement.ts';
 import { isSecured, MembershipStore, type OwnFacts } from './store.ts';
 
 /** In a chain below the root: the member's own certificate, and that of its issuer. */
@@ -45,6 +53,9 @@ export class Membership {
   readonly log: Log;
   readonly #store: MembershipStore;
   readonly #listeners = new Set<Change>();
+  /** What is known and not on the disk yet: the disk was full. */
+  #unwritten: { added: Statement[]; dropped: string[] } = { added: [], dropped: [] };
+  #prunedAt = Number.NEGATIVE_INFINITY;
   readonly #remembered = new Map<string, MayDo | null>();
   #rememberedAt = Number.NEGATIVE_INFINITY;
 
@@ -57,28 +68,39 @@ export class Membership {
       store.close();
       throw new MembershipError(
         'NO_CERTIFICATE',
-        `The peer in ${options.dataDir} began to join a mesh and did not end. Join again: flowmesh join fmj1_…`,
+        `The peer in ${options.dataDir} began to found or to join a mesh and did not end. Do it again: flowmesh mesh init, or flowmesh join fmj1_…`,
       );
     }
-    return new Membership(options, store, facts, store.statements());
+    return new Membership(options, store, facts);
+  }
+
+  /**
+   * Whether the peer of a data folder may found or join a mesh: asked before an invite is used up.
+   *
+   * @param mesh the one it is to join; null for a new one
+   * @throws MembershipError OTHER_MESH when it is a member of another one
+   */
+  static mustBeFree(dataDir: string, mesh: string | null): void {
+    if (!isSecured(dataDir)) return;
+    const store = new MembershipStore(dataDir);
+    const facts = store.facts();
+    store.close();
+    if (facts === null || facts.mesh === mesh) return;
+    throw new MembershipError(
+      'OTHER_MESH',
+      `The peer in ${dataDir} is a member of mesh ${facts.mesh_name} (${facts.mesh}) already. Give another data folder for another mesh: --data-dir.`,
+    );
   }
 
   /** Writes what a founder or a joined peer begins with. What was there of another mesh is refused. */
   static begin(options: MembershipOptions, facts: OwnFacts, statements: readonly Statement[]): Membership {
+    Membership.mustBeFree(options.dataDir, facts.mesh);
     const store = new MembershipStore(options.dataDir);
-    const before = store.facts();
-    if (before !== null && before.mesh !== facts.mesh) {
-      store.close();
-      throw new MembershipError(
-        'OTHER_MESH',
-        `The peer in ${options.dataDir} is a member of mesh ${before.mesh_name} (${before.mesh}). Join another mesh from another data folder: --data-dir.`,
-      );
-    }
     store.write({ facts, added: statements });
-    return new Membership(options, store, facts, store.statements());
+    return new Membership(options, store, facts);
   }
 
-  private constructor(options: MembershipOptions, store: MembershipStore, facts: OwnFacts, statements: Statement[]) {
+  private constructor(options: MembershipOptions, store: MembershipStore, facts: OwnFacts) {
     this.self = peerIdFromPrivateKey(options.identity).toString();
     this.dataDir = options.dataDir;
     this.key = signingKeyOf(options.identity);
@@ -86,7 +108,10 @@ export class Membership {
     this.log = options.log;
     this.facts = facts;
     this.#store = store;
-    this.ledger = new Ledger(facts.mesh, options.now);
+    this.ledger = new Ledger(facts.mesh, options.now, this.self);
+    const { statements, damaged } = store.statements();
+    if (damaged > 0)
+      this.log.warn({ damaged }, 'statements in membership.db are damaged; other members tell them again');
     for (const statement of inOrder(statements)) this.ledger.restore(statement);
     if (this.ledger.certificatesOf(this.self).length === 0) {
       store.close();
@@ -217,19 +242,10 @@ export class Membership {
    */
   learn(statements: readonly Statement[]): Statement[] {
     const added: Statement[] = [];
-    const dropped: string[] = [];
     try {
-      for (const statement of inOrder([...statements])) {
-        const change = this.ledger.add(statement);
-        if (change.added) added.push(statement);
-        dropped.push(...change.dropped);
-      }
+      for (const statement of inOrder([...statements])) this.#take(statement, added);
     } finally {
-      if (added.length > 0) {
-        this.#remembered.clear();
-        this.#store.write({ added, dropped });
-        for (const listener of this.#listeners) listener(added);
-      }
+      this.#write();
     }
     return added;
   }
@@ -241,31 +257,74 @@ export class Membership {
    * @throws MembershipError CERTIFICATE_FORGED when too much of it is not even signed
    */
   learnFrom(peer: string, statements: readonly Uint8Array[]): Statement[] {
-    const read: Statement[] = [];
     let forged = 0;
-    for (const bytes of statements) {
+    const orForged = <T>(work: () => T): T | undefined => {
       try {
-        if (!this.ledger.has(idOf(bytes))) read.push(readStatement(bytes));
+        return work();
       } catch (error) {
         if (++forged > FORGED_MAX) throw error;
+        return undefined;
       }
-    }
+    };
     const added: Statement[] = [];
-    for (const statement of inOrder(read)) {
-      try {
-        added.push(...this.learn([statement]));
-      } catch (error) {
-        const { id, said } = statement;
-        this.log.debug({ peer, id, kind: said.kind, reason: reasonOf(error) }, 'a statement was not taken');
+    try {
+      const unknown = statements.flatMap(
+        (bytes) => orForged(() => (this.ledger.has(idOf(bytes)) ? [] : [parseStatement(bytes)])) ?? [],
+      );
+      for (const heard of inOrder(unknown)) {
+        if (!this.#wants(peer, heard)) continue;
+        const statement = orForged(heard.checked);
+        if (statement !== undefined) this.#take(statement, added);
       }
+    } finally {
+      this.#write();
     }
     return added;
   }
 
-  /** Forgets what expired long ago. */
-  prune(): void {
-    const dropped = this.ledger.prune();
-    if (dropped.length > 0) this.#store.write({ dropped });
+  #wants(peer: string, heard: Hearsay): boolean {
+    try {
+      return this.ledger.wants(heard);
+    } catch (error) {
+      const { id, said } = heard;
+      this.log.debug({ peer, id, kind: said.kind, reason: reasonOf(error) }, 'a statement was not taken');
+      return false;
+    }
+  }
+
+  #take(statement: Statement, added: Statement[]): void {
+    const change = this.ledger.add(statement);
+    if (!change.added) return;
+    added.push(statement);
+    this.#unwritten.added.push(statement);
+    this.#unwritten.dropped.push(...change.dropped);
+    this.#remembered.clear();
+  }
+
+  /** All that is new at once; what could not be written before, too. @throws what SQLite says, e.g. of a full disk */
+  #write(): void {
+    const { added, dropped } = this.#unwritten;
+    if (added.length === 0 && dropped.length === 0) return;
+    this.#store.write({ added: added.filter(({ id }) => this.ledger.has(id)), dropped });
+    this.#unwritten = { added: [], dropped: [] };
+    if (added.length === 0) return;
+    for (const listener of this.#listeners) {
+      try {
+        listener(added);
+      } catch (error) {
+        this.log.error({ reason: reasonOf(error) }, 'what follows from new statements was not done');
+      }
+    }
+  }
+
+  /** From time to time: forgets what expired long ago, and writes what could not be written. @throws as `learn` */
+  tidy(): void {
+    const now = this.now();
+    if (Math.abs(now - this.#prunedAt) >= PRUNE_EVERY_MS) {
+      this.#prunedAt = now;
+      this.#unwritten.dropped.push(...this.ledger.prune());
+    }
+    this.#write();
   }
 }
 

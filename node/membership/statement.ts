@@ -17,7 +17,7 @@ import { z } from 'zod';
 import { ROLES } from '../../scheduler/roles.ts';
 import { MembershipError } from './errors.ts';
 import { isSignedBy, publicKeyOf, type SigningKey } from './keys.ts';
-import { INVITE_USES_MAX, MEMBERS_MAX, STATEMENT_BYTES_MAX } from './limits.ts';
+import { INVITE_USES_MAX, KEEPS_MAX, STATEMENT_BYTES_MAX } from './limits.ts';
 
 const DOMAIN = new TextEncoder().encode('flowmesh/statement/1\0');
 const ROOT_PREFIX = 'root:';
@@ -27,7 +27,7 @@ const base64url = (bytes: number) => z.string().regex(new RegExp(`^[A-Za-z0-9_-]
 const meshId = base64url(16);
 const publicKey = base64url(32);
 const statementId = base64url(32);
-const peerId = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{46,64}$/);
+export const peerId = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{46,64}$/);
 const rootName = z.string().regex(/^root:[A-Za-z0-9_-]{43}$/);
 const time = z.int().nonnegative();
 const signer = z.union([peerId, rootName]);
@@ -96,7 +96,7 @@ const revocationSchema = z.strictObject({
     z.strictObject({ root: publicKey }),
   ]),
   /** What the revoked one signed and what stays: everything else that it signed is void. */
-  keeps: z.array(statementId).max(MEMBERS_MAX),
+  keeps: z.array(statementId).max(KEEPS_MAX),
   reason: z.string().max(256),
   at: time,
   by: signer,
@@ -129,8 +129,12 @@ export interface Statement<S extends Said = Said> {
   readonly bytes: Uint8Array;
 }
 
-/** Signs a statement. @throws MembershipError when it would be larger than others accept */
+/** Signs a statement. @throws MembershipError for one that others, and this peer after a restart, would not accept */
 export function state<S extends Said>(said: S, key: SigningKey): Statement<S> {
+  const { error } = statementSchema.safeParse(said);
+  if (error !== undefined) {
+    throw new MembershipError('INVALID_ADMISSION', `No ${said.kind} can be made of this: ${z.prettifyError(error)}`);
+  }
   const payload = encode(said, rfc8949EncodeOptions);
   const bytes = encode([payload, key.sign(signed(payload))], rfc8949EncodeOptions);
   return { id: hashOf(payload, 32), said, bytes: fitting(bytes, said.kind) };
@@ -143,22 +147,37 @@ function fitting(bytes: Uint8Array, what: string): Uint8Array {
 
 /** A revocation may name very many certificates that stay. */
 function sizeMax(kind: string): number {
-  return kind === 'revocation' ? STATEMENT_BYTES_MAX + MEMBERS_MAX * 48 : STATEMENT_BYTES_MAX;
+  return kind === 'revocation' ? STATEMENT_BYTES_MAX + KEEPS_MAX * 48 : STATEMENT_BYTES_MAX;
 }
 
 /** Reads a statement and checks who signed it. @throws MembershipError CERTIFICATE_FORGED */
 export function readStatement(bytes: Uint8Array): Statement {
-  const [payload, signature] = open(bytes);
-  const said = parse(payload);
-  if (bytes.byteLength > sizeMax(said.kind)) throw forged('it is larger than any statement is');
-  const key = keyOf(said.by);
-  if (key === null || !isSignedBy(key, signed(payload), signature)) throw forged(`it is not signed by ${said.by}`);
-  return { id: hashOf(payload, 32), said, bytes };
+  return parseStatement(bytes).checked();
 }
 
 /** The id of a statement that was not read yet. @throws MembershipError CERTIFICATE_FORGED for what is none */
 export function idOf(bytes: Uint8Array): string {
   return hashOf(open(bytes)[0], 32);
+}
+
+/** What somebody says that somebody said: not to be believed before `checked`. */
+export interface Hearsay extends Statement {
+  /** @throws MembershipError CERTIFICATE_FORGED when it is not signed by whom it names */
+  checked(): Statement;
+}
+
+/** Reads a statement and does not check who signed it. @throws MembershipError CERTIFICATE_FORGED for what is none */
+export function parseStatement(bytes: Uint8Array): Hearsay {
+  const [payload, signature] = open(bytes);
+  const said = parse(payload);
+  if (bytes.byteLength > sizeMax(said.kind)) throw forged('it is larger than any statement is');
+  const statement = { id: hashOf(payload, 32), said, bytes };
+  const checked = (): Statement => {
+    const key = keyOf(said.by);
+    if (key === null || !isSignedBy(key, signed(payload), signature)) throw forged(`it is not signed by ${said.by}`);
+    return statement;
+  };
+  return { ...statement, checked };
 }
 
 function open(bytes: Uint8Array): [Uint8Array, Uint8Array] {

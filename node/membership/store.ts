@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { makePrivateDatabase } from '../private-file.ts';
+import { MembershipError } from './errors.ts';
 import { readStatement, type Statement } from './statement.ts';
 
 const FILE = 'membership.db';
@@ -23,17 +24,23 @@ export function isSecured(dataDir: string): boolean {
   return existsSync(join(dataDir, FILE));
 }
 
+const SCHEMA =
+  'PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS statements (id TEXT PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID; CREATE TABLE IF NOT EXISTS own (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID';
+
 export class MembershipStore {
   readonly #database: DatabaseSync;
 
-  /** Opens the file of a data folder, or makes it. @throws what the system or SQLite says */
+  /** Opens the file of a data folder, or makes it. @throws MembershipError MEMBERSHIP_UNREADABLE, what the system says */
   constructor(dataDir: string) {
     const file = join(dataDir, FILE);
     makePrivateDatabase(file);
     this.#database = new DatabaseSync(file);
-    this.#database.exec(
-      'PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS statements (id TEXT PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID; CREATE TABLE IF NOT EXISTS own (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID',
-    );
+    try {
+      this.#database.exec(SCHEMA);
+    } catch (cause) {
+      this.#database.close();
+      throw unreadable(file, cause);
+    }
   }
 
   /** Null when the file was made and nothing is in it: joining did not come to its end. */
@@ -42,9 +49,11 @@ export class MembershipStore {
     return found === undefined ? null : (JSON.parse(String(found['value'])) as OwnFacts);
   }
 
-  statements(): Statement[] {
+  /** What is damaged is left out: others have it too. */
+  statements(): { statements: Statement[]; damaged: number } {
     const rows = this.#database.prepare('SELECT bytes FROM statements').all();
-    return rows.map(({ bytes }) => readStatement(bytes as Uint8Array));
+    const statements = rows.flatMap(({ bytes }) => readable(bytes as Uint8Array));
+    return { statements, damaged: rows.length - statements.length };
   }
 
   /** All or nothing. */
@@ -69,4 +78,21 @@ export class MembershipStore {
   close(): void {
     if (this.#database.isOpen) this.#database.close();
   }
+}
+
+function readable(bytes: Uint8Array): Statement[] {
+  try {
+    return [readStatement(bytes)];
+  } catch {
+    return []; // Counted by the caller.
+  }
+}
+
+function unreadable(file: string, cause: unknown): MembershipError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new MembershipError(
+    'MEMBERSHIP_UNREADABLE',
+    `${file} cannot be read or written (${why}). Restore it from a backup, or move it away and join again: flowmesh join fmj1_…`,
+    { cause },
+  );
 }

@@ -41,6 +41,7 @@ export interface JoinOptions {
  */
 export async function joinMesh(options: JoinOptions): Promise<Membership> {
   const { token, identity, dataDir, now, log } = options;
+  Membership.mustBeFree(dataDir, token.invite.said.mesh);
   const failures: string[] = [];
   for (const sponsor of token.sponsors) {
     try {

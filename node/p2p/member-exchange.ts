@@ -44,7 +44,6 @@ export class MemberExchange {
   #renewAt = 0;
   #retryMs = RENEW_RETRY_MIN_MS;
   #remindedAt = Number.NEGATIVE_INFINITY;
-  #pruned = false;
 
   constructor(parts: MemberExchangeParts) {
     this.#parts = parts;
@@ -125,7 +124,7 @@ export class MemberExchange {
         membership.learnFrom(peer, call.statements);
         return { statements: [] };
       }
-      const renewed = authority.renew(membership.admit(peer, call.chain, call.roots, { renewOnly: true }));
+      const renewed = authority.renewIfDue(membership.admit(peer, call.chain, call.roots, { renewOnly: true }));
       const chain = [renewed.bytes, ...membership.chain()];
       return { statements: [...membership.roots(), ...chain] };
     } catch (error) {
@@ -135,11 +134,14 @@ export class MemberExchange {
   }
 
   #check(): void {
-    const { membership } = this.#parts;
+    const { membership, log } = this.#parts;
     this.#expelAll();
-    if (!this.#pruned) membership.prune();
-    this.#pruned = true;
-    if (membership.isRenewalDue() && membership.now() >= this.#renewAt) void this.#renew();
+    try {
+      membership.tidy();
+    } catch (error) {
+      log.error({ reason: reasonOf(error) }, 'what is known of the members could not be written; tried again');
+    }
+    if (membership.isRenewalDue() && performance.now() >= this.#renewAt) void this.#renew();
     this.#noteOwnStanding();
   }
 
@@ -187,7 +189,7 @@ export class MemberExchange {
       log.info({ until }, 'the certificate of this peer was renewed');
     } catch (error) {
       log.debug({ reason: reasonOf(error) }, 'the certificate of this peer could not be renewed yet');
-      this.#renewAt = membership.now() + this.#retryMs;
+      this.#renewAt = performance.now() + this.#retryMs;
       this.#retryMs = Math.min(2 * this.#retryMs, RENEW_RETRY_MAX_MS);
     } finally {
       this.#renewing = false;

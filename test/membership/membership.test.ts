@@ -238,7 +238,7 @@ describe('a certificate', () => {
     const member = await mesh.join(mesh.token(founder), founder);
     const chain = member.membership.chain();
     mesh.now += HOUR_MS + EXPIRED_KEPT_MS + 1;
-    founder.membership.prune();
+    founder.membership.tidy();
     expect(founder.membership.ledger.standing(member.peer)).toBeUndefined();
     expect(codeOf(() => founder.membership.admit(member.peer, chain, [], { renewOnly: true }))).not.toBe(ADMITTED);
   });
