@@ -1,7 +1,7 @@
 /**
  * A named list of attacks of members on honest peers: each has a certificate, and does what that does not let it do, or
  * lies. Each is refused with the right code, nothing is changed, nothing grows. Those of who is no member are in
- * `strangers.test.ts`, those on what members tell of each other in `hints.test.ts`.
+ * `strangers.test.ts`, those on statements, gossip, the DHT and the admin routes in `hints.test.ts`.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { requiresSchema } from '../../dag/schema.ts';
@@ -388,6 +388,8 @@ describe('what a member says of itself and of others', () => {
       const knows = names.map((peer_id) => ({ peer_id, addresses }));
       expect(codeOf(await x.beat(talk, { knows }))).toBe(ANSWERED);
     }
+    // While it is tried, once, it is listed.
+    await eventually('the name is forgotten', () => !a.network.list().some(({ peer_id }) => peer_id === STRANGER));
     await unchanged();
     expect(a.network.addressesOf(STRANGER)).toEqual([]);
   });
