@@ -135,7 +135,7 @@ function addRevoke(group: Command, run: Run): void {
       'Puts a peer out of the mesh for ever: its connections end and its leases are given to others. Of an invite: nobody can use it any more, and who came by it is out.',
     )
     .option('--reason <text>', 'What the others are told')
-    .option('--issued', 'Also everyone whom the revoked issuer took in or renewed');
+    .option('--issued', 'Undo what it signed too: whom it took in or renewed is out, whom it revoked is in again');
   finish(command, run, 'revoke', () => {
     const { reason, issued } = command.opts<{ reason?: string; issued?: true }>();
     return { target: command.args[0]!, ...(reason !== undefined && { reason }), ...(issued && { issued }) };

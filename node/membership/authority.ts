@@ -108,9 +108,10 @@ export class Authority {
       key: Buffer.from(key.publicKey).toString('base64url'),
       ...{ rights, uses, for_peer, not_before: at, not_after: at + ttl_ms, by },
     }));
-    this.#membership.learn([invite]);
     const root = Buffer.from(ledger.roots()[0]!.key, 'base64url');
-    return { token: writeToken({ invite, key: key.seed, root, sponsors } satisfies Token), invite };
+    const token = writeToken({ invite, key: key.seed, root, sponsors } satisfies Token);
+    this.#membership.learn([invite]);
+    return { token, invite };
   }
 
   /**

@@ -15,21 +15,15 @@ import { MembershipError } from './errors.ts';
 import { type SigningKey, signingKeyOf } from './keys.ts';
 import { inOrder, Ledger, otherMesh, type Standing } from './ledger.ts';
 import { MEMBERS_MAX, PRUNE_EVERY_MS, STANDING_CHECK_MS } from './limits.ts';
-import {
-  type Certificate,
-  type Hearsay,
-  idOf,
-  isRoot,
-  parseStatement,
-  readStatement,
-  type Statement,
-} from './statement.ts';
+import { type Certificate, type Hearsay, idOf, isRoot, parseStatement, type Statement } from './statement.ts';
 import { isSecured, MembershipStore, type OwnFacts } from './store.ts';
 
 /** In a chain below the root: the member's own certificate, and that of its issuer. */
 const CHAIN_MAX = 2;
 /** Statements without a good signature in one message; it comes from a member, and one may be damaged. */
 const FORGED_MAX = 8;
+/** Revocations by roots that are shown to who does not let this peer in yet. */
+const UNDOING_SHOWN_MAX = 8;
 /** Renewed when this share of its time is over. */
 const RENEW_AT = 2 / 3;
 
@@ -177,9 +171,17 @@ export class Membership {
     return own.find((each) => this.ledger.judge(each).state === 'member') ?? own[0]!;
   }
 
-  /** How the roots of the mesh came one from the other. */
+  /**
+   * How the roots of the mesh came one from the other, and whom a root put out last with all that they signed: by that
+   * somebody is let in again whom a stolen admin had revoked.
+   */
   roots(): Uint8Array[] {
-    return inOrder(this.ledger.of('root')).map(({ bytes }) => bytes);
+    const undoing = this.ledger
+      .of('revocation')
+      .filter(({ said }) => isRoot(said.by) && 'peer_id' in said.target && said.keeps.length === 0)
+      .sort((a, b) => b.said.at - a.said.at);
+    const said: Statement[] = [...this.ledger.of('root'), ...undoing.slice(0, UNDOING_SHOWN_MAX)];
+    return inOrder(said).map(({ bytes }) => bytes);
   }
 
   /** Two thirds of its time are over, or a rotation called for a new one. */
@@ -205,6 +207,8 @@ export class Membership {
   ): Statement<Certificate> {
     const known = this.ledger.certificateOf(peer);
     if (known !== undefined) return known;
+    // True whoever brings it.
+    this.learnFrom(peer, roots);
     const revoked = this.ledger.whyRevoked(peer);
     if (revoked !== undefined) throw revoked;
     if (chain.length === 0) {
@@ -216,7 +220,8 @@ export class Membership {
     if (chain.length > CHAIN_MAX) {
       throw new MembershipError('CERTIFICATE_FORGED', 'A chain has at most two certificates.');
     }
-    const [own, ...issuer] = chain.map(readCertificate);
+    const shown = chain.map(parseCertificate);
+    const [own] = shown;
     if (own!.said.mesh !== this.ledger.mesh) throw otherMesh(own!.said.mesh, this.ledger.mesh);
     if (own!.said.peer_id !== peer) {
       throw new MembershipError(
@@ -224,13 +229,12 @@ export class Membership {
         `The certificate is that of ${own!.said.peer_id}, and the peer is ${peer}.`,
       );
     }
-    this.learn([...roots.map(readRoot), ...issuer, own!]);
-    const standing = this.ledger.judge(own!);
-    if (
-      standing.state === 'member' ||
-      (options.renewOnly === true && standing.state === 'expired' && this.ledger.has(own!.id))
-    )
-      return own!;
+    this.#learnChain(shown);
+    const kept = this.ledger.certificatesOf(peer).find(({ id }) => id === own!.id);
+    const certificate = kept ?? (own!.checked() as Statement<Certificate>);
+    const standing = this.ledger.judge(certificate);
+    if (standing.state === 'member') return certificate;
+    if (options.renewOnly === true && standing.state === 'expired' && kept !== undefined) return certificate;
     throw standing.why;
   }
 
@@ -280,6 +284,15 @@ export class Membership {
       this.#write();
     }
     return added;
+  }
+
+  /** Checks signatures of those alone that can be taken. @throws as `learn` */
+  #learnChain(chain: readonly Hearsay[]): void {
+    try {
+      for (const heard of inOrder([...chain])) if (this.ledger.wants(heard)) this.#take(heard.checked(), []);
+    } finally {
+      this.#write();
+    }
   }
 
   #wants(peer: string, heard: Hearsay): boolean {
@@ -336,14 +349,8 @@ function mayIssue({ said }: Statement<Certificate>): boolean {
   return said.rights.issue !== null;
 }
 
-function readCertificate(bytes: Uint8Array): Statement<Certificate> {
-  const statement = readStatement(bytes);
-  if (statement.said.kind === 'certificate') return statement as Statement<Certificate>;
-  throw new MembershipError('CERTIFICATE_FORGED', `A chain holds a ${statement.said.kind}.`);
-}
-
-function readRoot(bytes: Uint8Array): Statement {
-  const statement = readStatement(bytes);
-  if (statement.said.kind === 'root') return statement;
-  throw new MembershipError('CERTIFICATE_FORGED', `A ${statement.said.kind} was shown as a root.`);
+function parseCertificate(bytes: Uint8Array): Hearsay & Statement<Certificate> {
+  const heard = parseStatement(bytes);
+  if (heard.said.kind === 'certificate') return heard as Hearsay & Statement<Certificate>;
+  throw new MembershipError('CERTIFICATE_FORGED', `A chain holds a ${heard.said.kind}.`);
 }

@@ -18,7 +18,8 @@ import { memberName } from './statement.ts';
 
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 const chain = z.array(bytes).max(2);
-const roots = z.array(bytes).max(ROOTS_MAX);
+/** What roots say of each other, and whom they put out last. */
+const roots = z.array(bytes).max(2 * ROOTS_MAX);
 const digest = z.string().max(64);
 const statements = z.array(bytes).max(16_384);
 

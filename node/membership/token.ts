@@ -32,9 +32,15 @@ export interface Token {
   sponsors: string[];
 }
 
+/** @throws MembershipError INVALID_TOKEN when it would be longer than what is read */
 export function writeToken({ invite, key, root, sponsors }: Token): string {
   const body = encode({ invite: invite.bytes, key, root, sponsors }, rfc8949EncodeOptions);
-  return PREFIX + Buffer.concat([body, checksum(body)]).toString('base64url');
+  const token = PREFIX + Buffer.concat([body, checksum(body)]).toString('base64url');
+  if (token.length <= TOKEN_CHARS_MAX) return token;
+  throw new MembershipError(
+    'INVALID_TOKEN',
+    `The token would have ${token.length} characters, and at most ${TOKEN_CHARS_MAX} are read. Name fewer or shorter offers and addresses.`,
+  );
 }
 
 /** @throws MembershipError INVALID_TOKEN */

@@ -170,6 +170,19 @@ describe('one that is out', () => {
     expect(late.digest()).toBe(founder.membership.ledger.digest());
   });
 
+  test('by a stolen admin is in again by the word of the root, which it brings itself', async () => {
+    const thief = await mesh.join(mesh.token(founder, { rights: ADMIN }), founder, 'thief');
+    const other = await mesh.join(mesh.token(founder), founder, 'other');
+    mesh.meet(founder, thief, other);
+    thief.authority.revoke({ peer_id: founder.peer }, { reason: '', issued: true });
+    mesh.meet(founder, thief, other);
+    expect([founder.membership.standing.state, admits(other, founder)]).toEqual(['revoked', 'REVOKED']);
+    await ask(founder, 'revoke', { target: 'thief', issued: true });
+    expect(founder.membership.standing.state).toBe('member');
+    expect(admits(other, founder)).toBe(ADMITTED);
+    expect(admits(other, thief)).toBe('REVOKED');
+  });
+
   test('an admin whose certificate has expired invites nobody', async () => {
     const admin = await mesh.join(mesh.token(founder, { rights: ADMIN }), founder, 'admin');
     mesh.now += ISSUER_TTL_MS - HOUR_MS;
@@ -215,6 +228,9 @@ describe('a member that asks or tells much', () => {
     for (let n = 0; n < 5; n++) mesh.token(founder);
     mesh.meet(founder, member);
     expect(told).toBe(1);
+    // Nor does one that is not a member yet: what is no chain of this mesh is refused before a signature is checked.
+    const chain = [state<Certificate>({ ...said, peer_id: by, by }, newSigningKey()).bytes];
+    expect(() => founder.membership.admit(by, chain, [])).toThrow(/its signer is no issuer/);
     expect(member.membership.ledger.digest()).toBe(founder.membership.ledger.digest());
   });
 });
@@ -264,6 +280,12 @@ describe('clocks, disks and slips of the pen', () => {
     for (let n = 0; n < 40; n++) founder.authority.rotate();
     expect(founder.membership.ledger.epoch).toBe(40);
     expect(founder.membership.ledger.of('rotation')).toHaveLength(1);
+  });
+
+  test('a token that nobody could read is not made, nor its invite', () => {
+    const offers = Array.from({ length: 40 }, (_, n) => `${n}`.padEnd(90, 'x'));
+    expect(codeOf(() => mesh.token(founder, { rights: { ...ORDINARY, offers } }))).toBe('INVALID_TOKEN');
+    expect(founder.membership.ledger.of('invite')).toEqual([]);
   });
 
   test('an invite for what is no peer id is refused, and nothing of it is kept', async () => {
