@@ -183,6 +183,8 @@ export interface Network {
   connect(peer: string, addresses: string[]): Promise<void>;
   /** What the certificate of this peer, or of a connected one, says; null for a peer that is not a member now. */
   membership(peer: string): Membership | null;
+  /** Whether a peer was put out of the mesh: it will never be a member again. */
+  expelled(peer: string): boolean;
 }
 
 /** What the network tells the scheduler. The peer id is the connection's own, never a field (P9). */

@@ -243,6 +243,10 @@ class Libp2pNetwork implements P2PNetwork {
       .map((address) => address.toString());
   }
 
+  expelled(peer: string): boolean {
+    return this.#secured?.admission.isRevoked(peer) ?? false;
+  }
+
   addressesOf(peer: string): string[] {
     const known = this.#known.get(peer);
     if (known === undefined) return [];

@@ -115,7 +115,8 @@ export class Inquiry {
     const { feed } = copy;
     if (currentLine(feed).owner !== network.self) return await outcome.giveUp(feedId); // a catch-up brought its line
     const waited = clock.now() >= this.patienceEnds;
-    const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !options.gone.includes(peer));
+    const isGone = (peer: string): boolean => options.gone.includes(peer) || network.expelled(peer);
+    const members = feed.followers.map(({ peer_id }) => peer_id).filter((peer) => !isGone(peer));
     const heard = members.filter((peer) => answered.has(peer));
     // P4: a follower that has more shows that this disk is old. One that has less was away while this peer wrote: it
     // may have been replaced since, so that later commits are only at followers this disk does not know.

@@ -149,7 +149,7 @@ export class SimulatedMesh {
     this.#stopLiars.push(() => clock.kill());
   }
 
-  /** The liars are found out: their certificates are revoked, and everybody is told that they will not be back. */
+  /** The liars are found out: they are put out of the mesh, and nobody waits for them any more. */
   revokeLiars(): void {
     for (const [name, liar] of this.liars) {
       this.world.note(`revoke ${name}`);
@@ -157,7 +157,6 @@ export class SimulatedMesh {
       liar.network.kill();
       this.board.memberships.set(name, null);
       this.board.networks.delete(name);
-      this.#gone.push(name);
     }
     for (const stop of this.#stopLiars) stop();
   }

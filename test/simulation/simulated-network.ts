@@ -101,6 +101,11 @@ export class SimulatedNetwork implements Network {
     return said === undefined ? FULL_MEMBER : said;
   }
 
+  /** In the simulation nobody expires. */
+  expelled(peer: string): boolean {
+    return this.membership(peer) === null;
+  }
+
   /** Simulated time; Infinity when there is no connection. */
   connectedSince(peer: string): number {
     return this.#lines.get(peer)?.connection.since ?? Number.POSITIVE_INFINITY;

@@ -369,6 +369,19 @@ describe('an owner that starts again', () => {
     expect(scene.feed('a').feed_id).not.toBe(feedId);
   });
 
+  test('goes on without followers that were put out of the mesh', async () => {
+    const scene = await Scene.of(['a', 'b']);
+    await scene.run(scene.scheduler('a').api.submitWorkflow({ ...workflow(APPROVAL), copies: 2 }));
+    await scene.until('b counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId } = scene.feed('a');
+    const disk = scene.mesh.kill('a');
+    scene.mesh.kill('b');
+    scene.mesh.board.memberships.set('b', null);
+    await scene.run(scene.mesh.restart('a', disk));
+    await scene.until('a owns it again', () => owns(scene, 'a', feedId));
+    expect(scene.scheduler('a').parts.feeds.get(feedId)!.feed.passed_on).toBe(true);
+  });
+
   test('goes on without a follower that was never synced, and is gone for good', async () => {
     const scene = await Scene.of(['a']);
     const h = new HandPeer(scene, 'h');
