@@ -33,6 +33,8 @@ const DIAL_TIMEOUT_MS = 5_000;
 const PARALLEL_DIALS_MAX = 32;
 /** The default of 5 a second for one address locks out a mesh that starts on one host. */
 const INBOUND_PER_ADDRESS_PER_SECOND_MAX = 1_000;
+/** Strangers can reach a peer of a secured mesh, and each handshake costs it a millisecond. */
+const STRANGERS_PER_ADDRESS_PER_SECOND_MAX = 100;
 const INBOUND_PENDING_MAX = 256;
 /** With the default of 1 a ping of the DHT that is still open makes that of Liveness fail, on a healthy connection. */
 const PING_STREAMS_MAX = 32;
@@ -132,7 +134,8 @@ export async function createHost(options: HostOptions): Promise<Host> {
       dialTimeout: DIAL_TIMEOUT_MS,
       addressDialTimeout: ADDRESS_DIAL_TIMEOUT_MS,
       maxParallelDials: PARALLEL_DIALS_MAX,
-      inboundConnectionThreshold: INBOUND_PER_ADDRESS_PER_SECOND_MAX,
+      inboundConnectionThreshold:
+        options.admission == null ? INBOUND_PER_ADDRESS_PER_SECOND_MAX : STRANGERS_PER_ADDRESS_PER_SECOND_MAX,
       maxIncomingPendingConnections: INBOUND_PENDING_MAX,
     },
     // Liveness (`liveness.ts`) looks after the connections.
