@@ -3,6 +3,7 @@ import { generateKeyPair } from '@libp2p/crypto/keys';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { FlowmeshError } from '../../dag/errors.ts';
 import { Authority } from '../../node/membership/authority.ts';
+import { STRANGERS_PER_ADDRESS_MAX } from '../../node/membership/limits.ts';
 import type { Rights } from '../../node/membership/statement.ts';
 import { readToken } from '../../node/membership/token.ts';
 import { ADMIN, HOUR_MS, ORDINARY } from '../membership/mesh-of-members.ts';
@@ -174,7 +175,7 @@ test('a joiner says nothing to a member of another mesh that answers at the addr
 });
 
 test('connections that say nothing do not keep members out', async () => {
-  const silent = await mesh.silentConnections(founder, 100);
+  const silent = await mesh.silentConnections(founder, STRANGERS_PER_ADDRESS_MAX + 10);
   const member = await mesh.join(mesh.token(founder), 'member').catch((error: FlowmeshError) => error.code);
   expect(member).toBe('PEER_UNREACHABLE'); // From the same address; it goes on when these are closed.
   silent.close();
