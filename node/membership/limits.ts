@@ -40,7 +40,7 @@ export const LEDGER_BYTES_MAX = 4 * 1_024 * 1_024;
 export const STRANGER_BYTES_MAX = 64 * 1_024;
 /** From the end of the encryption's handshake to the admission. */
 export const ADMISSION_TIMEOUT_MS = 5_000;
-/** Connections of one address that are not admitted yet. */
+/** Connections of one address, or one public IPv6 network, that are not admitted yet. */
 export const STRANGERS_PER_ADDRESS_MAX = 32;
 /** Connections that are not admitted yet. */
 export const STRANGERS_MAX = 128;

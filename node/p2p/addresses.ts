@@ -198,3 +198,17 @@ function isLoopbackHost(host: string): boolean {
   if (ipaddr.isValid(host)) return ipaddr.process(host).range() === 'loopback';
   return /^(.+\.)?localhost\.?$/i.test(host);
 }
+
+/** Public IPv6 addresses (2000::/3), of which one machine may use all of a network: 64 bits of them are one source. */
+const PUBLIC_IP6 = /^[23][0-9a-f]{3}:/i;
+const IP6_GROUPS = 8;
+
+/** Whose connections are counted together. */
+export function sourceOf(address: Multiaddr): string {
+  const [host] = address.getComponents();
+  const value = host?.value ?? address.toString();
+  if (host?.name !== 'ip6' || !PUBLIC_IP6.test(value)) return value;
+  const [head, tail] = value.split('::').map((part) => part.split(':')) as [string[], string[]?];
+  const zeros = Array.from({ length: IP6_GROUPS - head.length - (tail?.length ?? 0) }, () => '0');
+  return [...head, ...zeros, ...(tail ?? [])].slice(0, IP6_GROUPS / 2).join(':');
+}

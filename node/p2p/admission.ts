@@ -41,6 +41,7 @@ import {
   unpack,
 } from '../membership/messages.ts';
 import type { Statement } from '../membership/statement.ts';
+import { sourceOf } from './addresses.ts';
 import { reasonOf } from './errors.ts';
 
 export const ADMISSION_PROTOCOL = '/flowmesh/admission/1.0.0';
@@ -74,7 +75,7 @@ class Strangers {
 
   /** False when there are too many. Ends with the connection, or with what is returned by `entered`. */
   enter(connection: MultiaddrConnection): boolean {
-    const address = hostOf(connection);
+    const address = sourceOf(connection.remoteAddr);
     const here = this.#byAddress.get(address) ?? 0;
     if (here >= STRANGERS_PER_ADDRESS_MAX || this.#count >= STRANGERS_MAX) return false;
     this.#byAddress.set(address, here + 1);
@@ -97,10 +98,6 @@ class Strangers {
   leave(connection: object): void {
     this.#inside.get(connection)?.();
   }
-}
-
-function hostOf({ remoteAddr }: MultiaddrConnection): string {
-  return remoteAddr.getComponents()[0]?.value ?? remoteAddr.toString();
 }
 
 export interface AdmissionParts {

@@ -1,7 +1,7 @@
 /** Which addresses that others told a peer may dial. */
 import { multiaddr } from '@multiformats/multiaddr';
 import { describe, expect, it } from 'vitest';
-import { announced, DialPolicy, relayIn } from '../../node/p2p/addresses.ts';
+import { announced, DialPolicy, relayIn, sourceOf } from '../../node/p2p/addresses.ts';
 import { KnownPeers } from '../../node/p2p/known-peers.ts';
 
 const SELF = '12D3KooWKA2Du3FhuCAZHfCsqCEZrkLvNMQTXQwKBKucd4iPxef5';
@@ -133,5 +133,19 @@ describe('the relay of an address', () => {
   it('is the peer in its middle', () => {
     expect(relayIn(`/ip4/8.8.8.8/tcp/1/p2p/${RELAY}/p2p-circuit/p2p/${PEER}`)).toBe(RELAY);
     expect(relayIn(`/ip4/8.8.8.8/tcp/1/p2p/${PEER}`)).toBe(null);
+  });
+});
+
+describe('where a connection comes from', () => {
+  const source = (address: string) => sourceOf(multiaddr(`${address}/tcp/1`));
+
+  it('is an address, and one of the public networks of IPv6, whatever the address in it is', () => {
+    expect(source('/ip4/192.0.2.7')).toBe('192.0.2.7');
+    const one = ['2001:db8:1:2::1', '2001:db8:1:2:ffff:1:2:3', '2001:db8:1:2:5::'].map((ip) => source(`/ip6/${ip}`));
+    expect(new Set(one).size).toBe(1);
+    const others = ['2001:db8:1:3::1', '2001:db8::2:0:0:1', 'fd00::1', 'fd00::2', '::1'].map((ip) =>
+      source(`/ip6/${ip}`),
+    );
+    expect(new Set([...one, ...others]).size).toBe(6);
   });
 });
