@@ -10,6 +10,7 @@
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { Probe } from '../crash-points.ts';
 import { DivergedError, ForgedError, NoCopyError, StaleOwnerError } from '../errors.ts';
+import { isoTime } from '../ids.ts';
 import { KeyedMutex } from '../keyed-mutex.ts';
 import {
   COPIED_FEEDS_MAX,
@@ -249,6 +250,10 @@ export class FollowedFeeds {
   async forget(feedId: string): Promise<void> {
     this.#copies.delete(feedId);
     if (this.#store.feeds.has(feedId)) await this.#store.drop(feedId);
+    const uid = copyUid(feedId);
+    if ((await this.#store.reader.get('copy', uid)) === undefined) return;
+    const cleared_at = isoTime(this.#clock.wall());
+    await this.#hooks.remember((turn) => turn.put({ kind: 'tombstone', uid, cleared_at }));
   }
 
   // --- pulls ---------------------------------------------------------------------------------------------------------

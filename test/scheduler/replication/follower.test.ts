@@ -257,14 +257,17 @@ describe('a pull', () => {
 });
 
 describe('a follower that is asked no more', () => {
-  test('forgets its copy', async () => {
+  test('forgets its copy, and what it kept about it', async () => {
     const { scene, feed } = await open();
     await scene.run(feed.push('f', feed.commit(filling('a'))));
+    const { reader, feeds } = scene.peer('f').store;
+    expect(await reader.get('copy', `copy/${FEED}`)).toBeDefined();
     const rows = feed.commit(withFollowers(feed.feed, []));
     await scene.run(feed.push('f', rows));
     expect(copyOf(scene)).toBeUndefined();
-    const { reader, feeds } = scene.peer('f').store;
-    expect(feeds.has(FEED)).toBe(false);
+    await scene.until('it is forgotten', () => !feeds.has(FEED));
+    await scene.pass(1_000);
+    expect(await reader.get('copy', `copy/${FEED}`)).toBeUndefined();
     expect(await reader.row('a')).toBeUndefined();
   });
 });
