@@ -11,15 +11,16 @@ export function leftBehind(mesh: SimulatedMesh, lies: LieLedger): string[] {
     const { feeds, dependencies, pool, peers } = scheduler.parts;
     const owned = feeds.all().filter(({ feed_id }) => !lies.isShared(feed_id));
     const sum = (count: (feed: (typeof owned)[number]) => number) => owned.reduce((all, feed) => all + count(feed), 0);
+    const live = owned.flatMap(({ tasks, runs }) => [...tasks.live.values(), ...runs.live.values()]);
+    const waiting = live.filter(({ record }) => lies.mayWaitForEver(record.uid)).length;
     const left = {
-      tasks: sum(({ tasks }) => tasks.live.size),
+      live: live.length - waiting,
       queued: sum(({ tasks }) => tasks.queue.size),
       leases: sum(({ tasks }) => tasks.leases.size),
-      workflows: sum(({ runs }) => runs.live.size),
       unwritten: sum(({ journal }) => journal.backlog),
       frozen: sum(({ journal }) => Number(journal.isFrozen)),
       // What belongs to a feed that a liar keeps, too, may never end.
-      dependencies: lies.hasShared ? 0 : dependencies.size,
+      dependencies: lies.hasShared || waiting > 0 ? 0 : dependencies.size,
       running: lies.hasShared ? 0 : pool.running,
       kept: [...mesh.peers.keys()].flatMap((owner) => pool.holding(owner)).filter(isPromised).length,
       believed: peers.workers().filter((worker) => worker.tasks.some((uid) => !lies.isInShared(uid))).length,

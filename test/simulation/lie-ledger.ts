@@ -1,16 +1,20 @@
 /**
- * What liars had a hand in, and so what is promised of it. Three things, and nothing else, are not promised to clients
+ * What liars had a hand in, and so what is promised of it. Four things, and nothing else, are not promised to clients
  * of honest peers:
  *
  * 1. of a task that an honest owner leased to a liar: what comes of it, and of the workflow that it is in;
  * 2. of a feed that has a liar in its replica set, as its honest owner chose: what becomes of it. A member may take the
  *    feed over, that is what it is there for. What was signed stays as it is all the same;
- * 3. of an id that a liar has claimed: whose it is.
+ * 3. of an id that a liar has claimed: whose it is;
+ * 4. of what waits for a record of 2 or 3 (`depends_on`, `dependencies`): that it begins. Once the liar is gone, nobody
+ *    may have a record with that id, and what waits for it is not to go on as if it had ended well. Whatever else is
+ *    promised of it holds.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { JsonValue } from '../../dag/errors.ts';
 import { feedIdOf } from '../../scheduler/ids.ts';
 import { type FeedRecord, isTerminal, type Row, type TaskRecord } from '../../scheduler/records.ts';
+import { idOf, type Root, withOwnId } from '../../scheduler/storage/aliases.ts';
 import { currentLine } from '../../scheduler/storage/feed-lines.ts';
 import { containerUid } from '../../scheduler/uids.ts';
 import { entry } from './entry.ts';
@@ -30,6 +34,10 @@ export class LieLedger implements LieWatch {
   readonly #claimed = new Set<string>();
   /** By uid of a workflow or task of a client: its feed. */
   readonly #feedOf = new Map<string, string>();
+  /** By kind and id: uids of the workflows and tasks that had it. */
+  readonly #uidsOf = new Map<string, Set<string>>();
+  /** By uid of a workflow or task: kind and id of each that it waits for. */
+  readonly #awaited = new Map<string, string[]>();
   /** By uid of a nested workflow: that in which its task is. */
   readonly #within = new Map<string, string>();
   /** By peer and uid: what that peer has signed. */
@@ -74,6 +82,7 @@ export class LieLedger implements LieWatch {
   synced(peer: string, rows: readonly Row[], feed: FeedRecord | undefined): void {
     for (const { record, feed_id, epoch } of rows) {
       this.#feedOf.set(containerUid(record.uid), feed_id);
+      if (record.kind === 'task' || record.kind === 'workflow') this.#isNamed(withOwnId(record));
       if (record.kind === 'workflow' && record.parent_task_uid !== null) {
         this.#within.set(record.uid, containerUid(record.parent_task_uid));
       }
@@ -84,6 +93,12 @@ export class LieLedger implements LieWatch {
       if (record.signed !== undefined) this.#isAsMade(peer, record.uid, record.signed.by, record.payload);
       if (isTerminal(record.status)) this.#isWorkersWord(peer, record, feed_id);
     }
+  }
+
+  #isNamed(root: Root): void {
+    const awaited = root.kind === 'task' ? root.depends_on : root.dependencies;
+    entry(this.#uidsOf, `${root.kind} ${idOf(root)}`, () => new Set()).add(root.uid);
+    if (awaited.length > 0) entry(this.#awaited, root.uid, () => awaited.map((each) => `${root.kind} ${each}`));
   }
 
   /** What is signed is what its maker wrote. */
@@ -131,6 +146,14 @@ export class LieLedger implements LieWatch {
 
   isClaimed(kind: string, id: string): boolean {
     return this.#claimed.has(`${kind} ${id}`);
+  }
+
+  /** It waits for one of which nothing is promised, or for one that does. */
+  mayWaitForEver(uid: string): boolean {
+    return (this.#awaited.get(containerUid(uid)) ?? []).some((name) => {
+      const awaited = [...(this.#uidsOf.get(name) ?? [])];
+      return this.#claimed.has(name) || awaited.some((each) => this.isInShared(each) || this.mayWaitForEver(each));
+    });
   }
 
   /** A part of the work of this workflow or task was leased to a liar. */

@@ -213,7 +213,8 @@ export class Oracle implements MeshWatch {
     return handles.every(({ work: { kind }, id }) => {
       const records = this.#recordsOf(kind, id);
       if (this.#isBeyond(kind, id)) return true;
-      return this.#isCleared(kind, id) || (records.length > 0 && records.every(({ status }) => isTerminal(status)));
+      const isDone = ({ status, uid }: Root) => isTerminal(status) || this.lies.mayWaitForEver(uid);
+      return this.#isCleared(kind, id) || (records.length > 0 && records.every(isDone));
     });
   }
 
@@ -239,8 +240,9 @@ export class Oracle implements MeshWatch {
     for (const record of records) {
       const { status, error } = record;
       const { result } = endOf(record);
-      if (!isTerminal(status)) this.#broken(`liveness: ${kind} ${id} is ${status}`);
-      else if (status === 'cancelled' && error?.code === 'SUPERSEDED') continue;
+      if (!isTerminal(status)) {
+        if (!this.lies.mayWaitForEver(record.uid)) this.#broken(`liveness: ${kind} ${id} is ${status}`);
+      } else if (status === 'cancelled' && error?.code === 'SUPERSEDED') continue;
       else if (status === 'cancelled' && cancel === 'no') this.#broken(`result: ${kind} ${id} is cancelled by nobody`);
       else if (this.lies.isTouched(record.uid)) continue;
       else if (status === 'completed' && !isDeepStrictEqual(result, expected)) {

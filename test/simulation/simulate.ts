@@ -155,7 +155,8 @@ async function letLie(mesh: SimulatedMesh, oracle: Oracle, { liars = 1, lies }: 
 function isIdle({ peers }: SimulatedMesh, { lies }: Oracle): boolean {
   return [...peers.values()].every(({ clock, scheduler }) => {
     const owned = scheduler.parts.feeds.all().filter(({ feed_id }) => !lies.isShared(feed_id));
-    return !clock.isHeld && owned.every(({ tasks, runs }) => tasks.live.size === 0 && runs.live.size === 0);
+    const live = owned.flatMap(({ tasks, runs }) => [...tasks.live.values(), ...runs.live.values()]);
+    return !clock.isHeld && live.every(({ record }) => lies.mayWaitForEver(record.uid));
   });
 }
 
