@@ -18,7 +18,7 @@ export function cut(text: string, charsMax: number = QUOTED_CHARS_MAX): string {
 const NAMED_MAX = 5;
 
 /** The first NAMED_MAX names, and how many more there are. */
-export function listed(names: readonly string[]): string {
+export function listed(names: readonly string[], between = ', '): string {
   const more = names.length - NAMED_MAX;
-  return more > 0 ? `${names.slice(0, NAMED_MAX).join(', ')} and ${more} more` : names.join(', ');
+  return more > 0 ? `${names.slice(0, NAMED_MAX).join(between)} and ${more} more` : names.join(between);
 }

@@ -60,7 +60,11 @@ export const requiresSchema = z
     labels: z.array(label).max(LABELS_MAX).default([]).describe('Labels the worker must have, e.g. gpu or region=eu.'),
     cpu_cores: z.number().positive().optional(),
     memory_gb: z.number().positive().optional(),
-    peers: z.array(label).max(LABELS_MAX).default([]).describe('Only on one of these peers (peer ids or names).'),
+    peers: z
+      .array(label)
+      .max(LABELS_MAX)
+      .default([])
+      .describe('Only on one of these peers (peer ids, or names that exactly one known peer has).'),
   })
   .describe('What the worker must offer.');
 

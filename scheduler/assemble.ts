@@ -113,7 +113,7 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
   // storage/, worker/, membership/
   const local = new LocalFeed({ ...base, onFailure });
   const watched = watchedStore(store, onFailure);
-  const pool = new WorkerPool({ ...base, name: options.name, onSlotFree: signals.slotFree.tell });
+  const pool = new WorkerPool({ ...base, onSlotFree: signals.slotFree.tell });
   const peers = new PeerTable(base.self, membershipOf);
   const dial = new AutoDial({ ...base, peers });
 

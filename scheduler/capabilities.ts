@@ -18,23 +18,21 @@ export interface Wanted {
 /** True when a worker can run tasks with this action and these requirements at all, now or when it has a slot. */
 export function canRun(
   worker: WorkerState,
-  peer: { peer_id: string; name: string },
+  peerId: string,
   wanted: Pick<Wanted, 'action' | 'requires' | 'needs'>,
 ): boolean {
-  return fits(worker, peer, wanted) && isAllowed(worker, wanted);
+  return fits(worker, peerId, wanted) && isAllowed(worker, wanted);
 }
 
 /** As `canRun`, whatever the policy of the worker's peer says. */
 export function fits(
   worker: WorkerState,
-  peer: { peer_id: string; name: string },
+  peerId: string,
   { action, requires }: Pick<Wanted, 'action' | 'requires'>,
 ): boolean {
   if (worker.status !== 'active') return false;
   if (!worker.actions.includes(action)) return false;
-  if (requires.peers.length > 0 && !requires.peers.some((wanted) => wanted === peer.peer_id || wanted === peer.name)) {
-    return false;
-  }
+  if (requires.peers.length > 0 && !requires.peers.includes(peerId)) return false;
   if (!requires.labels.every((label) => worker.labels.includes(label))) return false;
   if (requires.cpu_cores !== undefined && (worker.cpu_cores ?? 0) < requires.cpu_cores) return false;
   return requires.memory_gb === undefined || (worker.memory_gb ?? 0) >= requires.memory_gb;
@@ -138,15 +136,4 @@ export interface SeenWorker {
   refused: boolean;
   /** Why the worker refused tasks of this class a moment ago; null when it did not. */
   unable: string | null;
-}
-
-/** `wanted`, with the names of the peers it requires as ids. A name that several peers have matches none of them. */
-export function withIds(wanted: Wanted, named: (text: string) => readonly string[]): Wanted {
-  const { peers } = wanted.requires;
-  if (peers.length === 0) return wanted;
-  const ids = peers.map((text) => {
-    const found = named(text);
-    return found.length === 1 ? found[0]! : text;
-  });
-  return { ...wanted, requires: { ...wanted.requires, peers: ids } };
 }

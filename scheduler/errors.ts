@@ -1,6 +1,7 @@
 /** One class per cause. Codes are stable; messages say what to do next. */
 import { FlowmeshError, type JsonObject } from '../dag/errors.ts';
-import { listed } from '../dag/quoted.ts';
+import { didYouMean, nearest } from '../dag/nearest.ts';
+import { listed, quoted } from '../dag/quoted.ts';
 import type { Alias, RemotePlace } from './messages.ts';
 import type { FeedRecord } from './records.ts';
 
@@ -47,12 +48,26 @@ export class ForgedError extends FlowmeshError {
   }
 }
 
-/** A name that several peers have. */
+/** A name that several peers have, of those that are connected and those that are away. */
 export class AmbiguousPeerNameError extends FlowmeshError {
-  constructor(place: string, name: string, ids: readonly string[]) {
-    super('AMBIGUOUS', `${place}: "${name}" is the name of ${ids.length} peers (${listed(ids)}); write the id of one`, {
-      details: { place, name, peers: [...ids] },
-    });
+  constructor(place: string, name: string, meant: readonly { peer_id: string; connected: boolean }[]) {
+    const peers = meant.map(({ peer_id, connected }) => `${peer_id}, ${connected ? 'connected' : 'not connected now'}`);
+    super(
+      'AMBIGUOUS',
+      `${place}: ${quoted(name)} is the name of ${meant.length} peers (${listed(peers, '; ')}); write the id of the one that is meant`,
+      { details: { place, name, peers: meant.map(({ peer_id }) => peer_id) } },
+    );
+  }
+}
+
+/** A name that no peer has, as far as is known here. */
+export class UnknownPeerError extends FlowmeshError {
+  constructor(place: string, name: string, known: readonly string[]) {
+    super(
+      'UNKNOWN_PEER',
+      `${place}: no peer with the id or the name ${quoted(name)} is known here${didYouMean(name, known)}; peer_list shows those that are. For a peer that comes later, write its id, or submit this when it is there`,
+      { details: { place, name, nearest: nearest(name, known) ?? null } },
+    );
   }
 }
 

@@ -38,7 +38,7 @@ import { runUids } from '../storage/record-tree.ts';
 import { newTask, retriedTask } from '../task/new-task.ts';
 import { checkRetries, checkTask, checkWorkflow } from '../workflow/check-submission.ts';
 import type { LiveRun } from '../workflow/live-run.ts';
-import { type Named, requiresWithIds, withPeerIds } from './required-peers.ts';
+import { requiresWithIds, withPeerIds } from '../workflow/required-peers.ts';
 
 interface SubmitParts {
   self: string;
@@ -61,8 +61,6 @@ interface SubmitParts {
 
 export class Submit {
   readonly #parts: SubmitParts;
-  /** The ids of the peers that a word of `requires.peers` can mean. */
-  readonly #named: Named = (text) => this.#parts.peers.named(text);
 
   constructor(parts: SubmitParts) {
     this.#parts = parts;
@@ -73,7 +71,7 @@ export class Submit {
    * receipt); with `require_copies`, only when it is on as many as it requires.
    *
    * @throws what `checkWorkflow` and `IdClaims.known` throw, UnknownDependencyError, AmbiguousPeerNameError,
-   *   QueueFullError, TooFewCopiesError
+   *   UnknownPeerError, QueueFullError, TooFewCopiesError
    */
   async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const parts = this.#parts;
@@ -97,7 +95,7 @@ export class Submit {
       this.#checkBacklog(feed);
       runs.checkRoom();
       const waits = await this.#dependenciesOf('workflow', workflow.dependencies);
-      const resolved = withPeerIds(workflow, this.#named);
+      const resolved = withPeerIds(workflow, parts.peers);
       if (known !== undefined) {
         parts.idClaims.making(alias);
         parts.idClaims.replaces(alias, known);
@@ -196,7 +194,8 @@ export class Submit {
   /**
    * As `submitWorkflow`, for a task that belongs to no workflow. It cannot require copies.
    *
-   * @throws what `checkTask` and `IdClaims.known` throw, UnknownDependencyError, AmbiguousPeerNameError, QueueFullError
+   * @throws what `checkTask` and `IdClaims.known` throw, UnknownDependencyError, AmbiguousPeerNameError,
+   *   UnknownPeerError, QueueFullError
    */
   async submitTask(submission: TaskSubmission): Promise<TaskReceipt> {
     const parts = this.#parts;
@@ -220,7 +219,7 @@ export class Submit {
       const waits = await this.#dependenciesOf('task', submission.depends_on);
       const wall = parts.clock.wall();
       const uid = makeUid(parts.random, wall);
-      const requires = requiresWithIds(submission.requires, this.#named, 'requires');
+      const requires = requiresWithIds(submission.requires, parts.peers, 'requires');
       const record = newTask({ ...submission, requires, copies: parts.copies }, task_id, content_hash, uid, wall);
       const { receipt, copies } = await this.#createTask(feed, record, waits);
       return { ...receipt, duplicate: false, durability: { copies, wanted: this.#wantedByDefault() }, warnings };

@@ -141,7 +141,7 @@ export class OwnedFeed implements FeedWriter {
         onDropped: (turn, record, taskUids) => this.nested.onRunDropped(turn, record, taskUids),
       },
     });
-    this.nested = new NestedRuns({ random, tasks, runs: this.runs, feedId: feed_id });
+    this.nested = new NestedRuns({ random, tasks, runs: this.runs, peers, feedId: feed_id });
     this.dispatcher = new Dispatcher(
       {
         clock,

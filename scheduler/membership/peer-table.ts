@@ -3,7 +3,7 @@
  * PEERS_REMEMBERED_MAX peers, unless more are connected (P7): any other peer is looked up when it is needed.
  */
 import type { PeerView, WorkerView } from '../api.ts';
-import { canRun, offeredUnder, type SeenWorker, type Wanted, withIds } from '../capabilities.ts';
+import { canRun, offeredUnder, type SeenWorker, type Wanted } from '../capabilities.ts';
 import { LOST_SHARE, UNABLE_MEMORY_MS } from '../limits.ts';
 import type { PeerState, WorkerState } from '../messages.ts';
 import type { Line, Placement } from '../records.ts';
@@ -249,13 +249,11 @@ export class PeerTable {
   /** Workers here and at connected peers that can run this class of tasks, with their believed free slots. */
   candidates(wanted: Wanted, classKey: string, now: number, silentMs: number): Candidate[] {
     const found: Candidate[] = [];
-    const resolved = withIds(wanted, (text) => this.named(text));
     for (const entry of this.#entries.values()) {
       if (entry.state === null || !this.#isHere(entry, now, silentMs)) continue;
       if (wanted.barred.length > 0 && wanted.barred.includes(this.markOf(entry.peer_id))) continue;
-      const peer = { peer_id: entry.peer_id, name: '' };
       for (const worker of this.#workersOf(entry)) {
-        if (!canRun(worker, peer, resolved)) continue;
+        if (!canRun(worker, entry.peer_id, wanted)) continue;
         if (whyUnable(entry, worker, classKey, now) !== null) continue;
         found.push(this.#candidate(entry, worker, wanted.prefer));
       }
@@ -292,15 +290,23 @@ export class PeerTable {
   }
 
   /**
-   * The ids of the peers that `text` can mean: the peer with that id; else the connected peers with that name; else the
-   * other peers with that name.
+   * The peers that `text` can mean: the peer with that id; else all known peers with that name, connected or not, so
+   * that none gets what is meant for another one by taking its name while that one is away.
    */
-  named(text: string): string[] {
+  named(text: string): { peer_id: string; connected: boolean }[] {
+    const meant = ({ peer_id, connected }: Pick<PeerEntry, 'peer_id' | 'connected'>) => ({
+      peer_id,
+      connected: connected || peer_id === this.self,
+    });
+    const entry = this.#entries.get(text);
     // A peer cannot take the place of another one by choosing that one's id as its name.
-    if (this.#entries.has(text) || PEER_ID.test(text)) return [text];
-    const named = [...this.#entries.values()].filter(({ state }) => state?.name === text);
-    const connected = named.filter((entry) => entry.connected);
-    return (connected.length > 0 ? connected : named).map(({ peer_id }) => peer_id);
+    if (entry !== undefined || PEER_ID.test(text)) return [meant(entry ?? { peer_id: text, connected: false })];
+    return [...this.#entries.values()].filter(({ state }) => state?.name === text).map(meant);
+  }
+
+  /** The names of all known peers. */
+  names(): string[] {
+    return [...this.#entries.values()].flatMap(({ state }) => (state === null ? [] : [state.name]));
   }
 
   #candidate(entry: PeerEntry, worker: WorkerState, prefer: readonly string[]): Candidate {

@@ -208,7 +208,7 @@ export class Dispatcher {
     const known = of.nobody;
     if (known !== null && now - known.looked_at < this.#beatIntervalMs) return known;
     const seen = this.#peers.seen(of, of.key, now, this.#silentMs);
-    const { reason, refused_by: by } = whyNobody(of, seen, (text) => this.#peers.named(text));
+    const { reason, refused_by: by } = whyNobody(of, seen);
     const refused = by.length === 0 ? null : { since: known?.refused?.since ?? now, by };
     of.nobody = { since: known?.since ?? now, reason, looked_at: now, refused };
     return of.nobody;

@@ -3,7 +3,7 @@
  * which peers. Pure: the known workers in, the sentence out.
  */
 import { listed } from '../../dag/quoted.ts';
-import { allows, canRun, fits, isAllowed, type SeenWorker, splitNeed, type Wanted, withIds } from '../capabilities.ts';
+import { allows, canRun, fits, isAllowed, type SeenWorker, splitNeed, type Wanted } from '../capabilities.ts';
 
 export interface WhyNobody {
   reason: string;
@@ -13,20 +13,12 @@ export interface WhyNobody {
 
 const REASON_CHARS_MAX = 500;
 
-/**
- * @param seen every known worker
- * @param named gives the ids of the peers that a word of `requires.peers` can mean
- */
-export function whyNobody(
-  wanted: Wanted,
-  seen: readonly SeenWorker[],
-  named: (text: string) => readonly string[],
-): WhyNobody {
+/** @param seen every known worker */
+export function whyNobody(wanted: Wanted, seen: readonly SeenWorker[]): WhyNobody {
   const { action } = wanted;
-  const task = withIds(wanted, named);
   const offering = seen.filter(({ there, worker }) => there && worker.actions.includes(action));
   const active = offering.filter(({ worker }) => worker.status === 'active');
-  const away = seen.filter((each) => !each.there && mayRun(each, task));
+  const away = seen.filter((each) => !each.there && mayRun(each, wanted));
   const later = away.length === 0 ? '' : `; ${peersOf(away)}, not connected now, can run it`;
   if (active.length === 0) {
     const may = seen.filter(({ there, withheld }) => there && withheld?.actions.includes(action));
@@ -34,9 +26,9 @@ export function whyNobody(
     const why = offering.length > 0 ? `the worker that offers ${action} is leaving` : none;
     return { reason: cut(why + later), refused_by: [] };
   }
-  const missing = [...missingPeers(wanted, task, active, named), ...missingOf(wanted, active)];
+  const missing = [...missingPeers(wanted, active, seen), ...missingOf(wanted, active)];
   // Only policy forbids the task when every worker that has all else refuses it, and no peer that is away may run it.
-  const able = active.filter(({ worker, peer_id }) => fits(worker, { peer_id, name: '' }, task));
+  const able = active.filter(({ worker, peer_id }) => fits(worker, peer_id, wanted));
   const refusing = able.filter(({ worker, refused }) => refused || !isAllowed(worker, wanted));
   const isPolicy = able.length > 0 && refusing.length === able.length && away.length === 0;
   if (missing.length === 0) missing.push(whyNone(wanted, active, able, refusing));
@@ -81,17 +73,15 @@ function missingOf({ requires, needs }: Wanted, active: readonly SeenWorker[]): 
 }
 
 function missingPeers(
-  { requires, action }: Wanted,
-  { requires: { peers } }: Wanted,
+  { requires: { peers }, action }: Wanted,
   active: readonly SeenWorker[],
-  named: (text: string) => readonly string[],
+  seen: readonly SeenWorker[],
 ): string[] {
   if (peers.length === 0 || active.some(({ peer_id }) => peers.includes(peer_id))) return [];
-  return requires.peers.map((text) => {
-    const ids = named(text);
-    if (ids.length === 0) return `peer ${text}: nobody here knows one with this id or name`;
-    if (ids.length > 1) return `peer ${text}: ${ids.length} peers have this name, write an id`;
-    return `peer ${text}: not connected, or does not offer ${action}`;
+  return peers.map((id) => {
+    const known = seen.find(({ peer_id }) => peer_id === id);
+    if (known === undefined) return `peer ${id}: no worker of a peer with this id is known here`;
+    return `peer ${known.name}: not connected, or does not offer ${action}`;
   });
 }
 
@@ -113,7 +103,7 @@ function whyNone(
 }
 
 function mayRun({ worker, peer_id, refused }: SeenWorker, task: Wanted): boolean {
-  return !refused && canRun(worker, { peer_id, name: '' }, task);
+  return !refused && canRun(worker, peer_id, task);
 }
 
 /** Some say that they offer it, and are not believed. */

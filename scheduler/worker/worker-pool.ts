@@ -38,7 +38,6 @@ export class WorkerPool {
   readonly #watch: LeaseWatch;
   readonly #onSlotFree: () => void;
   readonly #network: Network;
-  readonly #self: { peer_id: string; name: string };
   readonly #workers = new Map<string, WorkerSlots>();
   readonly #attempts = new Map<string, Attempt>();
   readonly #outbox: ResultOutbox;
@@ -59,12 +58,9 @@ export class WorkerPool {
     watch: LeaseWatch;
     crashes: Crashes;
     signatures: Signatures;
-    /** The name of this peer. */
-    name: string;
     /** Another lease may fit now. */
     onSlotFree: () => void;
   }) {
-    this.#self = { peer_id: parts.network.self, name: parts.name };
     this.#network = parts.network;
     this.#clock = parts.clock;
     this.#executors = parts.executors;
@@ -148,7 +144,7 @@ export class WorkerPool {
 
   /** What others believe of a worker, as this peer's certificate lets it be. */
   #believed(worker: WorkerSlots, caller: Caller | null): WorkerState {
-    return offeredUnder(this.#network.membership(this.#self.peer_id), this.#stateOf(worker, caller));
+    return offeredUnder(this.#network.membership(this.#network.self), this.#stateOf(worker, caller));
   }
 
   /** As `states`, without what this peer's certificate does not let it offer. */
@@ -267,7 +263,7 @@ export class WorkerPool {
     if (forbidden !== null)
       return { reason: 'unable', message: `unable here: ${forbidden}`.slice(0, REFUSAL_CHARS_MAX) };
     const needs = this.needsOf(lease.action, lease.payload);
-    if (!canRun(state, this.#self, { ...lease, needs })) {
+    if (!canRun(state, this.#network.self, { ...lease, needs })) {
       return {
         reason: 'unable',
         message: `worker ${lease.worker_id} does not offer ${lease.action} with what it requires`,
@@ -355,7 +351,7 @@ export class WorkerPool {
     const caller = this.#callerOf(owner);
     for (const worker of this.#workers.values()) {
       const state = this.#believed(worker, caller);
-      if (state.running >= state.slots || !canRun(state, this.#self, { action, requires, needs })) continue;
+      if (state.running >= state.slots || !canRun(state, this.#network.self, { action, requires, needs })) continue;
       if (this.#hasRoom(worker, requires)) return true;
     }
     return false;

@@ -16,12 +16,14 @@ import { timeoutError } from '../task/transitions.ts';
 import { checkDepth, checkParts } from './check-submission.ts';
 import type { LiveRun } from './live-run.ts';
 import { nestedWorkflow } from './nested-workflow.ts';
+import { type KnownPeers, withPeerIds } from './required-peers.ts';
 import type { Runs } from './runs.ts';
 
 export interface NestedRunParts {
   random: Random;
   tasks: Tasks;
   runs: Runs;
+  peers: KnownPeers;
   feedId: string;
 }
 
@@ -44,7 +46,7 @@ export class NestedRuns {
    * workflow fails the task.
    */
   start(turn: Turn, task: LiveTask): void {
-    const { random, tasks, runs, feedId } = this.#parts;
+    const { random, tasks, runs, peers, feedId } = this.#parts;
     const { workflow_uid, payload, copies } = task.record;
     const parent = workflow_uid === null ? undefined : runs.live.get(workflow_uid);
     const depth = (parent?.depth ?? 0) + 1;
@@ -54,7 +56,7 @@ export class NestedRuns {
       const nested = nestedWorkflow(parseInputs('workflow', payload));
       const workflow_id = nested.workflow_id ?? makeId('wf', feedId, random);
       if (runs.live.byId(workflow_id) !== undefined) throw new ConflictError('workflow', workflow_id, 'and runs');
-      const workflow = { ...nested, workflow_id };
+      const workflow = withPeerIds({ ...nested, workflow_id }, peers);
       // An invalid workflow throws here and fails the task, before any row is written.
       const graph = checkParts(workflow, depth);
       tasks.begin(turn, task, 'running', null);

@@ -69,7 +69,6 @@ export class PoolScene {
     this.pool = new WorkerPool({
       ...{ clock: this.clock, executors, network: this.network, log: quiet, probe: () => {} },
       ...unwatched,
-      name: 'worker',
       onSlotFree: () => this.slotsFreed++,
     });
     this.network.attach(

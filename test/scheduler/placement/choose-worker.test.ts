@@ -7,7 +7,7 @@ import type { WorkerState } from '../../../scheduler/messages.ts';
 import { choose, score } from '../../../scheduler/placement/choose-worker.ts';
 import { SeededRandom } from '../../simulation/world.ts';
 
-const PEER = { peer_id: 'peer-a', name: 'alpha' };
+const PEER = 'peer-a';
 
 function worker(over: Partial<WorkerState> = {}): WorkerState {
   return {
@@ -39,7 +39,6 @@ describe('canRun', () => {
     ['cores of a worker that states none', worker({ cpu_cores: null }), { cpu_cores: 0.1 }, false],
     ['more memory than it has', worker(), { memory_gb: 9 }, false],
     ['its peer by id', worker(), { peers: ['peer-b', 'peer-a'] }, true],
-    ['its peer by name', worker(), { peers: ['alpha'] }, true],
     ['another peer', worker(), { peers: ['peer-b'] }, false],
   ])('a task that requires %s', (_what, state, wanted, expected) => {
     expect(canRun(state, PEER, { action: 'echo', requires: requires(wanted), needs: [] })).toBe(expected);

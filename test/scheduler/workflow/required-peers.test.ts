@@ -48,7 +48,9 @@ describe('a peer that a task requires', () => {
     const head = scene.head('a');
     await expect(scene.submit('a', on('a', 'gpu-box'))).rejects.toMatchObject({
       code: 'AMBIGUOUS',
-      message: 'requires.peers[1]: "gpu-box" is the name of 2 peers (one, two); write the id of one',
+      message:
+        'requires.peers[1]: "gpu-box" is the name of 2 peers (one, connected; two, connected); write the id of the one that is meant',
+      details: { peers: ['one', 'two'] },
     });
     await expect(
       scene.submitWorkflow('a', {
@@ -58,28 +60,59 @@ describe('a peer that a task requires', () => {
     expect(scene.head('a')).toBe(head);
   });
 
-  test('that nobody knows is waited for, with that as the reason, and gets it when it comes', async () => {
+  test('by the name of one that is away, which another one has taken, is refused', async () => {
     const scene = await Scene.of(['a']);
-    await named(scene, 'one', 'other');
-    const { task_id, uid } = await scene.submit('a', on('gpu-box'));
-    await scene.pass(1_000);
-    expect(await whyWaits(scene, task_id)).toBe('peer gpu-box: nobody here knows one with this id or name');
-    const late = await named(scene, 'late', 'gpu-box');
-    expect((await late.leased(1)).uid).toBe(uid);
+    const gpu = await named(scene, 'one', 'gpu-box');
+    gpu.beating = false;
+    scene.mesh.board.cut('a', 'one');
+    const other = await named(scene, 'two', 'gpu-box');
+    const head = scene.head('a');
+    await expect(scene.submit('a', on('gpu-box'))).rejects.toMatchObject({
+      code: 'AMBIGUOUS',
+      message: expect.stringContaining('(one, not connected now; two, connected)'),
+    });
+    expect(scene.head('a')).toBe(head);
+    await scene.submit('a', on('two'));
+    expect((await other.leased(1)).requires.peers).toEqual(['two']);
   });
 
-  test('that nobody knew, and that two have when they come, waits and says so', async () => {
+  test('by a name that nobody has is refused, with the nearest one, and nothing is written', async () => {
     const scene = await Scene.of(['a']);
-    const { task_id } = await scene.submit('a', on('gpu-box'));
-    const peers = [new HandPeer(scene, 'one'), new HandPeer(scene, 'two')];
-    for (const peer of peers) {
-      peer.state.name = 'gpu-box';
-      peer.state.workers[0]!.slots = 0;
-      await scene.run(peer.network.connect('a'));
-      peer.beatOn();
-    }
-    await scene.pass(2_000);
-    expect(await whyWaits(scene, task_id)).toBe('peer gpu-box: 2 peers have this name, write an id');
+    await named(scene, 'one', 'gpu-box');
+    const head = scene.head('a');
+    await expect(scene.submit('a', on('gpu-bix'))).rejects.toMatchObject({
+      code: 'UNKNOWN_PEER',
+      retryable: false,
+      message: expect.stringMatching(/^requires\.peers\[0\]: .*"gpu-bix".*\(did you mean "gpu-box"\?\)/),
+      details: { place: 'requires.peers[0]', name: 'gpu-bix', nearest: 'gpu-box' },
+    });
+    expect(scene.head('a')).toBe(head);
+  });
+
+  test('in a nested workflow becomes an id when that begins, or fails its step', async () => {
+    const scene = await Scene.of(['a']);
+    const gpu = await named(scene, 'one', 'gpu-box');
+    const nested = (peer: string) => {
+      const steps = [{ step_id: 's', action: 'fn:hand', requires: { peers: [peer] } }];
+      const inner = { step_id: 'inner', action: 'workflow', inputs: { workflow: { name: 'inner', steps } } };
+      return scene.submitWorkflow('a', { name: 'outer', steps: [inner] });
+    };
+    await nested('gpu-box');
+    expect((await gpu.leased(1)).requires.peers).toEqual(['one']);
+    const { uid } = await nested('other-box');
+    expect(await scene.endedWorkflow('a', uid)).toMatchObject({
+      status: 'failed',
+      error: { message: expect.stringContaining('other-box') },
+    });
+  });
+
+  test('by an id that nobody knows yet is waited for', async () => {
+    const scene = await Scene.of(['a']);
+    const id = '12D3KooWGRUVh7ksQ7VFFUfPXUwLXbLqFqKkXG4hVLr6cGSXQhSv';
+    const { task_id } = await scene.submit('a', on(id));
+    await named(scene, 'one', 'other');
+    await scene.pass(1_000);
+    expect(await whyWaits(scene, task_id)).toBe(`peer ${id}: no worker of a peer with this id is known here`);
   });
 
   test('by a whole id is that one, whatever name others give themselves', async () => {
