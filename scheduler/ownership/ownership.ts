@@ -142,12 +142,19 @@ export class Ownership implements InquiryOutcome, BeatListener {
   // --- feeds that become this peer's ---------------------------------------------------------------------------------
 
   async goOn(feedId: string, isCertain: boolean): Promise<void> {
-    const { main, followed, inquiry, lifecycle, log, probe } = this.#parts;
+    const { main, followed, inquiry, network, lifecycle, log, probe } = this.#parts;
     this.#stopAsking(feedId);
     probe('start:after');
     if (feedId === main.id && !isCertain) await main.make();
+    let isOwn = true;
     try {
-      await followed.inOrder(feedId, () => this.#own(feedId, { isCertain }));
+      await followed.inOrder(feedId, async () => {
+        const feed = followed.find(feedId)?.feed;
+        // A commit of another owner that was before this in the order may have brought the line of that one.
+        isOwn = feed == null || currentLine(feed).owner === network.self;
+        if (isOwn) await this.#own(feedId, { isCertain });
+      });
+      if (!isOwn) await this.#leave(feedId);
     } catch (error) {
       log.warn({ feed_id: feedId, err: error }, 'a feed cannot be taken up; it is read-only, and tried again');
       if (followed.find(feedId) !== undefined && !lifecycle.stopping) inquiry.open(feedId);
@@ -168,8 +175,12 @@ export class Ownership implements InquiryOutcome, BeatListener {
 
   /** Does nothing for a feed whose inquiry is not open. */
   async giveUp(feedId: string): Promise<void> {
+    if (this.#stopAsking(feedId)) await this.#leave(feedId);
+  }
+
+  /** A feed that was this peer's is another peer's, and the copy here is in the line of that one. */
+  async #leave(feedId: string): Promise<void> {
     const { store, main, lifecycle } = this.#parts;
-    if (!this.#stopAsking(feedId)) return;
     await store.own(feedId, false);
     if (feedId === main.id && !lifecycle.stopping) await main.make();
   }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { JsonValue } from '../../../dag/errors.ts';
 import {
   CUT_OFF_PATIENCE,
   IDLE_FEED_PATIENCE,
@@ -12,7 +13,7 @@ import { feedUid } from '../../../scheduler/uids.ts';
 import { filling, HandFeed } from '../hand-feed.ts';
 import { HandPeer } from '../hand-peer.ts';
 import { HeldDisk } from '../held-disk.ts';
-import { Scene, task, workflow } from '../scene.ts';
+import { gate, Scene, task, workflow } from '../scene.ts';
 
 const BEAT_MS = 1_000;
 /** Clocks run at their own rates, and beats come when they come. */
@@ -350,6 +351,50 @@ describe('an owner that starts again', () => {
     expect(before).toBeGreaterThan(0);
     await scene.pass(5 * BEAT_MS);
     expect(asked).toBe(before);
+    expect(owns(scene, 'a', feedId)).toBe(false);
+    expect(scene.peer('a').store.feeds.get(feedId)).toMatchObject({ seq: seq + 1, owned: false });
+    expect(scene.feed('a').feed_id).not.toBe(feedId);
+  });
+
+  test('and is about to go on when a commit of the next owner is coming in leaves that one the feed (P2)', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    await scene.until('h counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId, feed } = scene.feed('a');
+    const { seq } = scene.peer('a').store.feeds.get(feedId)!;
+    const theirs = new HandFeed(h, feedId, []);
+    theirs.rows.clear();
+    theirs.head = seq;
+    theirs.commit({ ...openLine(feed, 'h', seq, ''), followers: [{ peer_id: 'a', synced: true }] });
+    // `h` has nothing newer when it is asked, and takes the feed over then; its commit comes before `a` goes on.
+    const pulled = h.answers.get('pull')!;
+    const coming = gate();
+    let asks = 0;
+    let isComing = false;
+    h.answers.set('pull', async (params, from) => {
+      const isAsked = (params['after'] as { seq: number }).seq === Number.MAX_SAFE_INTEGER;
+      if (isAsked && asks++ === 0) throw new Error('again, so that `a` asks both at once');
+      if (isAsked) return { feed, rows: [], whole: true, head_seq: seq, complete: true } as unknown as JsonValue;
+      isComing = true;
+      await coming.opened;
+      return await pulled(params, from);
+    });
+    const i = new HandPeer(scene, 'i');
+    const asked = gate();
+    i.answers.set('pull', async () => {
+      await asked.opened;
+      return { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
+    });
+    await scene.restart('a');
+    for (const peer of [h, i]) await scene.run(peer.network.connect('a'));
+    await scene.until('i is asked', () => i.messages.some(({ method }) => method === 'pull'));
+    const brought = theirs.push('a', []);
+    await scene.until('it is coming in', () => isComing);
+    asked.open();
+    await scene.until('a goes on', () => !scene.scheduler('a').parts.inquiry.isOpen(feedId));
+    coming.open();
+    await scene.run(brought);
+    await scene.pass(BEAT_MS);
     expect(owns(scene, 'a', feedId)).toBe(false);
     expect(scene.peer('a').store.feeds.get(feedId)).toMatchObject({ seq: seq + 1, owned: false });
     expect(scene.feed('a').feed_id).not.toBe(feedId);
