@@ -2,8 +2,10 @@
  * The simulation can fail: with a promise taken out of the source it finds one that is broken, and says which. Without
  * the mutation the same seed breaks none, so that it is the mutation that was found.
  */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { MUTATIONS, type Mutation } from './mutations.ts';
+import { HELD_BY_TESTS, MUTATIONS, type Mutation } from './mutations.ts';
 import { runSeeds } from './run-seeds.ts';
 import { type SimulationResult, simulate } from './simulate.ts';
 
@@ -37,5 +39,15 @@ test.for(MUTATIONS.map((mutation) => [mutation.name, mutation.promise, mutation]
     const found = await findOne(mutation);
     expect(found?.failures[0]).toMatch(BROKEN_PROMISE);
     await annotate(`seed ${found!.seed}; ${found!.failures[0]}`);
+  },
+);
+
+test.for(HELD_BY_TESTS.map((held) => [held.name, held.promise, held.test, held] as const))(
+  'without "%s" (%s) a test of %s fails',
+  async ([, , , held]) => {
+    const script = new URL('./run-mutated-test.ts', import.meta.url).pathname;
+    const { stdout } = await promisify(execFile)(process.execPath, [script, held.name]);
+    const { failed } = JSON.parse(stdout.trim().split('\n').at(-1)!) as { failed: number };
+    expect(failed).toBeGreaterThan(0);
   },
 );

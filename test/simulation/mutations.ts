@@ -1,6 +1,7 @@
 /**
  * Promises taken out of the source, one at a time: with each of them the simulation has to find a broken promise, or it
- * could not tell whether the promise is kept. `mutations.test.ts` runs them all.
+ * could not tell whether the promise is kept. What it would hardly miss, a test of its own holds (`HELD_BY_TESTS`).
+ * `mutations.test.ts` runs them all.
  */
 import type { FaultKind } from './fault-plan.ts';
 
@@ -179,6 +180,65 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'return holder === undefined || feed.ownerIn(epoch) !== granted_by;',
     promise: 'P9',
     favoured: ['liar', 'crash'],
+  },
+  {
+    name: 'what is handed over is signed by who made it',
+    file: 'scheduler/partition/reconcile.ts',
+    find: 'if (forged !== undefined) throw new ForgedError(peer, `${forged.kind} ${forged.uid}`); // P9',
+    replace: '',
+    promise: 'P9',
+    favoured: ['liar', 'three copies'],
+  },
+];
+
+interface HeldByTest extends Mutation {
+  /** The file with the test, from the top folder. */
+  test: string;
+  /** Is in the name of the test. */
+  named: string;
+}
+
+/**
+ * What the simulation would hardly miss: no promise to a client depends on it there, or its liars do not lie so well.
+ * Each with a test that fails without it.
+ */
+export const HELD_BY_TESTS: readonly HeldByTest[] = [
+  {
+    name: 'a method is for peers with its roles',
+    file: 'scheduler/inbound.ts',
+    find: 'mustBeAllowed(method, peer, self, membershipOf);',
+    replace: '',
+    promise: 'P9',
+    test: 'test/scheduler/roles.test.ts',
+    named: 'from a peer without the role is FORBIDDEN',
+  },
+  {
+    name: 'a row of another peer is checked against its whole schema',
+    file: 'scheduler/messages.ts',
+    find: 'const parsed = recordSchema.safeParse(record);\n  if (parsed.success) return record as FlowRecord;',
+    replace:
+      'const parsed = recordSchema.safeParse(record);\n  if (parsed.success || parsed.error) return record as FlowRecord;',
+    promise: 'P9',
+    test: 'test/scheduler/replication/write-guard.test.ts',
+    named: 'is refused, and none of its commit is kept',
+  },
+  {
+    name: 'a frame of results is signed by the worker that brings it',
+    file: 'scheduler/signatures.ts',
+    find: 'if (!isOwn && !this.#signer.verify(worker, frameText(rootOf(tree)), signature)) return null;',
+    replace: '',
+    promise: 'P9',
+    test: 'test/scheduler/signatures.test.ts',
+    named: 'as results counts only with the signature of the worker that brings them',
+  },
+  {
+    name: 'what a follower copies is signed by who made it',
+    file: 'scheduler/replication/follower.ts',
+    find: 'if (!own.has(epoch) && this.#signatures.isForged(signatories, record, seq))',
+    replace: "if (peer === '')",
+    promise: 'P9',
+    test: 'test/scheduler/signatures.test.ts',
+    named: 'is not kept, and that follower is asked no more',
   },
 ];
 
