@@ -158,14 +158,6 @@ export const MUTATIONS: readonly Mutation[] = [
     favoured: ['liar'],
   },
   {
-    name: 'the id of a feed is that of the peer that made it',
-    file: 'scheduler/signatures.ts',
-    find: 'if (!isBound && unsigned_to_seq === 0) return feed.signed === undefined;',
-    replace: 'if (!isBound && unsigned_to_seq === 0) return true;',
-    promise: 'P9',
-    favoured: ['liar'],
-  },
-  {
     name: 'rows come from a member of the replica set',
     file: 'scheduler/replication/follower.ts',
     find: 'if (!members(feed).has(peer)) throw',
@@ -211,6 +203,15 @@ export const HELD_BY_TESTS: readonly HeldByTest[] = [
     promise: 'P9',
     test: 'test/scheduler/roles.test.ts',
     named: 'from a peer without the role is FORBIDDEN',
+  },
+  {
+    name: 'the id of a feed is that of the peer that made it',
+    file: 'scheduler/signatures.ts',
+    find: 'if (!isBound && unsigned_to_seq === 0) return feed.signed === undefined;',
+    replace: 'if (!isBound && unsigned_to_seq === 0) return true;',
+    promise: 'P9',
+    test: 'test/scheduler/signatures.test.ts',
+    named: 'of who owned it is lawful from the peer that made it on',
   },
   {
     name: 'a row of another peer is checked against its whole schema',
