@@ -9,7 +9,7 @@ import { LOOPBACK_ARGS, thisMachine } from '../harness/this-machine.ts';
 
 type Peer = HostedPeer<PeerHost>;
 
-const TASKS = 300;
+const TASKS = 100;
 const IN_FLIGHT = 8;
 
 let peers: Peer[] = [];
