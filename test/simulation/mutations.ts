@@ -95,8 +95,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'late failure refused',
     file: 'scheduler/task/transitions.ts',
-    find: "if (!current && (result.status !== 'completed' || !isUsable(record, peer, result, owner))) return STALE;",
-    replace: 'if (!current && !isUsable(record, peer, result, owner)) return STALE;',
+    find: "if (!current && (result.status !== 'completed' || !isUsable(record, peer, result, owner, granted))) return STALE;",
+    replace: 'if (!current && !isUsable(record, peer, result, owner, granted)) return STALE;',
     promise: 'P3',
     favoured: ['mute', 'cut', 'long work'],
   },
