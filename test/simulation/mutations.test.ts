@@ -15,8 +15,8 @@ const LIMIT_MS = 600_000;
 const BROKEN_PROMISE = /^(P\d+|liveness|result): /;
 
 /** The first seed that breaks a promise, and none without the mutation. */
-async function findOne({ name, favoured = [] }: Mutation): Promise<SimulationResult | undefined> {
-  for (let next = 1; next <= SEEDS_MAX; ) {
+async function findOne({ name, favoured = [], from = 1 }: Mutation): Promise<SimulationResult | undefined> {
+  for (let next = from; next <= SEEDS_MAX; ) {
     const results: SimulationResult[] = [];
     const count = SEEDS_MAX + 1 - next;
     await runSeeds({ from: next, count, stopAtFailure: true, mutation: name, favoured }, (result) => {
