@@ -30,6 +30,7 @@ import {
   type Said,
   type Statement,
 } from './statement.ts';
+import { isVoidBy, judge, overusedOf, redemptionOf, type Verdicts } from './verdicts.ts';
 
 /** Certificates of one peer that are kept: the newest may be void where an older one is not. */
 const CERTIFICATES_PER_PEER_MAX = 4;
@@ -41,17 +42,6 @@ const REVOCATIONS_SHARE = 7 / 8;
 export type Standing =
   | { state: 'member'; certificate: Certificate; id: string }
   | { state: 'expired' | 'revoked' | 'void'; certificate: Certificate | null; why: MembershipError };
-
-/** What follows from revocations and the names of roots, whatever the time is. */
-interface Verdicts {
-  /** Roots that are trusted, by public key, with their rank. */
-  roots: Map<string, number>;
-  revokedPeers: Map<string, Statement<Revocation>[]>;
-  /** Of these by roots alone. */
-  revokedByRoots: Map<string, Statement<Revocation>[]>;
-  revokedInvites: Map<string, Statement<Revocation>>;
-  revokedRoots: Map<string, Statement<Revocation>[]>;
-}
 
 /** What can be judged before a signature was checked. */
 type Unsigned = Pick<Statement, 'id' | 'said'>;
@@ -347,7 +337,7 @@ export class Ledger {
     const ofInvite = revokedInvites.get(said.invite.id);
     if (ofInvite !== undefined)
       return revoked(`the invite ${said.invite.id}, by which ${said.peer_id} came,`, ofInvite.said);
-    this.#overused ??= this.#judgeInvites();
+    this.#overused ??= overusedOf([...this.#certificates.values()].flat());
     if (!this.#overused.has(redemptionOf(said))) return undefined;
     return new MembershipError(
       'INVITE_USED',
@@ -438,100 +428,9 @@ export class Ledger {
   }
 
   #judged(): Verdicts {
-    this.#verdicts ??= this.#judge();
+    this.#verdicts ??= judge(this.of('revocation'), this.of('root'), this.#firstRoot, (by) => this.#rankOf(by));
     return this.#verdicts;
   }
-
-  #judge(): Verdicts {
-    const verdicts: Verdicts = {
-      roots: new Map(),
-      revokedPeers: new Map(),
-      revokedByRoots: new Map(),
-      revokedInvites: new Map(),
-      revokedRoots: new Map(),
-    };
-    this.#judgeRevocations(verdicts);
-    this.#judgeRoots(verdicts);
-    return verdicts;
-  }
-
-  /** Those of roots first, of the newest root before older ones; then those of admins that no root has revoked. */
-  #judgeRevocations(verdicts: Verdicts): void {
-    const ranked = this.of('revocation').map((statement) => ({
-      statement,
-      rank: this.#rankOf(statement.said.by) ?? -1,
-    }));
-    ranked.sort((a, b) => b.rank - a.rank || (a.statement.id < b.statement.id ? -1 : 1));
-    const byRoots = ranked.filter(({ rank }) => rank >= 0);
-    for (const { statement } of byRoots) {
-      if (isVoidBy(statement.id, verdicts.revokedRoots.get(rootKeyOf(statement.said.by)))) continue;
-      apply(verdicts, statement);
-    }
-    verdicts.revokedByRoots = new Map(Array.from(verdicts.revokedPeers, ([peer, by]) => [peer, [...by]]));
-    // Two admins that revoke each other are both out: a root decides whom it takes in again.
-    for (const { statement, rank } of ranked) {
-      if (rank < 0 && !isVoidBy(statement.id, verdicts.revokedByRoots.get(statement.said.by)))
-        apply(verdicts, statement);
-    }
-  }
-
-  #judgeRoots(verdicts: Verdicts): void {
-    if (this.#firstRoot !== null) verdicts.roots.set(this.#firstRoot, 0);
-    for (const { id, said } of this.of('root').sort((a, b) => a.said.rank - b.said.rank)) {
-      if (isVoidBy(id, verdicts.revokedRoots.get(rootKeyOf(said.by)))) continue;
-      if (verdicts.roots.has(rootKeyOf(said.by)) && !verdicts.roots.has(said.key)) {
-        verdicts.roots.set(said.key, said.rank);
-      }
-    }
-    for (const key of verdicts.revokedRoots.keys()) verdicts.roots.delete(key);
-  }
-
-  /** Those that a root signed and others apart: an issuer is not to put out an admin by redemptions that it made up. */
-  #judgeInvites(): Set<string> {
-    const overused = new Set<string>();
-    const redemptions = new Map<string, { uses: number; keys: Map<string, string> }>();
-    for (const certificates of this.#certificates.values()) {
-      for (const { said } of certificates) {
-        if (said.invite === null) continue;
-        const { uses, redemption } = said.invite;
-        const invite = inviteOf(said);
-        const found = redemptions.get(invite) ?? { uses, keys: new Map() };
-        redemptions.set(invite, found);
-        found.uses = Math.min(found.uses, uses);
-        found.keys.set(`${redemption}/${said.peer_id}`, redemptionOf(said));
-      }
-    }
-    for (const { uses, keys } of redemptions.values()) {
-      for (const late of [...keys.keys()].sort().slice(uses)) overused.add(keys.get(late)!);
-    }
-    return overused;
-  }
-}
-
-function apply(verdicts: Verdicts, statement: Statement<Revocation>): void {
-  const { target } = statement.said;
-  if ('invite_id' in target) {
-    if (!verdicts.revokedInvites.has(target.invite_id)) verdicts.revokedInvites.set(target.invite_id, statement);
-  } else if ('peer_id' in target) append(verdicts.revokedPeers, target.peer_id, statement);
-  else append(verdicts.revokedRoots, target.root, statement);
-}
-
-function append<T>(lists: Map<string, T[]>, key: string, value: T): void {
-  const list = lists.get(key);
-  if (list === undefined) lists.set(key, [value]);
-  else list.push(value);
-}
-
-function isVoidBy(id: string, revocations: readonly Statement<Revocation>[] = []): boolean {
-  return revocations.some(({ said }) => !said.keeps.includes(id));
-}
-
-function inviteOf({ invite, by }: Certificate): string {
-  return `${isRoot(by) ? 'root' : 'issuer'}/${invite?.id}`;
-}
-
-function redemptionOf(said: Certificate): string {
-  return `${inviteOf(said)}/${said.invite?.redemption}/${said.peer_id}`;
 }
 
 /** Those of roots first, then the newest: an issuer cannot take an admin's place by certificates that it makes for it. */

@@ -249,7 +249,7 @@ export class Membership {
     try {
       for (const statement of inOrder([...statements])) this.#take(statement, added);
     } finally {
-      this.#write();
+      this.flush();
     }
     return added;
   }
@@ -257,6 +257,8 @@ export class Membership {
   /**
    * Takes what another member knows. What cannot be taken (any more) is left out: the other one may not know yet that
    * its signer was revoked.
+   *
+   * What a full disk does not take is known all the same, and written by `tidy`: nobody is shut out for it.
    *
    * @throws MembershipError CERTIFICATE_FORGED when too much of it is not even signed
    */
@@ -281,7 +283,7 @@ export class Membership {
         if (statement !== undefined) this.#take(statement, added);
       }
     } finally {
-      this.#write();
+      this.#writeOrLater();
     }
     return added;
   }
@@ -291,7 +293,7 @@ export class Membership {
     try {
       for (const heard of inOrder([...chain])) if (this.ledger.wants(heard)) this.#take(heard.checked(), []);
     } finally {
-      this.#write();
+      this.#writeOrLater();
     }
   }
 
@@ -314,8 +316,16 @@ export class Membership {
     this.#remembered.clear();
   }
 
+  #writeOrLater(): void {
+    try {
+      this.flush();
+    } catch (error) {
+      this.log.error({ reason: reasonOf(error) }, 'what others told of the members could not be written; tried again');
+    }
+  }
+
   /** All that is new at once; what could not be written before, too. @throws what SQLite says, e.g. of a full disk */
-  #write(): void {
+  flush(): void {
     const { added, dropped } = this.#unwritten;
     if (added.length === 0 && dropped.length === 0) return;
     this.#store.write({ added: added.filter(({ id }) => this.ledger.has(id)), dropped });
@@ -337,7 +347,7 @@ export class Membership {
       this.#prunedAt = now;
       this.#unwritten.dropped.push(...this.ledger.prune());
     }
-    this.#write();
+    this.flush();
   }
 }
 

@@ -11,11 +11,14 @@
  */
 import { decode, encode } from 'cborg';
 import { z } from 'zod';
+import { boundedError, type ErrorShape } from '../../dag/errors.ts';
 import { errorSchema } from '../../scheduler/records.ts';
 import { MembershipError } from './errors.ts';
 import { ROOTS_MAX } from './limits.ts';
 import { memberName } from './statement.ts';
 
+/** What another peer says of a failure is shown to people. */
+const reportedError = errorSchema.transform((error) => boundedError(error as ErrorShape));
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 const chain = z.array(bytes).max(2);
 /** What roots say of each other, and whom they put out last. */
@@ -38,7 +41,7 @@ export const decisionSchema = z.union([
   /** `statements` has the new certificate of one that joined or was renewed. */
   z.object({ admitted: z.literal(true), statements }),
   /** `statements` are the revocations, which prove it. */
-  z.object({ admitted: z.literal(false), error: errorSchema, statements }),
+  z.object({ admitted: z.literal(false), error: reportedError, statements }),
 ]);
 export type Decision = z.infer<typeof decisionSchema>;
 
@@ -50,7 +53,7 @@ export const memberCallSchema = z.discriminatedUnion('call', [
   z.object({ call: z.literal('renew'), chain, roots }),
 ]);
 export type MemberCall = z.infer<typeof memberCallSchema>;
-export const memberAnswerSchema = z.union([z.object({ statements }), z.object({ error: errorSchema })]);
+export const memberAnswerSchema = z.union([z.object({ statements }), z.object({ error: reportedError })]);
 
 export function pack(
   message: Offer | Answer | Decision | z.infer<typeof toldSchema | typeof memberAnswerSchema> | MemberCall,

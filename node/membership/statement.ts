@@ -53,6 +53,8 @@ const rootSchema = z.strictObject({
   by: rootName,
 });
 
+export type Root = z.infer<typeof rootSchema>;
+
 const certificateSchema = z.strictObject({
   kind: z.literal('certificate'),
   mesh: meshId,

@@ -73,7 +73,7 @@ class Strangers {
   readonly #byAddress = new Map<string, number>();
   #count = 0;
 
-  /** False when there are too many. Ends with the connection, or with what is returned by `entered`. */
+  /** False when there are too many. It counts until the connection is over, or is admitted (`leave`). */
   enter(connection: MultiaddrConnection): boolean {
     const address = sourceOf(connection.remoteAddr);
     const here = this.#byAddress.get(address) ?? 0;
@@ -236,7 +236,7 @@ export class Admission {
     await lines.write(expired ? { as: 'expired', ...this.#self() } : { as: 'member', ...this.#self(), renewed });
     const decision = await lines.read(decisionSchema, LEDGER_BYTES_MAX + FRAME_SLACK_BYTES);
     membership.learnFrom(peer, decision.statements);
-    if (!decision.admitted) throw new RemoteError(decision.error as ConstructorParameters<typeof RemoteError>[0]);
+    if (!decision.admitted) throw new RemoteError(decision.error);
     this.#mustStillBe(peer);
     await lines.write({ statements: offer.digest === ledger.digest() ? [] : this.#everything() });
   };

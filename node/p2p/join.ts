@@ -114,7 +114,7 @@ async function redeem(lines: Lines, sponsor: string, options: JoinOptions): Prom
   const proven = joinText(peerIdFromPrivateKey(identity).toString(), sponsor, offer.nonce, invite.said.id);
   await lines.write({ as: 'joiner', invite: invite.bytes, proof: signingKey(key).sign(proven), name });
   const decision = await lines.read(decisionSchema, 2 * LEDGER_BYTES_MAX);
-  if (!decision.admitted) throw new RemoteError(decision.error as ConstructorParameters<typeof RemoteError>[0]);
+  if (!decision.admitted) throw new RemoteError(decision.error);
   for (const statement of inOrder(decision.statements.map((bytes) => readStatement(bytes)))) {
     try {
       ledger.add(statement);

@@ -89,7 +89,13 @@ export class KnownPeers {
     const fresh = { connected: true, connectedSince: now, lastSeen: now, kept: true, held: false };
     const known = this.learn(peer, [...reached, ...addresses]);
     Object.assign(known, facts, fresh);
-    known.reached = [...new Set([...reached, ...known.reached])].slice(0, ADDRESSES_PER_PEER_MAX);
+    this.reachedAt(peer, reached);
+  }
+
+  /** This peer dialled it there, and it answered. */
+  reachedAt(peer: string, addresses: readonly string[]): void {
+    const known = this.learn(peer, addresses);
+    known.reached = [...new Set([...addresses, ...known.reached])].slice(0, ADDRESSES_PER_PEER_MAX);
   }
 
   /** One of its streams ended; its bytes are added to the peer's. */

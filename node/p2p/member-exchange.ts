@@ -94,7 +94,7 @@ export class MemberExchange {
       const lines = lpStream(stream, FRAMES);
       await lines.write(pack(call), { signal });
       const answer = unpack(memberAnswerSchema, (await lines.read({ signal })).subarray());
-      if ('error' in answer) throw new RemoteError(answer.error as ConstructorParameters<typeof RemoteError>[0]);
+      if ('error' in answer) throw new RemoteError(answer.error);
       return answer.statements;
     } finally {
       stream.close().catch((error: unknown) => stream.abort(error as Error));
@@ -122,6 +122,7 @@ export class MemberExchange {
     try {
       if (call.call === 'tell') {
         membership.learnFrom(peer, call.statements);
+        membership.flush(); // The answer says that it is on this disk.
         return { statements: [] };
       }
       const renewed = authority.renewIfDue(membership.admit(peer, call.chain, call.roots, { renewOnly: true }));

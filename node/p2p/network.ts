@@ -16,8 +16,8 @@ import type { ConnectResult, PeerDirectory } from '../../tools/peers.ts';
 import { after } from '../clock.ts';
 import { Authority } from '../membership/authority.ts';
 import type { Membership as SecuredMembership } from '../membership/membership.ts';
-import { type MeshRequest, type Reach, serveMeshRequest } from '../membership/requests.ts';
-import { dialable, isRelayed, parseAddress } from './addresses.ts';
+import { type MeshRequest, serveMeshRequest } from '../membership/requests.ts';
+import { parseAddress } from './addresses.ts';
 import { Admission } from './admission.ts';
 import { ConnectionDirectory, isOwn } from './connection-directory.ts';
 import { Dialler } from './dial-order.ts';
@@ -33,14 +33,13 @@ import { Liveness, type LivenessLimits } from './liveness.ts';
 import { MemberExchange } from './member-exchange.ts';
 import { OwnAddresses } from './own-addresses.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
+import { reachOf } from './reach.ts';
 import type { Relaying } from './relay.ts';
 import { Upgrades } from './upgrades.ts';
 
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
 const PEER_STREAMS_PER_CONNECTION_MAX = 8;
 const ADDRESSES_TOLD_MAX = 32;
-/** For `tryAddresses`. */
-const TRY_ADDRESS_TIMEOUT_MS = 3_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface P2POptions {
@@ -328,34 +327,8 @@ class Libp2pNetwork implements P2PNetwork {
 
   meshRequest(request: MeshRequest, input: unknown, notes: string[]): Promise<JsonObject> {
     const secured = this.#secured;
-    const reach = () => ({ ...this.#reach(), notes });
-    const tryAddresses = (peer: string) => this.#tryAddresses(peer);
-    return serveMeshRequest(secured === null ? null : { ...secured, reach, tryAddresses }, request, input);
-  }
-
-  /** Dials a connected peer at what it says of itself. @returns where it answered, what was tried before included */
-  async #tryAddresses(peer: string): Promise<string[]> {
-    const known = this.#known.get(peer);
-    if (known === undefined) return [];
-    const signal = AbortSignal.timeout(TRY_ADDRESS_TIMEOUT_MS);
-    const untried = known.addresses.filter((each) => !isRelayed(each) && !known.reached.includes(each));
-    const tried = untried.map(async (address) => {
-      const connection = await this.#node.dial(dialable(address, peer), { signal, force: true });
-      await connection.close();
-      return address;
-    });
-    const answers = await Promise.allSettled(tried);
-    const answered = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-    known.reached = [...known.reached, ...answered];
-    return known.reached;
-  }
-
-  #reach(): Omit<Reach, 'notes'> {
-    const peers = this.list().map(({ peer_id, status, path, relay, path_reason }) => {
-      const how = path === 'relayed' ? `relayed through ${relay}: ${path_reason}` : path;
-      return { peer_id, connected: status === 'connected', path: how };
-    });
-    return { listens: this.#options.listen, announces: this.addresses(), peers };
+    const parts = { node: this.#node, known: this.#known, list: () => this.list(), listen: this.#options.listen };
+    return serveMeshRequest(secured === null ? null : { ...secured, ...reachOf(parts, notes) }, request, input);
   }
 
   get #attachment(): { events: NetworkEvents; describe: (peer: string) => PeerState } {

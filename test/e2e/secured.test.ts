@@ -30,13 +30,27 @@ async function secured(count: number, args: (index: number) => string[] = () => 
   return peers;
 }
 
+/** What is asked again and again is asked without a process for each question. */
+async function calls(peer: Peer, tool: string, input: JsonObject): Promise<JsonObject> {
+  const client = new PeerClient(peer.record.http_url!);
+  try {
+    return await client.call(tool, input);
+  } finally {
+    await client.close();
+  }
+}
+
+function asks(peer: Peer, request: 'members' | 'doctor'): Promise<JsonObject> {
+  return new PeerClient(peer.record.http_url!).meshRequest(request, {}, peer.record.admin_key!);
+}
+
 async function connected(peer: Peer): Promise<string[]> {
-  const { peers: found } = (await peer.cli('peer', 'list', '--status-filter', 'connected')) as { peers: JsonObject[] };
-  return found.map(({ peer_id }) => String(peer_id));
+  const { peers: found } = await calls(peer, 'peer_list', { status_filter: 'connected' });
+  return (found as JsonObject[]).map(({ peer_id }) => String(peer_id));
 }
 
 async function membersOf(peer: Peer): Promise<JsonObject[]> {
-  return ((await peer.cli('mesh', 'members')) as { members: JsonObject[] }).members;
+  return (await asks(peer, 'members'))['members'] as JsonObject[];
 }
 
 it('the root is rotated under load: every task ends, once, and nobody is lost', async () => {
@@ -59,7 +73,7 @@ it('the root is rotated under load: every task ends, once, and nobody is lost', 
   );
   await founder!.cli('mesh', 'rotate', '--drop');
   await eventually('the old root is dropped everywhere', async () => {
-    const answers = await Promise.all(others.map((peer) => peer.cli('mesh', 'doctor')));
+    const answers = await Promise.all(others.map((peer) => asks(peer, 'doctor')));
     return answers.every(({ roots }) => roots === 1);
   });
   await load;
@@ -84,7 +98,7 @@ it('a worker that is revoked while it works is out everywhere within seconds, al
   const task = ['task', 'submit', 'shell', '--payload', '{"command":["sleep","600"]}', '--requires'];
   const { task_id } = await founder!.cli(...task, JSON.stringify({ peers: [lost] }));
   const { task_id: movable } = await founder!.cli(...task, JSON.stringify({ labels: ['wanted'] }));
-  const where = async (id: unknown) => (await founder!.cli('task', 'status', String(id))) as JsonObject;
+  const where = (id: unknown) => calls(founder!, 'task_status', { task_id: String(id) });
   await eventually('both run', async () => {
     return (await where(task_id))['status'] === 'running' && (await where(movable))['status'] === 'running';
   });

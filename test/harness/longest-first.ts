@@ -4,13 +4,18 @@
  */
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
+const LONGEST = /\/mutations\.test\.ts$/;
 const LONG = /\/test\/(simulation|chaos|e2e|bench)\/|\/(evaluator|cables)\.test\.ts$/;
 
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const { long = [], others = [] } = Object.groupBy(await super.sort(files), ({ moduleId }) =>
-      LONG.test(moduleId) ? 'long' : 'others',
+    const {
+      longest = [],
+      long = [],
+      others = [],
+    } = Object.groupBy(await super.sort(files), ({ moduleId }) =>
+      LONGEST.test(moduleId) ? 'longest' : LONG.test(moduleId) ? 'long' : 'others',
     );
-    return [...long, ...others];
+    return [...longest, ...long, ...others];
   }
 }

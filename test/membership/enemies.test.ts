@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { generateKeyPair } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { FlowmeshError, JsonObject } from '../../dag/errors.ts';
+import type { JsonObject } from '../../dag/errors.ts';
 import { newSigningKey } from '../../node/membership/keys.ts';
 import { Ledger } from '../../node/membership/ledger.ts';
 import { EXPIRED_KEPT_MS, ISSUER_TTL_MS } from '../../node/membership/limits.ts';
@@ -15,7 +15,7 @@ import { type MeshRequest, serveMeshRequest } from '../../node/membership/reques
 import { type Certificate, type Rights, state } from '../../node/membership/statement.ts';
 import { MembershipStore } from '../../node/membership/store.ts';
 import { readToken } from '../../node/membership/token.ts';
-import { ADMIN, HOUR_MS, type Member, MembersOnDisk, ORDINARY, SILENT } from './mesh-of-members.ts';
+import { ADMIN, ADMITTED, codeOf, HOUR_MS, type Member, MembersOnDisk, ORDINARY, SILENT } from './mesh-of-members.ts';
 
 const ISSUER = { ...ORDINARY, issue: { member_ttl_ms: HOUR_MS } };
 const DAY_MS = 24 * HOUR_MS;
@@ -28,17 +28,6 @@ beforeEach(async () => {
   founder = await mesh.found();
 });
 afterEach(() => mesh.close());
-
-function codeOf(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return (error as FlowmeshError).code;
-  }
-  return ADMITTED;
-}
-
-const ADMITTED = 'nothing was thrown';
 
 function admits(at: Member, who: Member): string {
   return codeOf(() => at.membership.admit(who.peer, who.membership.chain(), who.membership.roots()));
@@ -264,6 +253,34 @@ describe('clocks, disks and slips of the pen', () => {
     const again = reopened(founder);
     expect(again.ledger.digest()).toBe(digest);
     again.close();
+  });
+
+  test('a disk that takes nothing shuts no member out, and gives no new one a certificate', async () => {
+    const member = await mesh.join(mesh.token(founder), founder);
+    const token = mesh.token(founder);
+    const guest = peerIdFromPrivateKey(await generateKeyPair('Ed25519')).toString();
+    const nonce = randomBytes(16);
+    const other = new DatabaseSync(join(member.membership.dataDir, 'membership.db'));
+    other.exec('BEGIN IMMEDIATE');
+    const known = founder.membership.ledger.all().map(({ bytes }) => bytes);
+    expect(member.membership.learnFrom(founder.peer, known).length).toBeGreaterThan(0);
+    const { chain, roots } = { chain: founder.membership.chain(), roots: founder.membership.roots() };
+    expect(member.membership.admit(founder.peer, chain, roots).said.peer_id).toBe(founder.peer);
+    // Who has told it is not to take this disk for a second one.
+    expect(() => member.membership.flush()).toThrow(/locked/);
+    other.exec('ROLLBACK');
+    other.close();
+    member.membership.flush();
+
+    const full = new DatabaseSync(join(founder.membership.dataDir, 'membership.db'));
+    full.exec('BEGIN IMMEDIATE');
+    const shown = mesh.redemption(token, guest, founder.peer, nonce);
+    for (let times = 0; times < 2; times++) {
+      expect(() => founder.authority.redeem(shown, { peer: guest, nonce })).toThrow(/locked/);
+    }
+    full.exec('ROLLBACK');
+    full.close();
+    expect(founder.authority.redeem(shown, { peer: guest, nonce }).said.peer_id).toBe(guest);
   });
 
   test('a listener that throws keeps neither the others nor the statement away', () => {

@@ -1,7 +1,6 @@
 import { generateKeyPair } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { FlowmeshError } from '../../dag/errors.ts';
 import { Authority, type Redemption } from '../../node/membership/authority.ts';
 import { newSigningKey, signingKeyOf } from '../../node/membership/keys.ts';
 import { EXPIRED_KEPT_MS } from '../../node/membership/limits.ts';
@@ -9,7 +8,7 @@ import { Membership } from '../../node/membership/membership.ts';
 import { readRootKey, rootKeyFile } from '../../node/membership/root-key.ts';
 import { readStatement, rootNameOf, type Statement, state } from '../../node/membership/statement.ts';
 import { readToken, writeToken } from '../../node/membership/token.ts';
-import { ADMIN, HOUR_MS, type Member, MembersOnDisk, ORDINARY, SILENT } from './mesh-of-members.ts';
+import { ADMIN, ADMITTED, codeOf, HOUR_MS, type Member, MembersOnDisk, ORDINARY, SILENT } from './mesh-of-members.ts';
 
 const NONCE = Buffer.alloc(16, 3);
 
@@ -22,16 +21,6 @@ beforeEach(async () => {
 });
 afterEach(() => mesh.close());
 
-/** The code of what is thrown. */
-function codeOf(work: () => unknown): string {
-  try {
-    work();
-  } catch (error) {
-    return (error as FlowmeshError).code;
-  }
-  return 'nothing was thrown';
-}
-
 async function stranger(): Promise<string> {
   return peerIdFromPrivateKey(await generateKeyPair('Ed25519')).toString();
 }
@@ -39,8 +28,6 @@ async function stranger(): Promise<string> {
 function admits(at: Member, who: Member, options?: { renewOnly?: boolean }): string {
   return codeOf(() => at.membership.admit(who.peer, who.membership.chain(), who.membership.roots(), options));
 }
-
-const ADMITTED = 'nothing was thrown';
 
 describe('founding and joining', () => {
   test('a founder is admin and issuer, and one that joins may do what its invite says', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { generateKeyPair } from '@libp2p/crypto/keys';
 import type { PrivateKey } from '@libp2p/interface';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
+import type { FlowmeshError } from '../../dag/errors.ts';
 import { Authority, foundMesh, joinText, type Redemption } from '../../node/membership/authority.ts';
 import { signingKey } from '../../node/membership/keys.ts';
 import { Membership } from '../../node/membership/membership.ts';
@@ -22,6 +23,17 @@ export const ADMIN: Rights = {
 };
 const SPONSORS = ['/ip4/192.0.2.1/tcp/7600'];
 export const HOUR_MS = 3_600_000;
+export const ADMITTED = 'nothing was thrown';
+
+/** The code of what is thrown. */
+export function codeOf(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    return (error as FlowmeshError).code;
+  }
+  return ADMITTED;
+}
 
 export interface Member {
   peer: string;
