@@ -110,8 +110,10 @@ export class Inquiry {
       .map(({ peer_id }) => peer_id)
       .filter((peer) => peers.maySend('pull', peer));
     await Promise.all(connected.map((peer) => this.#askOne(feedId, peer, answered, outcome)));
+    if (this.#asking.get(feedId) !== answered) return; // the store was read anew meanwhile
     const copy = followed.find(feedId);
-    if (copy?.feed == null || this.#asking.get(feedId) !== answered) return; // the store was read anew meanwhile
+    if (copy === undefined) return await this.#giveUpForgotten(feedId, answered, outcome);
+    if (copy.feed === null) return;
     const { feed } = copy;
     if (currentLine(feed).owner !== network.self) return await outcome.giveUp(feedId); // a catch-up brought its line
     const waited = clock.now() >= this.patienceEnds;
@@ -127,6 +129,13 @@ export class Inquiry {
     const isHeard = heard.length === members.length || (waited && (heard.length > 0 || !isAnswerNeeded));
     if (isHeard && followed.isComplete(copy)) await outcome.goOn(feedId, isCertain);
     else if (waited) this.#lookForMembers(feedId, members);
+  }
+
+  /** An owner after this one has let this peer go: there is nothing left here of the feed, and nothing to ask about. */
+  async #giveUpForgotten(feedId: string, answered: Answered, outcome: InquiryOutcome): Promise<void> {
+    // In the order of the feed: a copy that is being made anew is missing for a moment.
+    const copy = await this.#parts.followed.inOrder(feedId, async () => this.#parts.followed.find(feedId));
+    if (copy === undefined && this.#asking.get(feedId) === answered) await outcome.giveUp(feedId);
   }
 
   #lookForMembers(feed_id: string, followers: string[]): void {

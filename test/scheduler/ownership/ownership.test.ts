@@ -400,6 +400,42 @@ describe('an owner that starts again', () => {
     expect(scene.feed('a').feed_id).not.toBe(feedId);
   });
 
+  test('and hears, while it asks, that the next owner does not copy to it has no feed to ask about any more', async () => {
+    const scene = await Scene.of(['a']);
+    const h = await HandPeer.joins(scene, 'h', ['a']);
+    await scene.until('h counts', () => scene.feed('a').replicas.copies === 2);
+    const { feed_id: feedId, feed } = scene.feed('a');
+    const { seq } = scene.peer('a').store.feeds.get(feedId)!;
+    const theirs = new HandFeed(h, feedId, []);
+    theirs.rows.clear();
+    theirs.head = seq;
+    theirs.commit({ ...openLine(feed, 'h', seq, ''), followers: [] });
+    const pulled = h.answers.get('pull')!;
+    h.answers.set('pull', async (params, from) => {
+      const isAsked = (params['after'] as { seq: number }).seq === Number.MAX_SAFE_INTEGER;
+      if (isAsked) throw new Error('it says nothing until it has committed');
+      return await pulled(params, from);
+    });
+    const i = new HandPeer(scene, 'i');
+    const asked = gate();
+    i.answers.set('pull', async () => {
+      await asked.opened;
+      return { feed: null, rows: [], whole: true, head_seq: 0, complete: true };
+    });
+    await scene.restart('a');
+    for (const peer of [h, i]) await scene.run(peer.network.connect('a'));
+    await scene.until('i is asked', () => i.messages.some(({ method }) => method === 'pull'));
+    await scene.run(theirs.push('a', []).catch(() => {}));
+    const { followed, inquiry } = scene.scheduler('a').parts;
+    await scene.until('the copy is forgotten', () => followed.find(feedId) === undefined);
+    expect(inquiry.isOpen(feedId)).toBe(true);
+    asked.open();
+    await scene.until('nothing is asked any more', () => !inquiry.isOpen(feedId));
+    await scene.pass(BEAT_MS);
+    expect(scene.feed('a').feed_id).not.toBe(feedId);
+    expect(scene.peer('a').store.feeds.has(feedId)).toBe(false);
+  });
+
   test('goes on without followers that are said to be gone for good', async () => {
     const scene = await Scene.of(['a', 'b'], { gone: ['b'] });
     await scene.run(scene.scheduler('a').api.submitWorkflow({ ...workflow(APPROVAL), copies: 2 }));
