@@ -31,6 +31,7 @@ const SOURCES = [
   },
   { title: 'Members of a secured mesh', files: ['node/membership/limits.ts'] },
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
+  { title: 'Audit trail', files: ['node/audit/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },
   { title: 'Actions', files: ['node/executors/limits.ts'] },
   { title: 'Processes of actions and expressions', files: ['node/processes/limits.ts'] },
@@ -103,6 +104,11 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
     what: 'what other peers hand over after a partition',
     limits: ['ARRIVING_BYTES_MAX', 'ARRIVING_ROOTS_MAX'],
     beyond: 'it is refused with `HAND_OVER_FULL`, stays where it is, and is brought again',
+  },
+  {
+    what: 'the audit trail: its files, lines that wait for the disk',
+    limits: ['TRAIL_FILE_BYTES_MAX', 'TRAIL_FILES_MAX', 'TRAIL_LINES_WAITING_MAX'],
+    beyond: 'the oldest file is removed; lines that find no room are counted in a line `lost`',
   },
   {
     what: 'results kept for owners',

@@ -20,6 +20,7 @@ const NOUNS: Record<string, string> = {
   bootstrap: 'Join the mesh again',
   node: 'Start a peer on this machine, look at it, drain it',
   mesh: 'A mesh of several machines: found it, invite, revoke, look after it',
+  audit: 'Who called what at a peer: check its audit trail, show it',
 };
 
 const EXAMPLES = `
@@ -71,6 +72,7 @@ async function createProgram(args: string[], finish: (code: number) => void): Pr
   const noun = words[0] === 'help' || words[0] === COMPLETE ? words[1] : words[0];
   if (noun === 'node') await addNodeCommands(groups.get('node')!, finish);
   else if (noun === 'mesh') await addMeshGroup(groups.get('mesh')!, finish);
+  else if (noun === 'audit') (await import('./audit.ts')).addAuditCommands(groups.get('audit')!, finish);
   else if (noun !== undefined && groups.has(noun)) await addToolCommands(groups, noun, words, finish);
   await addJoin(program, noun === 'join', finish);
   addCompletionCommands(program);
