@@ -37,6 +37,8 @@ const peerRecordSchema = z.object({
   peer_id: z.string().nullable(),
   http_url: z.string().nullable(),
   addresses: z.array(z.string()),
+  /** The file of its certificate, with which it is known on this machine; null without HTTPS. */
+  tls_cert: z.string().nullable().default(null),
   /** For what only this user may ask of it; the file is this user's alone. */
   admin_key: z.string().nullable().default(null),
 });

@@ -5,7 +5,7 @@
  *
  * Why not the SDK's client: it takes longer to load than everything else that a command does together.
  *
- *   const peer = new PeerClient('http://127.0.0.1:7601');
+ *   const peer = new PeerClient({ url: 'http://127.0.0.1:7601' });
  *   const output = await peer.call('peer_list', { limit: 10 });
  *   await peer.close();
  */
@@ -18,14 +18,32 @@ const PROTOCOL_VERSION = '2025-11-25';
 const ANSWER_WAIT_MS = 60_000;
 const GOODBYE_WAIT_MS = 1_000;
 
+/** What OpenSSL says of a certificate whose authority is not known here. */
+const UNTRUSTED = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
 interface RpcAnswer {
   id?: number;
   result?: JsonObject;
   error?: { code: number; message: string };
 }
 
+/** Where a peer is, and how it is known there. */
+export interface PeerAddress {
+  /** Without `/mcp` and without a slash at the end. */
+  url: string;
+  /** The file of its certificate, for a peer of this machine. Absent: one that this machine trusts. */
+  tls_cert?: string | null | undefined;
+}
+
 export class PeerClient {
   readonly url: string;
+  readonly #tlsCert: string | null | undefined;
+  #ownFetch: Promise<typeof fetch> | undefined;
   #session: string | null = null;
   #version: string | undefined;
   #greeted: Promise<void> | undefined;
@@ -33,12 +51,10 @@ export class PeerClient {
 
   readonly #answerWaitMs: number;
 
-  /**
-   * @param url of the peer, without `/mcp`
-   * @param answerWaitMs how long an answer may take, beyond what a call itself is allowed to take
-   */
-  constructor(url: string, answerWaitMs = ANSWER_WAIT_MS) {
+  /** @param answerWaitMs how long an answer may take, beyond what a call itself is allowed to take */
+  constructor({ url, tls_cert }: PeerAddress, answerWaitMs = ANSWER_WAIT_MS) {
     this.url = url;
+    this.#tlsCert = tls_cert;
     this.#answerWaitMs = answerWaitMs;
   }
 
@@ -108,8 +124,7 @@ export class PeerClient {
   async close(): Promise<void> {
     if (this.#session === null) return;
     try {
-      const signal = AbortSignal.timeout(GOODBYE_WAIT_MS);
-      const response = await fetch(`${this.url}/mcp`, { method: 'DELETE', headers: this.#headers(), signal });
+      const response = await this.#fetch('/mcp', { method: 'DELETE', headers: this.#headers() }, GOODBYE_WAIT_MS);
       await response.body?.cancel();
     } catch {
       // The command has what it wanted.
@@ -157,10 +172,18 @@ export class PeerClient {
 
   async #fetch(path: string, init: RequestInit, waitMs = this.#answerWaitMs): Promise<Response> {
     try {
-      return await fetch(this.url + path, { ...init, signal: AbortSignal.timeout(waitMs) });
+      const fetchFrom = await this.#fetchFrom();
+      return await fetchFrom(this.url + path, { ...init, signal: AbortSignal.timeout(waitMs) });
     } catch (error) {
       throw this.#unreachable(error);
     }
+  }
+
+  async #fetchFrom(): Promise<typeof fetch> {
+    const certFile = this.#tlsCert;
+    if (certFile === undefined || certFile === null) return fetch;
+    this.#ownFetch ??= import('./own-certificate.ts').then((module) => module.fetchWithCertificate(certFile));
+    return this.#ownFetch;
   }
 
   async #json(response: Response): Promise<unknown> {
@@ -206,6 +229,9 @@ export class PeerClient {
 function causeOf(error: unknown): string {
   const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
   if (cause?.code === 'ECONNREFUSED') return 'nothing listens there';
+  if (UNTRUSTED.has(cause?.code ?? '')) {
+    return `its certificate is not trusted on this machine (${cause?.message}); NODE_EXTRA_CA_CERTS names the file of one that is`;
+  }
   if (error instanceof Error && error.name === 'TimeoutError') return 'no answer in time';
   return cause?.message || (error instanceof Error ? error.message : String(error));
 }

@@ -5,6 +5,7 @@
  */
 import { resolve } from 'node:path';
 import { flowmeshHome, type PeerRecord, runningPeer, runningPeers } from '../data-folder.ts';
+import type { PeerAddress } from './client.ts';
 import { PeerUnreachableError, UsageError } from './exit.ts';
 import { localMeshFile } from './mesh-file.ts';
 
@@ -14,9 +15,7 @@ export interface PeerChoice {
   mesh?: string | undefined;
 }
 
-export interface FoundPeer {
-  /** Without `/mcp` and without a slash at the end. */
-  url: string;
+export interface FoundPeer extends PeerAddress {
   /** What its data folder says; undefined for one that was named by its URL. */
   record: PeerRecord | undefined;
 }
@@ -30,21 +29,21 @@ export async function findPeer(
   env: Record<string, string | undefined>,
   cwd: string,
 ): Promise<FoundPeer> {
-  if (choice.url !== undefined) return { url: baseUrl('--url', choice.url), record: undefined };
+  const home = flowmeshHome(env);
+  if (choice.url !== undefined) return atUrl(baseUrl('--url', choice.url), home);
   if (choice.dataDir !== undefined) return inFolder(resolve(cwd, choice.dataDir));
   if (choice.mesh === undefined) {
     const url = env['FLOWMESH_URL'];
-    if (url) return { url: baseUrl('FLOWMESH_URL', url), record: undefined };
+    if (url) return atUrl(baseUrl('FLOWMESH_URL', url), home);
     const dataDir = env['FLOWMESH_DATA_DIR'];
     if (dataDir) return inFolder(resolve(cwd, dataDir));
   }
 
-  const home = flowmeshHome(env);
   const named = await namedMesh(choice, env, cwd);
   const mesh = named?.mesh;
   const peers = (await runningPeers(home, mesh)).map(({ record }) => record);
   const found = peers.find((record) => record.http_url !== null);
-  if (found !== undefined) return { url: baseUrl('peer.json', found.http_url!), record: found };
+  if (found !== undefined) return recorded(found);
   if (peers[0] !== undefined) throw withoutHttp(peers[0]);
   const which = named === undefined ? '' : ` of mesh "${named.mesh}", which ${named.by} names,`;
   const others = named === undefined ? '' : await otherMeshes(home, named.mesh);
@@ -82,7 +81,18 @@ async function inFolder(path: string): Promise<FoundPeer> {
     );
   }
   if (record.http_url === null) throw withoutHttp(record);
-  return { url: baseUrl('peer.json', record.http_url), record };
+  return recorded(record);
+}
+
+function recorded(record: PeerRecord): FoundPeer {
+  return { url: baseUrl('peer.json', record.http_url!), tls_cert: record.tls_cert, record };
+}
+
+/** By its URL, a peer of this machine is known by its certificate, too. */
+async function atUrl(url: string, home: string): Promise<FoundPeer> {
+  const own = url.startsWith('https:') ? await runningPeers(home, undefined) : [];
+  const tls_cert = own.find(({ record }) => record.http_url === url)?.record.tls_cert;
+  return { url, tls_cert, record: undefined };
 }
 
 function withoutHttp(record: PeerRecord): PeerUnreachableError {

@@ -160,14 +160,14 @@ function addRotate(group: Command, run: Run): void {
 
 /** @returns the exit code */
 export async function askMesh({ request, input, json, peer }: MeshCall): Promise<number> {
-  const { url, record } = await findPeer(peer, process.env, process.cwd());
-  const key = record?.admin_key;
+  const found = await findPeer(peer, process.env, process.cwd());
+  const key = found.record?.admin_key;
   if (key === undefined || key === null) {
     throw new UsageError(
       'only the user of a peer on this machine can ask this: name the peer by --mesh or --data-dir, not by its URL',
     );
   }
-  const output = await new PeerClient(url).meshRequest(request, input, key);
+  const output = await new PeerClient(found).meshRequest(request, input, key);
   if (json) process.stdout.write(`${printableJson(output, 2)}\n`);
   else await show(request, output);
   return EXIT.done;

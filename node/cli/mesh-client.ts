@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { runningPeers } from '../data-folder.ts';
-import { PeerClient } from './client.ts';
+import { type PeerAddress, PeerClient } from './client.ts';
 import { PeerUnreachableError } from './exit.ts';
 
 /** A peer that is silent for so long counts as gone. */
@@ -22,8 +22,8 @@ export class MeshClient {
   readonly #onMove: (from: string, to: string) => void;
 
   /** @param home where the folders of this machine's peers are */
-  constructor(url: string, home: string, onMove: (from: string, to: string) => void) {
-    this.#client = new PeerClient(url, ANSWER_WAIT_MS);
+  constructor(peer: PeerAddress, home: string, onMove: (from: string, to: string) => void) {
+    this.#client = new PeerClient(peer, ANSWER_WAIT_MS);
     this.#home = home;
     this.#onMove = onMove;
   }
@@ -53,12 +53,12 @@ export class MeshClient {
     const until = performance.now() + MOVE_WITHIN_MS;
     for (;;) {
       let said: unknown;
-      for (const url of await this.#others(from)) {
-        const client = new PeerClient(url, ANSWER_WAIT_MS);
+      for (const peer of await this.#others(from)) {
+        const client = new PeerClient(peer, ANSWER_WAIT_MS);
         try {
           const output = await client.call(tool, input);
           this.#client = client;
-          this.#onMove(from, url);
+          this.#onMove(from, peer.url);
           return output;
         } catch (error) {
           if (!(error instanceof PeerUnreachableError)) said = error;
@@ -72,11 +72,11 @@ export class MeshClient {
     }
   }
 
-  async #others(from: string): Promise<string[]> {
+  async #others(from: string): Promise<PeerAddress[]> {
     if (this.#mesh === undefined) return [];
     const peers = await runningPeers(this.#home, this.#mesh);
     return peers.flatMap(({ record }) =>
-      record.http_url === null || record.http_url === from ? [] : [record.http_url],
+      record.http_url === null || record.http_url === from ? [] : [{ url: record.http_url, tls_cert: record.tls_cert }],
     );
   }
 }

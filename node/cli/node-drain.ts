@@ -50,8 +50,7 @@ async function stillStops(peer: PeerClient): Promise<boolean> {
 
 /** @returns the exit code, when the peer has stopped */
 export async function drainPeer(choice: PeerChoice, { json, timeoutMs }: DrainOptions): Promise<number> {
-  const { url } = await findPeer(choice, process.env, process.cwd());
-  const peer = new PeerClient(url);
+  const peer = new PeerClient(await findPeer(choice, process.env, process.cwd()));
   const { name, peer_id } = await peer.drain(timeoutMs);
   if (!json) process.stderr.write(`Peer ${printable(String(name))} drains …\n`);
   while (await stillStops(peer)) await delay(LOOK_AGAIN_MS);

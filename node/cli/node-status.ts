@@ -20,9 +20,10 @@ export function addStatusCommand(group: Command, run: (choice: PeerChoice, json:
 
 /** @returns the exit code: done when the peer is ready */
 export async function showStatus(choice: PeerChoice, json: boolean): Promise<number> {
-  const { url, record } = await findPeer(choice, process.env, process.cwd());
-  const state = await new PeerClient(url).status();
-  const { admin_key: _secret, ...known } = record ?? { admin_key: null };
+  const found = await findPeer(choice, process.env, process.cwd());
+  const { url, record } = found;
+  const state = await new PeerClient(found).status();
+  const { admin_key: _secret, tls_cert: _file, ...known } = record ?? { admin_key: null, tls_cert: null };
   const output: JsonObject = { url, ...known, ...state };
   delete output['http_url'];
   if (output['ready'] === true) delete output['reasons'];

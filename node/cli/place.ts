@@ -96,18 +96,14 @@ async function listenAddresses(
   return [DEFAULT_LISTEN];
 }
 
-async function httpPlace(
-  settings: Settings,
-  home: string,
-  ports: { release(): void }[],
-): Promise<{ host: string; port: number } | null> {
+async function httpPlace(settings: Settings, home: string, ports: { release(): void }[]): Promise<Settings['http']> {
   if (settings.http === null) return null;
   const { host, port } = settings.http;
   if (port !== undefined) {
     await requireFree('http.port', `${host}:${port}`, host, port);
-    return { host, port };
+    return settings.http;
   }
-  return { host, port: await firstFreePort(DEFAULT_HTTP_PORT, host, home, ports) };
+  return { ...settings.http, port: await firstFreePort(DEFAULT_HTTP_PORT, host, home, ports) };
 }
 
 /** From the first on; 0, any one, when many are taken. */

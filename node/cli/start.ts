@@ -93,7 +93,7 @@ export async function startNode(sources: Sources): Promise<number> {
   });
   let stdio: StdioServer | undefined;
   try {
-    await folder.record({ ...base, peer_id: null, http_url: null, addresses: [], admin_key: null });
+    await folder.record({ ...base, peer_id: null, http_url: null, addresses: [], tls_cert: null, admin_key: null });
     if (config.stdio) {
       stdio = await serveEarly(starting.promise, base, log);
       void stdio.closed.then(() => stopped.resolve('stdin closed'));
@@ -112,7 +112,8 @@ export async function startNode(sources: Sources): Promise<number> {
     starting.resolve(peer);
     if (config.runtime === 'dedicated') yieldToMesh(log);
     const { peer_id, http_url, addresses, admin_key } = peer;
-    await folder.record({ ...base, peer_id, http_url, addresses, admin_key });
+    const tls_cert = config.http?.tls?.cert ?? null;
+    await folder.record({ ...base, peer_id, http_url, addresses, tls_cert, admin_key });
     if (LOG_IS_READABLE) process.stderr.write(banner(peer, place));
     else log.info(factsOf(peer, place), 'ready');
     const end = await Promise.race([peer.failed, stopped.promise, peer.drainAsked]);

@@ -43,8 +43,8 @@ export function addAnswerCommand(group: Command, run: (answer: Answer) => Promis
 }
 
 export async function answerTask({ task_id, approve, data, json, peer }: Answer): Promise<number> {
-  const { url } = await findPeer(peer, process.env, process.cwd());
-  const output = await new PeerClient(url).answerTask(task_id, { approve, data });
+  const found = await findPeer(peer, process.env, process.cwd());
+  const output = await new PeerClient(found).answerTask(task_id, { approve, data });
   await printOutput(output, { json, tool: { name: 'task_answer' }, width: undefined });
   return EXIT.done;
 }

@@ -85,7 +85,7 @@ export function peerChoiceOf(command: Command): PeerChoice {
 export async function runTool(invocation: Invocation): Promise<number> {
   const { tool, input, json, watch, document } = invocation;
   const found = await findPeer(invocation.peer, process.env, process.cwd());
-  const client = new PeerClient(found.url);
+  const client = new PeerClient(found);
   try {
     const output = await client.call(tool.name, input, waitOf(tool, input));
     if (!json) for (const line of warningLines(output, document)) process.stderr.write(`${line}\n`);
@@ -94,7 +94,7 @@ export async function runTool(invocation: Invocation): Promise<number> {
       const workflowId = String(output['workflow_id'] ?? input['workflow_id']);
       if (output['duplicate'] === true)
         process.stderr.write(`${nothingWasRun(workflowId, String(output['status']))}\n`);
-      return await watchWorkflow(found.url, workflowId, json);
+      return await watchWorkflow(found, workflowId, json);
     }
     await printOutput(output, { json, tool, width: terminalWidth(), shown: told(withoutWarnings(output), tool) });
     return tellsOfFailure(tool, output) ? EXIT.failed : EXIT.done;

@@ -9,6 +9,7 @@ import { ALL_STEPS } from '../../tools/workflow/step-pages.ts';
 import { flowmeshHome } from '../data-folder.ts';
 import { printable, printableJson } from '../printable.ts';
 import { paint } from './cells.ts';
+import type { PeerAddress } from './client.ts';
 import { EXIT, EXIT_INTERRUPTED } from './exit.ts';
 import { MeshClient } from './mesh-client.ts';
 import { shortPeerId } from './render.ts';
@@ -23,14 +24,14 @@ const COLUMNS_DEFAULT = 80;
 const ROWS_DEFAULT = 24;
 
 /**
- * @param url of the peer that is asked first
+ * @param peer that is asked first
  * @returns the exit code: done when the workflow completed
  */
-export async function watchWorkflow(url: string, workflowId: string, json: boolean): Promise<number> {
+export async function watchWorkflow(peer: PeerAddress, workflowId: string, json: boolean): Promise<number> {
   const stopped = new AbortController();
   const restore = onStopSignal(() => stopped.abort());
   const view = await createView();
-  const client = new MeshClient(url, flowmeshHome(process.env), (from, to) => {
+  const client = new MeshClient(peer, flowmeshHome(process.env), (from, to) => {
     view.end();
     process.stderr.write(`The peer at ${from} does not answer any more; watching through the one at ${to}.\n`);
   });

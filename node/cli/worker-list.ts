@@ -34,8 +34,7 @@ export function addWorkerListCommand(group: Command, run: (listing: WorkerListin
 }
 
 export async function listWorkers({ scope, json, peer }: WorkerListing): Promise<number> {
-  const { url } = await findPeer(peer, process.env, process.cwd());
-  const client = new PeerClient(url);
+  const client = new PeerClient(await findPeer(peer, process.env, process.cwd()));
   try {
     const stats = await client.call(queueStats.name, { include_worker_stats: true, scope });
     const workers = stats['worker_stats'] as JsonObject[];

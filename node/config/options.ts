@@ -35,6 +35,8 @@ export const OPTIONS: readonly Option[] = [
   option('http.port', '--http-port <port>', 'number', 'Place'),
   option('http.host', '--http-host <host>', 'string', 'Place'),
   option('http', '--no-http', 'boolean', 'Place'),
+  option('http.tls.cert', '--tls-cert <file>', 'string', 'Place', 'FLOWMESH_TLS_CERT'),
+  option('http.tls.key', '--tls-key <file>', 'string', 'Place', 'FLOWMESH_TLS_KEY'),
   option('stdio', '--stdio', 'boolean', 'Place'),
   option('worker.slots', '--slots <count>', 'number', 'Work', 'FLOWMESH_SLOTS'),
   option('worker.labels', '--label <label...>', 'list', 'Work', 'FLOWMESH_LABELS'),

@@ -230,6 +230,7 @@ const common = {
   offer_interval_ms: durationSchema.default(OFFER_INTERVAL_MS).describe('Milliseconds between two gossiped offers'),
 };
 
+const fileSchema = z.string().min(1, 'must not be empty');
 const dataDirSchema = z.string().min(1, 'must not be empty');
 const nameSchema = z.string().regex(/^[^\p{C}]{1,64}$/u, 'must be 1 to 64 printable characters');
 
@@ -253,6 +254,14 @@ export const settingsSchema = z.strictObject({
       port: portSchema
         .optional()
         .describe(`Port for MCP over HTTP; 0 is any free one (default: ${DEFAULT_HTTP_PORT} or the next free one)`),
+      tls: z
+        .strictObject({
+          cert: fileSchema
+            .optional()
+            .describe('PEM file of the certificate with which HTTPS is served, read again when it changes'),
+          key: fileSchema.optional().describe('PEM file of its key, without a passphrase'),
+        })
+        .optional(),
     })
     .nullable()
     .prefault({})
@@ -268,7 +277,11 @@ export const configSchema = z.strictObject({
   name: nameSchema.default('peer'),
   listen: z.array(addressSchema).min(1).default([DEFAULT_LISTEN]),
   http: z
-    .strictObject({ host: hostSchema.default('127.0.0.1'), port: portSchema.default(0) })
+    .strictObject({
+      host: hostSchema.default('127.0.0.1'),
+      port: portSchema.default(0),
+      tls: z.strictObject({ cert: fileSchema, key: fileSchema }).optional(),
+    })
     .nullable()
     .prefault({}),
 });

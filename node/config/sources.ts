@@ -91,7 +91,18 @@ export function resolveSettings(sources: Sources): Settings {
     }
   }
   if (problems.length > 0) throw new InvalidConfigError(problems);
-  return settingsSchema.parse(merged);
+  const settings = settingsSchema.parse(merged);
+  const problem = pairProblem(settings);
+  if (problem !== undefined) throw new InvalidConfigError([problem]);
+  return settings;
+}
+
+/** Each source may give one of the two: together they have both. */
+function pairProblem({ http }: Settings): ConfigProblem | undefined {
+  const { cert, key } = http?.tls ?? {};
+  if ((cert === undefined) === (key === undefined)) return undefined;
+  const [given, missing] = cert === undefined ? ['key', 'cert'] : ['cert', 'key'];
+  return { source: `http.tls.${given}`, message: `HTTPS needs http.tls.${missing} (--tls-${missing}), too` };
 }
 
 /** An empty variable counts as not set: that is how one is unset in a compose file or a unit. */
@@ -142,6 +153,9 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function absolutePaths(settings: SettingsInput, base: string): Record<string, unknown> {
+  const tls = settings.http?.tls;
+  if (tls?.cert !== undefined) tls.cert = resolve(base, tls.cert);
+  if (tls?.key !== undefined) tls.key = resolve(base, tls.key);
   if (settings.data_dir !== undefined) settings.data_dir = resolve(base, settings.data_dir);
   if (settings.functions !== undefined) settings.functions = settings.functions.map((file) => resolve(base, file));
   return settings;

@@ -21,6 +21,13 @@ export const HEADERS_TIMEOUT_MS = 10_000;
 export const REQUEST_TIMEOUT_MS = 60_000;
 export const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 export const TIMEOUT_CHECK_MS = 5_000;
+/** With TLS: time for its handshake. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/** How often the files of the certificate are read again, where no change of them was told. */
+export const CERTIFICATE_LOOK_MS = 60_000;
+/** After a change was told: time for the other file to be written, too. */
+export const CERTIFICATE_SETTLE_MS = 200;
 
 /**
  * After an answer that came before the request was read: what is still read, and thrown away, so that the client

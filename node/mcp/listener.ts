@@ -11,7 +11,7 @@
  * 4. What speaks MCP is loaded with the first request for it: no start waits for it, and a peer that only works for
  *    others goes without it.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIPv6 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FlowmeshError } from '../../dag/errors.ts';
@@ -23,6 +23,7 @@ import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck } from './host-check.ts';
 import { HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
 import type { Principal, SessionLimits } from './http-sessions.ts';
+import type { TlsFiles } from './https-server.ts';
 import {
   CLOSE_GRACE_MS,
   CONNECTIONS_MAX,
@@ -52,6 +53,8 @@ export interface ListenerOptions extends SessionLimits {
   host: string;
   /** 0 takes a free one. */
   port: number;
+  /** HTTPS with the certificate in these files. Default: HTTP. */
+  tls?: TlsFiles | undefined;
   info: PeerInfo;
   log: Log;
   /** Drains the peer, and stops it. Default: nobody does. */
@@ -76,7 +79,7 @@ export interface Listener {
 
 const ANONYMOUS: Principal = { id: 'anonymous' };
 
-/** @throws UnsafeListenError beyond loopback; PortInUseError; FlowmeshError LISTEN_FAILED for other reasons. */
+/** @throws UnsafeListenError beyond loopback; PortInUseError; TlsFilesError; FlowmeshError LISTEN_FAILED for other reasons. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { router, host, info, log } = options;
   assertSafeToListen(host);
@@ -111,23 +114,31 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     route(path, request, response).catch((error) => answerFailure(path, request, response, error, log));
   };
 
-  const server = createServer(
-    {
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
-    },
-    handle,
-  );
+  const server = await createServerOf(options, handle);
   // Clients of large bodies wait for "continue"; readJson sends it once the request has passed the checks.
   server.on('checkContinue', handle);
   server.maxConnections = CONNECTIONS_MAX;
   const port = await listen(server, host, options.port);
-  const url = `http://${isIPv6(host) ? `[${host}]` : host}:${port}`;
+  const scheme = options.tls === undefined ? 'http' : 'https';
+  const url = `${scheme}://${isIPv6(host) ? `[${host}]` : host}:${port}`;
   log.info({ url }, 'listening for MCP and HTTP');
 
   return { url, port, close: () => close(server, mcp) };
+}
+
+async function createServerOf(
+  { tls, log }: ListenerOptions,
+  handle: (request: IncomingMessage, response: ServerResponse) => void,
+): Promise<Server> {
+  const limits: ServerOptions = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+  };
+  if (tls === undefined) return createServer(limits, handle);
+  const { createHttpsServer } = await import('./https-server.ts');
+  return createHttpsServer(tls, limits, handle, log);
 }
 
 function listen(server: Server, host: string, port: number): Promise<number> {

@@ -269,7 +269,14 @@ describe('errors', () => {
     const home = await mkdtemp(join(tmpdir(), 'flowmesh-none-'));
     const folder = await claimDataFolder({ home, mesh: 'harbour', explicit: undefined });
     const facts = { pid: process.pid, name: 'x', version: '0', started_at: '2027-01-31T12:00:00.000Z', peer_id: 'p' };
-    await folder.record({ ...facts, mesh: 'harbour', http_url: 'http://127.0.0.1:1', addresses: [], admin_key: null });
+    await folder.record({
+      ...facts,
+      mesh: 'harbour',
+      http_url: 'http://127.0.0.1:1',
+      addresses: [],
+      tls_cert: null,
+      admin_key: null,
+    });
     const env = { FLOWMESH_HOME: home, FLOWMESH_MESH: 'other' };
     const { stderr } = await runCli(['peer', 'list'], env, { cwd: home });
     expect(stderr).toContain('no peer of mesh "other", which FLOWMESH_MESH names, runs on this machine');

@@ -166,7 +166,7 @@ describe('--watch', () => {
     for (const { url } of [first, second]) {
       const folder = await claimDataFolder({ home, mesh: 'm', explicit: undefined });
       const base = { pid: process.pid, mesh: 'm', name: 'x', version: '0', started_at: T0 };
-      await folder.record({ ...base, peer_id: 'p1', http_url: url, addresses: [], admin_key: null });
+      await folder.record({ ...base, peer_id: 'p1', http_url: url, addresses: [], tls_cert: null, admin_key: null });
       folders.push(folder);
     }
     const child = startCli(['workflow', 'status', 'w-1', '--watch', '--url', first.url], { FLOWMESH_HOME: home });

@@ -101,6 +101,12 @@ describe('precedence', () => {
     });
   });
 
+  it('the two files of HTTPS may come from two sources, each with its own paths, and one alone is refused', () => {
+    const sources = { flags: { 'http.tls.key': 'key.pem' }, file: file({ http: { tls: { cert: 'tls/cert.pem' } } }) };
+    expect(settings(sources).http!.tls).toEqual({ cert: '/mesh/tls/cert.pem', key: '/work/key.pem' });
+    expect(problems({ env: { FLOWMESH_TLS_KEY: 'key.pem' } })).toContain('http.tls.key: HTTPS needs http.tls.cert');
+  });
+
   it('the number of copies can be given in every place', () => {
     expect(settings({ file: file({ copies: 3 }) }).copies).toBe(3);
     expect(settings({ file: file({ copies: 3 }), env: { FLOWMESH_COPIES: '4' } }).copies).toBe(4);

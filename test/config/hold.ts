@@ -22,6 +22,7 @@ try {
     peer_id: 'p',
     http_url: `http://127.0.0.1:${config.http?.port}`,
     addresses: config.listen,
+    tls_cert: null,
     admin_key: null,
   });
   process.stdout.write(

@@ -32,7 +32,7 @@ async function secured(count: number, args: (index: number) => string[] = () => 
 
 /** What is asked again and again is asked without a process for each question. */
 async function calls(peer: Peer, tool: string, input: JsonObject): Promise<JsonObject> {
-  const client = new PeerClient(peer.record.http_url!);
+  const client = new PeerClient({ url: peer.record.http_url! });
   try {
     return await client.call(tool, input);
   } finally {
@@ -41,7 +41,7 @@ async function calls(peer: Peer, tool: string, input: JsonObject): Promise<JsonO
 }
 
 function asks(peer: Peer, request: 'members' | 'doctor'): Promise<JsonObject> {
-  return new PeerClient(peer.record.http_url!).meshRequest(request, {}, peer.record.admin_key!);
+  return new PeerClient({ url: peer.record.http_url! }).meshRequest(request, {}, peer.record.admin_key!);
 }
 
 async function connected(peer: Peer): Promise<string[]> {
@@ -55,7 +55,7 @@ async function membersOf(peer: Peer): Promise<JsonObject[]> {
 
 it('the root is rotated under load: every task ends, once, and nobody is lost', async () => {
   const [founder, ...others] = await secured(5);
-  const client = new PeerClient(others[0]!.record.http_url!);
+  const client = new PeerClient({ url: others[0]!.record.http_url! });
   let left = TASKS;
   const ids: string[] = [];
   const load = Promise.all(
