@@ -3,7 +3,7 @@
  * missing. What only the host can answer (a free data folder, a free port) stays undefined in `Settings` and is filled in
  * when the peer takes its place (`node/cli/place.ts`); `configSchema` is the result, with nothing left open.
  */
-import { isIPv6 } from 'node:net';
+import { isIP, isIPv6 } from 'node:net';
 import { availableParallelism, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { multiaddr } from '@multiformats/multiaddr';
@@ -21,6 +21,7 @@ import {
   WORKER_SLOTS_MAX,
 } from '../../scheduler/limits.ts';
 import { LOG_LEVELS } from '../log.ts';
+import { networkOf } from './networks.ts';
 import { peerIdSchema } from './peer-id.ts';
 import { policySchema } from './policy.ts';
 
@@ -230,6 +231,39 @@ const common = {
   offer_interval_ms: durationSchema.default(OFFER_INTERVAL_MS).describe('Milliseconds between two gossiped offers'),
 };
 
+const HTTP_LIST_MAX = 1_000;
+const listSchema = (item: z.ZodString) =>
+  z.array(item).max(HTTP_LIST_MAX, `must have at most ${HTTP_LIST_MAX} entries`);
+const originSchema = z.string().refine(isOrigin, 'must be an origin such as https://app.example, as browsers send it');
+const proxySchema = z
+  .string()
+  .refine((text) => networkOf(text) !== undefined, 'must be an address or a network such as 10.0.0.7 or 10.0.0.0/8');
+const hostNameSchema = z
+  .string()
+  .refine(
+    (text) => isIP(text) !== 0 || /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i.test(text),
+    'must be a name such as peer.example, without a scheme and a port',
+  );
+
+const commonHttp = {
+  host: hostSchema.default('127.0.0.1').describe('Address to serve MCP over HTTP on'),
+  allowed_hosts: listSchema(hostNameSchema)
+    .default([])
+    .describe(
+      'Names by which this peer may be called (Host), beside loopback, its own address and `http.host`: what a proxy in front of it is called, say',
+    ),
+  cors_origins: listSchema(originSchema)
+    .optional()
+    .describe(
+      'Origins whose pages in a browser may use this peer, beside its own, e.g. https://app.example (default: those of this machine and of `http.allowed_hosts`)',
+    ),
+  trusted_proxies: listSchema(proxySchema)
+    .default([])
+    .describe(
+      'Proxies that are believed when they say who asks (X-Forwarded-For, -Proto, -Host): addresses or networks such as 10.0.0.0/8',
+    ),
+};
+
 const fileSchema = z.string().min(1, 'must not be empty');
 const dataDirSchema = z.string().min(1, 'must not be empty');
 const nameSchema = z.string().regex(/^[^\p{C}]{1,64}$/u, 'must be 1 to 64 printable characters');
@@ -250,7 +284,7 @@ export const settingsSchema = z.strictObject({
     ),
   http: z
     .strictObject({
-      host: hostSchema.default('127.0.0.1').describe('Address to serve MCP over HTTP on'),
+      ...commonHttp,
       port: portSchema
         .optional()
         .describe(`Port for MCP over HTTP; 0 is any free one (default: ${DEFAULT_HTTP_PORT} or the next free one)`),
@@ -278,7 +312,7 @@ export const configSchema = z.strictObject({
   listen: z.array(addressSchema).min(1).default([DEFAULT_LISTEN]),
   http: z
     .strictObject({
-      host: hostSchema.default('127.0.0.1'),
+      ...commonHttp,
       port: portSchema.default(0),
       tls: z.strictObject({ cert: fileSchema, key: fileSchema }).optional(),
     })
@@ -299,6 +333,13 @@ export function tcpOf(address: string): { family: 'ip4' | 'ip6' | 'dns'; host: s
 export function isLoopback(host: string): boolean {
   if (isIPv6(host)) return host === '::1' || host === '0:0:0:0:0:0:0:1';
   return host === 'localhost' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+/** As a browser writes it; of a program with a scheme of its own, too: `vscode-webview://…`. */
+function isOrigin(text: string): boolean {
+  if (!/^[a-z][a-z0-9+.-]*:\/\/[^/?#\s*]+$/i.test(text) || !URL.canParse(text)) return false;
+  const { origin } = new URL(text);
+  return origin === 'null' || origin === text.toLowerCase();
 }
 
 function multiaddrProblem(value: string): string | null {

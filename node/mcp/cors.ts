@@ -7,8 +7,8 @@ import { PREFLIGHT_AGE_S } from './limits.ts';
 
 const METHODS = 'GET, POST, DELETE, OPTIONS';
 const REQUEST_HEADERS =
-  'accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id';
-const ANSWER_HEADERS = 'mcp-session-id, retry-after';
+  'accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id, x-api-key';
+const ANSWER_HEADERS = 'mcp-session-id, retry-after, www-authenticate';
 
 /**
  * For a request that passed the check of its Origin.

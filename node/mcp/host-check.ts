@@ -4,6 +4,7 @@
  */
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { FlowmeshError } from '../../dag/errors.ts';
+import { addressOf } from '../config/networks.ts';
 
 /** The listener would be open to other machines, and nothing would ask them who they are. */
 export class UnsafeListenError extends FlowmeshError {
@@ -31,30 +32,56 @@ export function isLoopback(host: string): boolean {
   return isIP(host) !== 0 && loopback.check(host, isIPv6(host) ? 'ipv6' : 'ipv4');
 }
 
-/**
- * Checks the Host and Origin headers of a request.
- *
- * @param allowed names and addresses beside the loopback ones, without ports
- * @returns the sentence for the client that is refused, or undefined
- */
-export function createHostCheck(allowed: readonly string[]): (headers: HostHeaders) => string | undefined {
-  const names = new Set(allowed.map((name) => name.toLowerCase()));
-  const isAllowed = (name: string | undefined) => name !== undefined && (names.has(name) || isLoopback(name));
-  return ({ host, origin }) => {
-    if (!isAllowed(hostName(host))) {
-      return `Host "${host ?? ''}" is not served here. Use the address this peer listens on, such as 127.0.0.1, or add the name to the allowed hosts.`;
-    }
-    // Only browsers send Origin; a missing one is every other client.
-    if (origin !== undefined && !isAllowed(originName(origin))) {
-      return `Origin "${origin}" may not use this peer. Pages of this machine may; others must be added to the allowed hosts.`;
-    }
-    return undefined;
-  };
+export interface HostRules {
+  /** Names and addresses beside the loopback ones, without ports. */
+  hosts: readonly string[];
+  /** The origins whose pages may use this peer, beside its own. Absent: those of `hosts` and of this machine. */
+  origins?: readonly string[] | undefined;
 }
 
 export interface HostHeaders {
-  host?: string | undefined;
-  origin?: string | undefined;
+  /** Each of the names by which a client, or its proxy, asked for this peer. */
+  hosts: readonly string[];
+  origin: string | undefined;
+  /** The address of this machine at which the request came in: no name that a page could have rebound. */
+  localAddress?: string | undefined;
+}
+
+/**
+ * Checks the Host and Origin headers of a request.
+ *
+ * @returns what gives the sentence for the client that is refused, or undefined
+ */
+export function createHostCheck({ hosts: allowed, origins }: HostRules): (asked: HostHeaders) => string | undefined {
+  const names = new Set(allowed.map((name) => name.toLowerCase()));
+  const listed = origins && new Set(origins.map((origin) => origin.toLowerCase()));
+  const isAllowed = (name: string | undefined, here: string | undefined) =>
+    name !== undefined && (names.has(name) || isLoopback(name) || (here !== undefined && isSameAddress(name, here)));
+  return ({ hosts, origin, localAddress }) => {
+    const wrong = hosts.find((host) => !isAllowed(hostName(host), localAddress));
+    if (wrong !== undefined) {
+      return `Host "${wrong}" is not served here. Use the address this peer listens on, such as 127.0.0.1, or add the name to the allowed hosts (http.allowed_hosts, --allowed-host).`;
+    }
+    // Only browsers send Origin; a missing one is every other client.
+    if (origin === undefined || hosts.some((host) => isOwn(origin, host))) return undefined;
+    if (listed?.has(origin.toLowerCase())) return undefined;
+    if (listed === undefined && isAllowed(originName(origin), localAddress)) return undefined;
+    return `Origin "${origin}" may not use this peer. ${listed === undefined ? PAGES_OF_HOSTS : PAGES_LISTED}`;
+  };
+}
+
+const PAGES_OF_HOSTS =
+  'Pages of this machine may; others must be added to the allowed hosts (http.allowed_hosts) or to the origins (http.cors_origins, --cors-origin).';
+const PAGES_LISTED = 'Its own pages and those of http.cors_origins (--cors-origin) may.';
+
+/** A page of the peer itself: the host it was asked for has been checked. */
+function isOwn(origin: string, host: string): boolean {
+  return URL.canParse(origin) && new URL(origin).host === host.toLowerCase();
+}
+
+function isSameAddress(name: string, here: string): boolean {
+  const address = addressOf(name);
+  return address !== undefined && String(address) === String(addressOf(here));
 }
 
 /** `[::1]:7601` is `::1`, `LOCALHOST:7601` is `localhost`. */

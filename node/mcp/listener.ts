@@ -19,6 +19,7 @@ import type { Log } from '../../scheduler/ports.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
+import { createArrivals } from './arrival.ts';
 import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck } from './host-check.ts';
 import { HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
@@ -63,6 +64,10 @@ export interface ListenerOptions extends SessionLimits {
   admin?: AdminRoutes;
   /** Names, beside the loopback ones and `host`, that Host and Origin headers may have. Default: none. */
   allowed_hosts?: readonly string[];
+  /** The only origins, beside the peer's own, whose pages may use it. Default: those of the names above. */
+  cors_origins?: readonly string[] | undefined;
+  /** Proxies whose X-Forwarded-… headers are believed: addresses and networks. Default: none. */
+  trusted_proxies?: readonly string[];
   /** Says who makes a request, or throws an HttpRefusal. Default: everyone is the same anonymous principal. */
   identify?: (request: IncomingMessage) => Principal | Promise<Principal>;
   /** What is served. Default: the 26 tools. */
@@ -95,11 +100,17 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     });
     return mcp;
   };
-  const refusalOfHost = createHostCheck([host, ...(options.allowed_hosts ?? [])]);
+  const arrivalOf = createArrivals(options.trusted_proxies ?? []);
+  const refusalOfHost = createHostCheck({
+    hosts: [host, ...(options.allowed_hosts ?? [])],
+    origins: options.cors_origins,
+  });
   const identify = options.identify ?? (() => ANONYMOUS);
 
   const route = async (path: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const refusal = refusalOfHost(request.headers);
+    const { hosts } = arrivalOf(request);
+    const { localAddress } = request.socket;
+    const refusal = refusalOfHost({ hosts, origin: request.headers.origin, localAddress });
     if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
     if (allowOrigin(request, response)) return;
     if (path === '/mcp') {

@@ -95,7 +95,7 @@ describe('precedence', () => {
     expect(settings({ file: file({ http: false }) }).http).toBeNull();
     expect(settings({ env: { FLOWMESH_HTTP: 'no' } }).http).toBeNull();
     expect(settings({ flags: { http: false }, file: file({ http: { port: 7700 } }) }).http).toBeNull();
-    expect(settings({ flags: { 'http.port': '7700' }, file: file({ http: null }) }).http).toEqual({
+    expect(settings({ flags: { 'http.port': '7700' }, file: file({ http: null }) }).http).toMatchObject({
       host: '127.0.0.1',
       port: 7700,
     });
@@ -105,6 +105,31 @@ describe('precedence', () => {
     const sources = { flags: { 'http.tls.key': 'key.pem' }, file: file({ http: { tls: { cert: 'tls/cert.pem' } } }) };
     expect(settings(sources).http!.tls).toEqual({ cert: '/mesh/tls/cert.pem', key: '/work/key.pem' });
     expect(problems({ env: { FLOWMESH_TLS_KEY: 'key.pem' } })).toContain('http.tls.key: HTTPS needs http.tls.cert');
+  });
+
+  it('who may call this peer by which name, from which pages and through which proxies', () => {
+    expect(settings({}).http).toEqual({ host: '127.0.0.1', allowed_hosts: [], trusted_proxies: [] });
+    const flags = { 'http.trusted_proxies': ['10.0.0.7', 'fd00::/8'], 'http.allowed_hosts': ['peer.example'] };
+    const env = { FLOWMESH_CORS_ORIGINS: 'https://app.example,http://localhost:5173,vscode-webview://0abc' };
+    expect(settings({ flags, env }).http).toMatchObject({
+      trusted_proxies: ['10.0.0.7', 'fd00::/8'],
+      allowed_hosts: ['peer.example'],
+      cors_origins: ['https://app.example', 'http://localhost:5173', 'vscode-webview://0abc'],
+    });
+    expect(settings({ file: file({ http: { cors_origins: [] } }) }).http!.cors_origins).toEqual([]);
+    for (const wrong of ['proxy.example', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', 'fd00::/129', '10.1', ''])
+      expect(problems({ flags: { 'http.trusted_proxies': [wrong] } })).toContain('--trusted-proxy');
+    for (const wrong of [
+      '*',
+      'null',
+      'app.example',
+      'https://*.example',
+      'https://app.example/',
+      'https://a.example:443',
+    ])
+      expect(problems({ flags: { 'http.cors_origins': [wrong] } })).toContain('must be an origin such as');
+    for (const wrong of ['https://peer.example', 'peer.example:443', '*.example', '-a'])
+      expect(problems({ flags: { 'http.allowed_hosts': [wrong] } })).toContain('without a scheme and a port');
   });
 
   it('the number of copies can be given in every place', () => {

@@ -105,9 +105,15 @@ describe('a page in a browser', () => {
       'access-control-allow-methods': expect.stringContaining('DELETE'),
       vary: 'Origin',
     });
-    for (const name of ['content-type', 'mcp-session-id', 'mcp-protocol-version', 'authorization', 'last-event-id']) {
-      expect(asked.headers['access-control-allow-headers']).toContain(name);
-    }
+    const sent = [
+      'content-type',
+      'mcp-session-id',
+      'mcp-protocol-version',
+      'authorization',
+      'x-api-key',
+      'last-event-id',
+    ];
+    for (const name of sent) expect(asked.headers['access-control-allow-headers']).toContain(name);
     const opened = await postMcp(url, INITIALIZE, { origin });
     const refused = await postMcp(url, ping, { origin });
     expect([opened.status, refused.status]).toEqual([200, 400]);
@@ -117,6 +123,16 @@ describe('a page in a browser', () => {
         'access-control-expose-headers': expect.stringContaining('mcp-session-id'),
       });
     }
+  });
+
+  it('of a listed origin is served, of another one it is not, wherever it is', async () => {
+    const app = 'https://app.example';
+    const url = await start({ cors_origins: [app] });
+    const asked = await rawRequest(`${url}/mcp`, { method: 'OPTIONS', headers: { ...preflight, origin: app } });
+    expect([asked.status, asked.headers['access-control-allow-origin']]).toEqual([204, app]);
+    expect((await postMcp(url, INITIALIZE, { origin: app })).status).toBe(200);
+    expect((await postMcp(url, INITIALIZE, { origin })).status).toBe(403);
+    expect((await postMcp(url, INITIALIZE)).status).toBe(200);
   });
 
   it('of another origin, or none, gets nothing', async () => {
