@@ -14,14 +14,15 @@ import { addressOf, isWithin, type Network, networkOf } from '../config/networks
 export interface Arrival {
   /** The address of the client; of the connection when it cannot be told. */
   client_address: string;
-  /** The `Host` of the request itself, then the one that a trusted proxy was asked for. */
+  /** Each `Host` of the request, then the one that a trusted proxy was asked for. */
   hosts: string[];
   /** How the client reached this peer or its proxy. */
   scheme: 'http' | 'https';
 }
 
 const UNKNOWN = 'unknown';
-const arrivals = new WeakMap<IncomingMessage, Arrival>();
+/** Of requests that are being served. */
+const clientAddresses = new WeakMap<IncomingMessage, string>();
 
 /**
  * Notes and returns what is known of each request.
@@ -32,26 +33,21 @@ export function createArrivals(trusted: readonly string[]): (request: IncomingMe
   const networks = trusted.map(networkOf).filter((network) => network !== undefined);
   return (request) => {
     const arrival = arrivalOf(request, networks);
-    arrivals.set(request, arrival);
+    clientAddresses.set(request, arrival.client_address);
     return arrival;
   };
 }
 
 /** For limits and the trail: the address of the client that made a request of this peer's listener. */
 export function clientAddressOf(request: IncomingMessage): string {
-  return arrivals.get(request)?.client_address ?? UNKNOWN;
-}
-
-/** What this peer is called by whoever made the request, without a path: `https://peer.example`. */
-export function publicUrlOf(request: IncomingMessage): string {
-  const { scheme, hosts } = arrivals.get(request) ?? { scheme: 'http', hosts: [] };
-  return `${scheme}://${hosts.at(-1) ?? UNKNOWN}`;
+  return clientAddresses.get(request) ?? UNKNOWN;
 }
 
 function arrivalOf(request: IncomingMessage, trusted: Network[]): Arrival {
   const { remoteAddress = UNKNOWN, encrypted } = request.socket as Partial<TLSSocket>;
   const scheme = encrypted ? 'https' : 'http';
-  const hosts = [request.headers.host ?? ''];
+  // All of them: who passes a request on may go by another one than who reads the first.
+  const hosts = request.headersDistinct['host'] ?? [''];
   const proxy = addressOf(remoteAddress);
   if (!isTrusted(proxy, trusted)) return { client_address: String(proxy ?? remoteAddress), hosts, scheme };
 

@@ -42,6 +42,8 @@ export interface HostRules {
 export interface HostHeaders {
   /** Each of the names by which a client, or its proxy, asked for this peer. */
   hosts: readonly string[];
+  /** How the client reached this peer, or its proxy. */
+  scheme: 'http' | 'https';
   origin: string | undefined;
   /** The address of this machine at which the request came in: no name that a page could have rebound. */
   localAddress?: string | undefined;
@@ -57,14 +59,14 @@ export function createHostCheck({ hosts: allowed, origins }: HostRules): (asked:
   const listed = origins && new Set(origins.map((origin) => origin.toLowerCase()));
   const isAllowed = (name: string | undefined, here: string | undefined) =>
     name !== undefined && (names.has(name) || isLoopback(name) || (here !== undefined && isSameAddress(name, here)));
-  return ({ hosts, origin, localAddress }) => {
+  return ({ hosts, scheme, origin, localAddress }) => {
     const wrong = hosts.find((host) => !isAllowed(hostName(host), localAddress));
     if (wrong !== undefined) {
       return `Host "${wrong}" is not served here. Use the address this peer listens on, such as 127.0.0.1, or add the name to the allowed hosts (http.allowed_hosts, --allowed-host).`;
     }
     // Only browsers send Origin; a missing one is every other client.
-    if (origin === undefined || hosts.some((host) => isOwn(origin, host))) return undefined;
-    if (listed?.has(origin.toLowerCase())) return undefined;
+    if (origin === undefined || listed?.has(origin.toLowerCase())) return undefined;
+    if (hosts.some((host) => origin.toLowerCase() === `${scheme}://${host}`.toLowerCase())) return undefined;
     if (listed === undefined && isAllowed(originName(origin), localAddress)) return undefined;
     return `Origin "${origin}" may not use this peer. ${listed === undefined ? PAGES_OF_HOSTS : PAGES_LISTED}`;
   };
@@ -73,11 +75,6 @@ export function createHostCheck({ hosts: allowed, origins }: HostRules): (asked:
 const PAGES_OF_HOSTS =
   'Pages of this machine may; others must be added to the allowed hosts (http.allowed_hosts) or to the origins (http.cors_origins, --cors-origin).';
 const PAGES_LISTED = 'Its own pages and those of http.cors_origins (--cors-origin) may.';
-
-/** A page of the peer itself: the host it was asked for has been checked. */
-function isOwn(origin: string, host: string): boolean {
-  return URL.canParse(origin) && new URL(origin).host === host.toLowerCase();
-}
 
 function isSameAddress(name: string, here: string): boolean {
   const address = addressOf(name);

@@ -2,7 +2,16 @@
  * Reading a JSON body within bounds, and answering in JSON, on plain `node:http`.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { BODIES_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS, RETRY_AFTER_S } from './limits.ts';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import {
+  BODIES_BYTES_MAX,
+  BODY_TIMEOUT_MS,
+  HEADERS_BYTES_MAX,
+  LINGER_BYTES_MAX,
+  LINGER_MS,
+  RETRY_AFTER_S,
+} from './limits.ts';
 import { parseMessage } from './message-text.ts';
 
 /** A request that is refused; how it is written depends on the route. */
@@ -45,17 +54,24 @@ let bytesInReading = 0;
 /**
  * The parsed body.
  *
+ * @param withinMs how long the client may take to send it
  * @throws HttpRefusal 413 beyond `bytesMax` (nothing more is kept from then on), 415 when it is not declared as JSON,
- *   400 (JSON-RPC -32700) when it is not JSON, 503 while too much is being read for others
+ *   400 (JSON-RPC -32700) when it is not JSON, 408 when it does not come in time, 503 while too much is being read for
+ *   others
  */
-export async function readJson(request: IncomingMessage, response: ServerResponse, bytesMax: number): Promise<unknown> {
+export async function readJson(
+  request: IncomingMessage,
+  response: ServerResponse,
+  bytesMax: number,
+  withinMs = BODY_TIMEOUT_MS,
+): Promise<unknown> {
   const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
   if (type !== 'application/json') {
     throw new HttpRefusal(415, 'UNSUPPORTED_MEDIA_TYPE', 'Send the body as content-type: application/json');
   }
   if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge(bytesMax);
   if (request.headers.expect !== undefined) response.writeContinue();
-  const text = await readText(request, bytesMax);
+  const text = await readText(request, bytesMax, withinMs);
   try {
     return parseMessage(text);
   } catch (error) {
@@ -66,9 +82,10 @@ export async function readJson(request: IncomingMessage, response: ServerRespons
 }
 
 /** Events instead of `for await`: leaving the loop early would destroy the connection that the answer needs. */
-function readText(request: IncomingMessage, bytesMax: number): Promise<string> {
+function readText(request: IncomingMessage, bytesMax: number, withinMs: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  let timer: NodeJS.Timeout;
   return new Promise<string>((resolve, reject) => {
     const refuse = (refusal: HttpRefusal) => {
       request.off('data', keep);
@@ -81,14 +98,24 @@ function readText(request: IncomingMessage, bytesMax: number): Promise<string> {
       else if (bytesInReading > BODIES_BYTES_MAX) refuse(busy('This peer is reading too many large requests at once'));
       else chunks.push(chunk);
     };
+    timer = setTimeout(() => refuse(tooSlow(withinMs)), withinMs);
     request.on('data', keep);
     request.once('end', () => resolve(Buffer.concat(chunks, bytes).toString()));
     request.once('error', reject);
     request.once('close', () => reject(new Error('the client left before its request was complete')));
   }).finally(() => {
+    clearTimeout(timer);
     bytesInReading -= bytes;
     request.pause();
   });
+}
+
+function tooSlow(withinMs: number): HttpRefusal {
+  return new HttpRefusal(
+    408,
+    'BODY_TOO_SLOW',
+    `The body of the request was not here within ${withinMs} ms. Send it again.`,
+  );
 }
 
 function tooLarge(bytesMax: number): HttpRefusal {
@@ -152,4 +179,31 @@ function hasBody(request: IncomingMessage): boolean {
 export function refuseMcp(request: IncomingMessage, response: ServerResponse, refusal: HttpRefusal): void {
   const error = { code: refusal.rpcCode, message: refusal.message };
   sendJson(request, response, refusal.status, { jsonrpc: '2.0', error, id: refusal.rpcId }, refusal.headers);
+}
+
+const UNREADABLE: Record<string, [status: string, code: string, message: string]> = {
+  HPE_HEADER_OVERFLOW: [
+    '431 Request Header Fields Too Large',
+    'HEADERS_TOO_LARGE',
+    `The headers are larger than ${HEADERS_BYTES_MAX} bytes.`,
+  ],
+  ERR_HTTP_REQUEST_TIMEOUT: [
+    '408 Request Timeout',
+    'REQUEST_TOO_SLOW',
+    'The request was not here in time. Send it again.',
+  ],
+};
+const MALFORMED = ['400 Bad Request', 'MALFORMED_REQUEST', 'This is no HTTP request that can be read.'] as const;
+
+/** For what came and is no request, so that no route can answer it (`clientError`). */
+export function answerUnreadable(error: NodeJS.ErrnoException, stream: Duplex): void {
+  const socket = stream as Socket;
+  // In the middle of an answer, or with nobody there, a sentence would help nobody.
+  if (socket.writable && socket.bytesWritten === 0 && error.code !== 'ECONNRESET') {
+    const [status, code, message] = UNREADABLE[error.code ?? ''] ?? MALFORMED;
+    const body = JSON.stringify({ success: false, error: { code, message, retryable: code === 'REQUEST_TOO_SLOW' } });
+    const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`;
+    socket.write(head + body);
+  }
+  socket.destroySoon();
 }

@@ -9,6 +9,10 @@ export const MESSAGE_BYTES_MAX = SUBMISSION_BYTES_MAX + ENVELOPE_BYTES;
 export const BODIES_BYTES_MAX = 8 * MESSAGE_BYTES_MAX;
 /** The answer to an approval. */
 export const ANSWER_BYTES_MAX = SUBMISSION_BYTES_MAX;
+/** What is asked of the peer itself: to drain, or about its mesh. */
+export const CONTROL_BYTES_MAX = 64 * 1024;
+/** All headers of a request. */
+export const HEADERS_BYTES_MAX = 16 * 1024;
 export const CONNECTIONS_MAX = 2_048;
 
 /** Sessions of HTTP clients; the one that rested longest makes room for a new one. */
@@ -16,9 +20,12 @@ export const SESSIONS_MAX = 1_024;
 export const SESSION_IDLE_MS = 30 * 60_000;
 export const SESSION_SWEEP_MS = 30_000;
 
-/** Slow clients: time to send the headers, the whole request, and between two requests of a connection. */
+/** Slow clients: time to send the headers, a body, and between two requests of a connection. */
 export const HEADERS_TIMEOUT_MS = 10_000;
-export const REQUEST_TIMEOUT_MS = 60_000;
+export const BODY_TIMEOUT_MS = 60_000;
+export const CONTROL_TIMEOUT_MS = 10_000;
+/** The whole request: who is too slow is told so by a sentence before. */
+export const REQUEST_TIMEOUT_MS = HEADERS_TIMEOUT_MS + BODY_TIMEOUT_MS + 5_000;
 export const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 export const TIMEOUT_CHECK_MS = 5_000;
 /** With TLS: time for its handshake. */

@@ -22,12 +22,13 @@ import type { ToolRouter } from '../runtimes/router.ts';
 import { createArrivals } from './arrival.ts';
 import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck } from './host-check.ts';
-import { HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
+import { answerUnreadable, HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
 import type { Principal, SessionLimits } from './http-sessions.ts';
 import type { TlsFiles } from './https-server.ts';
 import {
   CLOSE_GRACE_MS,
   CONNECTIONS_MAX,
+  HEADERS_BYTES_MAX,
   HEADERS_TIMEOUT_MS,
   KEEP_ALIVE_TIMEOUT_MS,
   REQUEST_TIMEOUT_MS,
@@ -108,9 +109,9 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const identify = options.identify ?? (() => ANONYMOUS);
 
   const route = async (path: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const { hosts } = arrivalOf(request);
+    const { hosts, scheme } = arrivalOf(request);
     const { localAddress } = request.socket;
-    const refusal = refusalOfHost({ hosts, origin: request.headers.origin, localAddress });
+    const refusal = refusalOfHost({ hosts, scheme, origin: request.headers.origin, localAddress });
     if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
     if (allowOrigin(request, response)) return;
     if (path === '/mcp') {
@@ -128,7 +129,10 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const server = await createServerOf(options, handle);
   // Clients of large bodies wait for "continue"; readJson sends it once the request has passed the checks.
   server.on('checkContinue', handle);
+  server.on('clientError', answerUnreadable);
   server.maxConnections = CONNECTIONS_MAX;
+  // HEADERS_BYTES_MAX bounds them; a number of them would drop the last ones, which a proxy has added.
+  server.maxHeadersCount = 0;
   const port = await listen(server, host, options.port);
   const scheme = options.tls === undefined ? 'http' : 'https';
   const url = `${scheme}://${isIPv6(host) ? `[${host}]` : host}:${port}`;
@@ -146,6 +150,7 @@ async function createServerOf(
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    maxHeaderSize: HEADERS_BYTES_MAX,
   };
   if (tls === undefined) return createServer(limits, handle);
   const { createHttpsServer } = await import('./https-server.ts');

@@ -12,7 +12,7 @@ import { cut } from '../../dag/quoted.ts';
 import { MESH_REQUESTS, type MeshRequest } from '../membership/requests.ts';
 import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
-import { ANSWER_BYTES_MAX, READY_DEADLINE_MS } from './limits.ts';
+import { ANSWER_BYTES_MAX, CONTROL_BYTES_MAX, CONTROL_TIMEOUT_MS, READY_DEADLINE_MS } from './limits.ts';
 import type { PeerInfo } from './session.ts';
 
 const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer, POST /drain';
@@ -94,7 +94,7 @@ async function serveDrain(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const parsed = drainSchema.safeParse(await readJson(request, response, ANSWER_BYTES_MAX));
+  const parsed = drainSchema.safeParse(await readJson(request, response, CONTROL_BYTES_MAX, CONTROL_TIMEOUT_MS));
   if (!parsed.success) {
     throw new HttpRefusal(400, 'INVALID_INPUT', `May have timeout_ms: ${z.prettifyError(parsed.error)}`);
   }
@@ -120,7 +120,7 @@ async function serveMesh(
   const wanted = MESH_REQUESTS.find((each) => each === asked);
   if (wanted === undefined)
     throw new HttpRefusal(404, 'NOT_FOUND', `There are /mesh/${MESH_REQUESTS.join(', /mesh/')}`);
-  const input = await readJson(request, response, ANSWER_BYTES_MAX);
+  const input = await readJson(request, response, CONTROL_BYTES_MAX, CONTROL_TIMEOUT_MS);
   try {
     sendJson(request, response, 200, { success: true, ...(await admin.meshRequest(wanted, input)) });
   } catch (error) {

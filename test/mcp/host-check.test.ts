@@ -4,7 +4,8 @@ import { createHostCheck } from '../../node/mcp/host-check.ts';
 
 describe('Host', () => {
   const refusal = createHostCheck({ hosts: ['Peer.example'] });
-  const asked = (host: string, localAddress?: string) => refusal({ hosts: [host], origin: undefined, localAddress });
+  const asked = (host: string, localAddress?: string) =>
+    refusal({ hosts: [host], scheme: 'http', origin: undefined, localAddress });
 
   it('is a listed name or a loopback one, with any port', () => {
     for (const host of ['peer.example', 'PEER.EXAMPLE:443', 'localhost:1', '127.8.0.1', '[::1]:7601'])
@@ -23,8 +24,12 @@ describe('Host', () => {
 });
 
 describe('Origin', () => {
-  const ask = (rules: Parameters<typeof createHostCheck>[0], origin: string, host = '127.0.0.1:7601') =>
-    createHostCheck(rules)({ hosts: [host], origin, localAddress: '10.0.0.7' });
+  const ask = (
+    rules: Parameters<typeof createHostCheck>[0],
+    origin: string,
+    host = '127.0.0.1:7601',
+    scheme: 'http' | 'https' = 'http',
+  ) => createHostCheck(rules)({ hosts: [host], scheme, origin, localAddress: '10.0.0.7' });
 
   it('without a list: pages of this machine, of the listed names and of the address that was called', () => {
     const rules = { hosts: ['peer.example'] };
@@ -39,7 +44,9 @@ describe('Origin', () => {
     const rules = { hosts: ['peer.example'], origins: ['https://app.example', 'vscode-webview://abc'] };
     for (const origin of ['https://app.example', 'vscode-webview://abc', 'http://127.0.0.1:7601'])
       expect(ask(rules, origin)).toBeUndefined();
-    expect(ask(rules, 'https://peer.example', 'peer.example')).toBeUndefined();
+    expect(ask(rules, 'https://peer.example', 'peer.example', 'https')).toBeUndefined();
+    // Whoever is between the two could have made this page.
+    expect(ask(rules, 'http://peer.example', 'peer.example', 'https')).toContain('http.cors_origins');
     const others = [
       'http://app.example',
       'https://app.example:8443',

@@ -9,7 +9,7 @@ export interface RawAnswer {
 
 export function rawRequest(
   url: string,
-  options: { method?: string; headers?: OutgoingHttpHeaders; body?: string | Buffer } = {},
+  options: { method?: string; headers?: OutgoingHttpHeaders | string[]; body?: string | Buffer } = {},
 ): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { method: options.method ?? 'GET', headers: options.headers ?? {}, agent: false });
