@@ -4,7 +4,8 @@
  */
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import type { Requires, Retry, Workflow } from '../dag/schema.ts';
-import type { Alias, PeerState, RemotePlace, WorkerState } from './messages.ts';
+import type { Caller } from './caller.ts';
+import type { Alias, PeerState, RemotePlace, VouchedCaller, WorkerState } from './messages.ts';
 import type { QueueRecord, TaskRecord, WorkerRecord, WorkflowRecord } from './records.ts';
 import type { Why } from './waiting.ts';
 
@@ -32,12 +33,16 @@ export interface TaskSubmission {
   depends_on: string[];
   at_most_once: boolean;
   metadata: JsonObject;
+  /** Whose it is to be; undefined: nobody's. */
+  submitted_by?: string | undefined;
 }
 
 export interface WorkflowSubmission {
   workflow: Workflow;
   copies: number | undefined;
   require_copies: boolean;
+  /** As of a task. */
+  submitted_by?: string | undefined;
 }
 
 /** Something that was accepted, but is probably not what was meant. */
@@ -90,6 +95,17 @@ export interface PeerView {
   leases_kept: number;
   leases_lost: number;
   requests_served: number;
+}
+
+/** A call of a tool on behalf of a caller. */
+export interface ToolCall {
+  tool: string;
+  input: JsonObject;
+  caller: Caller;
+  /** What the peer said that has asked who the caller is; absent where that was this one. */
+  vouched?: VouchedCaller | undefined;
+  /** How many peers have handed it on, the asking one included. */
+  hops: number;
 }
 
 /** Where a record is. */
@@ -195,18 +211,7 @@ export interface SchedulerApi extends FeedsNow {
    * @returns the status of the record as this peer knows it
    * @throws INVALID_STATE when the record has ended, OWNER_UNREACHABLE when this peer cannot be its next owner
    */
-  deferCall(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }>;
-  /**
-   * Runs a tool at another peer; rejects with that tool's own error.
-   *
-   * @param deadline_ms default CALL_DEADLINE_MS
-   */
-  call(
-    peer_id: string,
-    addresses: string[],
-    tool: string,
-    input: JsonObject,
-    hops: number,
-    deadline_ms?: number,
-  ): Promise<JsonObject>;
+  deferCall(alias: Alias, tool: string, input: JsonObject, caller: Caller): Promise<{ status: string }>;
+  /** Runs a tool at another peer; rejects with that tool's own error. */
+  call(at: { peer_id: string; addresses: string[] }, call: ToolCall, deadline_ms?: number): Promise<JsonObject>;
 }

@@ -3,7 +3,9 @@ import { z } from 'zod';
 import { errorShape, FlowmeshError, type JsonObject, type JsonValue } from '../dag/errors.ts';
 import { faultOf, faultText, limitErrorOf } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
+import type { ToolCall } from './api.ts';
 import type { Parts } from './assemble.ts';
+import { EVERYBODY } from './caller.ts';
 import { ForgedError, NoCopyError, NotReadyError, StrangerError } from './errors.ts';
 import type { OwnedFeed } from './feed/owned-feed.ts';
 import { ANSWER_ELEMENTS_MAX, ANSWER_LEVELS } from './limits.ts';
@@ -25,7 +27,7 @@ import {
   takeoverRequestSchema,
 } from './messages.ts';
 import type { NetworkEvents } from './ports.ts';
-import { type Method, mustBeAllowed } from './roles.ts';
+import { METHOD_ROLES, type Method, mayDo, mustBeAllowed } from './roles.ts';
 import { tokenOf } from './worker/attempt-result.ts';
 
 /** What the network tells this peer: messages of other peers, and that peers come and go. */
@@ -203,9 +205,12 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
     return await to.locator.answerLocate(peer, items, hops, asked);
   }),
 
-  call: handler(callRequestSchema, async (to, peer, { tool, input, hops }) => {
+  call: handler(callRequestSchema, async (to, peer, { tool, input, hops, caller: vouched }) => {
     try {
-      return { output: answerable(tool, await to.served.run(tool, input as JsonObject, hops, peer)) };
+      const { id, others } = vouched ?? EVERYBODY;
+      const call: ToolCall = { tool, input: input as JsonObject, hops, caller: { id, others }, vouched };
+      mustBeVouched(to, peer, call);
+      return { output: answerable(tool, await to.served.run(call)) };
     } catch (error) {
       return { error: errorShape(error) } as unknown as JsonObject;
     }
@@ -216,6 +221,17 @@ export const METHODS = Object.keys(HANDLERS);
 
 function isMethod(method: string): method is Method {
   return Object.hasOwn(HANDLERS, method);
+}
+
+/**
+ * P9: a peer speaks for the callers that it has asked who they are; for others the peer does that has asked them.
+ * @throws FlowmeshError INVALID_CALLER
+ */
+function mustBeVouched({ signatures, membershipOf }: Parts, peer: string, call: ToolCall): void {
+  if (call.vouched === undefined) return;
+  const { by } = call.vouched;
+  if (mayDo(membershipOf(by), METHOD_ROLES.call.caller) && signatures.isVouched(peer, call, call.vouched)) return;
+  throw new FlowmeshError('INVALID_CALLER', `peer ${by} has not said that the caller of ${call.tool} is who peer ${peer} says`);
 }
 
 /** An answer is made of many outputs, some of a version without limits, but has to fit into a frame. */

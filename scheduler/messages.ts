@@ -7,6 +7,7 @@ import { boundedError, type ErrorShape, FlowmeshError } from '../dag/errors.ts';
 import { anyJson, jsonObject, walkJson } from '../dag/json.ts';
 import { JSON_DEPTH_MAX } from '../dag/limits.ts';
 import { requiresSchema } from '../dag/schema.ts';
+import { callerSchema } from './caller.ts';
 import {
   FOLLOWERS_MAX,
   LEASE_TOKENS_MAX,
@@ -377,10 +378,16 @@ export const handoverRequestSchema = z.object({
   records: z.array(z.unknown().transform(carried)),
 });
 
+/** A caller, as the peer says that has asked who it is. Signed, as the call may be handed on by others. */
+const vouchedCallerSchema = callerSchema.extend({ by: id, signature: z.string().max(128).optional() });
+export type VouchedCaller = z.infer<typeof vouchedCallerSchema>;
+
 /** A tool on behalf of a caller. The answering peer runs it as if the caller were connected to it. */
 export const callRequestSchema = z.object({
   tool: z.string().max(64),
   input: jsonObject,
   hops: count,
+  /** Absent: everybody. */
+  caller: vouchedCallerSchema.optional(),
 });
 export const callAnswerSchema = z.union([z.object({ output: jsonObject }), z.object({ error: reportedError })]);

@@ -135,6 +135,8 @@ export interface ListQuery {
   peer_id?: string | undefined;
   priority_min?: number | undefined;
   dead_letter?: boolean | undefined;
+  /** Only those of this caller. */
+  submitted_by?: string | undefined;
   limit: number;
   offset: number;
 }

@@ -23,6 +23,7 @@
 import { z } from 'zod';
 import { anyJson, jsonObject } from '../dag/json.ts';
 import { requiresSchema, retrySchema, type Step, stepSchema, type Workflow, workflowSchema } from '../dag/schema.ts';
+import { callerIdSchema, callerSchema } from './caller.ts';
 import { FEED_LINES_MAX, FOLLOWERS_MAX, FORMER_FOLLOWERS_MAX } from './limits.ts';
 import { workflowOfDefinition } from './uids.ts';
 
@@ -110,6 +111,8 @@ export const workflowRecordSchema = z.object({
   content_hash: z.string(),
   /** The task of another workflow that this one is nested in. */
   parent_task_uid: z.string().nullable(),
+  /** Whose it is (`Caller.id`); absent where nobody was asked. */
+  submitted_by: callerIdSchema.optional(),
   copies: z.number().int(),
   /** True while it may not begin, because its copies are not there yet and its client has no answer. */
   awaits_copies: z.boolean(),
@@ -162,6 +165,8 @@ export const taskRecordSchema = z.object({
   retry: retryInRecord,
   timeout_ms: z.number().nullable(),
   depends_on: z.array(z.string()),
+  /** As of a workflow; that of a step's workflow. */
+  submitted_by: callerIdSchema.optional(),
   at_most_once: z.boolean(),
   /** The content address of action and inputs, for a step marked `cache`. */
   cache_key: z.string().nullable(),
@@ -333,6 +338,8 @@ export const intentRecordSchema = z.object({
   feed_id: z.string(),
   tool: z.string(),
   input: jsonObject,
+  /** Absent: everybody. */
+  caller: callerSchema.optional(),
   created_at: time,
 });
 

@@ -8,6 +8,7 @@
  *   failed as its worker reported   token that the signature names           owner that ended it
  *   lease (not kept in a record)    its token, its worker and its payload    the owner that gives it `grant` of a result
  *   feed                            all of it                                the owner of its line   `signed`
+ *   caller (not kept)               who it is, the tool and its input        the peer that asked      `caller` of a call
  *   synced follower of a feed       that it may take the feed over           the owner of the line   `warrant`
  *
  * 1. Everything else is as trustworthy as the peer that it came from: how far steps are, failures and cancels that an
@@ -33,9 +34,10 @@
  */
 import { createHash } from 'node:crypto';
 import type { JsonValue } from '../dag/errors.ts';
+import type { ToolCall } from './api.ts';
 import { contentHash, feedIdOf } from './ids.ts';
 import { FEED_LINES_MAX } from './limits.ts';
-import type { AttemptResult, Grant, Lease, LeaseToken } from './messages.ts';
+import type { AttemptResult, Grant, Lease, LeaseToken, VouchedCaller } from './messages.ts';
 import type { Signer } from './ports.ts';
 import type { FeedRecord, FlowRecord, Line, ResultSignature, Signed, TaskRecord } from './records.ts';
 
@@ -157,6 +159,17 @@ export class Signatures {
     return this.#signer.verify(granted_by, frameText(root), grant.signature);
   }
 
+  /** A caller that this peer has asked who it is, for peers that the call is handed on to. */
+  vouched(call: ToolCall): VouchedCaller {
+    const signature = this.#isOn ? this.#signer.sign(callerText(call, this.#self)) : null;
+    return { ...call.caller, by: this.#self, ...(signature !== null && { signature }) };
+  }
+
+  /** Whether the peer that a caller names has vouched for it in this call, which `from` brings. */
+  isVouched(from: string, call: ToolCall, { by, signature }: VouchedCaller): boolean {
+    return !this.#isOn || by === from || this.#signer.verify(by, callerText(call, by), signature);
+  }
+
   // --- checking ------------------------------------------------------------------------------------------------------
 
   /**
@@ -254,8 +267,18 @@ function textOf(...parts: (string | number)[]): string {
 }
 
 function workText(feedId: string, record: Extract<FlowRecord, { kind: 'definition' | 'task' }>): string {
-  const content = record.kind === 'definition' ? record.workflow : TASK_FIELDS.map((field) => record[field]);
+  const content = record.kind === 'definition' ? record.workflow : taskContentOf(record);
   return textOf(record.kind, record.uid, feedId, contentHash(content as unknown as JsonValue));
+}
+
+function taskContentOf(task: TaskRecord) {
+  const content: unknown[] = TASK_FIELDS.map((field) => task[field]);
+  return task.submitted_by === undefined ? content : [...content, task.submitted_by];
+}
+
+function callerText(call: ToolCall, by: string): string {
+  const { tool, input, caller } = call;
+  return textOf('caller', by, caller.id ?? '', caller.others, tool, contentHash(input));
 }
 
 function feedText({ signed: _signature, ...record }: FeedRecord): string {

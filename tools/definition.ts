@@ -5,7 +5,8 @@
 import type { z } from 'zod';
 import type { JsonObject } from '../dag/errors.ts';
 import type { Durability, FeedsNow, SchedulerApi } from '../scheduler/api.ts';
-import type { Alias } from '../scheduler/messages.ts';
+import type { Caller } from '../scheduler/caller.ts';
+import type { Alias, VouchedCaller } from '../scheduler/messages.ts';
 import type { Clock, Reader } from '../scheduler/ports.ts';
 import type { FlowRecord } from '../scheduler/records.ts';
 import type { Why } from '../scheduler/waiting.ts';
@@ -17,6 +18,7 @@ export interface ReadContext {
   clock: Clock;
   self: string;
   feeds: FeedsNow;
+  caller: Caller;
   /** By uid, why tasks that are queued at this peer wait now; tasks that the scheduler does not know are left out. */
   whyWaiting(uids: string[]): Promise<Record<string, Why>>;
 }
@@ -26,12 +28,14 @@ export interface Reading {
   reader: Reader;
   clock: Clock;
   self: string;
+  /** Who asks: lists are of the records that exist for them. */
+  caller: Caller;
   /** Id of the peer that owns the records that are read. */
   owner: string;
   /** The owner is another peer, which cannot be reached. */
   isCopy: boolean;
   whyWaiting: ReadContext['whyWaiting'];
-  /** The record with this id; undefined when it is not here. */
+  /** The record with this id; undefined when it is not here, or does not exist for the caller. */
   record<K extends 'workflow' | 'task'>(kind: K, id: string): Promise<Extract<FlowRecord, { kind: K }> | undefined>;
   /** On how many disks the record that was read is now, of how many `wanted`; null for a copy. */
   durability(wanted: number): Durability | null;
@@ -41,6 +45,8 @@ export interface Reading {
 export interface MeshContext extends ReadContext {
   scheduler: SchedulerApi;
   peers: PeerDirectory;
+  /** What the peer said that has asked who the caller is; absent where that was this one. */
+  vouched?: VouchedCaller | undefined;
   /** Aborted when the caller goes away or its deadline passes. */
   signal: AbortSignal;
   /** Runs a tool on every connected peer; `missing` names the peers that did not answer. */

@@ -42,6 +42,15 @@ export class RecordNotFoundError extends FlowmeshError {
   }
 }
 
+/** The caller may see the record and not change it. Nothing was changed. */
+export class NotYoursError extends FlowmeshError {
+  constructor({ kind, id }: Alias) {
+    super('FORBIDDEN', `${kind} "${id}" was submitted by somebody else: you may see it and not change it`, {
+      details: { kind, id, permission: 'others:write' },
+    });
+  }
+}
+
 /** This peer never heard of the other one. */
 export class PeerNotFoundError extends FlowmeshError {
   constructor(peerId: string) {

@@ -1,6 +1,7 @@
 /** One tool on every connected peer: the fan-out under `scope: "mesh"`. */
 import type { JsonObject } from '../../dag/errors.ts';
 import type { SchedulerApi } from '../../scheduler/api.ts';
+import type { Caller } from '../../scheduler/caller.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { MeshContext } from '../../tools/definition.ts';
 import { orAborted } from './deadline.ts';
@@ -18,6 +19,7 @@ const HOPS = 1;
  */
 export function createEverywhere(
   scheduler: Pick<SchedulerApi, 'self' | 'peers' | 'call'>,
+  caller: Caller,
   signal: AbortSignal,
   log: Log,
   {
@@ -38,7 +40,7 @@ export function createEverywhere(
     const askInTurn = async () => {
       for (const peer of next) {
         try {
-          answers.set(peer, await orAborted(bound, scheduler.call(peer, [], tool, input, HOPS)));
+          answers.set(peer, await orAborted(bound, scheduler.call({ peer_id: peer, addresses: [] }, { tool, input, caller, hops: HOPS })));
         } catch (error) {
           // The caller learns of it by `missing`; the peer's own error would stand for all of them.
           log.debug({ peer, tool, err: error }, 'a peer is missing from an answer');

@@ -5,7 +5,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { JsonObject } from '../../dag/errors.ts';
 import { isLarge } from '../../dag/json.ts';
-import type { SchedulerApi } from '../../scheduler/api.ts';
+import type { SchedulerApi, ToolCall } from '../../scheduler/api.ts';
+import type { Caller } from '../../scheduler/caller.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import { callDeadlineMs, type ParsedInput, parseInput } from '../../tools/call/envelope.ts';
 import { keepOperation } from '../../tools/call/keep.ts';
@@ -51,13 +52,13 @@ export class MeshCalls {
   }
 
   /** @throws UNKNOWN_TOOL, DEADLINE_EXCEEDED, CANCELLED, or the tool's own error */
-  async run(tool: string, input: unknown, { signal, deadlineMs, checked }: CallOptions): Promise<JsonObject> {
+  async run(tool: string, input: unknown, { signal, deadlineMs, checked, caller }: CallOptions): Promise<JsonObject> {
     const definition = operationNamed(tool);
     const bound = boundedSignal(tool, deadlineMs, signal);
     this.#ownRunning += 1;
     try {
       // Not raced against the signal: the call counts until its handler is done, or the bound on calls means nothing.
-      const context = this.#context(bound.signal);
+      const context = this.#context(bound.signal, caller);
       if (checked) return await callParsed(definition, input as ParsedInput, context, 0);
       return await callTool(definition, input, context, 0);
     } finally {
@@ -69,10 +70,9 @@ export class MeshCalls {
   /**
    * Runs a call of another peer, for at most `callDeadlineMs`.
    *
-   * @param hops how often it was handed on
    * @throws as `run`, and TOO_BUSY
    */
-  async runInbound(tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
+  async runInbound({ tool, input, hops, caller, vouched }: ToolCall): Promise<JsonObject> {
     const definition = operationNamed(tool);
     if (this.#inboundRunning >= INBOUND_CALLS_MAX) throw new TooBusyError('INBOUND_CALLS_MAX', this.#inboundRunning);
     const started = performance.now();
@@ -85,7 +85,7 @@ export class MeshCalls {
       const parsed = parseInput(definition, input);
       if (large) await turn();
       bound = boundedSignal(tool, callDeadlineMs(definition, parsed), undefined);
-      const work = callParsed(definition, parsed, this.#context(bound.signal), hops);
+      const work = callParsed(definition, parsed, { ...this.#context(bound.signal, caller), vouched }, hops);
       this.#inboundRunning += 1;
       const ended = () => {
         this.#inboundRunning -= 1;
@@ -102,12 +102,12 @@ export class MeshCalls {
     }
   }
 
-  #context(signal: AbortSignal): MeshContext {
+  #context(signal: AbortSignal, caller: Caller): MeshContext {
     const { scheduler, peers, reader, clock, log } = this.#components;
-    const everywhere = createEverywhere(scheduler, signal, log);
+    const everywhere = createEverywhere(scheduler, caller, signal, log);
     const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.whyWaiting(uids);
     const { self } = scheduler;
-    return { scheduler, peers, reader, clock, self, feeds: scheduler, whyWaiting, signal, everywhere };
+    return { scheduler, peers, reader, clock, self, feeds: scheduler, caller, whyWaiting, signal, everywhere };
   }
 }
 

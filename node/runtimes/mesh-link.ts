@@ -3,6 +3,7 @@
  * settles when the mesh side is done with it, also when the caller went away before.
  */
 import type { JsonObject } from '../../dag/errors.ts';
+import type { Caller } from '../../scheduler/caller.ts';
 import type { MeshRequest } from '../membership/requests.ts';
 
 /** What is fixed once the mesh side is up. */
@@ -46,6 +47,7 @@ export interface CallOptions {
   deadlineMs: number;
   /** The input is as `parseInput` gave it: what is large was gone through on the caller's loop. */
   checked?: boolean;
+  caller: Caller;
 }
 
 /** What became of the tasks that ran at a peer that drains. */

@@ -50,7 +50,7 @@ export async function serveMeshPort(
     },
   });
 
-  const call = async ({ id, tool, input, deadline_ms, checked }: ToMesh & { kind: 'call' }) => {
+  const call = async ({ id, tool, input, deadline_ms, checked, caller }: ToMesh & { kind: 'call' }) => {
     const abort = new AbortController();
     aborts.set(id, abort);
     try {
@@ -58,6 +58,7 @@ export async function serveMeshPort(
         signal: abort.signal,
         deadlineMs: deadline_ms,
         checked,
+        caller,
       });
       const large = isLarge(output);
       // It was decoded or read in this turn.

@@ -99,7 +99,11 @@ export class MeshSupervisor implements MeshLink {
     return this.#lastInfo;
   }
 
-  async call(tool: string, input: unknown, { signal, deadlineMs, checked = false }: CallOptions): Promise<JsonObject> {
+  async call(
+    tool: string,
+    input: unknown,
+    { signal, deadlineMs, checked = false, caller }: CallOptions,
+  ): Promise<JsonObject> {
     if (this.#stopping) throw new StoppedError();
     const since = performance.now();
     const thread = await orAborted(signal, this.#up);
@@ -107,7 +111,7 @@ export class MeshSupervisor implements MeshLink {
     const answer = this.#expect<JsonObject>(thread, id, tool);
     // What was spent waiting for the thread is gone from the call's time.
     const deadline_ms = Math.max(1, deadlineMs - (performance.now() - since));
-    thread.port.post({ kind: 'call', id, tool, input: carried(input), deadline_ms, checked });
+    thread.port.post({ kind: 'call', id, tool, input: carried(input), deadline_ms, checked, caller });
     const onAbort = () => thread.port.post({ kind: 'abort', id, error: errorShape(signal.reason) });
     signal.addEventListener('abort', onAbort, { once: true });
     try {

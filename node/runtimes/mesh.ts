@@ -103,7 +103,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
       { ...config, version: packageVersion() },
     );
     const calls = new MeshCalls({ scheduler: scheduler.api, peers: network, reader: store.reader, clock, log });
-    scheduler.serveCalls((tool, input, hops) => calls.runInbound(tool, input, hops));
+    scheduler.serveCalls((call) => calls.runInbound(call));
     network.attach(scheduler.inbound, (peer) => scheduler.describe(peer));
     const schedulerPart: Closing = { part: 'scheduler', close: () => scheduler.stop() };
     opened.push(schedulerPart);

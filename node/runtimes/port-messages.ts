@@ -1,5 +1,6 @@
 /** What the serve loop and the mesh loop say to each other. */
 import type { ErrorShape, JsonObject } from '../../dag/errors.ts';
+import type { Caller } from '../../scheduler/caller.ts';
 import type { LeaseToken } from '../../scheduler/messages.ts';
 import type { WorkedOn } from '../../scheduler/ports.ts';
 import type { Config } from '../config/settings.ts';
@@ -22,6 +23,7 @@ export type ToMesh =
       input: Carried<unknown>;
       deadline_ms: number;
       checked: boolean;
+      caller: Caller;
     }
   /** The caller of call `id` went away; the mesh answers it all the same, once. */
   | { kind: 'abort'; id: number; error: ErrorShape }

@@ -11,12 +11,15 @@
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { StoppedError } from '../../scheduler/errors.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import type { Why } from '../../scheduler/waiting.ts';
 import { callDeadlineMs, parseInput } from '../../tools/call/envelope.ts';
 import { readLocally } from '../../tools/call/route.ts';
+import { NotPermittedError, permitsTool } from '../../tools/permissions.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { waitingOperation } from '../../tools/task/waiting.ts';
+import { ANYONE, type Principal } from '../auth/principal.ts';
 import type { Config } from '../config/settings.ts';
 import { packageVersion } from '../package-file.ts';
 import { CallLatencies } from './call-figures.ts';
@@ -41,6 +44,8 @@ export interface RouterCallOptions {
    * (`waitMs` of its tool).
    */
   deadline_ms?: number;
+  /** Who calls. Default: anyone, who may do everything. */
+  principal?: Principal;
 }
 
 export interface RouterStatus {
@@ -71,12 +76,16 @@ export interface ToolRouter {
   /**
    * @param input unchecked
    * @returns the tool's output with `success: true`
-   * @throws the tool's error, or UNKNOWN_TOOL, TOO_BUSY, DEADLINE_EXCEEDED, CANCELLED, MESH_RESTARTED, MESH_DOWN,
+   * @throws the tool's error, or UNKNOWN_TOOL, FORBIDDEN, TOO_BUSY, DEADLINE_EXCEEDED, CANCELLED, MESH_RESTARTED, MESH_DOWN,
    *   PEER_STOPPED
    */
   call(tool: string, input: unknown, options?: RouterCallOptions): Promise<JsonObject>;
   /** A person's answer to a task that waits for one, at whichever peer it is. */
-  answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }): Promise<JsonObject>;
+  answerTask(
+    task_id: string,
+    answer: { approve: boolean; data: JsonValue },
+    principal?: Principal,
+  ): Promise<JsonObject>;
   status(): Promise<RouterStatus>;
 }
 
@@ -112,6 +121,8 @@ export class LoopRouter implements ToolRouter {
 
   async call(tool: string, input: unknown, options: RouterCallOptions = {}): Promise<JsonObject> {
     const definition = operationNamed(tool);
+    const { caller, permissions } = options.principal ?? ANYONE;
+    if (!permitsTool(permissions, definition)) throw new NotPermittedError(tool, definition.permission);
     if (this.#closed) throw new StoppedError();
     if (this.#inFlight >= this.#inFlightMax) throw new TooBusyError('CALLS_IN_FLIGHT_MAX', this.#inFlight);
     const started = performance.now();
@@ -131,7 +142,7 @@ export class LoopRouter implements ToolRouter {
       if (definition.runtime === 'serve') {
         const { reader, clock, link } = this.#components;
         const whyWaiting = (uids: string[]) => this.#whyWaiting(uids, signal);
-        const context = { reader, clock, self: link.info.peer_id, feeds: this.#feeds(), whyWaiting };
+        const context = { reader, clock, self: link.info.peer_id, feeds: this.#feeds(), caller, whyWaiting };
         const read = await orAborted(signal, readLocally(definition, parsed, context));
         if (read !== undefined) {
           ok = true;
@@ -139,7 +150,7 @@ export class LoopRouter implements ToolRouter {
         }
         latencies = this.#onMesh;
       }
-      const work = this.#components.link.call(tool, parsed, { signal, deadlineMs, checked: true });
+      const work = this.#components.link.call(tool, parsed, { signal, deadlineMs, checked: true, caller });
       release.after(work);
       const output = await orAborted(signal, work);
       ok = true;
@@ -157,8 +168,12 @@ export class LoopRouter implements ToolRouter {
     if (this.#awaited.size === 0) this.#onNoneAwaited?.();
   }
 
-  answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }): Promise<JsonObject> {
-    return this.call(answerOperation.name, { task_id, ...answer });
+  answerTask(
+    task_id: string,
+    answer: { approve: boolean; data: JsonValue },
+    principal = ANYONE,
+  ): Promise<JsonObject> {
+    return this.call(answerOperation.name, { task_id, ...answer }, { principal });
   }
 
   async status(): Promise<RouterStatus> {
@@ -214,7 +229,8 @@ export class LoopRouter implements ToolRouter {
     // A loop that hangs must not collect the questions of everyone who asks how things are (P7).
     if (this.#inFlight >= this.#inFlightMax) return {};
     const bound = AbortSignal.any([signal, AbortSignal.timeout(WHY_WAITING_DEADLINE_MS)]);
-    const asked = link.call(waitingOperation.name, { uids }, { signal: bound, deadlineMs: WHY_WAITING_DEADLINE_MS });
+    const limits = { signal: bound, deadlineMs: WHY_WAITING_DEADLINE_MS, caller: EVERYBODY };
+    const asked = link.call(waitingOperation.name, { uids }, limits);
     this.#occupy().after(asked);
     try {
       const { why } = await orAborted(bound, asked);

@@ -7,6 +7,7 @@ import { type FlowRecord, indexOf, isTerminal, type Row } from '../../scheduler/
 export interface ListColumns {
   worker_id: string | null;
   peer_id: string | null;
+  submitted_by: string | null;
   dead_letter: boolean;
   tags: string[] | null;
   ended_at: string | null;
@@ -19,6 +20,7 @@ export function listColumnsOf(record: FlowRecord): ListColumns {
   return {
     worker_id: task?.worker_id ?? null,
     peer_id: task?.peer_id ?? null,
+    submitted_by: 'submitted_by' in record ? (record.submitted_by ?? null) : null,
     dead_letter: task?.dead_letter ?? false,
     tags: record.kind === 'task' || record.kind === 'workflow' ? record.tags : null,
     ended_at: task?.ended_at ?? null,
@@ -42,7 +44,7 @@ export function appendValues(values: SQLInputValue[], row: Row): number {
   const listed = listColumnsOf(row.record);
   const data = row.text ?? JSON.stringify(row.record);
   values.push(row.uid, row.record.kind, alias, parent, created_at, isActive(status) ? 1 : 0, status, priority);
-  values.push(listed.worker_id, listed.peer_id, listed.dead_letter ? 1 : 0, tagText(listed.tags));
+  values.push(listed.worker_id, listed.peer_id, listed.submitted_by, listed.dead_letter ? 1 : 0, tagText(listed.tags));
   values.push(listed.ended_at, listed.wait_ms, listed.execution_ms, row.feed_id, row.epoch, row.seq, data);
   return data.length;
 }
@@ -68,6 +70,7 @@ export function filterTerms(query: ListQuery): { sql: string; parameters: SQLInp
   add('parent = ?', query.parent);
   add('worker_id = ?', query.worker_id);
   add('peer_id = ?', query.peer_id);
+  add('submitted_by = ?', query.submitted_by);
   add('priority >= ?', query.priority_min);
   add('dead_letter = ?', query.dead_letter === undefined ? undefined : Number(query.dead_letter));
   for (const tag of query.tags ?? []) add('instr(tags, ?) > 0', tagText([tag])!);

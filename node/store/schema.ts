@@ -4,7 +4,7 @@
  */
 
 /** Raised whenever a file of the old format would be misread; kept in the file as SQLite's `user_version`. */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 export const COLUMNS = [
   'uid',
   'kind',
@@ -16,6 +16,7 @@ export const COLUMNS = [
   'priority',
   'worker_id',
   'peer_id',
+  'submitted_by',
   'dead_letter',
   'tags',
   'ended_at',
@@ -63,6 +64,7 @@ export const SCHEMA = `
     priority REAL,
     worker_id TEXT,
     peer_id TEXT,
+    submitted_by TEXT,
     dead_letter INTEGER NOT NULL,
     tags TEXT,
     ended_at TEXT,
@@ -81,7 +83,7 @@ export const SCHEMA = `
   CREATE INDEX roots ON rows (feed_id, kind, created_at, uid)
     WHERE active = 0 AND parent IS NULL AND created_at IS NOT NULL;
   CREATE INDEX listed
-    ON rows (feed_id, kind, created_at, uid, status, priority, worker_id, peer_id, dead_letter, tags)
+    ON rows (feed_id, kind, created_at, uid, status, priority, worker_id, peer_id, submitted_by, dead_letter, tags)
     WHERE created_at IS NOT NULL;
   CREATE INDEX ended ON rows (feed_id, status, dead_letter, ended_at, wait_ms, execution_ms)
     WHERE kind = 'task' AND active = 0;

@@ -6,6 +6,7 @@
  *    Running a call twice is harmless: a record that has ended refuses it, and stays as it is (P5).
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
+import { type Caller, EVERYBODY, maySee } from '../caller.ts';
 import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from '../errors.ts';
 import { isoTime } from '../ids.ts';
 import { INTENTS_MAX } from '../limits.ts';
@@ -22,7 +23,6 @@ interface DeferredCallParts {
   clock: Clock;
   reader: Reader;
   log: Log;
-  self: string;
   local: LocalFeed;
   records: Pick<LocalRecords, 'heirOf'>;
   /** Whether a feed has an owner that can be reached: this peer, or a connected one. */
@@ -55,10 +55,10 @@ export class DeferredCalls implements BeatListener {
    * @throws InvalidStateError when the record has ended, TooManyIntentsError, OwnerUnreachableError when this peer
    *   cannot be the record's next owner
    */
-  async keep({ kind, id }: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
+  async keep({ kind, id }: Alias, tool: string, input: JsonObject, caller: Caller): Promise<{ status: string }> {
     const { clock, records, local } = this.#parts;
     const record = await records.heirOf({ kind, id });
-    if (record === undefined || kind === 'worker')
+    if (record === undefined || kind === 'worker' || !maySee(caller, record))
       throw new OwnerUnreachableError({ kind, id }, 'that is unknown here');
     const { uid, status, feed_id } = record;
     if (isTerminal(status)) throw new InvalidStateError(`${kind} ${id} is ${status} already`, { status });
@@ -69,6 +69,7 @@ export class DeferredCalls implements BeatListener {
       feed_id,
       tool,
       input,
+      ...(caller.id !== null && { caller }),
       created_at: isoTime(clock.wall()),
     };
     if (!this.#kept.has(intent.uid) && this.#kept.size >= INTENTS_MAX) throw new TooManyIntentsError(this.#kept.size);
@@ -93,11 +94,11 @@ export class DeferredCalls implements BeatListener {
   }
 
   async #doAll(due: readonly IntentRecord[]): Promise<void> {
-    const { self, served, log } = this.#parts;
+    const { served, log } = this.#parts;
     for (const intent of due) {
-      const { target, tool, input } = intent;
+      const { target, tool, input, caller = EVERYBODY } = intent;
       try {
-        await served.run(tool, input, 1, self);
+        await served.run({ tool, input, caller, hops: 1 });
         await this.#forget(intent);
         log.info({ tool, target }, 'what was asked while the owner was away is done');
       } catch (error) {

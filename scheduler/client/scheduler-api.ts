@@ -12,6 +12,7 @@ import type {
   WorkflowReceipt,
   WorkflowSubmission,
 } from '../api.ts';
+import type { Caller } from '../caller.ts';
 import type { FeedTable } from '../feed/feed-table.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import type { Locator } from '../lookup/locator.ts';
@@ -161,9 +162,9 @@ export class Client implements SchedulerApi {
     if (copy !== undefined) this.#parts.followed.want(copy.feed_id);
   }
 
-  deferCall(alias: Alias, tool: string, input: JsonObject): Promise<{ status: string }> {
+  deferCall(alias: Alias, tool: string, input: JsonObject, caller: Caller): Promise<{ status: string }> {
     this.#parts.lifecycle.mustBeReady();
-    return this.#parts.deferredCalls.keep(alias, tool, input);
+    return this.#parts.deferredCalls.keep(alias, tool, input, caller);
   }
 
   call(...call: Parameters<SchedulerApi['call']>): Promise<JsonObject> {

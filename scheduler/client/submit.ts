@@ -73,12 +73,21 @@ export class Submit {
    * @throws what `checkWorkflow` and `IdClaims.known` throw, UnknownDependencyError, AmbiguousPeerNameError,
    *   UnknownPeerError, QueueFullError, TooFewCopiesError
    */
-  async submitWorkflow({ workflow, copies, require_copies }: WorkflowSubmission): Promise<WorkflowReceipt> {
+  async submitWorkflow({
+    workflow,
+    copies,
+    require_copies,
+    submitted_by,
+  }: WorkflowSubmission): Promise<WorkflowReceipt> {
     const parts = this.#parts;
     parts.lifecycle.mustBeReady();
     const { graph, warnings } = await checkWorkflow(workflow, parts);
     const wanted = copies ?? parts.copies;
-    const content_hash = await this.#hashOf({ ...workflow, workflow_id: null } as unknown as JsonValue);
+    const content_hash = await this.#hashOf({
+      ...workflow,
+      workflow_id: null,
+      ...(submitted_by !== undefined && { submitted_by }),
+    } as unknown as JsonValue);
     const feed = await parts.main.whenThere();
     const { runs } = feed;
     const workflow_id = workflow.workflow_id ?? makeId('wf', feed.feed_id, parts.random);
@@ -113,6 +122,7 @@ export class Submit {
             copies: wanted,
             awaits_copies: require_copies && wanted > 1,
             parent: null,
+            submitted_by,
             blockers: waits.map(({ alias }) => alias.id),
             depth: 0,
           },
@@ -201,7 +211,8 @@ export class Submit {
     const parts = this.#parts;
     parts.lifecycle.mustBeReady();
     const warnings = await checkTask(submission, parts);
-    const { task_id: given, ...content } = submission;
+    const { task_id: given, submitted_by, ...rest } = submission;
+    const content = submitted_by === undefined ? rest : { ...rest, submitted_by };
     const content_hash = await this.#hashOf(content as unknown as JsonValue);
     const feed = await parts.main.whenThere();
     const task_id = given ?? makeId('task', feed.feed_id, parts.random);

@@ -1,9 +1,11 @@
 /** Runs tools at other peers: directly, or through the peer that named them. */
 import { type ErrorShape, FlowmeshError, type JsonObject, RemoteError } from '../../dag/errors.ts';
+import type { ToolCall } from '../api.ts';
 import { HopsExceededError, PeerSilentError, PeerUnreachableError } from '../errors.ts';
 import { CALL_DEADLINE_MS, CALL_HOPS_MAX } from '../limits.ts';
 import { callAnswerSchema } from '../messages.ts';
 import type { Clock, Network } from '../ports.ts';
+import type { Signatures } from '../signatures.ts';
 import { METHOD_ROLES, mayDo } from '../roles.ts';
 import type { Locator } from './locator.ts';
 
@@ -11,6 +13,7 @@ interface RemoteCallParts {
   network: Network;
   clock: Clock;
   locator: Pick<Locator, 'isThere' | 'viaOf'>;
+  signatures: Signatures;
   options: { beat_interval_ms: number };
 }
 
@@ -24,21 +27,19 @@ export class RemoteCalls {
   /**
    * Runs a tool at another peer, directly or through the peer that named it.
    *
-   * @param hops how many peers have handed the call on, this one included
    * @throws PeerUnreachableError when the call was not sent, so that the tool did not run. After any other error on the
    *   way there or back, such as PEER_SILENT or DEADLINE_EXCEEDED, the tool may have run.
    */
   async call(
-    peer: string,
-    addresses: string[],
-    tool: string,
-    input: JsonObject,
-    hops: number,
+    { peer_id, addresses }: { peer_id: string; addresses: string[] },
+    call: ToolCall,
     deadlineMs = CALL_DEADLINE_MS,
   ): Promise<JsonObject> {
+    const { tool, input, hops } = call;
     if (hops > CALL_HOPS_MAX) throw new HopsExceededError(tool);
-    const target = await this.#reachable(peer, addresses);
-    const request = this.#parts.network.request(target, 'call', { tool, input, hops }, deadlineMs);
+    const target = await this.#reachable(peer_id, addresses);
+    const caller = call.caller.id === null ? {} : { caller: call.vouched ?? this.#parts.signatures.vouched(call) };
+    const request = this.#parts.network.request(target, 'call', { tool, input, hops, ...caller }, deadlineMs);
     const parsed = callAnswerSchema.safeParse(await this.#whileThere(target, request));
     if (!parsed.success) {
       throw new FlowmeshError('BAD_ANSWER', `peer ${target} gave an answer to ${tool} that cannot be read`, {

@@ -65,7 +65,8 @@ export class StoredRecords implements LocalRecords {
   #asCopied(row: Row | undefined): CopiedRecord | undefined {
     if (row === undefined || (row.record.kind !== 'task' && row.record.kind !== 'workflow')) return undefined;
     const owner = this.ownerOfCopy(row.feed_id);
-    return owner === null ? undefined : { ...localRecord(row.record), feed_id: row.feed_id, owner };
+    if (owner === null) return undefined;
+    return { ...localRecord(row.record), feed_id: row.feed_id, owner, submitted_by: row.record.submitted_by };
   }
 
   /** The owner of a feed as the copy here names it; null when no whole copy is here. */

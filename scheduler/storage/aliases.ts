@@ -20,6 +20,8 @@ export interface LocalRecord {
 export interface CopiedRecord extends LocalRecord {
   feed_id: string;
   owner: string;
+  /** Whose it is (`Caller.id`). */
+  submitted_by?: string | undefined;
 }
 
 export function localRecord(record: TaskRecord | WorkflowRecord): LocalRecord {

@@ -33,6 +33,7 @@ export function newTask(
     retry: submission.retry,
     timeout_ms: submission.timeout_ms ?? null,
     depends_on: submission.depends_on,
+    ...(submission.submitted_by !== undefined && { submitted_by: submission.submitted_by }),
     at_most_once: submission.at_most_once,
     cache_key: null,
     content_hash,

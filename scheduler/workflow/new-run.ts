@@ -13,12 +13,14 @@ export interface NewRun {
   awaits_copies: boolean;
   /** The task that a nested workflow is the work of. */
   parent: TaskRecord | null;
+  /** Whose it is; that of a nested one belongs to whom its parent does. */
+  submitted_by?: string | undefined;
 }
 
 /** @param created_at ISO time */
 export function newRun(
   workflow: Workflow & { workflow_id: string },
-  { content_hash, copies, awaits_copies, parent }: NewRun,
+  { content_hash, copies, awaits_copies, parent, submitted_by = parent?.submitted_by }: NewRun,
   uid: string,
   created_at: string,
 ): { record: WorkflowRecord; definition: Extract<FlowRecord, { kind: 'definition' }> } {
@@ -35,6 +37,7 @@ export function newRun(
     dependencies,
     content_hash,
     parent_task_uid: parent?.uid ?? null,
+    ...(submitted_by !== undefined && { submitted_by }),
     copies,
     awaits_copies,
     steps_total: steps.length,

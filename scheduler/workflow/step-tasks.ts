@@ -267,6 +267,7 @@ export class StepTasks {
       retry: step.retry,
       timeout_ms: step.timeout_ms ?? null,
       depends_on: [],
+      ...(record.submitted_by !== undefined && { submitted_by: record.submitted_by }),
       at_most_once: step.at_most_once,
       cache_key: step.cache ? contentHash([step.action, payload]) : null,
       content_hash: '',

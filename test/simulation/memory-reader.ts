@@ -353,6 +353,7 @@ function matches(record: TaskRecord | WorkflowRecord, query: ListQuery): boolean
     (query.parent === undefined || indexOf(record).parent === query.parent) &&
     (query.worker_id === undefined || task?.worker_id === query.worker_id) &&
     (query.peer_id === undefined || task?.peer_id === query.peer_id) &&
+    (query.submitted_by === undefined || record.submitted_by === query.submitted_by) &&
     (query.priority_min === undefined || record.priority >= query.priority_min) &&
     (query.dead_letter === undefined || (task?.dead_letter ?? false) === query.dead_letter) &&
     (query.tags ?? []).every((tag) => record.tags.includes(tag))

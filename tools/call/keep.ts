@@ -21,9 +21,9 @@ export const keepOperation: Tool = defineMeshTool({
   output: z.object({ status: z.string() }),
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
   permission: 'task:write',
-  async handler({ tool: name, input }, { scheduler }) {
+  async handler({ tool: name, input }, { scheduler, caller }) {
     const tool = KEPT.find((each) => each.name === name)!;
     const parsed = parseInput(tool, input);
-    return await scheduler.deferCall(tool.about!(parsed), name, parsed as JsonObject);
+    return await scheduler.deferCall(tool.about!(parsed), name, parsed as JsonObject, caller);
   },
 });

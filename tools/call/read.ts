@@ -3,6 +3,7 @@
  * answer from a copy of another peer's feed says how old it may be.
  */
 import type { Durability } from '../../scheduler/api.ts';
+import { maySee } from '../../scheduler/caller.ts';
 import type { Reader } from '../../scheduler/ports.ts';
 import type { FlowRecord } from '../../scheduler/records.ts';
 import type { MeshContext, ReadContext, Reading, ReadTool } from '../definition.ts';
@@ -37,7 +38,7 @@ function watched(reader: Reader): { reader: Reader; commits: Commits } {
 export async function readFrom(
   tool: ReadTool,
   input: ParsedInput,
-  { reader: all, clock, self, feeds, whyWaiting }: ReadContext,
+  { reader: all, clock, self, feeds, caller, whyWaiting }: ReadContext,
   copyOf?: string,
 ): Promise<Found | undefined> {
   const { reader, commits } = watched(all);
@@ -48,12 +49,14 @@ export async function readFrom(
     reader,
     clock,
     self,
+    caller,
     owner: copyOf ?? self,
     isCopy: copyOf !== undefined,
     whyWaiting,
     async record(kind, id) {
-      if (copyOf === undefined) return await reader.byAlias(kind, id);
-      return (await reader.copyByAlias(kind, id))?.record as Extract<FlowRecord, { kind: typeof kind }> | undefined;
+      const found = copyOf === undefined ? await reader.byAlias(kind, id) : (await reader.copyByAlias(kind, id))?.record;
+      const record = found as Extract<FlowRecord, { kind: typeof kind }> | undefined;
+      return record !== undefined && maySee(caller, record) ? record : undefined;
     },
     durability(wanted) {
       durability = () => {

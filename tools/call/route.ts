@@ -6,11 +6,12 @@
  */
 import type { JsonObject } from '../../dag/errors.ts';
 import type { Place, SchedulerApi } from '../../scheduler/api.ts';
+import { mayChange, maySee } from '../../scheduler/caller.ts';
 import { ElsewhereError, HopsExceededError, OwnerUnreachableError } from '../../scheduler/errors.ts';
 import { CALL_HOPS_MAX, PLACES_TRIED_MAX } from '../../scheduler/limits.ts';
 import type { Alias, RemotePlace } from '../../scheduler/messages.ts';
 import type { MeshContext, MeshTool, ReadContext, ReadTool, Tool } from '../definition.ts';
-import { RecordNotFoundError } from '../errors.ts';
+import { NotYoursError, RecordNotFoundError } from '../errors.ts';
 import {
   callDeadlineMs,
   type Failure,
@@ -58,7 +59,9 @@ export async function callParsed(
 ): Promise<JsonObject> {
   const handOn: HandOn = ({ peer_id, addresses }, operation, its, deadlineMs) => {
     if (hops >= CALL_HOPS_MAX) throw new HopsExceededError(operation);
-    return context.scheduler.call(peer_id, addresses, operation, its, hops + 1, deadlineMs);
+    const { caller, vouched } = context;
+    const call = { tool: operation, input: its, hops: hops + 1, caller, ...(its === input && { vouched }) };
+    return context.scheduler.call({ peer_id, addresses }, call, deadlineMs);
   };
   const call: Call = {
     ...{ input, context },
@@ -109,7 +112,10 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
   const alias = tool.about?.(input);
   if (alias !== undefined) {
     const runAt = async (place: Place): Promise<JsonObject> => {
-      if (place.here) return success(await tool.handler(input, context));
+      if (place.here) {
+        await mustBeChangeable(alias, context);
+        return success(await tool.handler(input, context));
+      }
       if (place.at.peer_id !== context.self) return await forward(place.at);
       // Old knowledge names this peer for a record that it does not have. Going on would send the call in circles.
       if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
@@ -143,9 +149,18 @@ async function keepForNextOwner(
   if (place === undefined) return undefined;
   const kept =
     place.here || place.at.peer_id === context.self
-      ? await context.scheduler.deferCall(alias, tool.name, input as JsonObject)
+      ? await context.scheduler.deferCall(alias, tool.name, input as JsonObject, context.caller)
       : await handOn(place.at, KEEP_OPERATION, { tool: tool.name, input: input as JsonObject });
   return success(tool.whenKept(input, { status: String(kept.status) }));
+}
+
+/** @throws RecordNotFoundError for a record that does not exist for the caller; NotYoursError */
+async function mustBeChangeable({ kind, id }: Alias, { caller, reader }: MeshContext): Promise<void> {
+  if (caller.others === 'write' || kind === 'worker') return;
+  // Its caller knows the id of a record only once it is committed.
+  const record = await reader.byAlias(kind, id);
+  if (record === undefined || !maySee(caller, record)) throw new RecordNotFoundError({ kind, id });
+  if (!mayChange(caller, record)) throw new NotYoursError({ kind, id });
 }
 
 /** `callTool` for callers that show a failure instead of throwing it. Never rejects. */

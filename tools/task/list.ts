@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { PRIORITY_MAX } from '../../dag/limits.ts';
 import { idSchema } from '../../dag/schema.ts';
+import { onlyOf } from '../../scheduler/caller.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { askPeers, mergeLists, newestFirst, type Page } from '../call/merge.ts';
 import { defineReadTool, type MeshContext, type ReadContext } from '../definition.ts';
@@ -91,7 +92,7 @@ async function requireKnown(id: string, { scheduler }: MeshContext): Promise<voi
 async function localPage(
   { status_filter, worker_filter, workflow_filter, tag_filter, priority_min, dead_letter }: Input,
   { limit, offset }: { limit: number; offset: number },
-  { reader, self }: Pick<ReadContext, 'reader' | 'self'>,
+  { reader, self, caller }: Pick<ReadContext, 'reader' | 'self' | 'caller'>,
 ): Promise<Page<TaskItem>> {
   const workflow = workflow_filter === undefined ? undefined : await reader.byAlias('workflow', workflow_filter);
   if (workflow_filter !== undefined && workflow === undefined) return { items: [], total_count: 0, has_more: false };
@@ -99,6 +100,7 @@ async function localPage(
     kind: 'task',
     status: status_filter,
     tags: tag_filter,
+    submitted_by: onlyOf(caller),
     worker_id: worker_filter,
     parent: workflow?.uid,
     priority_min,

@@ -83,7 +83,7 @@ export const taskSubmit = defineMeshTool({
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
   permission: 'task:write',
   cli: { positional: ['task_type'] },
-  async handler({ task_id, retry_policy, timeout_ms, delay_ms, deadline, ...rest }, { scheduler, self }) {
+  async handler({ task_id, retry_policy, timeout_ms, delay_ms, deadline, ...rest }, { scheduler, self, caller }) {
     const submitted = await scheduler.submitTask({
       ...rest,
       task_id,
@@ -91,6 +91,7 @@ export const taskSubmit = defineMeshTool({
       delay_ms,
       deadline,
       retry: retry_policy,
+      submitted_by: caller.id ?? undefined,
     });
     const { record, duplicate, durability, queue_position, estimated_start_time, warnings } = submitted;
     return {

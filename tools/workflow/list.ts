@@ -1,5 +1,6 @@
 /** `workflow_list`: what was submitted. */
 import { z } from 'zod';
+import { onlyOf } from '../../scheduler/caller.ts';
 import { type WorkflowRecord, workflowStatusSchema } from '../../scheduler/records.ts';
 import { askPeers, mergeLists, newestFirst, type Page } from '../call/merge.ts';
 import { defineReadTool, type ReadContext } from '../definition.ts';
@@ -103,13 +104,14 @@ export const workflowList = defineReadTool({
 async function localPage(
   { status_filter, peer_filter, tag_filter }: Input,
   { limit, offset }: { limit: number; offset: number },
-  { reader, self }: Pick<ReadContext, 'reader' | 'self'>,
+  { reader, self, caller }: Pick<ReadContext, 'reader' | 'self' | 'caller'>,
 ): Promise<Page<Item>> {
   if (peer_filter !== undefined && peer_filter !== self) return { items: [], total_count: 0, has_more: false };
   const { records, total } = await reader.list({
     kind: 'workflow',
     status: status_filter,
     tags: tag_filter,
+    submitted_by: onlyOf(caller),
     limit,
     offset,
   });

@@ -52,6 +52,7 @@ export const workflowSubmit = defineMeshTool({
       workflow,
       copies,
       require_copies,
+      submitted_by: context.caller.id ?? undefined,
     });
     const { workflow_id, status } = record;
     return {
