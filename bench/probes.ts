@@ -4,10 +4,12 @@
  * Probes run on the mesh loop (with the dedicated runtime that is another thread) or on the serve loop; both runtimes
  * run exactly these calls.
  */
+
 import type { JsonObject, JsonValue } from '../dag/errors.ts';
 import { packMessage } from '../node/p2p/frames.ts';
 import type { Mesh } from '../node/runtimes/mesh.ts';
 import type { CallOptions } from '../node/runtimes/mesh-link.ts';
+import { EVERYBODY } from '../scheduler/caller.ts';
 import { isTerminal, type Row } from '../scheduler/records.ts';
 
 export interface Probe {
@@ -160,12 +162,15 @@ export class ProbedMesh {
   #handOn(tool: string, input: unknown): Promise<JsonObject> | undefined {
     const peer = fieldOf(fieldOf(input, 'metadata'), ON_PEER);
     if (tool !== 'task_submit' || typeof peer !== 'string') return undefined;
-    return this.#mesh.scheduler.api.call(peer, [], tool, { ...(input as JsonObject), metadata: {} }, 1);
+    return this.#mesh.scheduler.api.call(
+      { peer_id: peer, addresses: [] },
+      { tool, input: { ...(input as JsonObject), metadata: {} }, caller: EVERYBODY, hops: 1 },
+    );
   }
 }
 
 function callOptions(): CallOptions {
-  return { signal: new AbortController().signal, deadlineMs: DEADLINE_MS };
+  return { signal: new AbortController().signal, deadlineMs: DEADLINE_MS, caller: EVERYBODY };
 }
 
 function fieldOf(value: unknown, field: string): JsonValue | undefined {

@@ -231,7 +231,10 @@ function mustBeVouched({ signatures, membershipOf }: Parts, peer: string, call: 
   if (call.vouched === undefined) return;
   const { by } = call.vouched;
   if (mayDo(membershipOf(by), METHOD_ROLES.call.caller) && signatures.isVouched(peer, call, call.vouched)) return;
-  throw new FlowmeshError('INVALID_CALLER', `peer ${by} has not said that the caller of ${call.tool} is who peer ${peer} says`);
+  throw new FlowmeshError(
+    'INVALID_CALLER',
+    `peer ${by} has not said that the caller of ${call.tool} is who peer ${peer} says`,
+  );
 }
 
 /** An answer is made of many outputs, some of a version without limits, but has to fit into a frame. */

@@ -40,7 +40,13 @@ export function createEverywhere(
     const askInTurn = async () => {
       for (const peer of next) {
         try {
-          answers.set(peer, await orAborted(bound, scheduler.call({ peer_id: peer, addresses: [] }, { tool, input, caller, hops: HOPS })));
+          answers.set(
+            peer,
+            await orAborted(
+              bound,
+              scheduler.call({ peer_id: peer, addresses: [] }, { tool, input, caller, hops: HOPS }),
+            ),
+          );
         } catch (error) {
           // The caller learns of it by `missing`; the peer's own error would stand for all of them.
           log.debug({ peer, tool, err: error }, 'a peer is missing from an answer');

@@ -10,8 +10,8 @@
  */
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
-import { StoppedError } from '../../scheduler/errors.ts';
 import { EVERYBODY } from '../../scheduler/caller.ts';
+import { StoppedError } from '../../scheduler/errors.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import type { Why } from '../../scheduler/waiting.ts';
 import { callDeadlineMs, parseInput } from '../../tools/call/envelope.ts';
@@ -168,11 +168,7 @@ export class LoopRouter implements ToolRouter {
     if (this.#awaited.size === 0) this.#onNoneAwaited?.();
   }
 
-  answerTask(
-    task_id: string,
-    answer: { approve: boolean; data: JsonValue },
-    principal = ANYONE,
-  ): Promise<JsonObject> {
+  answerTask(task_id: string, answer: { approve: boolean; data: JsonValue }, principal = ANYONE): Promise<JsonObject> {
     return this.call(answerOperation.name, { task_id, ...answer }, { principal });
   }
 

@@ -5,8 +5,8 @@ import { HopsExceededError, PeerSilentError, PeerUnreachableError } from '../err
 import { CALL_DEADLINE_MS, CALL_HOPS_MAX } from '../limits.ts';
 import { callAnswerSchema } from '../messages.ts';
 import type { Clock, Network } from '../ports.ts';
-import type { Signatures } from '../signatures.ts';
 import { METHOD_ROLES, mayDo } from '../roles.ts';
+import type { Signatures } from '../signatures.ts';
 import type { Locator } from './locator.ts';
 
 interface RemoteCallParts {
@@ -38,8 +38,9 @@ export class RemoteCalls {
     const { tool, input, hops } = call;
     if (hops > CALL_HOPS_MAX) throw new HopsExceededError(tool);
     const target = await this.#reachable(peer_id, addresses);
-    const caller = call.caller.id === null ? {} : { caller: call.vouched ?? this.#parts.signatures.vouched(call) };
-    const request = this.#parts.network.request(target, 'call', { tool, input, hops, ...caller }, deadlineMs);
+    const asked: JsonObject = { tool, input, hops };
+    if (call.caller.id !== null) asked['caller'] = { ...(call.vouched ?? this.#parts.signatures.vouched(call)) };
+    const request = this.#parts.network.request(target, 'call', asked, deadlineMs);
     const parsed = callAnswerSchema.safeParse(await this.#whileThere(target, request));
     if (!parsed.success) {
       throw new FlowmeshError('BAD_ANSWER', `peer ${target} gave an answer to ${tool} that cannot be read`, {

@@ -1,9 +1,11 @@
 /** Calls of other peers on the mesh loop, and how long they may take. */
+
 import { afterEach, expect, it, vi } from 'vitest';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { LARGE_ELEMENTS } from '../../dag/limits.ts';
 import { MeshCalls } from '../../node/runtimes/mesh-calls.ts';
 import type { SchedulerApi } from '../../scheduler/api.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import { CALL_DEADLINE_MS } from '../../scheduler/limits.ts';
 import { testLog } from '../harness/log.ts';
 import { worker } from '../store/sample-rows.ts';
@@ -25,7 +27,9 @@ it('a call that is to wait ends after that, and one that hangs when its time is 
     ...{ peers, reader, clock, log: testLog('inbound') },
   });
   const unregister = (timeout_ms: number) =>
-    calls.runInbound('worker_unregister', { worker_id: 'w-id', timeout_ms }, 1).catch(({ code }) => code);
+    calls
+      .runInbound({ tool: 'worker_unregister', input: { worker_id: 'w-id', timeout_ms }, caller: EVERYBODY, hops: 1 })
+      .catch(({ code }) => code);
   const [short, long] = [unregister(5_000), unregister(60_000)];
   await vi.advanceTimersByTimeAsync(CALL_DEADLINE_MS + 5_000);
   expect(await short).toBe('DEADLINE_EXCEEDED');
@@ -57,7 +61,12 @@ it('a large call is checked in a turn of the loop of its own, and done in the ne
     log: testLog('inbound'),
   });
   const submit = (values: number) =>
-    calls.runInbound('task_submit', { task_type: 'echo', payload: { x: Array(values).fill(0) } }, 1);
+    calls.runInbound({
+      tool: 'task_submit',
+      input: { task_type: 'echo', payload: { x: Array(values).fill(0) } },
+      caller: EVERYBODY,
+      hops: 1,
+    });
   await expect(submit(LARGE_ELEMENTS)).rejects.toMatchObject({ code: 'ENOUGH' });
   expect(turns[0]).toBeGreaterThanOrEqual(2);
 });
@@ -69,6 +78,8 @@ it('a call that is refused for its input is counted as one that failed', async (
     scheduler: scheduler as SchedulerApi,
     ...{ peers, reader, clock, log: testLog('inbound') },
   });
-  await expect(calls.runInbound('task_status', { task: 1 }, 1)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+  await expect(
+    calls.runInbound({ tool: 'task_status', input: { task: 1 }, caller: EVERYBODY, hops: 1 }),
+  ).rejects.toMatchObject({ code: 'INVALID_INPUT' });
   expect(calls.inboundFigures()['task_status']).toMatchObject({ count: 1, errors: 1 });
 });

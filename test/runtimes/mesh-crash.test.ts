@@ -1,4 +1,5 @@
 /** A task that is worked on whenever the mesh loop of a real peer crashes: found out by its second time. */
+
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,6 +9,7 @@ import { configSchema } from '../../node/config/settings.ts';
 import { silentLog } from '../../node/log.ts';
 import { MESH_RESTARTS_MAX } from '../../node/runtimes/limits.ts';
 import { MeshSupervisor } from '../../node/runtimes/mesh-supervisor.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import { eventually } from '../harness/eventually.ts';
 
 const FUNCTIONS = resolve(import.meta.dirname, '../integration/life-functions.ts');
@@ -38,7 +40,7 @@ async function start(): Promise<MeshSupervisor> {
 }
 
 const call = (mesh: MeshSupervisor, tool: string, input: JsonObject) =>
-  mesh.call(tool, input, { signal: NEVER, deadlineMs: PATIENCE.timeoutMs });
+  mesh.call(tool, input, { signal: NEVER, deadlineMs: PATIENCE.timeoutMs, caller: EVERYBODY });
 
 const attemptThatRuns = (mesh: MeshSupervisor, task_id: string, after: number) =>
   eventually(`attempt after ${after} runs`, async () => {

@@ -4,6 +4,7 @@ import { configSchema } from '../../node/config/settings.ts';
 import { silentLog } from '../../node/log.ts';
 import { MESH_RESTARTS_MAX } from '../../node/runtimes/limits.ts';
 import { MeshSupervisor } from '../../node/runtimes/mesh-supervisor.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import type { Script } from './scripted-mesh-thread.ts';
 
 const ENTRY = new URL('./scripted-mesh-thread.ts', import.meta.url);
@@ -22,7 +23,7 @@ async function start(name = 'scripted'): Promise<MeshSupervisor> {
 }
 
 function call(to: MeshSupervisor, script: Script, signal = NEVER, deadlineMs = 30_000): Promise<JsonObject> {
-  return to.call('task_submit', script, { signal, deadlineMs });
+  return to.call('task_submit', script, { signal, deadlineMs, caller: EVERYBODY });
 }
 
 it('answers of a call and its errors cross as they are', async () => {

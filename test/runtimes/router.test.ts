@@ -9,6 +9,7 @@ import { MeshSupervisor } from '../../node/runtimes/mesh-supervisor.ts';
 import { LoopRouter, type RouterCallOptions } from '../../node/runtimes/router.ts';
 import { openSqliteReader } from '../../node/store/reader.ts';
 import { openSqliteStore } from '../../node/store/store.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import { eventually } from '../harness/eventually.ts';
 import { startMeshInProcess } from '../harness/in-process.ts';
 import { testLog } from '../harness/log.ts';
@@ -92,7 +93,7 @@ describe('calls', () => {
     await routed.mesh.call(
       'task_submit',
       { payload: { do: 'release' } },
-      { signal: new AbortController().signal, deadlineMs: 5_000 },
+      { signal: new AbortController().signal, deadlineMs: 5_000, caller: EVERYBODY },
     );
     await second;
     expect(await scripted(routed, { do: 'echo', value: 'x' })).toMatchObject({ value: 'x' });

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
 import { requiresSchema } from '../../dag/schema.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import type { Reader } from '../../scheduler/ports.ts';
 import type { FeedRecord } from '../../scheduler/records.ts';
 import { currentLine, newFeed } from '../../scheduler/storage/feed-lines.ts';
@@ -187,7 +188,7 @@ describe('call', () => {
     let deep: JsonValue = 1;
     for (let level = 0; level < 1_800; level++) deep = [deep];
     const answers: Record<string, JsonObject> = { deep: { deep }, wide: { wide: Array(1_000_000).fill(0) } };
-    scene.scheduler('a').serveCalls(async (tool) => answers[tool]!);
+    scene.scheduler('a').serveCalls(async ({ tool }) => answers[tool]!);
     for (const tool of ['deep', 'wide']) {
       expect(await peer.ask('a', 'call', { tool, input: {}, hops: 0 })).toMatchObject({
         error: { code: 'LIMIT_EXCEEDED', retryable: false },
@@ -200,8 +201,8 @@ describe('call', () => {
     const peer = await HandPeer.joins(scene, 'h', ['a']);
     const ask = () => peer.ask('a', 'call', { tool: 'echo', input: { x: 1 }, hops: 1 });
     expect(await ask()).toMatchObject({ error: { code: 'NOT_READY' } });
-    scene.scheduler('a').serveCalls(async (tool, input, hops, from) => ({ tool, input, hops, from }));
-    expect(await ask()).toEqual({ output: { tool: 'echo', input: { x: 1 }, hops: 1, from: 'h' } });
+    scene.scheduler('a').serveCalls(async ({ tool, input, hops, caller }) => ({ tool, input, hops, caller }));
+    expect(await ask()).toEqual({ output: { tool: 'echo', input: { x: 1 }, hops: 1, caller: { ...EVERYBODY } } });
   });
 });
 

@@ -4,6 +4,7 @@
  *   await using mesh = await SecuredMesh.of({ takeover_ms: 60_000 }, ['a', 'b']);
  *   const liar = await mesh.liar(['work']);
  */
+
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,6 +18,7 @@ import { readToken } from '../../node/membership/token.ts';
 import { loadIdentity } from '../../node/p2p/identity.ts';
 import { joinMesh } from '../../node/p2p/join.ts';
 import { type Mesh, startMesh } from '../../node/runtimes/mesh.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import type { Role } from '../../scheduler/roles.ts';
 import { eventually } from '../harness/eventually.ts';
 import { testLog } from '../harness/log.ts';
@@ -128,7 +130,7 @@ export class SecuredMesh implements AsyncDisposable {
 }
 
 export function call(peer: Mesh, tool: string, input: JsonObject): Promise<JsonObject> {
-  return peer.call(tool, input, { signal: new AbortController().signal, deadlineMs: CALL_MS });
+  return peer.call(tool, input, { signal: new AbortController().signal, deadlineMs: CALL_MS, caller: EVERYBODY });
 }
 
 function digestOf(record: object): string {

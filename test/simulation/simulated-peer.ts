@@ -1,7 +1,9 @@
 /** One process of a simulated mesh: the real scheduler and tools over simulated ports. */
+
 import type { FlowmeshError } from '../../dag/errors.ts';
 import { OPEN_SIGNER } from '../../node/membership/signer.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import type { CrashedLease, Evaluator, Executors, Log, Store } from '../../scheduler/ports.ts';
 import type { Row } from '../../scheduler/records.ts';
 import type { Membership } from '../../scheduler/roles.ts';
@@ -98,7 +100,9 @@ export async function newPeer(peer_id: string, machine: Machine, mesh: PeerWorld
   );
   const context = contextOf(scheduler, store, clock);
   if (mesh.servesTools) {
-    scheduler.serveCalls((tool, input, hops) => callTool(operationNamed(tool), input, context, hops));
+    scheduler.serveCalls(({ tool, input, hops, caller, vouched }) => {
+      return callTool(operationNamed(tool), input, { ...context, caller, vouched }, hops);
+    });
   }
   network.attach(scheduler.inbound, (peer) => scheduler.describe(peer), clock);
   return { peer_id, scheduler, network, disk, store, clock, alive: true, calls: new Set(), context };
@@ -152,6 +156,7 @@ function contextOf(scheduler: Scheduler, store: MemoryStore, clock: SimulatedClo
     clock,
     self: scheduler.self,
     feeds: scheduler.api,
+    caller: EVERYBODY,
     whyWaiting: async (uids) => scheduler.api.whyWaiting(uids),
     // Simulated clients ask neither for connections by name nor for all peers at once.
     peers: {} as PeerDirectory,

@@ -2,8 +2,10 @@
  * A mesh for tests of the tools: real readers and the real router, with schedulers and peer directories written by
  * hand that do nothing but keep and find records. What a test needs of a scheduler it sets as a method.
  */
+
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
-import type { PeerView, SchedulerApi, WorkerView } from '../../scheduler/api.ts';
+import type { PeerView, SchedulerApi, ToolCall, WorkerView } from '../../scheduler/api.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import { type FlowRecord, indexOf, LOCAL_FEED } from '../../scheduler/records.ts';
 import { callTool } from '../../tools/call/route.ts';
 import type { MeshContext } from '../../tools/definition.ts';
@@ -67,6 +69,7 @@ export class MeshOfDoubles {
         self,
         scheduler: scheduler as SchedulerApi,
         feeds: scheduler as SchedulerApi,
+        caller: EVERYBODY,
         whyWaiting: async (uids) => (scheduler as SchedulerApi).whyWaiting(uids),
         peers: peers as PeerDirectory,
         clock: {
@@ -106,19 +109,19 @@ export class MeshOfDoubles {
       whenReleased: async () => {},
       durabilityOf: (_feedId, _seq, wanted) => ({ copies: wanted, wanted }),
       staleMs: () => null,
-      call: (peer, _addresses, tool, input, hops, deadline_ms) => {
-        this.all.get(peer)?.deadlines.push(deadline_ms);
-        return this.#call(peer, tool, input, hops);
+      call: ({ peer_id }, call, deadline_ms) => {
+        this.all.get(peer_id)?.deadlines.push(deadline_ms);
+        return this.#call(peer_id, call);
       },
     };
   }
 
-  async #call(to: string, tool: string, input: JsonObject, hops: number): Promise<JsonObject> {
+  async #call(to: string, { tool, input, caller, hops }: ToolCall): Promise<JsonObject> {
     const peer = this.all.get(to);
     if (peer === undefined || this.down.has(to)) throw new FlowmeshError('PEER_UNREACHABLE', `${to} is down`);
     peer.calls.push({ tool, input, hops });
     const definition = tool === answerOperation.name ? answerOperation : tools.get(tool)!;
-    return callTool(definition, input, peer.context, hops);
+    return callTool(definition, input, { ...peer.context, caller }, hops);
   }
 
   async #everywhere(self: string, tool: string, input: JsonObject) {
@@ -126,7 +129,7 @@ export class MeshOfDoubles {
     const missing: string[] = [];
     for (const peer_id of this.all.keys()) {
       if (peer_id === self) continue;
-      const output = await this.#call(peer_id, tool, input, 1).catch(() => undefined);
+      const output = await this.#call(peer_id, { tool, input, caller: EVERYBODY, hops: 1 }).catch(() => undefined);
       if (output === undefined) missing.push(peer_id);
       else outputs.push({ peer_id, output });
     }

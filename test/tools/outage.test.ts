@@ -1,7 +1,9 @@
 /** What clients get while the owner of a record is away: real schedulers and tools on simulated time. */
+
 import { expect, test } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
 import { operationNamed } from '../../node/runtimes/mesh-calls.ts';
+import { EVERYBODY } from '../../scheduler/caller.ts';
 import { OWNER_WAIT_MS, TAKEOVER_MS } from '../../scheduler/limits.ts';
 import type { TaskRecord } from '../../scheduler/records.ts';
 import { callTool } from '../../tools/call/route.ts';
@@ -39,7 +41,9 @@ class Outage {
 
   #serve(name: string): void {
     const { scheduler } = this.scene.peer(name);
-    scheduler.serveCalls((tool, input, hops) => callTool(operationNamed(tool), input, this.#contextOf(name), hops));
+    scheduler.serveCalls(({ tool, input, hops }) => {
+      return callTool(operationNamed(tool), input, this.#contextOf(name), hops);
+    });
   }
 
   #contextOf(name: string): MeshContext {
@@ -49,7 +53,7 @@ class Outage {
     const everywhere = async () => ({ outputs: [], missing: [] });
     const whyWaiting: MeshContext['whyWaiting'] = async (uids) => scheduler.api.whyWaiting(uids);
     const of = { scheduler: scheduler.api, feeds: scheduler.api, whyWaiting, peers: {} as PeerDirectory };
-    return { ...of, reader, clock, self: name, signal, everywhere };
+    return { ...of, caller: EVERYBODY, reader, clock, self: name, signal, everywhere };
   }
 
   /** A call of a client of that peer. */

@@ -54,7 +54,8 @@ export async function readFrom(
     isCopy: copyOf !== undefined,
     whyWaiting,
     async record(kind, id) {
-      const found = copyOf === undefined ? await reader.byAlias(kind, id) : (await reader.copyByAlias(kind, id))?.record;
+      const found =
+        copyOf === undefined ? await reader.byAlias(kind, id) : (await reader.copyByAlias(kind, id))?.record;
       const record = found as Extract<FlowRecord, { kind: typeof kind }> | undefined;
       return record !== undefined && maySee(caller, record) ? record : undefined;
     },

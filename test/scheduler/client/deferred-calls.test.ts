@@ -1,6 +1,8 @@
 /** Calls that wait for an owner: who may keep them, how many, and what becomes of them. */
+
 import { describe, expect, test } from 'vitest';
 import { FlowmeshError, type JsonObject } from '../../../dag/errors.ts';
+import { EVERYBODY } from '../../../scheduler/caller.ts';
 import { DeferredCalls } from '../../../scheduler/client/deferred-calls.ts';
 import { ServedCalls } from '../../../scheduler/client/served-calls.ts';
 import { Lifecycle } from '../../../scheduler/lifecycle.ts';
@@ -25,12 +27,12 @@ function open(over: Partial<CopiedRecord> = {}) {
   const mesh = { hasOwner: false, answer: async (): Promise<JsonObject> => ({}) };
   const record = { uid: 'u', status: 'running', content_hash: '', feed_id: 'f', owner: 'away', ...over };
   const served = new ServedCalls();
-  served.serve((tool, input) => {
+  served.serve(({ tool, input }) => {
     ran.push({ tool, input });
     return mesh.answer();
   });
   const deferred = new DeferredCalls({
-    ...{ self: 'self', clock, reader: store.reader, local, served, log: quiet },
+    ...{ clock, reader: store.reader, local, served, log: quiet },
     records: { heirOf: async ({ id }) => (id === 'unknown' ? undefined : { ...record, uid: `u-${id}` }) },
     owners: { isOwned: () => mesh.hasOwner },
   });
@@ -41,7 +43,8 @@ function open(over: Partial<CopiedRecord> = {}) {
     await settle();
     return await promise;
   };
-  const keep = (id: string, input: JsonObject = {}) => run(deferred.keep({ ...TASK, id }, 'task_cancel', input));
+  const keep = (id: string, input: JsonObject = {}) =>
+    run(deferred.keep({ ...TASK, id }, 'task_cancel', input, EVERYBODY));
   const kept = async () => (await store.reader.active('intent', LOCAL_FEED)).map(({ target }) => target.id);
   return { deferred, mesh, ran, settle, keep, kept };
 }
@@ -68,7 +71,9 @@ describe('a call is kept', () => {
 
   test('while there are not too many (P7)', async () => {
     const { keep, deferred, settle } = open();
-    const all = Array.from({ length: INTENTS_MAX }, (_each, at) => deferred.keep({ ...TASK, id: `${at}` }, 'x', {}));
+    const all = Array.from({ length: INTENTS_MAX }, (_each, at) =>
+      deferred.keep({ ...TASK, id: `${at}` }, 'x', {}, EVERYBODY),
+    );
     await settle();
     await Promise.all(all);
     await expect(keep('one-more')).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED', details: { limit: 'INTENTS_MAX' } });
