@@ -40,6 +40,7 @@ import { Upgrades } from './upgrades.ts';
 /** Peer streams open at once on one connection; more than one only while two peers dial each other. */
 const PEER_STREAMS_PER_CONNECTION_MAX = 8;
 const ADDRESSES_TOLD_MAX = 32;
+const OWN_ADDRESSES_AGE_MS = 1_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
 export interface P2POptions {
@@ -138,6 +139,7 @@ class Libp2pNetwork implements P2PNetwork {
   #attached: { events: NetworkEvents; describe: (peer: string) => PeerState } | null = null;
   /** Peers the scheduler was told are connected and not yet that they are not. */
   readonly #told = new Set<string>();
+  #own: { made_at: number; addresses: string[] } | undefined;
   #stopped: Promise<void> | null = null;
 
   constructor(host: Host, options: P2POptions, denied: () => Set<string>, secured: Secured | null) {
@@ -235,11 +237,14 @@ class Libp2pNetwork implements P2PNetwork {
     await this.#host.stop();
   }
 
+  /** Asked for with every record that is looked up here, and costly to make: they are made anew once a second. */
   addresses(): string[] {
-    return this.#node
-      .getMultiaddrs()
-      .slice(0, ADDRESSES_TOLD_MAX)
-      .map((address) => address.toString());
+    const now = performance.now();
+    if (this.#own !== undefined && now - this.#own.made_at < OWN_ADDRESSES_AGE_MS) return this.#own.addresses;
+    const own = this.#node.getMultiaddrs().slice(0, ADDRESSES_TOLD_MAX);
+    const addresses = own.map((address) => address.toString());
+    this.#own = addresses.length === 0 ? undefined : { made_at: now, addresses }; // it does not listen yet
+    return addresses;
   }
 
   expelled(peer: string): boolean {
@@ -380,6 +385,7 @@ class Libp2pNetwork implements P2PNetwork {
   }
 
   #moved(): void {
+    this.#own = undefined;
     this.#options.log.info(
       { addresses: this.addresses() },
       'this machine has other addresses now: connections are tested',
