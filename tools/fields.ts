@@ -62,6 +62,11 @@ export const offsetField = z
   .max(LIST_OFFSET_MAX)
   .default(0)
   .describe('How many to leave out first.');
+export const submittedByOut = z
+  .string()
+  .optional()
+  .describe('The caller whose it is; absent where nobody was asked who they are.');
+
 export const scopeField = z
   .enum(['local', 'mesh'])
   .default('mesh')

@@ -8,6 +8,7 @@ import { didYouMean } from '../../dag/nearest.ts';
 import { cut } from '../../dag/quoted.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import { type Failure, failure } from '../../tools/call/envelope.ts';
+import type { Principal } from '../auth/principal.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import type { Catalogue } from './catalogue.ts';
 import { RpcError } from './messages.ts';
@@ -20,20 +21,20 @@ export interface CallComponents {
 
 /**
  * @param params of the request; `arguments` are unchecked, the router checks them
- * @param signal aborted when the client cancels the call or its session ends
+ * @param how.signal aborted when the client cancels the call or its session ends
  * @throws RpcError InvalidParams (-32602) for an unknown tool, as the MCP specification says under "Error Handling"
  */
 export async function callTool(
   { router, catalogue, log }: CallComponents,
   params: CallToolRequest['params'],
-  signal: AbortSignal,
+  { signal, principal }: { signal: AbortSignal; principal: Principal },
 ): Promise<CallToolResult> {
   if (!catalogue.names.has(params.name)) {
     const hint = didYouMean(params.name, [...catalogue.names]);
     throw new RpcError(ErrorCode.InvalidParams, `Unknown tool: ${cut(params.name)}${hint}. tools/list names them all`);
   }
   try {
-    return result(await router.call(params.name, params.arguments ?? {}, { signal }));
+    return result(await router.call(params.name, params.arguments ?? {}, { signal, principal }));
   } catch (error) {
     const failed = failure(error);
     if (failed.error.code === 'INTERNAL') log.error({ err: error, tool: params.name }, 'tool failed unexpectedly');

@@ -5,10 +5,15 @@
 import { type ListToolsResult, ListToolsResultSchema } from '@modelcontextprotocol/sdk/types.js';
 import { z } from 'zod';
 import type { Tool } from '../../tools/definition.ts';
+import { permitsTool } from '../../tools/permissions.ts';
+import type { Principal } from '../auth/principal.ts';
 
 export interface Catalogue {
-  /** @throws when a definition has no JSON Schema, or one that MCP does not allow */
-  list(): ListToolsResult;
+  /**
+   * What the principal may call.
+   * @throws when a definition has no JSON Schema, or one that MCP does not allow
+   */
+  list(principal: Principal): ListToolsResult;
   names: ReadonlySet<string>;
 }
 
@@ -30,7 +35,12 @@ type Schema = z.core.JSONSchema._JSONSchema;
 export function catalogueOf(tools: ReadonlyMap<string, Tool>): Catalogue {
   let made: ListToolsResult | undefined;
   const make = () => ListToolsResultSchema.parse({ tools: [...tools.values()].map(listed) });
-  return { list: () => (made ??= make()), names: new Set(tools.keys()) };
+  const list = ({ permissions }: Principal): ListToolsResult => {
+    made ??= make();
+    if (permissions.includes('*')) return made;
+    return { tools: made.tools.filter(({ name }) => permitsTool(permissions, tools.get(name)!)) };
+  };
+  return { list, names: new Set(tools.keys()) };
 }
 
 function listed(tool: Tool) {

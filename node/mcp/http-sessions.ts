@@ -1,7 +1,8 @@
 /**
  * The MCP sessions of HTTP clients (protocol versions up to 2025-11-25).
  *
- * 1. A session belongs to the principal that opened it; for everyone else its id does not exist.
+ * 1. A session belongs to the principal that opened it; for everyone else its id does not exist. What that one may do is
+ *    asked anew with each request, not when the session begins.
  * 2. There are at most `sessions_max`, and none rests longer than `idle_ms`: the one that rested longest makes room,
  *    one with an open exchange never does (P7). A client whose id is gone gets 404 and starts a new one, as the
  *    specification says.
@@ -10,6 +11,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AuthInfo } from '@modelcontextprotocol/sdk/server/auth/types.js';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
 import type { Transport, TransportSendOptions } from '@modelcontextprotocol/sdk/shared/transport.js';
 import {
@@ -18,16 +20,12 @@ import {
   type JSONRPCMessage,
   type RequestId,
 } from '@modelcontextprotocol/sdk/types.js';
+import { idOf, type Principal } from '../auth/principal.ts';
 import { busy, HttpRefusal } from './http-exchange.ts';
 import { InFlight } from './in-flight.ts';
 import { SESSION_IDLE_MS, SESSION_SWEEP_MS, SESSIONS_MAX } from './limits.ts';
 import { RpcError } from './messages.ts';
 import { createMcpSession, type McpSession, type SessionComponents } from './session.ts';
-
-/** Who makes a request. Until there is authentication everyone on loopback is the same one. */
-export interface Principal {
-  id: string;
-}
 
 export interface SessionLimits {
   /** Default SESSIONS_MAX. */
@@ -42,7 +40,8 @@ const SESSION_REQUIRED =
   'Mcp-Session-Id header is required: send initialize first, and then its session id with each request';
 
 interface HttpSession {
-  readonly principalId: string;
+  /** Who opened it (`idOf`). */
+  readonly owner: string;
   readonly mcp: McpSession;
   readonly transport: SessionTransport;
   /** Open exchanges: calls and the client's event stream. */
@@ -79,13 +78,13 @@ export class HttpSessions {
     response: ServerResponse,
     body?: Messages,
   ): Promise<void> {
-    await this.#exchange(this.find(id, principal), request, response, body);
+    await this.#exchange(this.find(id, principal), principal, request, response, body);
   }
 
   /** @throws HttpRefusal 404 for an id that is unknown or somebody else's. */
   find(id: string, principal: Principal): HttpSession {
     const session = this.#sessions.get(id);
-    if (session === undefined || session.principalId !== principal.id) {
+    if (session === undefined || session.owner !== idOf(principal)) {
       throw new HttpRefusal(
         404,
         'SESSION_NOT_FOUND',
@@ -113,13 +112,17 @@ export class HttpSessions {
         transport.onclose = after(transport.onclose, () => this.#sessions.delete(id));
       },
     });
-    const mcp = createMcpSession(this.#components, 'httpStream', (requestId) => transport.forget(requestId));
-    const session: HttpSession = { principalId: principal.id, mcp, transport, open: 0, usedAt: performance.now() };
+    const mcp = createMcpSession(this.#components, {
+      transportType: 'httpStream',
+      principalOf: ({ authInfo }) => shownBy(authInfo),
+      cancelled: (requestId) => transport.forget(requestId),
+    });
+    const session: HttpSession = { owner: idOf(principal), mcp, transport, open: 0, usedAt: performance.now() };
     // Not awaited: it resolves when the client has initialized, which is what happens next.
     mcp.session.connect(transport as Transport).catch((error) => {
       this.#components.log.warn({ err: error }, 'mcp session could not start');
     });
-    await this.#exchange(session, request, response, body);
+    await this.#exchange(session, principal, request, response, body);
     // Refused by the transport, e.g. for its Accept header: nobody knows this session.
     if (transport.sessionId === undefined) await mcp.session.close();
   }
@@ -136,6 +139,7 @@ export class HttpSessions {
 
   async #exchange(
     session: HttpSession,
+    principal: Principal,
     request: IncomingMessage,
     response: ServerResponse,
     body: Messages | undefined,
@@ -147,7 +151,7 @@ export class HttpSessions {
       this.#touch(session);
     });
     this.#touch(session);
-    await session.transport.handleRequest(request, response, body);
+    await session.transport.handleRequest(Object.assign(request, { auth: carried(principal) }), response, body);
     // The transport handed nothing on.
     if (response.statusCode >= 400) giveUp();
   }
@@ -182,6 +186,16 @@ export class HttpSessions {
       this.#components.log.warn({ err: error }, 'mcp session could not close');
     });
   }
+}
+
+/** As the SDK carries it from a request to the calls in it. */
+function carried(principal: Principal): AuthInfo {
+  return { token: '', clientId: idOf(principal), scopes: [], extra: { principal } };
+}
+
+function shownBy(auth: AuthInfo | undefined): Principal {
+  if (auth?.extra === undefined) throw new Error('a request came without who makes it');
+  return auth.extra['principal'] as Principal;
 }
 
 /** The SDK's transport for one session, where no two requests that run have the same id. */

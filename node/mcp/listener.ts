@@ -6,7 +6,8 @@
  *   await listener.close();
  *
  * 1. Host and Origin are checked before anything else, on every route; an Origin that is admitted may read the answer.
- * 2. Who asks is decided once per request, in `identify`; routes and sessions get the principal.
+ * 2. Who asks is decided once per request, in `identify`; routes and sessions get the principal. Only whether the process
+ *    answers (`/health`) is told to everybody.
  * 3. Every refusal is JSON with a sentence; on `/mcp` it is a JSON-RPC error.
  * 4. What speaks MCP is loaded with the first request for it: no start waits for it, and a peer that only works for
  *    others goes without it.
@@ -18,12 +19,13 @@ import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
+import { ANYONE, type Principal } from '../auth/principal.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import { createArrivals } from './arrival.ts';
 import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck } from './host-check.ts';
 import { answerUnreadable, HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
-import type { Principal, SessionLimits } from './http-sessions.ts';
+import type { SessionLimits } from './http-sessions.ts';
 import type { TlsFiles } from './https-server.ts';
 import {
   CLOSE_GRACE_MS,
@@ -35,7 +37,7 @@ import {
   TIMEOUT_CHECK_MS,
 } from './limits.ts';
 import type { McpRoute } from './mcp-route.ts';
-import { type AdminRoutes, servePeerRoute } from './peer-routes.ts';
+import { type AdminRoutes, serveHealth, servePeerRoute } from './peer-routes.ts';
 import type { PeerInfo } from './session.ts';
 
 /** Another process listens on the port. */
@@ -69,7 +71,7 @@ export interface ListenerOptions extends SessionLimits {
   cors_origins?: readonly string[] | undefined;
   /** Proxies whose X-Forwarded-… headers are believed: addresses and networks. Default: none. */
   trusted_proxies?: readonly string[];
-  /** Says who makes a request, or throws an HttpRefusal. Default: everyone is the same anonymous principal. */
+  /** Says who makes a request, or throws an HttpRefusal. Default: nobody is asked. */
   identify?: (request: IncomingMessage) => Principal | Promise<Principal>;
   /** What is served. Default: the 26 tools. */
   tools?: ReadonlyMap<string, Tool>;
@@ -83,11 +85,9 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-const ANONYMOUS: Principal = { id: 'anonymous' };
-
 /** @throws UnsafeListenError beyond loopback; PortInUseError; TlsFilesError; FlowmeshError LISTEN_FAILED for other reasons. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
-  const { router, host, info, log } = options;
+  const { router, host, info, log, onDrain, admin } = options;
   assertSafeToListen(host);
   let mcp: Promise<McpRoute> | undefined;
   const loadMcp = async () => {
@@ -106,7 +106,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     hosts: [host, ...(options.allowed_hosts ?? [])],
     origins: options.cors_origins,
   });
-  const identify = options.identify ?? (() => ANONYMOUS);
+  const identify = options.identify ?? (() => ANYONE);
 
   const route = async (path: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const { hosts, scheme } = arrivalOf(request);
@@ -114,12 +114,13 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     const refusal = refusalOfHost({ hosts, scheme, origin: request.headers.origin, localAddress });
     if (refusal !== undefined) throw new HttpRefusal(403, 'FORBIDDEN_HOST', refusal);
     if (allowOrigin(request, response)) return;
-    if (path === '/mcp') {
-      const principal = await identify(request);
-      const opened = await openMcp();
-      await opened.serve(principal, request, response);
-    } else
-      await servePeerRoute({ router, info, onDrain: options.onDrain, admin: options.admin }, path, request, response);
+    if (path === '/health') {
+      serveHealth(info, request, response);
+      return;
+    }
+    const principal = await identify(request);
+    if (path === '/mcp') await (await openMcp()).serve(principal, request, response);
+    else await servePeerRoute({ ...{ router, info, onDrain, admin }, principal }, path, request, response);
   };
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const path = request.url!.split('?', 1)[0]!;

@@ -9,6 +9,8 @@ import { z } from 'zod';
 import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { cut } from '../../dag/quoted.ts';
+import { NotPermittedError, permits } from '../../tools/permissions.ts';
+import type { Principal } from '../auth/principal.ts';
 import { MESH_REQUESTS, type MeshRequest } from '../membership/requests.ts';
 import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
@@ -24,6 +26,8 @@ export interface PeerRouteComponents {
   onDrain?: ((waitMs: number | undefined) => void) | undefined;
   /** What the user of this peer may ask about its mesh. */
   admin?: AdminRoutes | undefined;
+  /** Who asks. */
+  principal: Principal;
 }
 
 export interface AdminRoutes {
@@ -32,21 +36,25 @@ export interface AdminRoutes {
   meshRequest(request: MeshRequest, input: unknown): Promise<JsonObject>;
 }
 
-/** @throws HttpRefusal 404 and 405 for what is no route. */
+/** @throws HttpRefusal 405 */
+export function serveHealth(info: PeerInfo, request: IncomingMessage, response: ServerResponse): void {
+  allow(request, 'GET');
+  sendJson(request, response, 200, { status: 'ok', ...info });
+}
+
+/** @throws HttpRefusal 404 and 405 for what is no route, 403 for what the principal may not. */
 export async function servePeerRoute(
   components: PeerRouteComponents,
   path: string,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  if (path === '/health') {
-    allow(request, 'GET');
-    sendJson(request, response, 200, { status: 'ok', ...components.info });
-  } else if (path === '/ready') {
+  if (path === '/ready') {
     allow(request, 'GET');
     await serveReady(components, request, response);
   } else if (path === '/drain' && components.onDrain !== undefined) {
     allow(request, 'POST');
+    mustBePermitted(components.principal, 'drain', 'peer:admin');
     await serveDrain(components, request, response);
   } else if (path.startsWith('/mesh/') && components.admin !== undefined) {
     allow(request, 'POST');
@@ -143,7 +151,7 @@ const answerSchema = z.strictObject({
 });
 
 async function serveAnswer(
-  { router }: PeerRouteComponents,
+  { router, principal }: PeerRouteComponents,
   taskId: string,
   request: IncomingMessage,
   response: ServerResponse,
@@ -158,14 +166,20 @@ async function serveAnswer(
   }
   const { approve, data } = parsed.data;
   try {
-    sendJson(request, response, 200, await router.answerTask(taskId, { approve, data: data as JsonValue }));
+    sendJson(request, response, 200, await router.answerTask(taskId, { approve, data: data as JsonValue }, principal));
   } catch (error) {
     const shape = errorShape(error);
     sendJson(request, response, statusOf(shape), { success: false, error: shape });
   }
 }
 
+function mustBePermitted({ permissions }: Principal, what: string, permission: string): void {
+  if (permits(permissions, permission)) return;
+  throw new HttpRefusal(403, 'FORBIDDEN', new NotPermittedError(what, permission).message);
+}
+
 function statusOf(error: ErrorShape): number {
+  if (error.code === 'FORBIDDEN') return 403;
   if (error.code === 'NOT_FOUND') return 404;
   if (error.code === 'INVALID_INPUT') return 400;
   if (error.code === 'INTERNAL') return 500;

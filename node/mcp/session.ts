@@ -6,10 +6,12 @@
  *   const { session, drained } = createMcpSession(components, 'httpStream');
  *   session.connect(transport);
  */
+import type { AuthInfo } from '@modelcontextprotocol/sdk/server/auth/types.js';
 import { ErrorCode, ListToolsRequestSchema, type ServerNotification } from '@modelcontextprotocol/sdk/types.js';
 import { z } from 'zod';
 import { quoted } from '../../dag/quoted.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import type { Principal } from '../auth/principal.ts';
 import { type CallComponents, callTool } from './calls.ts';
 import { FastMCPSession, type Logger } from './fastmcp.ts';
 import { INSTRUCTIONS } from './instructions.ts';
@@ -29,6 +31,14 @@ export interface SessionComponents extends CallComponents {
   info: ServerInfo;
 }
 
+export interface SessionOptions {
+  transportType: 'httpStream' | 'stdio';
+  /** Who makes a request of the session. */
+  principalOf(extra: { authInfo?: AuthInfo | undefined }): Principal;
+  /** Told the id of a call that the client cancelled and that therefore gets no answer. */
+  cancelled(requestId: string | number): void;
+}
+
 export interface McpSession {
   session: FastMCPSession;
   /** Resolves when no call runs that ran when it was asked. */
@@ -38,11 +48,9 @@ export interface McpSession {
 /** Only names the method: the SDK's own wrapper checks the rest, and answers -32602 where this would be -32603. */
 const ToolsCallSchema = z.looseObject({ method: z.literal('tools/call') });
 
-/** @param cancelled told the id of a call that the client cancelled and that therefore gets no answer */
 export function createMcpSession(
   components: SessionComponents,
-  transportType: 'httpStream' | 'stdio',
-  cancelled?: (requestId: string | number) => void,
+  { transportType, principalOf, cancelled }: SessionOptions,
 ): McpSession {
   const { catalogue, info, log } = components;
   const session = new FastMCPSession({
@@ -64,14 +72,14 @@ export function createMcpSession(
   session.server.onerror = (error) => log.debug({ err: error }, 'mcp client error');
   advertiseToolsAlone(session);
   const running = new Set<Promise<unknown>>();
-  session.server.setRequestHandler(ListToolsRequestSchema, ({ params }) => {
-    if (params?.cursor === undefined) return catalogue.list();
+  session.server.setRequestHandler(ListToolsRequestSchema, ({ params }, extra) => {
+    if (params?.cursor === undefined) return catalogue.list(principalOf(extra));
     const text = `Unknown cursor: ${quoted(params.cursor)} was not given here. All tools are on one page: leave it out`;
     throw new RpcError(ErrorCode.InvalidParams, text);
   });
   session.server.setRequestHandler(ToolsCallSchema, async (request, extra) => {
     const params = request['params'] as Parameters<typeof callTool>[1];
-    const call = callTool(components, params, extra.signal);
+    const call = callTool(components, params, { signal: extra.signal, principal: principalOf(extra) });
     running.add(call);
     const stopProgress = sendProgress(params, extra.sendNotification);
     try {
@@ -79,7 +87,7 @@ export function createMcpSession(
     } finally {
       stopProgress();
       running.delete(call);
-      if (extra.signal.aborted) cancelled?.(extra.requestId);
+      if (extra.signal.aborted) cancelled(extra.requestId);
     }
   });
   return { session, drained: () => Promise.allSettled(running).then(() => undefined) };

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
+import { ANYONE, type Principal } from '../auth/principal.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import { catalogueOf } from './catalogue.ts';
 import { CLOSE_GRACE_MS } from './limits.ts';
@@ -21,6 +22,8 @@ export interface StdioOptions {
   log: Log;
   /** Settles when `router` can answer; calls that were sent before get the time that they need then. Default: it can now. */
   ready?: Promise<unknown>;
+  /** Who is at the other end: it is the same user. Default: nobody is asked who they are. */
+  principal?: Principal;
   /** What is served. Default: the 26 tools. */
   tools?: ReadonlyMap<string, Tool>;
 }
@@ -32,13 +35,23 @@ export interface StdioServer {
 }
 
 /** Takes stdin and stdout of this process until it is closed. */
-export async function serveStdio({ router, info, log, tools, ready }: StdioOptions): Promise<StdioServer> {
+export async function serveStdio({
+  router,
+  info,
+  log,
+  tools,
+  ready,
+  principal = ANYONE,
+}: StdioOptions): Promise<StdioServer> {
   const stdout = claimStdout(log); // P10
   const transport = new StdioTransport(process.stdin, stdout.stream);
   const { session, drained } = createMcpSession(
     { router, info, log, catalogue: catalogueOf(tools ?? registry) },
-    'stdio',
-    (requestId) => transport.forget(requestId),
+    {
+      transportType: 'stdio',
+      principalOf: () => principal,
+      cancelled: (requestId) => transport.forget(requestId),
+    },
   );
   const ended = Promise.withResolvers<void>();
   transport.onclose = ended.resolve;

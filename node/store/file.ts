@@ -31,7 +31,7 @@ import {
 } from './errors.ts';
 import type { FeedHeads } from './feed-heads.ts';
 import { LOCK_WAIT_MS, LOG_FILE_BYTES_KEPT } from './limits.ts';
-import { FORMAT_VERSION, SCHEMA } from './schema.ts';
+import { FORMAT_VERSION, SCHEMA, UPGRADES } from './schema.ts';
 
 /** "flow" in ASCII: tells a peer's file from any other SQLite file. */
 const APPLICATION_ID = 0x666c6f77;
@@ -54,6 +54,7 @@ export function openForWriting(path: string, options: OpenOptions = {}): Databas
     if (existsSync(path)) makePrivateDatabase(path);
     else makeFile(path);
     return opened(path, false, (database) => {
+      upgrade(database);
       checkFormat(database, path);
       const mode = database.prepare('PRAGMA journal_mode = WAL').get()?.['journal_mode'];
       if (mode !== 'wal') {
@@ -112,6 +113,17 @@ function checkFormat(database: DatabaseSync, path: string): void {
   if (version > FORMAT_VERSION) throw new DataFolderNewerError(path, version, FORMAT_VERSION);
   if (version < 1) throw new DataFolderCorruptError(path, `it has the impossible format ${version}`);
   if (version < FORMAT_VERSION) throw new DataFolderOlderError(path, version, FORMAT_VERSION);
+}
+
+/** Makes the format of this version of a file of an earlier one; leaves others to `checkFormat`. */
+function upgrade(database: DatabaseSync): void {
+  if (database.prepare('PRAGMA application_id').get()?.['application_id'] !== APPLICATION_ID) return;
+  for (;;) {
+    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+    const change = UPGRADES.get(version);
+    if (change === undefined) return;
+    database.exec(`PRAGMA synchronous = FULL; BEGIN; ${change}; PRAGMA user_version = ${version + 1}; COMMIT`);
+  }
 }
 
 function makeFile(path: string): void {

@@ -31,6 +31,10 @@ export const COLUMNS = [
 /** Columns that a record hardly ever changes: an update that leaves them alone leaves their indexes alone. */
 export const STEADY_COLUMNS: readonly string[] = ['uid', 'kind', 'alias', 'parent', 'created_at', 'feed_id'];
 
+const LISTED = `CREATE INDEX listed
+    ON rows (feed_id, kind, created_at, uid, status, priority, worker_id, peer_id, submitted_by, dead_letter, tags)
+    WHERE created_at IS NOT NULL;`;
+
 /**
  * `feeds` has the head of each feed (`FeedHead`). Rows do not know whether their feed is owned: the indexes begin with
  * the feed, a question about all owned feeds names them, and a feed of any size changes hands by one row of `feeds`.
@@ -82,9 +86,12 @@ export const SCHEMA = `
   CREATE INDEX active ON rows (feed_id, kind, status, priority, created_at, uid) WHERE active = 1;
   CREATE INDEX roots ON rows (feed_id, kind, created_at, uid)
     WHERE active = 0 AND parent IS NULL AND created_at IS NOT NULL;
-  CREATE INDEX listed
-    ON rows (feed_id, kind, created_at, uid, status, priority, worker_id, peer_id, submitted_by, dead_letter, tags)
-    WHERE created_at IS NOT NULL;
+  ${LISTED}
   CREATE INDEX ended ON rows (feed_id, status, dead_letter, ended_at, wait_ms, execution_ms)
     WHERE kind = 'task' AND active = 0;
 `;
+
+/** By the format of a file, what makes the next one of it. */
+export const UPGRADES: ReadonlyMap<number, string> = new Map([
+  [2, `ALTER TABLE rows ADD COLUMN submitted_by TEXT; DROP INDEX listed; ${LISTED}`],
+]);

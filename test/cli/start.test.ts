@@ -1,4 +1,5 @@
 /** `flowmesh node start` with real peers, each a process of its own. */
+import { ANYONE } from '../../node/auth/principal.ts';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
@@ -204,7 +205,7 @@ describe('node start', () => {
     const strays: Error[] = [];
     client.onerror = (error) => strays.push(error);
     await client.connect(transport);
-    expect((await client.listTools()).tools).toEqual(catalogueOf(tools).list().tools);
+    expect((await client.listTools()).tools).toEqual(catalogueOf(tools).list(ANYONE).tools);
     await client.close();
     expect(strays).toEqual([]);
     expect(existsSync(join(home, 'default', 'peer-1', 'peer.json'))).toBe(false);

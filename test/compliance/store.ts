@@ -189,7 +189,7 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
       it('filters lists by each field, and by all of them', async () => {
         const fields: Partial<TaskRecord>[] = [
           { status: 'failed', tags: ['a', 'b'], worker_id: 'k1', peer_id: 'p1', priority: 5, dead_letter: true },
-          { status: 'failed', tags: ['a'], worker_id: 'k1', peer_id: 'p2', priority: 4, workflow_uid: 'w1' },
+          { status: 'failed', submitted_by: 'key:ann', tags: ['a'], worker_id: 'k1', peer_id: 'p2', priority: 4, workflow_uid: 'w1' },
           { status: 'queued', tags: ['b', 'a', 'c'], priority: 5, workflow_uid: 'w1' },
           { status: 'running', tags: ['x"a'], worker_id: 'k2', peer_id: 'p1', priority: 0.5 },
         ];
@@ -209,6 +209,8 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
         expect(await found({ parent: 'w1' })).toEqual(['t2', 't1']);
         expect(await found({ parent: 'w1', status: 'queued' })).toEqual(['t2']);
         expect(await found({ peer_id: 'p1' })).toEqual(['t3', 't0']);
+        expect(await found({ submitted_by: 'key:ann' })).toEqual(['t1']);
+        expect(await found({ submitted_by: '' })).toEqual([]);
         expect(await found({ priority_min: 4.5 })).toEqual(['t2', 't0']);
         expect(await found({ dead_letter: true })).toEqual(['t0']);
         expect(await found({ dead_letter: false })).toEqual(['t3', 't2', 't1']);

@@ -1,3 +1,4 @@
+import { ANYONE } from '../../node/auth/principal.ts';
 import { AjvJsonSchemaValidator } from '@modelcontextprotocol/sdk/validation/ajv';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -25,7 +26,7 @@ const tool = defineMeshTool({
 });
 
 describe('the JSON Schemas of a tool', () => {
-  const listed = catalogueOf(new Map([[tool.name, tool]])).list().tools[0]!;
+  const listed = catalogueOf(new Map([[tool.name, tool]])).list(ANYONE).tools[0]!;
   const output = new AjvJsonSchemaValidator().getValidator(listed.outputSchema!);
   const input = new AjvJsonSchemaValidator().getValidator(listed.inputSchema);
 
@@ -81,7 +82,7 @@ const REFUSED = [
 const LIST_BYTES_MAX = 80 * 1024;
 
 describe('the 26 tools', () => {
-  const { tools } = catalogueOf(registry).list();
+  const { tools } = catalogueOf(registry).list(ANYONE);
 
   it.each(tools.map((tool) => [tool.name, tool] as const))('%s has schemas that every client takes', (_name, tool) => {
     for (const schema of [tool.inputSchema, tool.outputSchema]) {
@@ -120,5 +121,5 @@ function keywordsOf(schema: unknown, found = new Set<string>()): Set<string> {
 }
 
 it('no schema of the registry has a list of types', () => {
-  expect(JSON.stringify(catalogueOf(registry).list())).not.toContain('"type":[');
+  expect(JSON.stringify(catalogueOf(registry).list(ANYONE))).not.toContain('"type":[');
 });

@@ -4,7 +4,8 @@
 import { EventEmitter, once } from 'node:events';
 import { z } from 'zod';
 import { FlowmeshError, type JsonObject, type JsonValue } from '../../dag/errors.ts';
-import type { RouterStatus, ToolRouter } from '../../node/runtimes/router.ts';
+import type { Principal } from '../../node/auth/principal.ts';
+import type { RouterCallOptions, RouterStatus, ToolRouter } from '../../node/runtimes/router.ts';
 import { defineMeshTool, type Tool } from '../../tools/definition.ts';
 
 export const INFO = { peer_id: '12D3KooWEcho', name: 'echo-peer', version: '1.2.3' };
@@ -48,13 +49,16 @@ export class EchoRouter implements ToolRouter {
   /** `waiting`, `aborted`: a `wait_cancel` began, was cancelled. `release` ends those that wait. */
   readonly events = new EventEmitter().setMaxListeners(0);
   readonly inputs: unknown[] = [];
+  /** Of the last call. */
+  principal: Principal | undefined;
   readonly answers: { task_id: string; answer: unknown }[] = [];
   ready = true;
   inFlight = 0;
   inFlightPeak = 0;
 
-  async call(tool: string, input: unknown, options: { signal?: AbortSignal } = {}): Promise<JsonObject> {
+  async call(tool: string, input: unknown, options: RouterCallOptions = {}): Promise<JsonObject> {
     this.inputs.push(input);
+    this.principal = options.principal;
     this.inFlight += 1;
     this.inFlightPeak = Math.max(this.inFlightPeak, this.inFlight);
     try {

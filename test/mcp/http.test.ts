@@ -1,3 +1,4 @@
+import { ANYONE } from '../../node/auth/principal.ts';
 import { once } from 'node:events';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
@@ -80,7 +81,7 @@ describe('tools/list', () => {
     const other = await connect(whole.url);
     const { tools } = await other.listTools();
     expect(tools.map((tool) => tool.name)).toEqual([...registry.keys()]);
-    expect(tools).toEqual(catalogueOf(registry).list().tools);
+    expect(tools).toEqual(catalogueOf(registry).list(ANYONE).tools);
     expect(tools).toHaveLength(26);
     for (const tool of tools) {
       const defined = registry.get(tool.name)!;

@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
+import { principalOf } from '../../node/auth/principal.ts';
 import { silentLog } from '../../node/log.ts';
 import { assertSafeToListen } from '../../node/mcp/host-check.ts';
 import { HttpRefusal } from '../../node/mcp/http-exchange.ts';
@@ -435,13 +436,30 @@ describe('sessions', () => {
     const identify: ListenerOptions['identify'] = (request) => {
       const id = request.headers['x-test-user'];
       if (typeof id !== 'string') throw new HttpRefusal(401, 'UNAUTHENTICATED', 'Say who you are.');
-      return { id };
+      return principalOf(id, ['*']);
     };
     const url = await start({ identify });
     expect((await postMcp(url, INITIALIZE)).status).toBe(401);
     const session = { 'mcp-session-id': await openSession(url, { 'x-test-user': 'ann' }) };
     expect((await postMcp(url, ping, { ...session, 'x-test-user': 'ben' })).status).toBe(404);
     expect((await postMcp(url, ping, { ...session, 'x-test-user': 'ann' })).status).toBe(200);
+  });
+
+  it('has the rights of who makes the request, not those that it began with', async () => {
+    let ann = principalOf('ann', ['*']);
+    const router = new EchoRouter();
+    const url = await start({ router, identify: () => ann });
+    const session = { 'mcp-session-id': await openSession(url) };
+    const ask = async (method: string, params: object) =>
+      await (await postMcp(url, { jsonrpc: '2.0', id: 7, method, params }, session)).text;
+    const call = { name: 'echo_text', arguments: { text: 'x' } };
+    await ask('tools/call', call);
+    expect(router.principal).toEqual(ann);
+    expect(await ask('tools/list', {})).toContain('"name":"echo_text"');
+    ann = principalOf('ann', ['peer:read']);
+    await ask('tools/call', call);
+    expect(router.principal).toEqual(ann);
+    expect(await ask('tools/list', {})).not.toContain('"name":"echo_text"');
   });
 
   it('an initialize that the transport refuses leaves nothing behind', async () => {

@@ -261,3 +261,54 @@ describe('what comes to an owner', () => {
     expect(await scene.peer('a').store.reader.row(uid)).toBeUndefined();
   });
 });
+
+describe('a caller in a call that is handed on', () => {
+  const call = {
+    tool: 'task_cancel',
+    input: { task_id: 't' },
+    caller: { id: 'key:ann', others: 'none' },
+    hops: 1,
+  } as const;
+  const vouched = owner.vouched(call);
+
+  test('is who the peer says that asked, to everybody', () => {
+    expect(vouched).toMatchObject({ id: 'key:ann', others: 'none', by: 'o' });
+    expect(other.isVouched('x', call, vouched)).toBe(true);
+    expect(other.isVouched('o', call, { ...vouched, signature: undefined })).toBe(true); // `o` itself brings it
+  });
+
+  test.each([
+    ['another caller', { ...call, caller: { ...call.caller, id: 'key:ben' } }, vouched],
+    ['more rights', { ...call, caller: { ...call.caller, others: 'write' as const } }, vouched],
+    ['another tool', { ...call, tool: 'workflow_cancel' }, vouched],
+    ['another input', { ...call, input: { task_id: 'u' } }, vouched],
+    ['another peer that is to have asked', call, { ...vouched, by: 'w' }],
+    ['no signature', call, { ...vouched, signature: undefined }],
+  ])('is not believed with %s', (_what, brought, said) => {
+    expect(other.isVouched('x', brought, said)).toBe(false);
+  });
+
+  test('is taken by a peer from who asked, and from no other that cannot show it', async () => {
+    const scene = await Scene.of(['a'], { signs: true });
+    const [asked, between] = [await HandPeer.joins(scene, 'o', ['a']), await HandPeer.joins(scene, 'x', ['a'])];
+    const callers: unknown[] = [];
+    scene.scheduler('a').serveCalls(async ({ caller }) => {
+      callers.push(caller);
+      return {};
+    });
+    const { tool, input } = call;
+    const ask = (peer: HandPeer, caller: object) =>
+      peer.ask('a', 'call', { tool, input, hops: 1, caller: { ...caller } });
+    expect(await ask(asked, { ...call.caller, by: 'o' })).toEqual({ output: {} });
+    expect(await ask(between, vouched)).toEqual({ output: {} });
+    expect(callers).toEqual([call.caller, call.caller]);
+    for (const forged of [
+      { ...vouched, id: 'key:admin' },
+      { ...vouched, others: 'write' },
+      { ...call.caller, by: 'o' },
+    ]) {
+      expect(await ask(between, forged)).toMatchObject({ error: { code: 'INVALID_CALLER' } });
+    }
+    expect(callers).toHaveLength(2);
+  });
+});

@@ -165,6 +165,24 @@ it('a file of the format before the first release is refused, with what to do', 
   expect(readFileSync(path).equals(before)).toBe(true);
 });
 
+it('a file of the format before this one is brought to this one, with all that is in it', async () => {
+  await filled();
+  const older = new DatabaseSync(path);
+  older.exec(`DROP INDEX listed; ALTER TABLE rows DROP COLUMN submitted_by; PRAGMA user_version = 2;
+    CREATE INDEX listed ON rows (feed_id, kind, created_at, uid, status, priority, worker_id, peer_id, dead_letter, tags)
+      WHERE created_at IS NOT NULL`);
+  older.close();
+  for (const again of [1, 2]) {
+    const store = await openSqliteStore({ path, inline: again === 1, log: quiet });
+    await store.own(FEED, true);
+    await store.commit([row(50 + again, task(`new-${again}`, { submitted_by: 'key:ann' }))]);
+    const count = async (filter: object) =>
+      (await store.reader.list({ kind: 'task', limit: 1, offset: 0, ...filter })).total;
+    expect([await count({}), await count({ submitted_by: 'key:ann' })]).toEqual([50 + again, again]);
+    await store.close();
+  }
+});
+
 it('a file of a newer format is refused by stores and readers, and left as it is', async () => {
   await filled();
   const newer = new DatabaseSync(path);

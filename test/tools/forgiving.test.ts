@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { ANYONE } from '../../node/auth/principal.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { parseInput } from '../../tools/call/envelope.ts';
 import { tools } from '../../tools/registry.ts';
@@ -17,7 +18,7 @@ interface Schema {
 }
 const schemas = new Map(
   catalogueOf(tools)
-    .list()
+    .list(ANYONE)
     .tools.map((tool) => [tool.name, tool.inputSchema as Schema]),
 );
 

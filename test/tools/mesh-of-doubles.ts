@@ -5,7 +5,7 @@
 
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import type { PeerView, SchedulerApi, ToolCall, WorkerView } from '../../scheduler/api.ts';
-import { EVERYBODY } from '../../scheduler/caller.ts';
+import { type Caller, EVERYBODY } from '../../scheduler/caller.ts';
 import { type FlowRecord, indexOf, LOCAL_FEED } from '../../scheduler/records.ts';
 import { callTool } from '../../tools/call/route.ts';
 import type { MeshContext } from '../../tools/definition.ts';
@@ -24,6 +24,8 @@ export interface PeerDouble {
   self: string;
   reader: MemoryReader;
   context: MeshContext;
+  /** The context of a call of this caller; that of `context` is of everybody. */
+  as(caller: Caller): MeshContext;
   scheduler: Partial<SchedulerApi>;
   peers: Partial<PeerDirectory>;
   /** Calls that other peers handed on to this one. */
@@ -79,7 +81,11 @@ export class MeshOfDoubles {
           defer: (callback) => callback(),
         },
         signal: new AbortController().signal,
-        everywhere: (tool, input) => this.#everywhere(self, tool, input),
+        everywhere: (tool, input) => this.#everywhere(self, tool, input, EVERYBODY),
+      },
+      as: (caller) => {
+        const everywhere = (tool: string, input: JsonObject) => this.#everywhere(self, tool, input, caller);
+        return { ...double.context, caller, everywhere };
       },
     };
     this.all.set(self, double);
@@ -121,15 +127,15 @@ export class MeshOfDoubles {
     if (peer === undefined || this.down.has(to)) throw new FlowmeshError('PEER_UNREACHABLE', `${to} is down`);
     peer.calls.push({ tool, input, hops });
     const definition = tool === answerOperation.name ? answerOperation : tools.get(tool)!;
-    return callTool(definition, input, { ...peer.context, caller }, hops);
+    return callTool(definition, input, peer.as(caller), hops);
   }
 
-  async #everywhere(self: string, tool: string, input: JsonObject) {
+  async #everywhere(self: string, tool: string, input: JsonObject, caller: Caller) {
     const outputs: { peer_id: string; output: JsonObject }[] = [];
     const missing: string[] = [];
     for (const peer_id of this.all.keys()) {
       if (peer_id === self) continue;
-      const output = await this.#call(peer_id, { tool, input, caller: EVERYBODY, hops: 1 }).catch(() => undefined);
+      const output = await this.#call(peer_id, { tool, input, caller, hops: 1 }).catch(() => undefined);
       if (output === undefined) missing.push(peer_id);
       else outputs.push({ peer_id, output });
     }

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { PRIORITY_MAX } from '../../dag/limits.ts';
 import { idSchema } from '../../dag/schema.ts';
-import { onlyOf } from '../../scheduler/caller.ts';
+import { maySee, onlyOf } from '../../scheduler/caller.ts';
 import { taskStatusSchema } from '../../scheduler/records.ts';
 import { askPeers, mergeLists, newestFirst, type Page } from '../call/merge.ts';
 import { defineReadTool, type MeshContext, type ReadContext } from '../definition.ts';
@@ -84,9 +84,19 @@ export const taskList = defineReadTool({
 });
 
 /** A list filtered by a mistyped id would be empty, which looks like an answer. @throws RecordNotFoundError */
-async function requireKnown(id: string, { scheduler }: MeshContext): Promise<void> {
+async function requireKnown(id: string, { scheduler, caller, reader, self }: MeshContext): Promise<void> {
   const alias = { kind: 'workflow', id } as const;
-  if ((await scheduler.resolve(alias)) === undefined) throw new RecordNotFoundError(alias);
+  const place = await scheduler.resolve(alias);
+  if (place === undefined) throw new RecordNotFoundError(alias);
+  if (caller.others !== 'none') return;
+  // Whether it is one of the caller's own is known where it is.
+  if (!place.here && place.at.peer_id !== self) {
+    const input = { workflow_id: id, include_steps: false };
+    await scheduler.call(place.at, { tool: 'workflow_status', input, caller, hops: 1 });
+    return;
+  }
+  const record = await reader.byAlias('workflow', id);
+  if (record === undefined || !maySee(caller, record)) throw new RecordNotFoundError(alias);
 }
 
 async function localPage(

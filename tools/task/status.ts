@@ -12,7 +12,7 @@ import {
 import { containerUid } from '../../scheduler/uids.ts';
 import { maxBytesField, truncatedOut, WHOLE } from '../cut.ts';
 import { defineReadTool } from '../definition.ts';
-import { countOut, msOut, rounded, staleOut, supersededOut, taskIdField, timeOut } from '../fields.ts';
+import { countOut, msOut, rounded, staleOut, submittedByOut, supersededOut, taskIdField, timeOut } from '../fields.ts';
 import { logLineOut, logsOf } from './logs.ts';
 import { queuePositionOut } from './view.ts';
 import { waitingOf, waitingOut } from './waiting.ts';
@@ -52,6 +52,7 @@ export const taskStatus = defineReadTool({
     worker_id: z.string().nullable(),
     peer_id: z.string().nullable().describe('The peer that runs or ran it.'),
     owner_peer_id: z.string().describe('The peer that keeps its record.'),
+    submitted_by: submittedByOut,
     attempt: countOut.describe('0 before the first start.'),
     created_at: z.string().describe('When it was accepted, ISO 8601 UTC.'),
     start_time: timeOut,
@@ -101,6 +102,7 @@ export const taskStatus = defineReadTool({
       worker_id: task.worker_id,
       peer_id: task.peer_id,
       owner_peer_id: owner,
+      ...(task.submitted_by !== undefined && { submitted_by: task.submitted_by }),
       attempt: task.attempt,
       created_at: task.created_at,
       start_time: task.started_at,

@@ -1,7 +1,7 @@
 /** Shapes of tasks that several tools answer. */
 import { z } from 'zod';
 import { type TaskRecord, taskStatusSchema } from '../../scheduler/records.ts';
-import { countOut, msOut, timeOut } from '../fields.ts';
+import { countOut, msOut, submittedByOut, timeOut } from '../fields.ts';
 
 export const queuePositionOut = countOut
   .nullable()
@@ -17,6 +17,7 @@ export const taskItemOut = z.object({
   worker_id: z.string().nullable(),
   peer_id: z.string().nullable().describe('The peer that runs or ran it.'),
   owner_peer_id: z.string().describe('The peer that keeps its record.'),
+  submitted_by: submittedByOut,
   attempt: countOut,
   dead_letter: z.boolean(),
   workflow_id: z.string().nullable(),
@@ -39,6 +40,7 @@ export function taskItem(record: TaskRecord, self: string): TaskItem {
     worker_id: record.worker_id,
     peer_id: record.peer_id,
     owner_peer_id: self,
+    ...(record.submitted_by !== undefined && { submitted_by: record.submitted_by }),
     attempt: record.attempt,
     dead_letter: record.dead_letter,
     workflow_id: record.workflow_id,

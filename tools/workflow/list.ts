@@ -12,6 +12,7 @@ import {
   pageOut,
   peerIdField,
   scopeField,
+  submittedByOut,
   tagFilterField,
   timeOut,
 } from '../fields.ts';
@@ -26,6 +27,7 @@ const itemOut = z.object({
   progress: z.number(),
   current_step: z.string().nullable(),
   peer_id: z.string().describe('The peer that owns it.'),
+  submitted_by: submittedByOut,
   priority: z.number(),
   tags: z.array(z.string()),
   steps_total: countOut,
@@ -130,6 +132,7 @@ function itemOf(record: WorkflowRecord, self: string): Item {
     progress: record.progress,
     current_step: record.current_step,
     peer_id: self,
+    ...(record.submitted_by !== undefined && { submitted_by: record.submitted_by }),
     priority: record.priority,
     tags: record.tags,
     steps_total: record.steps_total,
