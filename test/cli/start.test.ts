@@ -1,5 +1,5 @@
 /** `flowmesh node start` with real peers, each a process of its own. */
-import { ANYONE } from '../../node/auth/principal.ts';
+
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
@@ -11,6 +11,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { execa } from 'execa';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ANYONE } from '../../node/auth/principal.ts';
 import { stopWithin } from '../../node/cli/start.ts';
 import { createLog } from '../../node/log.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';

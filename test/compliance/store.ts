@@ -189,7 +189,15 @@ export function storeCompliance(name: string, setup: () => Promise<StoreUnderTes
       it('filters lists by each field, and by all of them', async () => {
         const fields: Partial<TaskRecord>[] = [
           { status: 'failed', tags: ['a', 'b'], worker_id: 'k1', peer_id: 'p1', priority: 5, dead_letter: true },
-          { status: 'failed', submitted_by: 'key:ann', tags: ['a'], worker_id: 'k1', peer_id: 'p2', priority: 4, workflow_uid: 'w1' },
+          {
+            status: 'failed',
+            submitted_by: 'key:ann',
+            tags: ['a'],
+            worker_id: 'k1',
+            peer_id: 'p2',
+            priority: 4,
+            workflow_uid: 'w1',
+          },
           { status: 'queued', tags: ['b', 'a', 'c'], priority: 5, workflow_uid: 'w1' },
           { status: 'running', tags: ['x"a'], worker_id: 'k2', peer_id: 'p1', priority: 0.5 },
         ];

@@ -1,7 +1,7 @@
-import { ANYONE } from '../../node/auth/principal.ts';
 import { AjvJsonSchemaValidator } from '@modelcontextprotocol/sdk/validation/ajv';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { ANYONE } from '../../node/auth/principal.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { defineMeshTool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';

@@ -1,9 +1,9 @@
-import { ANYONE } from '../../node/auth/principal.ts';
 import { once } from 'node:events';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import type { CallToolResult } from '@modelcontextprotocol/sdk/types.js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ANYONE } from '../../node/auth/principal.ts';
 import { silentLog } from '../../node/log.ts';
 import { catalogueOf } from '../../node/mcp/catalogue.ts';
 import { type Listener, startListener } from '../../node/mcp/listener.ts';
