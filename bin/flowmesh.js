@@ -16,9 +16,9 @@ const NODE_MAJOR_MIN = 24;
 const HANDED_OVER = 'FLOWMESH_HANDED_OVER';
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'];
 const EXIT_FAILED = 1;
-/** Variables that are there to run programs and to write to terminals. */
+/** Variables that are there to run programs, to write to terminals, and to set up a peer. */
 const NEEDED =
-  /^(PATH|HOME|USER|LOGNAME|SHELL|SHLVL|PWD|OLDPWD|HOSTNAME|_|LANG|LC_.*|TZ|TMPDIR|TMP|TEMP|TERM|COLORTERM|NO_COLOR|FORCE_COLOR|CI|NODE_(?!AUTH).*|UV_.*|LD_.*|DYLD_.*|SSL_CERT_.*|FLOWMESH_.*)$/;
+  /^(PATH|HOME|USER|LOGNAME|SHELL|SHLVL|PWD|OLDPWD|HOSTNAME|_|LANG|LC_.*|TZ|TMPDIR|TMP|TEMP|TERM|COLORTERM|NO_COLOR|FORCE_COLOR|CI|NODE_(?!AUTH).*|UV_.*|LD_.*|DYLD_.*|SSL_CERT_.*|FLOWMESH_.*|PORT|MCP_PORT|HOST|TRANSPORT_TYPE|DEPLOYMENT_MODE|ENABLE_CORS|LOG_LEVEL)$/;
 
 const self = fileURLToPath(import.meta.url);
 const root = dirname(dirname(self));

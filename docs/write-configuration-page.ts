@@ -9,6 +9,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { COMMON_VARIABLES } from '../node/config/common-variables.ts';
 import { describeOption, flagName, OPTIONS, type Option, OTHER_VARIABLES } from '../node/config/options.ts';
 import { settingsSchema } from '../node/config/settings.ts';
 
@@ -39,8 +40,12 @@ export function configurationPage(): string {
     return `## ${title}\n\n${table(['setting', 'flag', 'variable', 'value', 'default', 'meaning'], rows)}\n`;
   });
   const others = Object.entries(OTHER_VARIABLES).map(([name, meaning]) => [`\`${name}\``, meaning]);
+  const common = table(
+    ['variable', 'meaning'],
+    COMMON_VARIABLES.map(({ env, meaning }) => [`\`${env}\``, meaning]),
+  );
   const policy = table(['field', 'value', 'meaning'], fieldsBelow('policy', schema.properties!['policy']!));
-  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${policy}\n\n${LIMITS_KEPT}\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${policy}\n\n${LIMITS_KEPT}\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
 }
 
 const HEAD = `# Settings of a peer
@@ -88,6 +93,12 @@ policy:
 A policy takes away and never adds: what \`shell.allow\`, \`http_action\` and \`functions\` do not allow runs for nobody, \`*\`
 or not. Without \`policy\` they alone decide. In an open mesh everybody has every role. Other peers are told what their
 work may run here and send nothing else; what comes all the same is refused, and placed elsewhere.
+`;
+
+const COMMON = `## Variables of common deployments
+
+Platforms and images set variables by names of their own. These are taken, too; flags and \`FLOWMESH_…\` are stronger, the
+mesh file is weaker. A value that is not allowed is refused with the name of its variable.
 `;
 
 const LIMITS_KEPT = `### What keeps the limits

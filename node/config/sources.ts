@@ -1,11 +1,13 @@
 /**
- * The settings of one peer from where they are given, resolved once: flag > environment `FLOWMESH_…` > file > default.
+ * The settings of one peer from where they are given, resolved once: flag > environment `FLOWMESH_…` >
+ * environment by common names (`common-variables.ts`) > file > default.
  *
  *   const settings = resolveSettings({ flags: { 'http.port': '7700' }, env: process.env, file: undefined });
  */
 import { dirname, resolve } from 'node:path';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { describeProblems } from '../../dag/schema.ts';
+import { commonSettings, switchWord } from './common-variables.ts';
 import { unknownField } from './names.ts';
 import { flagName, OPTIONS, type Option } from './options.ts';
 import { type Settings, type SettingsInput, settingsSchema } from './settings.ts';
@@ -66,27 +68,27 @@ export function resolveSettings(sources: Sources): Settings {
       }
     }
   }
-  const given = [
-    ...OPTIONS.map((each) => ({ each, raw: fromEnvironment(sources.env[each.env]), label: each.env, joint: '=' })),
-    ...OPTIONS.map((each) => ({ each, raw: sources.flags[each.path], label: flagName(each), joint: ' ' })),
-  ];
-  for (const { each, raw, label, joint } of given) {
+  const common = commonSettings(sources.env);
+  problems.push(...common.problems);
+  for (const { option, raw, source } of [
+    ...common.settings.map((each) => ({ ...each, option: OPTIONS.find(({ path }) => path === each.path)! })),
+    ...OPTIONS.map((option) => fromEnvironment(option, sources.env)),
+    ...OPTIONS.map((option) => fromFlags(option, sources.flags)),
+  ]) {
     if (raw === undefined) continue;
-    if (raw === true && each.kind === 'list') {
-      problems.push({ source: label, message: NAMES_NOTHING });
+    if (raw === true && option.kind === 'list') {
+      problems.push({ source, message: NAMES_NOTHING });
       continue;
     }
-    const typed = typedValue(each, raw);
-    const value = normalized(nest(each.path, typed));
+    const typed = typedValue(option, raw);
+    const value = normalized(nest(option.path, typed));
     const checked = settingsSchema.safeParse(value);
     if (checked.success) mergeInto(merged, absolutePaths(value as SettingsInput, cwd));
     else {
-      const shown =
-        typeof raw === 'boolean' ? label : `${label}${joint}${[raw].flat().join(joint === '=' ? ',' : ' ')}`;
       for (const problem of describeProblems(checked.error, settingsSchema, value)) {
         const item = /\[(\d+)\]$/.exec(problem.path)?.[1];
         const which = item !== undefined && Array.isArray(typed) && typed.length > 1 ? `${typed[Number(item)]} ` : '';
-        problems.push({ source: shown, message: which + problem.message });
+        problems.push({ source, message: which + problem.message });
       }
     }
   }
@@ -105,25 +107,35 @@ function pairProblem({ http }: Settings): ConfigProblem | undefined {
   return { source: `http.tls.${given}`, message: `HTTPS needs http.tls.${missing} (--tls-${missing}), too` };
 }
 
+interface Given {
+  option: Option;
+  raw: string | string[] | boolean | undefined;
+  /** As it was given: `FLOWMESH_HTTP_PORT=7700`. */
+  source: string;
+}
+
 /** An empty variable counts as not set: that is how one is unset in a compose file or a unit. */
-function fromEnvironment(value: string | undefined): string | undefined {
-  return value === undefined || value.trim() === '' ? undefined : value.trim();
+function fromEnvironment(option: Option, env: Sources['env']): Given {
+  const raw = env[option.env]?.trim() || undefined;
+  return { option, raw, source: `${option.env}=${raw}` };
+}
+
+function fromFlags(option: Option, flags: Sources['flags']): Given {
+  const raw = flags[option.path];
+  const words = typeof raw === 'boolean' ? [] : [raw ?? []].flat();
+  return { option, raw, source: [flagName(option), ...words].join(' ') };
 }
 
 /** Text as the option's kind; what does not fit stays text, so that the schema names the problem. */
-function typedValue(each: Option, raw: string | string[] | boolean): unknown {
-  if (each.kind === 'list') {
+function typedValue(option: Option, raw: string | string[] | boolean): unknown {
+  if (option.kind === 'list') {
     return typeof raw === 'boolean'
       ? raw
       : [raw].flat().flatMap((words) => words.split(',').map((word) => word.trim()));
   }
   if (typeof raw !== 'string') return raw;
-  if (each.kind === 'number') return /^[+-]?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
-  if (each.kind === 'boolean') {
-    if (/^(true|1|yes|on)$/i.test(raw)) return true;
-    if (/^(false|0|no|off)$/i.test(raw)) return false;
-  }
-  return raw;
+  if (option.kind === 'number') return /^[+-]?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
+  return option.kind === 'boolean' ? (switchWord(raw) ?? raw) : raw;
 }
 
 /** `http: false` and `http: true` say the same as `null` and `{}`. */

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -101,6 +101,18 @@ it('a peer that does not stop is told of in the log, and its exit code says so',
 });
 
 describe('node start', () => {
+  it('takes the names of common deployments', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, 'close');
+    Object.assign(env, { PORT: String(port), HOST: '127.0.0.2', TRANSPORT_TYPE: 'http', SOME_SECRET: 'x' });
+    const { facts, child } = await start();
+    expect(facts.mcp_url).toBe(`http://127.0.0.2:${port}/mcp`);
+    expect(await environmentOf(child.pid!)).not.toContain('SOME_SECRET=x');
+  });
+
   it.each([
     [[], 'No shell steps run here'],
     [['--allow-shell', 'git,wc'], 'Shell steps may run git, wc here, and no other command.'],

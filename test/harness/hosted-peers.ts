@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { JsonObject } from '../../dag/errors.ts';
 import { type PeerRecord, runningPeer } from '../../node/data-folder.ts';
+import { environmentWithoutSettings } from './environment.ts';
 import { eventually } from './eventually.ts';
 import type { Host } from './namespaces.ts';
 import { PROGRAM } from './program.ts';
@@ -123,8 +124,7 @@ export class HostedPeer<H extends PeerHost = Host> implements AsyncDisposable {
 
   /** No setting of the machine and no file of this repository reaches it. */
   get #place(): { cwd: string; env: NodeJS.ProcessEnv } {
-    const clean = Object.entries(process.env).filter(([name]) => !name.startsWith('FLOWMESH_'));
     const own = { FLOWMESH_HOME: this.home, FLOWMESH_DATA_DIR: this.#data, FLOWMESH_HANDED_OVER: '1' };
-    return { cwd: this.home, env: { ...Object.fromEntries(clean), ...own } };
+    return { cwd: this.home, env: { ...environmentWithoutSettings(), ...own } };
   }
 }

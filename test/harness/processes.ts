@@ -19,6 +19,7 @@ import { SecuredFolders } from '../../bench/secured-folders.ts';
 import { type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { type PeerRecord, runningPeer } from '../../node/data-folder.ts';
 import { errorSchema } from '../../scheduler/records.ts';
+import { environmentWithoutSettings } from './environment.ts';
 import { eventually, type Patience } from './eventually.ts';
 import { HANG_MS } from './patience.ts';
 import { PROGRAM } from './program.ts';
@@ -80,8 +81,7 @@ export class ProcessMesh implements AsyncDisposable {
   /** The environment of every program of the mesh: no setting of the machine reaches it. */
   get env(): NodeJS.ProcessEnv {
     const { env } = this.#options;
-    const clean = Object.entries(process.env).filter(([name]) => !name.startsWith('FLOWMESH_'));
-    return { ...Object.fromEntries(clean), FLOWMESH_HOME: this.home, ...(typeof env === 'function' ? {} : env) };
+    return { ...environmentWithoutSettings(), FLOWMESH_HOME: this.home, ...(typeof env === 'function' ? {} : env) };
   }
 
   /** The environment of one peer. */
