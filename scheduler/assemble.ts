@@ -156,7 +156,7 @@ export function assemble(world: AssembledFrom, options: ResolvedOptions) {
     beforeFlush: signals.beforeFlush.tell,
     onReleased: signals.released.tell,
     onFailure,
-    mayBeMember: (feed, peer) => inquiry.mayBeMember(feed, peer),
+    mayHaveOwned: (feed, peer) => inquiry.mayHaveOwned(feed, peer),
     onStale: signals.overtaken.tell,
   };
   const makeOwned = (feed: FeedRecord): OwnedFeed => {

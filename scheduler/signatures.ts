@@ -72,25 +72,25 @@ export class Signatures {
   readonly #signer: Signer;
   readonly #self: string;
   /** False in an open mesh: nothing is signed or checked. */
-  readonly #isOn: boolean;
+  readonly isOn: boolean;
 
   constructor({ signer, self }: { signer: Signer; self: string }) {
     this.#signer = signer;
     this.#self = self;
-    this.#isOn = signer.sign(VERSION) !== null;
+    this.isOn = signer.sign(VERSION) !== null;
   }
 
   // --- signing -------------------------------------------------------------------------------------------------------
 
   #signed(text: string): Signed | undefined {
-    const signature = this.#isOn ? this.#signer.sign(text) : null;
+    const signature = this.isOn ? this.#signer.sign(text) : null;
     return signature === null ? undefined : { by: this.#self, signature };
   }
 
   /** A definition, or a task that a client submitted, which this peer has just accepted. */
   accepted<R extends Extract<FlowRecord, { kind: 'definition' | 'task' }>>(feedId: string, record: R): R {
     const { signed: _old, ...rest } = record;
-    const signed = this.#isOn ? this.#signed(workText(feedId, record)) : undefined;
+    const signed = this.isOn ? this.#signed(workText(feedId, record)) : undefined;
     return (signed === undefined ? rest : { ...rest, signed }) as R;
   }
 
@@ -99,22 +99,22 @@ export class Signatures {
     const { signed: _old, ...rest } = record;
     const followers = record.followers.map(({ peer_id, synced }) => {
       const warrant =
-        synced && this.#isOn ? this.#signer.sign(warrantText(record, record.lines.at(-1)!, peer_id)) : null;
+        synced && this.isOn ? this.#signer.sign(warrantText(record, record.lines.at(-1)!, peer_id)) : null;
       return warrant === null ? { peer_id, synced } : { peer_id, synced, warrant };
     });
     const made = { ...rest, followers };
-    const signed = this.#isOn ? this.#signed(feedText(made)) : undefined;
+    const signed = this.isOn ? this.#signed(feedText(made)) : undefined;
     return signed === undefined ? made : { ...made, signed };
   }
 
   /** The record of a feed whose next line this peer opens, with what it has of before the mesh was secured. */
   opening(record: FeedRecord, before: FeedRecord, head: number): FeedRecord {
-    return this.#isOn && before.signed === undefined && head > 0 ? { ...record, unsigned_to_seq: head } : record;
+    return this.isOn && before.signed === undefined && head > 0 ? { ...record, unsigned_to_seq: head } : record;
   }
 
   /** The end of a task that this peer decides as its owner. */
   ended(feed: { feed_id: string; epoch: number }, record: TaskRecord): ResultSignature | undefined {
-    if (!this.#isOn) return undefined;
+    if (!this.isOn) return undefined;
     const { uid, attempt } = record;
     const token = { uid, feed_id: feed.feed_id, epoch: feed.epoch, attempt };
     const signed = this.#signed(frameText(leafOf(token, record)));
@@ -123,7 +123,7 @@ export class Signatures {
 
   /** The signature of a frame of results of this worker; nothing in an open mesh. */
   frame(results: readonly AttemptResult[]): { signature?: string } {
-    if (!this.#isOn) return {};
+    if (!this.isOn) return {};
     return this.#signatureOf(results.map((result) => leafOf(result, result)));
   }
 
@@ -134,14 +134,14 @@ export class Signatures {
 
   /** The signature of a frame of leases that this owner gives to a worker; nothing in an open mesh. */
   leases(worker: string, leases: readonly Lease[]): { signature?: string } {
-    return this.#isOn
+    return this.isOn
       ? this.#signatureOf(leases.map((lease) => grantOf(worker, lease, contentHash(lease.payload))))
       : {};
   }
 
   /** For each lease of a frame that came to this worker: what shows that it was given. Made when it is asked for. */
   grantsOf(leases: readonly Lease[], signature: string | undefined): (at: number) => Grant | undefined {
-    if (!this.#isOn || signature === undefined) return () => undefined;
+    if (!this.isOn || signature === undefined) return () => undefined;
     // Only hashes are kept for as long as one of the leases runs.
     const leaves = leases.map((lease) => grantOf(this.#self, lease, contentHash(lease.payload)));
     let tree: readonly string[][] | undefined;
@@ -153,7 +153,7 @@ export class Signatures {
 
   /** Whether the owner that a result names has given the lease to this worker. */
   isGranted(worker: string, { granted_by, grant, payload_hash = '', ...token }: AttemptResult): boolean {
-    if (!this.#isOn || granted_by === worker) return true;
+    if (!this.isOn || granted_by === worker) return true;
     if (granted_by === undefined || grant === undefined) return false;
     const root = rootFrom(grantOf(worker, token, payload_hash), grant.place, grant.path);
     return this.#signer.verify(granted_by, frameText(root), grant.signature);
@@ -161,13 +161,13 @@ export class Signatures {
 
   /** A caller that this peer has asked who it is, for peers that the call is handed on to. */
   vouched(call: ToolCall): VouchedCaller {
-    const signature = this.#isOn ? this.#signer.sign(callerText(call, this.#self)) : null;
+    const signature = this.isOn ? this.#signer.sign(callerText(call, this.#self)) : null;
     return { ...call.caller, by: this.#self, ...(signature !== null && { signature }) };
   }
 
   /** Whether the peer that a caller names has vouched for it in this call, which `from` brings. */
   isVouched(from: string, call: ToolCall, { by, signature }: VouchedCaller): boolean {
-    return !this.#isOn || by === from || this.#signer.verify(by, callerText(call, by), signature);
+    return !this.isOn || by === from || this.#signer.verify(by, callerText(call, by), signature);
   }
 
   // --- checking ------------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ export class Signatures {
     results: readonly AttemptResult[],
     signature: string | undefined,
   ): (ResultSignature | undefined)[] | null {
-    if (!this.#isOn || signature === undefined) return results.map(() => undefined);
+    if (!this.isOn || signature === undefined) return results.map(() => undefined);
     const tree = treeOver(results.map((result) => leafOf(result, result)));
     const isOwn = worker === this.#self; // no other peer could have brought it
     if (!isOwn && !this.#signer.verify(worker, frameText(rootOf(tree)), signature)) return null;
@@ -192,7 +192,7 @@ export class Signatures {
 
   /** Whether each owner of a feed was named by the one before it, and the first one has made the feed. */
   isLawful(feed: FeedRecord): boolean {
-    if (!this.#isOn) return true;
+    if (!this.isOn) return true;
     const { feed_id, lines, unsigned_to_seq = 0 } = feed;
     const [first] = lines;
     const isBound = feedIdOf(first!.owner, first!.nonce) === feed_id;
@@ -208,7 +208,7 @@ export class Signatures {
 
   /** Whether a feed's record is as the owner of its line has written it. */
   isOfOwner(record: FeedRecord): boolean {
-    if (!this.#isOn) return true;
+    if (!this.isOn) return true;
     const { owner } = record.lines.at(-1)!;
     const { signed } = record;
     return signed?.by === owner && this.#signer.verify(owner, feedText(record), signed.signature);
@@ -219,7 +219,7 @@ export class Signatures {
    * @param seq its commit; undefined when it comes without
    */
   isForged(of: Signatories, record: FlowRecord, seq?: number): boolean {
-    if (!this.#isOn) return false;
+    if (!this.isOn) return false;
     const mayBeUnsigned = seq === undefined ? of.unsignedTo > 0 : seq <= of.unsignedTo;
     switch (record.kind) {
       case 'definition':

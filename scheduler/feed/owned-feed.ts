@@ -56,8 +56,8 @@ export interface OwnedFeedHooks {
   onReleased(): void;
   /** The disk failed. */
   onFailure(error: unknown): void;
-  /** P9: whether a peer may have owned the feed, or kept a copy of it. */
-  mayBeMember(feed: FeedRecord, peer: string): boolean;
+  /** P9: whether the leases that a peer has given in the feed count. */
+  mayHaveOwned(feed: FeedRecord, peer: string): boolean;
   /** A follower knows of another owner, whose line comes before the one of this peer (P2). */
   onStale(peer: string, feedId: string): void;
 }
@@ -112,7 +112,7 @@ export class OwnedFeed implements FeedWriter {
     this.journal.copyBy(this.replicas);
     const written: TaskFeed = {
       ...{ feed_id, epoch, passed_on: feed.passed_on },
-      mayHaveOwned: (peer) => hooks.mayBeMember(this.feed, peer),
+      mayHaveOwned: (peer) => hooks.mayHaveOwned(this.feed, peer),
       ownerIn: (of) => this.feed.lines.find((line) => line.epoch === of)?.owner,
     };
     const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);

@@ -11,6 +11,7 @@ import type { PeerTable } from '../membership/peer-table.ts';
 import type { Clock, Log, Network } from '../ports.ts';
 import type { FeedRecord, Line } from '../records.ts';
 import type { FollowedFeeds } from '../replication/follower.ts';
+import type { Signatures } from '../signatures.ts';
 import { compareLines, currentLine, isHeir, members } from '../storage/feed-lines.ts';
 import type { OneAtATime } from './one-at-a-time.ts';
 
@@ -39,6 +40,7 @@ interface InquiryParts {
   followed: FollowedFeeds;
   dial: AutoDial;
   oneAtATime: OneAtATime;
+  signatures: Signatures;
   log: Log;
   /** Ids of peers that will never come back: their answer is not waited for. */
   options: { gone: readonly string[] };
@@ -133,9 +135,11 @@ export class Inquiry {
 
   /** An owner after this one has let this peer go: there is nothing left here of the feed, and nothing to ask about. */
   async #giveUpForgotten(feedId: string, answered: Answered, outcome: InquiryOutcome): Promise<void> {
-    // In the order of the feed: a copy that is being made anew is missing for a moment.
-    const copy = await this.#parts.followed.inOrder(feedId, async () => this.#parts.followed.find(feedId));
-    if (copy === undefined && this.#asking.get(feedId) === answered) await outcome.giveUp(feedId);
+    const { followed, feeds } = this.#parts;
+    // In the order of the feed: a copy that is being made anew, or taken up, is missing for a moment.
+    const isThere = () => followed.find(feedId) !== undefined || feeds.get(feedId) !== undefined;
+    const isForgotten = await followed.inOrder(feedId, async () => !isThere());
+    if (isForgotten && this.#asking.get(feedId) === answered) await outcome.giveUp(feedId);
   }
 
   #lookForMembers(feed_id: string, followers: string[]): void {
@@ -190,6 +194,15 @@ export class Inquiry {
     const { feed_id, lines, former } = feed;
     const namesAll = this.madeHere.has(feed_id) && lines.length === 1 && former.length < FORMER_FOLLOWERS_MAX;
     return !namesAll || members(feed).has(peer);
+  }
+
+  /**
+   * P9: whether the leases that a peer has given in a feed of this one count. In a secured mesh only those of a peer that
+   * the record here names: whoever brings a result could have given itself the lease. What another one gave, an owner in
+   * a history that this disk has lost, is done again.
+   */
+  mayHaveOwned(feed: FeedRecord, peer: string): boolean {
+    return this.#parts.signatures.isOn ? members(feed).has(peer) : this.mayBeMember(feed, peer);
   }
 
   /**

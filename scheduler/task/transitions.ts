@@ -30,7 +30,7 @@ export interface TaskFeed {
   epoch: number;
   /** True when the feed has had another owner, which may have started any of its tasks. */
   passed_on: boolean;
-  /** P9: whether a peer may have owned the feed, in this history of it or in another one. */
+  /** P9: whether a peer is believed to have owned the feed, in this history of it or in another one. */
   mayHaveOwned(peer: string): boolean;
   /** The owner of an epoch in this history; undefined when that is forgotten. */
   ownerIn(epoch: number): string | undefined;

@@ -238,6 +238,23 @@ describe('what comes to an owner', () => {
     expect(other.isForged(signatoriesOf(scene.feed('a').feed), ended)).toBe(false);
   });
 
+  test('as the result of a lease that its bringer says it gave itself counts only from one of the replica set', async () => {
+    const { scene, worker: w } = await owning();
+    await scene.restart('a'); // from now on it does not know all that may have owned its feed in another history
+    await scene.run(w.network.connect('a'));
+    await scene.until('a owns its feed', () => scene.scheduler('a').parts.feeds.all().length === 1);
+    const { uid } = await scene.submit('a', hand());
+    const lease = await w.leased(1);
+    const liar = await HandPeer.joins(scene, 'x', ['a']);
+    const origin = { granted_by: 'x', payload_hash: contentHash(lease.payload) };
+    const results = [{ ...resultOf(lease, { output: 'lie' }), ...origin }];
+    await liar.ask('a', 'result', { results, ...other.frame(results) });
+    expect((await scene.task('a', uid)).status).toBe('running');
+    const own = [resultOf(lease, { output: 'done' })];
+    await w.ask('a', 'result', { results: own, ...worker.frame(own) });
+    expect(await scene.ended('a', uid)).toMatchObject({ output: 'done', peer_id: 'w' });
+  });
+
   test('without a signature, from a worker of an older version, is vouched for by the owner', async () => {
     const { scene, worker: w } = await owning();
     const { uid } = await scene.submit('a', hand());
