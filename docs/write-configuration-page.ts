@@ -44,8 +44,8 @@ export function configurationPage(): string {
     ['variable', 'meaning'],
     COMMON_VARIABLES.map(({ env, meaning }) => [`\`${env}\``, meaning]),
   );
-  const policy = table(['field', 'value', 'meaning'], fieldsBelow('policy', schema.properties!['policy']!));
-  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${policy}\n\n${LIMITS_KEPT}\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+  const fields = (name: string) => table(['field', 'value', 'meaning'], fieldsBelow(name, schema.properties![name]!));
+  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${fields('policy')}\n\n${LIMITS_KEPT}\n${TURNS}\n${fields('caller_weights')}\n\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
 }
 
 const HEAD = `# Settings of a peer
@@ -93,6 +93,11 @@ policy:
 A policy takes away and never adds: what \`shell.allow\`, \`http_action\` and \`functions\` do not allow runs for nobody, \`*\`
 or not. Without \`policy\` they alone decide. In an open mesh everybody has every role. Other peers are told what their
 work may run here and send nothing else; what comes all the same is refused, and placed elsewhere.
+`;
+
+const TURNS = `## Turns in the queue: \`caller_weights\`
+
+In the mesh file alone, such as \`caller_weights: { "key:ci": 2 }\`: see [guarantees](guarantees.md#callers).
 `;
 
 const COMMON = `## Variables of common deployments

@@ -72,6 +72,7 @@ export interface ResolvedOptions {
   history_days: number;
   history_max: number;
   gone: readonly string[];
+  caller_weights: ReadonlyMap<string, number>;
   takeover_ms: number;
   beat_interval_ms: number;
   offer_interval_ms: number;

@@ -43,6 +43,8 @@ export interface SchedulerOptions {
   history_max?: number | undefined;
   /** Peers that will never come back: nothing waits for their answers. Default none. */
   gone?: readonly string[] | undefined;
+  /** Turns that callers get in the queue for each one of others (`task/queue.ts`). Default 1 each. */
+  caller_weights?: Readonly<Record<string, number>> | undefined;
   takeover_ms?: number | undefined;
   beat_interval_ms?: number | undefined;
   offer_interval_ms?: number | undefined;
@@ -229,6 +231,7 @@ function resolve(options: SchedulerOptions): ResolvedOptions {
     history_days: options.history_days ?? HISTORY_DAYS_DEFAULT,
     history_max: options.history_max ?? HISTORY_ROOTS_DEFAULT,
     gone: options.gone ?? [],
+    caller_weights: new Map(Object.entries(options.caller_weights ?? {})),
     takeover_ms: options.takeover_ms ?? TAKEOVER_MS,
     beat_interval_ms: options.beat_interval_ms ?? BEAT_INTERVAL_MS,
     offer_interval_ms: options.offer_interval_ms ?? OFFER_INTERVAL_MS,

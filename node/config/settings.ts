@@ -10,6 +10,7 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
 import { FlowmeshError } from '../../dag/errors.ts';
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
+import { callerIdSchema } from '../../scheduler/caller.ts';
 import {
   BEAT_INTERVAL_MS,
   COPIES_DEFAULT,
@@ -38,6 +39,8 @@ const SLOTS_DEFAULT_MIN = 4;
 const DRAIN_TIMEOUT_DEFAULT_MS = 20_000;
 const HISTORY_DAYS_MAX = 36_500;
 const HISTORY_ROOTS_MAX = 10_000_000;
+const WEIGHT_MIN = 0.01;
+const WEIGHT_MAX = 100;
 const TUNING_MS_MIN = 10;
 const TUNING_MS_MAX = 600_000;
 
@@ -208,6 +211,12 @@ const common = {
     .max(HISTORY_ROOTS_MAX, `must be at most ${HISTORY_ROOTS_MAX}`)
     .default(HISTORY_ROOTS_DEFAULT)
     .describe('Ended workflows and tasks that are kept; the oldest beyond this are forgotten sooner'),
+  caller_weights: z
+    .record(callerIdSchema, z.number('must be a number').min(WEIGHT_MIN).max(WEIGHT_MAX))
+    .default({})
+    .describe(
+      'Turns that callers get in the queue of this peer for each one of other callers, by their ids, e.g. {"key:ci": 2}',
+    ),
   gone: z
     .array(peerIdSchema)
     .default([])

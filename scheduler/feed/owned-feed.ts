@@ -86,7 +86,7 @@ export class OwnedFeed implements FeedWriter {
   constructor(
     components: OwnedFeedComponents,
     feed: FeedRecord,
-    options: { copies: number; beat_interval_ms: number },
+    options: { copies: number; beat_interval_ms: number; caller_weights: ReadonlyMap<string, number> },
     hooks: OwnedFeedHooks,
   ) {
     const { clock, random, network, store, evaluator, log, probe, peers, pool, dependencies, signatures } = components;
@@ -116,8 +116,9 @@ export class OwnedFeed implements FeedWriter {
       ownerIn: (of) => this.feed.lines.find((line) => line.epoch === of)?.owner,
     };
     const onBegun = (turn: Turn, record: TaskRecord) => this.runs.onTaskBegun(turn, record);
-    const { beat_interval_ms } = options;
+    const { beat_interval_ms, caller_weights: weights } = options;
     this.tasks = new Tasks({
+      weights,
       ...{ clock, random, network, pool, signatures, feed: written, writer: this },
       leases: new Leases({ clock, network, peers, log, feed: written, beat_interval_ms }),
       hooks: {

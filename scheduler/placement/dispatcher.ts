@@ -111,6 +111,7 @@ export class Dispatcher {
   /** @returns whether any task was leased or begun */
   dispatch(turn: Turn): boolean {
     if (this.#hooks.isPaused() || this.#tasks.queue.size === 0) return false;
+    const { queue } = this.#tasks;
     const free = new Map<string, number>();
     const leases = new LeaseBatches();
     const waiting = this.#classesToLookAt();
@@ -119,9 +120,9 @@ export class Dispatcher {
     let served = false;
     let given = 0;
     while (waiting.length > 0) {
-      const { of, head } = waiting.shift()!;
+      const { of, head } = queue.takeNext(waiting);
       const task = this.#tasks.live.get(head.uid);
-      if (task === undefined || !this.#tasks.queue.has(head.uid)) {
+      if (task === undefined || !queue.has(head.uid)) {
         // A task that this dispatch began failed at once, which stopped its run and with it this task.
         pushNext(waiting, of);
         continue;
@@ -132,6 +133,7 @@ export class Dispatcher {
       }
       if (RECORD_ACTIONS.has(of.action)) {
         served = true;
+        queue.served(of);
         this.#begin(turn, task);
       } else {
         const candidates = candidatesOf.get(of.key) ?? this.#candidates(of);
@@ -150,6 +152,7 @@ export class Dispatcher {
           continue; // the whole class waits
         }
         served = true;
+        queue.served(of);
         free.set(slotKey(chosen), chosen.free - 1);
         this.#lease(turn, task, leases, {
           considered: candidates.length,
@@ -172,13 +175,15 @@ export class Dispatcher {
     const urgent = queue.heads(DISPATCH_CLASSES_MAX / 2);
     const last = urgent.at(-1)?.head;
     if (last === undefined || urgent.length < DISPATCH_CLASSES_MAX / 2) return urgent;
+    // No caller's classes hide those of another one.
+    const ofCallers = queue.firstOfCallers(DISPATCH_CLASSES_MAX);
     const turnOf = this.#turnOf;
     const inTurn = queue.heads(
       DISPATCH_CLASSES_MAX / 2,
       turnOf !== null && compareQueueKeys(turnOf, last) > 0 ? turnOf : last,
     );
     this.#turnOf = inTurn.length < DISPATCH_CLASSES_MAX / 2 ? null : inTurn.at(-1)!.head;
-    return [...urgent, ...inTurn];
+    return once([...urgent, ...inTurn, ...ofCallers]);
   }
 
   #candidates(of: TaskClass): Candidate[] {
@@ -352,6 +357,10 @@ function* batchesOf(leases: readonly Lease[], tasks: Tasks): Iterable<Lease[]> {
     bytes += size;
   }
   if (batch.length > 0) yield batch;
+}
+
+function once(heads: readonly ClassHead[]): ClassHead[] {
+  return [...new Map(heads.map((each) => [each.of, each])).values()].sort((a, b) => compareQueueKeys(a.head, b.head));
 }
 
 function slotKey({ peer_id, worker_id }: Candidate): string {

@@ -3,6 +3,10 @@
  *
  * Tasks that need the same (action and `requires`) form a class with an order of its own, so that one task that no
  * worker can run never makes the dispatcher look at the thousands behind it.
+ *
+ * At equal priority callers take turns, however many tasks each of them has (stride scheduling, Waldspurger 1995): every
+ * task that is given out moves its caller on by one stride, and the caller that has come least far is next. One that comes
+ * anew begins where the others are. So a class has tasks of one caller only.
  */
 import sortedBTree from 'sorted-btree';
 import type { Wanted } from '../capabilities.ts';
@@ -30,7 +34,10 @@ export function compareQueueKeys(a: QueueKey, b: QueueKey): number {
 export type TaskKind = Pick<Wanted, 'needs' | 'barred'>;
 
 export interface TaskClass extends Wanted {
+  /** The same for classes of all callers. */
   key: string;
+  /** Whose its tasks are; empty for nobody's. */
+  caller: string;
   /** Set while no connected worker can run the class. */
   nobody: Nobody | null;
   /** In the order of the queue. */
@@ -56,13 +63,31 @@ export interface ClassHead {
   head: QueueKey;
 }
 
+/** One caller that has tasks here. */
+interface Turns {
+  /** How far it has come: the strides of its tasks that were given out. */
+  passed: number;
+  /** Its classes by their first task. */
+  readonly order: InstanceType<typeof BTree<QueueKey, TaskClass>>;
+}
+
 /** Tasks by uid, in the order in which they are to be given out. */
 export class Queue {
+  readonly #weights: ReadonlyMap<string, number>;
+  /** Those that were served last are at the end. */
+  readonly #callers = new Map<string, Turns>();
+  /** How far the caller had come that was served last. */
+  #passed = 0;
   readonly #classes = new Map<string, TaskClass>();
   readonly #keys = new Map<string, { key: QueueKey; of: TaskClass }>();
   /** The classes by their first task: the cost of a dispatch must not grow with their number (P7). */
   readonly #order = new BTree<QueueKey, TaskClass>(undefined, compareQueueKeys);
   readonly #ranking = new Ranking<QueueKey>(compareQueueKeys);
+
+  /** @param weights of callers, above 0: one of weight 2 gets two turns for each turn of others. Default: 1 each */
+  constructor(weights: ReadonlyMap<string, number> = new Map()) {
+    this.#weights = weights;
+  }
 
   get size(): number {
     return this.#keys.size;
@@ -84,18 +109,21 @@ export class Queue {
     this.#keys.delete(uid);
     this.#ranking.delete(key);
     this.#change(of, () => of.tasks.delete(key));
-    if (of.tasks.size === 0) this.#classes.delete(of.key);
+    if (of.tasks.size === 0) this.#classes.delete(classIdOf(of));
     return true;
   }
 
   #classOf(task: TaskRecord, { needs, barred }: TaskKind): TaskClass {
     const key = this.classKeyOf(task, { needs, barred });
-    const known = this.#classes.get(key);
+    const caller = task.submitted_by ?? '';
+    const id = classIdOf({ key, caller });
+    const known = this.#classes.get(id);
     if (known !== undefined) return known;
     const { task_type: action, requires, prefer } = task;
     const tasks = new BTree<QueueKey, string>(undefined, compareQueueKeys);
-    const of: TaskClass = { key, action, requires, needs, prefer: prefer ?? NOTHING, barred, nobody: null, tasks };
-    this.#classes.set(key, of);
+    const wanted = { action, requires, needs, prefer: prefer ?? NOTHING, barred };
+    const of: TaskClass = { key, caller, ...wanted, nobody: null, tasks };
+    this.#classes.set(id, of);
     return of;
   }
 
@@ -110,8 +138,55 @@ export class Queue {
     work();
     const after = of.tasks.minKey();
     if (before === after) return;
-    if (before !== undefined) this.#order.delete(before);
-    if (after !== undefined) this.#order.set(after, of);
+    const turns = this.#turnsOf(of.caller);
+    for (const order of [this.#order, turns.order]) {
+      if (before !== undefined) order.delete(before);
+      if (after !== undefined) order.set(after, of);
+    }
+    if (turns.order.size === 0) this.#callers.delete(of.caller);
+  }
+
+  #turnsOf(caller: string): Turns {
+    const known = this.#callers.get(caller);
+    if (known !== undefined) return known;
+    const made: Turns = { passed: this.#passed, order: new BTree<QueueKey, TaskClass>(undefined, compareQueueKeys) };
+    this.#callers.set(caller, made);
+    return made;
+  }
+
+  /** A task of the class is about to be given out: it was its caller's turn. */
+  served({ caller }: TaskClass): void {
+    const turns = this.#callers.get(caller);
+    if (turns === undefined) return;
+    this.#passed = Math.max(this.#passed, turns.passed);
+    turns.passed += 1 / (this.#weights.get(caller) ?? 1);
+    this.#callers.delete(caller);
+    this.#callers.set(caller, turns);
+  }
+
+  /** Takes out of `heads`, which are in the order of the queue, the one whose turn it is. */
+  takeNext(heads: ClassHead[]): ClassHead {
+    if (this.#callers.size < 2) return heads.shift()!;
+    let next = 0;
+    for (let at = 1; at < heads.length; at++) if (this.#isBefore(heads[at]!, heads[next]!)) next = at;
+    return heads.splice(next, 1)[0]!;
+  }
+
+  #isBefore(a: ClassHead, b: ClassHead): boolean {
+    if (a.head.priority !== b.head.priority) return a.head.priority > b.head.priority;
+    const [mine, theirs] = [a, b].map(({ of }) => this.#callers.get(of.caller)?.passed ?? this.#passed);
+    return mine === theirs ? compareQueueKeys(a.head, b.head) < 0 : mine! < theirs!;
+  }
+
+  /** The first class of each caller: of at most `max` callers, those that were not served for longest. */
+  firstOfCallers(max: number): ClassHead[] {
+    const heads: ClassHead[] = [];
+    for (const { order } of this.#callers.values()) {
+      if (heads.length === max) break;
+      const head = order.minKey()!;
+      heads.push({ of: order.get(head)!, head });
+    }
+    return heads;
   }
 
   /** Tasks with the same key can run on the same workers. */
@@ -167,14 +242,27 @@ export class Queue {
 
   /** What waits, for beats and offers: at most `max` classes, the most urgent first. */
   waiting(max: number): OfferClass[] {
-    return this.heads(max).map(({ of, head }) => ({
-      action: of.action,
-      requires: of.requires,
-      ...(of.needs.length > 0 && { needs: [...of.needs] }),
-      count: of.tasks.size,
-      max_priority: head.priority,
-    }));
+    const waiting = new Map<string, OfferClass>();
+    for (const { of, head } of this.heads(max)) {
+      const known = waiting.get(of.key);
+      if (known !== undefined) {
+        known.count += of.tasks.size; // those of another caller
+        continue;
+      }
+      waiting.set(of.key, {
+        action: of.action,
+        requires: of.requires,
+        ...(of.needs.length > 0 && { needs: [...of.needs] }),
+        count: of.tasks.size,
+        max_priority: head.priority,
+      });
+    }
+    return [...waiting.values()];
   }
+}
+
+function classIdOf({ key, caller }: Pick<TaskClass, 'key' | 'caller'>): string {
+  return `${caller}\n${key}`;
 }
 
 function classKeyOf(task: TaskRecord, { needs, barred }: TaskKind): string {

@@ -51,7 +51,7 @@ export interface TaskHooks {
 /** The tasks of one feed that have not ended. Methods that change a task are given the turn that writes the change. */
 export class Tasks {
   /** The tasks that are ready for a worker. */
-  readonly queue = new Queue();
+  readonly queue: Queue;
   readonly live = new LiveRecords<LiveTask>();
   readonly leases: Leases;
   readonly #timers: TimerQueue;
@@ -81,7 +81,10 @@ export class Tasks {
     signatures: Signatures;
     writer: FeedWriter;
     hooks: TaskHooks;
+    /** As of `Queue`. */
+    weights: ReadonlyMap<string, number>;
   }) {
+    this.queue = new Queue(parts.weights);
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#network = parts.network;

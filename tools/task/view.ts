@@ -5,7 +5,9 @@ import { countOut, msOut, submittedByOut, timeOut } from '../fields.ts';
 
 export const queuePositionOut = countOut
   .nullable()
-  .describe('How many queued tasks of its owner run before it, 0 for the next one; null when it is not queued.');
+  .describe(
+    'How many queued tasks of its owner come before it by priority and age, 0 for the first; with several callers, who take turns, it may run sooner or later. Null when it is not queued.',
+  );
 
 export const taskItemOut = z.object({
   task_id: z.string(),

@@ -260,3 +260,17 @@ describe('workers that are not connected', () => {
     await far.leased(1);
   });
 });
+
+describe('callers', () => {
+  test('one with thousands of waiting tasks does not hold back the one task of another', async () => {
+    const { scene, peer } = await open();
+    peer.state.workers[0]!.slots = 1;
+    await peer.beat('a');
+    const submit = (submitted_by: string) => scene.scheduler('a').api.submitTask({ ...hand(), submitted_by });
+    await scene.run(Promise.all(Array.from({ length: 2_000 }, () => submit('key:ann'))));
+    const running = await peer.leased(1);
+    const { record } = await scene.run(submit('key:ben'));
+    await peer.result('a', running, { output: 1 });
+    expect((await peer.leased(2)).uid).toBe(record.uid);
+  });
+});

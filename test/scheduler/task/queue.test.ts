@@ -152,3 +152,103 @@ describe('a queue', () => {
     expect([queue.size, queue.heads(10), queue.position('a')]).toEqual([0, [], null]);
   });
 });
+
+describe('callers take turns', () => {
+  const of = (caller: string | undefined, n: number, over: Partial<TaskRecord> = {}) =>
+    taskRecord(`${caller ?? 'nobody'}-${n}`, {
+      ...(caller !== undefined && { submitted_by: caller }),
+      created_at: new Date(n).toISOString(),
+      ...over,
+    });
+  /** Gives all tasks out, one after the other; whose they are. */
+  function givenOut(queue: Queue, count = Number.POSITIVE_INFINITY, heads = queue.heads(1_000)): string[] {
+    const given: string[] = [];
+    while (heads.length > 0 && given.length < count) {
+      const { of: taken, head } = queue.takeNext(heads);
+      given.push(taken.caller);
+      queue.served(taken);
+      queue.remove(head.uid);
+      const next = taken.tasks.minKey();
+      if (next !== undefined) heads.push({ of: taken, head: next });
+      heads.sort((a, b) => compareQueueKeys(a.head, b.head));
+    }
+    return given;
+  }
+  function queueOf(tasks: readonly TaskRecord[], weights?: ReadonlyMap<string, number>): Queue {
+    const queue = new Queue(weights);
+    for (const record of tasks) queue.add(record);
+    return queue;
+  }
+  const many = (caller: string | undefined, count: number, over?: Partial<TaskRecord>) =>
+    Array.from({ length: count }, (_, n) => of(caller, n, over));
+
+  test('one that comes last is next, however many wait', () => {
+    const queue = queueOf(many('ann', 10_000));
+    expect(new Set(givenOut(queue, 3))).toEqual(new Set(['ann']));
+    queue.add(of('ben', 99_999));
+    expect(givenOut(queue, 3)).toEqual(['ben', 'ann', 'ann']);
+  });
+
+  test('also those whose tasks have no caller, and those with tasks of many kinds', () => {
+    const kinds = Array.from({ length: 20 }, (_, n) => of('ann', n, { task_type: `fn:${n}` }));
+    const queue = queueOf([...kinds, ...many(undefined, 3, { created_at: '2030-01-01T00:00:00.000Z' })]);
+    expect(givenOut(queue, 6).filter((caller) => caller === '')).toHaveLength(3);
+  });
+
+  test('by their weights', () => {
+    const queue = queueOf([...many('ann', 90), ...many('ben', 90)], new Map([['ann', 2]]));
+    expect(givenOut(queue, 30).filter((caller) => caller === 'ann')).toHaveLength(20);
+  });
+
+  test('only at equal priority', () => {
+    const queue = queueOf([...many('ann', 5, { priority: 9 }), ...many('ben', 5, { priority: 1 })]);
+    expect(givenOut(queue, 6)).toEqual(['ann', 'ann', 'ann', 'ann', 'ann', 'ben']);
+  });
+
+  test('the tasks of one caller keep their order, and none is left out', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ caller: fc.constantFrom('ann', 'ben', undefined), kind: fc.nat(2) }), { maxLength: 60 }),
+        (list) => {
+          const records = list.map(({ caller, kind }, n) => of(caller, n, { task_type: `fn:${kind}` }));
+          const queue = queueOf(records);
+          const heads = queue.heads(1_000);
+          const given: string[] = [];
+          const turns = new Map<string, number>();
+          while (heads.length > 0) {
+            const { of: taken, head } = queue.takeNext(heads);
+            queue.served(taken);
+            given.push(head.uid);
+            turns.set(taken.caller, (turns.get(taken.caller) ?? 0) + 1);
+            queue.remove(head.uid);
+            const next = taken.tasks.minKey();
+            if (next !== undefined) heads.push({ of: taken, head: next });
+            heads.sort((a, b) => compareQueueKeys(a.head, b.head));
+            // While all have some left, nobody is more than one turn ahead.
+            const left = new Set(heads.map((each) => each.of.caller));
+            const counts = [...left].map((caller) => turns.get(caller) ?? 0);
+            if (left.size > 1) expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+          }
+          expect(given.toSorted()).toEqual(records.map(({ uid }) => uid).toSorted());
+          for (const caller of ['ann', 'ben', undefined]) {
+            const own = records.filter(({ submitted_by }) => submitted_by === caller).map(({ uid }) => uid);
+            expect(given.filter((uid) => own.includes(uid))).toEqual(own);
+          }
+          expect([queue.size, queue.firstOfCallers(10)]).toEqual([0, []]);
+        },
+      ),
+    );
+  });
+
+  test('each caller is among those that are looked at, whatever the others have waiting', () => {
+    const kinds = Array.from({ length: 500 }, (_, n) => of('ann', n, { task_type: `fn:${n}` }));
+    const queue = queueOf([...kinds, of('ben', 9_999)]);
+    expect(queue.heads(128).some((each) => each.of.caller === 'ben')).toBe(false);
+    expect(queue.firstOfCallers(128).map((each) => each.of.caller)).toContain('ben');
+  });
+
+  test('and what waits is told by kind, not by caller', () => {
+    const queue = queueOf([...many('ann', 3), ...many('ben', 2)]);
+    expect(queue.waiting(10)).toMatchObject([{ count: 5 }]);
+  });
+});
