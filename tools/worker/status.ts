@@ -1,6 +1,7 @@
 /** `worker_status`: one pool of slots, on whichever peer it is. */
 import { z } from 'zod';
 import type { WorkerView } from '../../scheduler/api.ts';
+import { maySee } from '../../scheduler/caller.ts';
 import type { WorkerRecord } from '../../scheduler/records.ts';
 import { defineMeshTool, type MeshContext } from '../definition.ts';
 import { RecordNotFoundError } from '../errors.ts';
@@ -59,7 +60,7 @@ export const workerStatus = defineMeshTool({
     failed_tasks: countOut.nullable().describe('Null for a worker that is no longer in service.'),
     registered_at: z.string(),
     resource_usage: usageOut,
-    tasks: z.array(taskOut).optional().describe('With include_tasks.'),
+    tasks: z.array(taskOut).optional().describe('With include_tasks: those that exist for the caller.'),
     metrics: metricsOut.optional().describe('With include_metrics.'),
   }),
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
@@ -118,20 +119,23 @@ function outOfService(workerId: string, record: WorkerRecord | undefined): Shown
   };
 }
 
-async function tasksOf(worker: WorkerView | undefined, { reader }: MeshContext): Promise<z.infer<typeof taskOut>[]> {
-  return Promise.all(
-    (worker?.tasks ?? []).map(async (uid) => {
-      const task = await reader.get('task', uid);
-      return {
-        uid,
-        task_id: task?.task_id ?? null,
-        task_type: task?.task_type ?? null,
-        status: task?.status ?? null,
-        progress: task?.progress ?? null,
-        started_at: task?.started_at ?? null,
-      };
-    }),
-  );
+async function tasksOf(
+  worker: WorkerView | undefined,
+  { reader, caller }: MeshContext,
+): Promise<z.infer<typeof taskOut>[]> {
+  const uids = worker?.tasks ?? [];
+  const tasks = await Promise.all(uids.map(async (uid) => ({ uid, task: await reader.get('task', uid) })));
+  // Whose a task is that another peer owns is not known here.
+  return tasks
+    .filter(({ task }) => maySee(caller, task ?? {}))
+    .map(({ uid, task }) => ({
+      uid,
+      task_id: task?.task_id ?? null,
+      task_type: task?.task_type ?? null,
+      status: task?.status ?? null,
+      progress: task?.progress ?? null,
+      started_at: task?.started_at ?? null,
+    }));
 }
 
 function measure(

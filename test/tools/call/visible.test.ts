@@ -5,7 +5,7 @@ import { callTool, readLocally } from '../../../tools/call/route.ts';
 import { tools } from '../../../tools/registry.ts';
 import { answerOperation } from '../../../tools/task/answer.ts';
 import { task, workflow } from '../../store/sample-rows.ts';
-import { MeshOfDoubles } from '../mesh-of-doubles.ts';
+import { MeshOfDoubles, workerView } from '../mesh-of-doubles.ts';
 
 const ann: Caller = { id: 'key:ann', others: 'none' };
 const ben: Caller = { id: 'key:ben', others: 'none' };
@@ -117,6 +117,20 @@ it('a read on the serve loop leaves what does not exist for the caller to the me
   const input = parseInput(tool, { task_id: 't-id' });
   expect(await readLocally(tool, input, { ...b.context, caller: ann })).toMatchObject({ task_id: 't-id' });
   expect(await readLocally(tool, input, { ...b.context, caller: ben })).toBeUndefined();
+});
+
+it('a worker shows a caller those of its tasks that exist for that one', async () => {
+  const { b } = mesh();
+  b.scheduler.workers = () => [workerView('b', { worker_id: 'w1', tasks: ['t', 'of-another-owner'] })];
+  const tasksFor = async (caller: Caller) => {
+    const input = { worker_id: 'w1', include_tasks: true };
+    const { tasks } = await callTool(tools.get('worker_status')!, input, b.as(caller), 0);
+    return (tasks as { uid: string }[]).map(({ uid }) => uid);
+  };
+  b.scheduler.resolve = async () => ({ here: true, uid: 'w1' });
+  expect(await tasksFor(ann)).toEqual(['t']);
+  expect(await tasksFor(ben)).toEqual([]);
+  expect(await tasksFor(admin)).toEqual(['t', 'of-another-owner']);
 });
 
 it('what a caller submits is theirs', async () => {
