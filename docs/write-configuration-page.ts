@@ -45,7 +45,7 @@ export function configurationPage(): string {
     COMMON_VARIABLES.map(({ env, meaning }) => [`\`${env}\``, meaning]),
   );
   const fields = (name: string) => table(['field', 'value', 'meaning'], fieldsBelow(name, schema.properties![name]!));
-  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${fields('policy')}\n\n${LIMITS_KEPT}\n${TURNS}\n${fields('caller_weights')}\n\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${fields('policy')}\n\n${LIMITS_KEPT}\n${TURNS}\n${fields('caller_weights')}\n\n${AUTH}\n${fields('auth')}\n\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
 }
 
 const HEAD = `# Settings of a peer
@@ -135,17 +135,34 @@ of its own, which takes some 0.1 s to start, and 50 MB and 12 threads for itself
 writes what the user of the peer may.
 `;
 
+const AUTH = `## Who may call: \`auth\`
+
+\`auth: true\` or \`--auth\` has the peer ask everybody who calls over HTTP; the fields of \`auth\` in the mesh file say what they
+may show. [auth.md](auth.md) is about all of it.
+
+\`\`\`yaml
+http: { host: 0.0.0.0 }
+auth:
+  roles: { reporter: [workflow:read, others:read] }
+  jwt: { jwks_url: https://id.example.org/keys, issuer: https://id.example.org/, audience: flowmesh }
+\`\`\`
+`;
+
 /** A field, and all that are in it. */
 function fieldsBelow(path: string, property: Property): string[][] {
-  const of = property.items?.properties ?? property.properties ?? {};
+  const whole = property.anyOf?.find(({ properties }) => properties !== undefined) ?? property;
+  const of = whole.items?.properties ?? whole.properties ?? {};
   const inner = Object.entries(of).flatMap(([name, each]) =>
     fieldsBelow(property.items === undefined ? `${path}.${name}` : `${path}[].${name}`, each),
   );
   return [[`\`${path}\``, wordFor(property), plain(property.description ?? '')], ...inner];
 }
 
-const wordFor = ({ type, items }: Property): string =>
-  type === 'array' ? (items?.type === 'object' ? 'list of rules' : 'list') : type === 'string' ? 'text' : (type ?? '');
+function wordFor({ type, items, anyOf }: Property): string {
+  if (anyOf !== undefined) return anyOf.map(wordFor).join(' or ');
+  if (type === 'array') return items?.type === 'object' ? 'list of rules' : 'list';
+  return type === 'string' ? 'text' : (type ?? '');
+}
 
 function rowOf(option: Option, schema: Property): string[] {
   const property = propertyAt(schema, option.path);

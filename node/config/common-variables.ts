@@ -32,7 +32,7 @@ export const COMMON_VARIABLES: readonly CommonVariable[] = [
       local: OVER_STDIO,
       subprocess: OVER_STDIO,
       docker: (env) => (env['MCP_PORT']?.trim() ? OVER_HTTP : OVER_STDIO),
-      cloud: { ...OVER_HTTP, 'http.host': '0.0.0.0' },
+      cloud: { ...OVER_HTTP, 'http.host': '0.0.0.0', auth: true },
     },
   },
   {
@@ -43,6 +43,11 @@ export const COMMON_VARIABLES: readonly CommonVariable[] = [
   { env: 'PORT', meaning: '`http.port`', path: 'http.port' },
   { env: 'MCP_PORT', meaning: '`http.port`; stronger than `PORT`', path: 'http.port' },
   { env: 'HOST', meaning: '`http.host`', path: 'http.host' },
+  {
+    env: 'ENABLE_AUTH',
+    meaning: '`true`: `auth` is on, with what `API_KEY` and `JWT_SECRET` say; `false`: it is off',
+    words: { true: { auth: true }, false: { auth: false } },
+  },
   {
     env: 'ENABLE_CORS',
     meaning:

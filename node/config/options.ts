@@ -40,6 +40,7 @@ export const OPTIONS: readonly Option[] = [
   option('http.allowed_hosts', '--allowed-host <name...>', 'list', 'Place', 'FLOWMESH_ALLOWED_HOSTS'),
   option('http.cors_origins', '--cors-origin <origin...>', 'list', 'Place', 'FLOWMESH_CORS_ORIGINS'),
   option('http.trusted_proxies', '--trusted-proxy <address...>', 'list', 'Place', 'FLOWMESH_TRUSTED_PROXIES'),
+  option('auth', '--auth', 'boolean', 'Place'),
   option('stdio', '--stdio', 'boolean', 'Place'),
   option('worker.slots', '--slots <count>', 'number', 'Work', 'FLOWMESH_SLOTS'),
   option('worker.labels', '--label <label...>', 'list', 'Work', 'FLOWMESH_LABELS'),
@@ -60,11 +61,23 @@ export const OPTIONS: readonly Option[] = [
   option('offer_interval_ms', '--offer-interval-ms <ms>', 'number', 'Tuning'),
 ];
 
-/** Variables with our prefix that are not settings of a peer. */
+/**
+ * Secrets are no flags: everybody on the machine can read those. Other programs have variables of these names, too, so
+ * they count only where `auth` is set.
+ */
+export const SECRET_VARIABLES: readonly { env: string; path: string }[] = [
+  { env: 'API_KEY', path: 'auth.api_key' },
+  { env: 'JWT_SECRET', path: 'auth.jwt.secret' },
+];
+
+/** Variables that are not settings of a peer, or count only beside one. */
 export const OTHER_VARIABLES: Record<string, string> = {
   FLOWMESH_HOME:
     'Folder in which peers without a data_dir have theirs, and in which commands look for peers (default: ~/.flowmesh)',
   FLOWMESH_URL: 'The peer that commands talk to, e.g. http://127.0.0.1:7601',
+  FLOWMESH_TOKEN: 'The key or token that commands show to a peer that is not one of this user on this machine',
+  API_KEY: 'One key of this peer alone (`auth.api_key`), where `auth` is set',
+  JWT_SECRET: 'The secret that tokens are signed with (`auth.jwt.secret`), where `auth` is set',
 };
 /** Of the tests alone. */
 const TEST_VARIABLES = ['FLOWMESH_CRASH_AT'];

@@ -22,6 +22,7 @@ import {
   WORKER_SLOTS_MAX,
 } from '../../scheduler/limits.ts';
 import { LOG_LEVELS } from '../log.ts';
+import { authSchema } from './auth.ts';
 import { networkOf } from './networks.ts';
 import { peerIdSchema } from './peer-id.ts';
 import { policySchema } from './policy.ts';
@@ -49,12 +50,7 @@ const portSchema = z
   .min(0, 'must be a whole number from 0 to 65535')
   .max(65_535, 'must be a whole number from 0 to 65535');
 
-const hostSchema = z
-  .string()
-  .refine(
-    isLoopback,
-    'must be a loopback address such as 127.0.0.1: peers serve MCP without authentication, so other machines reach them through an SSH tunnel or a proxy that authenticates',
-  );
+const hostSchema = z.string().min(1, 'must not be empty');
 
 const addressSchema = z.string().superRefine((value, context) => {
   const message = multiaddrProblem(value);
@@ -74,6 +70,15 @@ export function refuseOpenElsewhere(listen: readonly string[]): void {
     `listen: ${open} must be a loopback address such as /ip4/127.0.0.1/tcp/7600: this peer's mesh is open to everyone who can connect. Make it a mesh of invited machines first: flowmesh mesh init, or flowmesh join on a machine that was invited.`,
     { details: { listen: open } },
   );
+}
+
+/**
+ * What is wrong with an address of HTTP, as the end of a sentence; null when it is good. `assertSafeToListen` in
+ * `node/mcp/host-check.ts` is the second door.
+ */
+export function openHttpProblem({ http, auth }: Pick<Settings, 'http' | 'auth'>): string | null {
+  if (http === null || auth !== null || isLoopback(http.host)) return null;
+  return 'must be a loopback address such as 127.0.0.1: this peer would serve other machines without authentication. Have it ask who calls with --auth (FLOWMESH_AUTH=true, or auth in the mesh file), or let them in through an SSH tunnel or a proxy that authenticates';
 }
 
 const durationSchema = z
@@ -164,6 +169,12 @@ const common = {
         .describe('Hosts that http steps may reach; none means every public host'),
     })
     .prefault({}),
+  auth: authSchema
+    .nullable()
+    .default(null)
+    .describe(
+      'Ask everybody who calls over HTTP for a key or a token; needed for an http.host that other machines reach (default: nobody is asked)',
+    ),
   policy: policySchema
     .optional()
     .describe('Which callers may run what here: the first rule that names the caller decides; absent: everybody'),

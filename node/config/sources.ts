@@ -9,8 +9,8 @@ import { FlowmeshError } from '../../dag/errors.ts';
 import { describeProblems } from '../../dag/schema.ts';
 import { commonSettings, switchWord } from './common-variables.ts';
 import { unknownField } from './names.ts';
-import { flagName, OPTIONS, type Option } from './options.ts';
-import { type Settings, type SettingsInput, settingsSchema } from './settings.ts';
+import { flagName, OPTIONS, type Option, SECRET_VARIABLES } from './options.ts';
+import { openHttpProblem, type Settings, type SettingsInput, settingsSchema } from './settings.ts';
 
 /** A setting is wrong; the message names where it was given, what is allowed, and the nearest allowed value. */
 export class InvalidConfigError extends FlowmeshError {
@@ -68,6 +68,7 @@ export function resolveSettings(sources: Sources): Settings {
       }
     }
   }
+  let hostFrom = sources.file === undefined ? undefined : `${sources.file.path}, http.host`;
   const common = commonSettings(sources.env);
   problems.push(...common.problems);
   for (const { option, raw, source } of [
@@ -80,6 +81,7 @@ export function resolveSettings(sources: Sources): Settings {
       problems.push({ source, message: NAMES_NOTHING });
       continue;
     }
+    if (option.path === 'http.host') hostFrom = source;
     const typed = typedValue(option, raw);
     const value = normalized(nest(option.path, typed));
     const checked = settingsSchema.safeParse(value);
@@ -92,11 +94,26 @@ export function resolveSettings(sources: Sources): Settings {
       }
     }
   }
+  if (isObject(merged['auth'])) {
+    for (const { env, path } of SECRET_VARIABLES) {
+      const value = sources.env[env]?.trim();
+      if (value) mergeInto(merged, nest(path, value));
+    }
+  }
   if (problems.length > 0) throw new InvalidConfigError(problems);
-  const settings = settingsSchema.parse(merged);
-  const problem = pairProblem(settings);
+  const settings = settingsSchema.safeParse(merged);
+  // What each source says is right: what is wrong is how they go together, or a secret of the environment.
+  if (!settings.success) {
+    throw new InvalidConfigError(
+      describeProblems(settings.error, settingsSchema, merged).map(({ path, message }) => {
+        const variable = SECRET_VARIABLES.find((each) => each.path === path && sources.env[each.env] !== undefined);
+        return { source: variable?.env ?? path, message };
+      }),
+    );
+  }
+  const problem = pairProblem(settings.data) ?? openProblem(settings.data, hostFrom);
   if (problem !== undefined) throw new InvalidConfigError([problem]);
-  return settings;
+  return settings.data;
 }
 
 /** Each source may give one of the two: together they have both. */
@@ -105,6 +122,12 @@ function pairProblem({ http }: Settings): ConfigProblem | undefined {
   if ((cert === undefined) === (key === undefined)) return undefined;
   const [given, missing] = cert === undefined ? ['key', 'cert'] : ['cert', 'key'];
   return { source: `http.tls.${given}`, message: `HTTPS needs http.tls.${missing} (--tls-${missing}), too` };
+}
+
+/** One source may open the door, and another one have callers asked. */
+function openProblem(settings: Settings, source: string | undefined): ConfigProblem | undefined {
+  const message = openHttpProblem(settings);
+  return message === null ? undefined : { source: source ?? 'http.host', message };
 }
 
 interface Given {
@@ -138,10 +161,12 @@ function typedValue(option: Option, raw: string | string[] | boolean): unknown {
   return option.kind === 'boolean' ? (switchWord(raw) ?? raw) : raw;
 }
 
-/** `http: false` and `http: true` say the same as `null` and `{}`. */
+/** `http: false` and `http: true` say the same as `null` and `{}`, and so it is with `auth`. */
 function normalized(value: unknown): unknown {
-  if (!isObject(value) || typeof value['http'] !== 'boolean') return structuredClone(value);
-  return structuredClone({ ...value, http: value['http'] ? {} : null });
+  if (!isObject(value)) return structuredClone(value);
+  const copy = structuredClone(value);
+  for (const name of ['http', 'auth']) if (typeof copy[name] === 'boolean') copy[name] = copy[name] ? {} : null;
+  return copy;
 }
 
 function nest(path: string, value: unknown): Record<string, unknown> {

@@ -11,7 +11,7 @@ export class UnsafeListenError extends FlowmeshError {
   constructor(host: string) {
     super(
       'UNSAFE_LISTEN',
-      `Refusing to serve MCP over HTTP on ${host}: it is reachable from other machines, and without authentication everyone there could run work on this peer. Set http.host (--http-host, FLOWMESH_HTTP_HOST) to 127.0.0.1, and let other machines in through an SSH tunnel or a proxy that authenticates.`,
+      `Refusing to serve MCP over HTTP on ${host}: it is reachable from other machines, and without authentication everyone there could run work on this peer. Have it ask who calls with --auth (FLOWMESH_AUTH=true, or auth in the mesh file), or set http.host (--http-host, FLOWMESH_HTTP_HOST) to 127.0.0.1 and let other machines in through an SSH tunnel or a proxy that authenticates.`,
       { details: { host } },
     );
   }
@@ -21,9 +21,12 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
-/** @throws UnsafeListenError when `host` is not a loopback address. */
-export function assertSafeToListen(host: string): void {
-  if (!isLoopback(host)) throw new UnsafeListenError(host);
+/**
+ * @param asksWhoCalls whether callers are asked who they are
+ * @throws UnsafeListenError when they are not, and `host` is not a loopback address
+ */
+export function assertSafeToListen(host: string, asksWhoCalls: boolean): void {
+  if (!asksWhoCalls && !isLoopback(host)) throw new UnsafeListenError(host);
 }
 
 /** True for `localhost` and the addresses of the loopback interface; a name that could mean anything is none. */

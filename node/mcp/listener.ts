@@ -53,7 +53,7 @@ export class PortInUseError extends FlowmeshError {
 
 export interface ListenerOptions extends SessionLimits {
   router: ToolRouter;
-  /** A loopback address. */
+  /** A loopback address, unless `identify` asks who calls. */
   host: string;
   /** 0 takes a free one. */
   port: number;
@@ -88,7 +88,7 @@ export interface Listener {
 /** @throws UnsafeListenError beyond loopback; PortInUseError; TlsFilesError; FlowmeshError LISTEN_FAILED for other reasons. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { router, host, info, log, onDrain, admin } = options;
-  assertSafeToListen(host);
+  assertSafeToListen(host, options.identify !== undefined);
   let mcp: Promise<McpRoute> | undefined;
   const loadMcp = async () => {
     const { openMcpRoute } = await import('./mcp-route.ts');

@@ -170,13 +170,13 @@ describe('where it listens', () => {
   it.each(['0.0.0.0', '::', '192.168.1.5', 'example.org', '::ffff:10.0.0.1'])(
     'refuses %s, and says what to do',
     async (host) => {
-      expect(() => assertSafeToListen(host)).toThrowError(/127\.0\.0\.1.*SSH tunnel/);
+      expect(() => assertSafeToListen(host, false)).toThrowError(/--auth.*127\.0\.0\.1.*SSH tunnel/);
       await expect(start({ host })).rejects.toMatchObject({ code: 'UNSAFE_LISTEN' });
     },
   );
 
   it.each(['127.0.0.1', '127.8.9.10', '::1', 'localhost'])('accepts %s', (host) => {
-    expect(() => assertSafeToListen(host)).not.toThrow();
+    expect(() => assertSafeToListen(host, false)).not.toThrow();
   });
 
   it('a port in use is named, with how to choose another', async () => {
