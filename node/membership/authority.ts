@@ -1,6 +1,6 @@
 /**
  * What this peer signs for its mesh, as far as its certificate, or the key of the root on this machine, lets it:
- * invites, certificates, revocations, rotations.
+ * invites, keys, certificates, revocations, rotations.
  *
  * 1. Only a root makes admins and issuers, and renews them.
  * 2. A certificate is on this disk before it is given to anybody. A peer that redeems again gets the same place again:
@@ -11,6 +11,7 @@ import type { PrivateKey } from '@libp2p/interface';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import type { Log } from '../../scheduler/ports.ts';
 import { ROLES } from '../../scheduler/roles.ts';
+import { newKey } from './api-key.ts';
 import { MembershipError } from './errors.ts';
 import { isSignedBy, newSigningKey, type SigningKey } from './keys.ts';
 import type { Standing } from './ledger.ts';
@@ -21,6 +22,7 @@ import {
   type Certificate,
   type Invite,
   isRoot,
+  type Key,
   keyHash,
   type Revocation,
   type Rights,
@@ -74,6 +76,13 @@ export interface InviteOptions {
   sponsors: string[];
 }
 
+export interface KeyOptions {
+  name: string;
+  role: string | null;
+  permits: string[];
+  ttl_ms: number;
+}
+
 /** What a joiner shows of its invite, and who it says it is. */
 export interface Redemption {
   invite: Uint8Array;
@@ -112,6 +121,53 @@ export class Authority {
     const token = writeToken({ invite, key: key.seed, root, sponsors } satisfies Token);
     this.#membership.learn([invite]);
     return { token, invite };
+  }
+
+  /**
+   * Makes a key for a caller. Its text is nowhere else.
+   *
+   * @throws MembershipError NEEDS_ADMIN, MESH_FULL, KEY_EXISTS
+   */
+  createKey({ name, role, permits, ttl_ms }: KeyOptions): { text: string; key: Statement<Key> } {
+    const { ledger, now } = this.#membership;
+    if (this.#keysNamed(name).some((each) => ['good', 'not_yet_valid'].includes(ledger.keyState(each)))) {
+      throw new MembershipError(
+        'KEY_EXISTS',
+        `There is a key "${name}" already. Choose another name, or end that one first: flowmesh key revoke ${name}. Who has a key of the same name later has the records of the earlier one.`,
+      );
+    }
+    const { text, hash } = newKey();
+    const at = now();
+    const key = this.#sign<Key>(this.hasRoot ? 'root' : 'admin', (by) => ({
+      kind: 'key',
+      ...{ mesh: ledger.mesh, name, role, permits, hash, not_before: at, not_after: at + ttl_ms, by },
+    }));
+    this.#membership.learn([key]);
+    return { text, key };
+  }
+
+  /** Ends all keys of a name. @throws MembershipError NEEDS_ADMIN, UNKNOWN_KEY */
+  revokeKey(name: string, reason: string): Statement<Key>[] {
+    const { ledger, now } = this.#membership;
+    const keys = this.#keysNamed(name).filter((each) => ledger.keyState(each) !== 'revoked');
+    if (keys.length === 0) {
+      throw new MembershipError(
+        'UNKNOWN_KEY',
+        `No key is called "${name}", or it was revoked before: flowmesh key list.`,
+      );
+    }
+    const revocations = keys.map(({ said: { hash, not_after } }) =>
+      this.#sign<Revocation>(this.hasRoot ? 'root' : 'admin', (by) => ({
+        kind: 'revocation',
+        ...{ mesh: ledger.mesh, target: { key: hash, not_after }, keeps: [], reason, at: now(), by },
+      })),
+    );
+    this.#membership.learn(revocations);
+    return keys;
+  }
+
+  #keysNamed(name: string): Statement<Key>[] {
+    return this.#membership.ledger.of('key').filter(({ said }) => said.name === name);
   }
 
   /**
@@ -234,9 +290,11 @@ export class Authority {
     return revocation;
   }
 
-  /** What a peer has signed as far as it is known here, except its invites: somebody else may have their keys. */
+  /** What a peer has signed as far as it is known here, except invites and keys: whoever had the peer may have them. */
   #signedBy(by: string): string[] {
-    const signed = this.#membership.ledger.all().filter(({ said }) => said.by === by && said.kind !== 'invite');
+    const signed = this.#membership.ledger
+      .all()
+      .filter(({ said }) => said.by === by && said.kind !== 'invite' && said.kind !== 'key');
     return signed.slice(0, KEEPS_MAX).map(({ id }) => id);
   }
 
@@ -315,7 +373,7 @@ export class Authority {
   }
 
   /** Signs with the root where it is needed, else as this peer, if it may. */
-  #sign<S extends Certificate | Invite | Revocation | Rotation>(
+  #sign<S extends Certificate | Invite | Key | Revocation | Rotation>(
     need: 'root' | 'admin' | 'issuer',
     said: (by: string) => S,
   ): Statement<S> {

@@ -15,6 +15,7 @@ import {
   CLOCK_SKEW_MS,
   EXPIRED_KEPT_MS,
   INVITES_MAX,
+  KEYS_MAX,
   LEDGER_BYTES_MAX,
   MEMBERS_MAX,
   REVOCATIONS_MAX,
@@ -23,6 +24,7 @@ import {
 import {
   type Certificate,
   isRoot,
+  type Key,
   keyHash,
   type Revocation,
   rootKeyOf,
@@ -238,9 +240,9 @@ export class Ledger {
    * them, a revocation for ever.
    */
   #isPast(said: Said): boolean {
-    if (said.kind !== 'certificate' && said.kind !== 'invite') return false;
     if (said.kind === 'certificate' && (isRoot(said.by) || said.peer_id === this.#self)) return false;
-    return said.not_after + EXPIRED_KEPT_MS < this.#now();
+    const end = endOf(said);
+    return end !== null && end + EXPIRED_KEPT_MS < this.#now();
   }
 
   /** P9: who says something must be one who may. Whether it was revoked since is judged later. */
@@ -289,6 +291,7 @@ export class Ledger {
         !this.#certificates.has(said.peer_id) &&
         this.#certificates.size >= MEMBERS_MAX) ||
       (said.kind === 'invite' && kinds >= INVITES_MAX) ||
+      (said.kind === 'key' && kinds >= KEYS_MAX) ||
       (said.kind === 'revocation' && kinds >= REVOCATIONS_MAX);
     const share = isRoot(said.by) ? 1 : said.kind === 'revocation' ? REVOCATIONS_SHARE : SHARE;
     const full =
@@ -403,6 +406,14 @@ export class Ledger {
     return this.#judged().revokedInvites.has(inviteId);
   }
 
+  /** How a key stands: a revoked one, or one whose maker was revoked, is no good any more. */
+  keyState(key: Statement<Key>): 'good' | 'expired' | 'not_yet_valid' | 'revoked' {
+    if (this.#judged().revokedKeys.has(key.said.hash) || this.isVoid(key)) return 'revoked';
+    const now = this.#now();
+    if (now > key.said.not_after) return 'expired';
+    return now + CLOCK_SKEW_MS < key.said.not_before ? 'not_yet_valid' : 'good';
+  }
+
   /** Undefined for a peer that was not revoked itself. */
   whyRevoked(peer: string): MembershipError | undefined {
     const [revocation] = this.#judged().revokedPeers.get(peer) ?? [];
@@ -431,6 +442,12 @@ export class Ledger {
     this.#verdicts ??= judge(this.of('revocation'), this.of('root'), this.#firstRoot, (by) => this.#rankOf(by));
     return this.#verdicts;
   }
+}
+
+/** When a statement ends by itself; null for one that does not. */
+function endOf(said: Said): number | null {
+  if (said.kind === 'revocation') return 'key' in said.target ? said.target.not_after : null;
+  return 'not_after' in said ? said.not_after : null;
 }
 
 /** Those of roots first, then the newest: an issuer cannot take an admin's place by certificates that it makes for it. */

@@ -14,6 +14,10 @@ export const INVITE_TTL_MS = HOUR_MS;
 export const INVITE_TTL_MIN_MS = 1_000;
 export const INVITE_TTL_MAX_MS = 30 * DAY_MS;
 export const INVITE_USES_MAX = 1_000;
+/** A key of a caller. Each has an end: what is forgotten only then, is bounded. */
+export const KEY_TTL_MS = 90 * DAY_MS;
+export const KEY_TTL_MIN_MS = 1_000;
+export const KEY_TTL_MAX_MS = 2 * 365 * DAY_MS;
 /** How far the clocks of two machines may be apart for what begins now. */
 export const CLOCK_SKEW_MS = 5 * MINUTE_MS;
 /** What expired so long ago is forgotten. */
@@ -29,6 +33,10 @@ export const EXPIRED_REMINDER_MS = DAY_MS;
 
 export const MEMBERS_MAX = 1_024;
 export const INVITES_MAX = 1_024;
+/** Those that were revoked or have expired not long ago included. */
+export const KEYS_MAX = 1_024;
+/** Permissions that a key names itself, besides its role. */
+export const KEY_PERMITS_MAX = 32;
 export const REVOCATIONS_MAX = 4_096;
 export const ROOTS_MAX = 16;
 /** Statements that a revocation names as those that stay. */

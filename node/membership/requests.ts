@@ -1,10 +1,11 @@
 /**
- * What an admin asks of its running peer: `flowmesh mesh …`, over a route that only this user can call. Each request is
+ * What an admin asks of its running peer: `flowmesh mesh …` and `flowmesh key …`, over a route that only this user can call. Each request is
  * defined once: its input, and what is done.
  */
 import { z } from 'zod';
 import type { JsonObject } from '../../dag/errors.ts';
 import { ROLES } from '../../scheduler/roles.ts';
+import { permissionPatternSchema } from '../../tools/permissions.ts';
 import type { Authority } from './authority.ts';
 import { MembershipError } from './errors.ts';
 import type { Standing } from './ledger.ts';
@@ -13,13 +14,26 @@ import {
   INVITE_TTL_MIN_MS,
   INVITE_TTL_MS,
   INVITE_USES_MAX,
+  KEY_PERMITS_MAX,
+  KEY_TTL_MAX_MS,
+  KEY_TTL_MIN_MS,
+  KEY_TTL_MS,
   MEMBER_TTL_MAX_MS,
   MEMBER_TTL_MIN_MS,
   MEMBER_TTL_MS,
   TOKEN_SPONSORS_MAX,
 } from './limits.ts';
 import type { Membership } from './membership.ts';
-import { type Certificate, type Invite, isRoot, peerId, type Statement } from './statement.ts';
+import {
+  type Certificate,
+  type Invite,
+  isRoot,
+  type Key,
+  keyName,
+  keyRole,
+  peerId,
+  type Statement,
+} from './statement.ts';
 
 /** What is said of how this peer and others reach each other. */
 export interface Reach {
@@ -67,11 +81,25 @@ const revokeInput = z.strictObject({
   issued: z.boolean().default(false),
 });
 
+/** Of a key's hash: enough to tell two keys of one name apart. */
+export const KEY_ID_CHARS = 12;
+
 /** Of a part of a peer id: a slip of the pen is not to put somebody out for ever. */
 const PART_CHARS_MIN = 6;
 
 const rotateInput = z.strictObject({ root: z.boolean().default(false), drop: z.boolean().default(false) });
 const nothing = z.strictObject({});
+
+const keyCreateInput = z
+  .strictObject({
+    name: keyName,
+    /** What it may do is in the settings (`auth.roles`) of the peer that is called. */
+    role: keyRole.nullable().default(null),
+    permits: z.array(permissionPatternSchema).max(KEY_PERMITS_MAX).default([]),
+    ttl_ms: z.int().min(KEY_TTL_MIN_MS).max(KEY_TTL_MAX_MS).default(KEY_TTL_MS),
+  })
+  .refine(({ role, permits }) => role !== null || permits.length > 0, 'a key needs a role or a permission');
+const keyRevokeInput = z.strictObject({ name: keyName, reason: z.string().max(256).default('') });
 
 const INPUTS = {
   invite: inviteInput,
@@ -80,6 +108,9 @@ const INPUTS = {
   revoke: revokeInput,
   rotate: rotateInput,
   doctor: nothing,
+  key_create: keyCreateInput,
+  keys: nothing,
+  key_revoke: keyRevokeInput,
 };
 export type MeshRequest = keyof typeof INPUTS;
 export const MESH_REQUESTS = Object.keys(INPUTS) as MeshRequest[];
@@ -91,6 +122,12 @@ export async function serveMeshRequest(
   input: unknown,
 ): Promise<JsonObject> {
   if (parts === null) {
+    if (request.startsWith('key')) {
+      throw new MembershipError(
+        'NOT_SECURED',
+        'Keys are told to all members of a secured mesh, and this peer is in an open one. Found a secured mesh: flowmesh mesh init. Or give this peer one key of its own in its environment (API_KEY), or have it take tokens (JWT_SECRET, auth.jwt): docs/auth.md.',
+      );
+    }
     throw new MembershipError(
       'NOT_SECURED',
       'This peer is in an open mesh, on this machine alone: there are no members to speak of. Found a mesh of several machines: flowmesh mesh init.',
@@ -106,6 +143,10 @@ export async function serveMeshRequest(
       return asked.revoke(parsed.data as z.output<typeof revokeInput>);
     case 'rotate':
       return asked.rotate(parsed.data as z.output<typeof rotateInput>);
+    case 'key_create':
+      return asked.key_create(parsed.data as z.output<typeof keyCreateInput>);
+    case 'key_revoke':
+      return asked.key_revoke(parsed.data as z.output<typeof keyRevokeInput>);
     default:
       return asked[request]();
   }
@@ -210,8 +251,9 @@ class Requests {
     if (peer_id === self) {
       throw new MembershipError('UNKNOWN_MEMBER', 'A peer does not revoke itself: do it at another admin.');
     }
+    const keys = ledger.of('key').filter((each) => each.said.by === peer_id && ledger.keyState(each) === 'good');
     this.#authority.revoke({ peer_id }, { reason, issued });
-    return { revoked: peer_id, kind: 'peer', name };
+    return { revoked: peer_id, kind: 'peer', name, keys: keys.map(({ said }) => said.name) };
   }
 
   #memberNamed(target: string): Certificate {
@@ -244,6 +286,28 @@ class Requests {
     else this.#authority.rotate();
     const left = this.#authority.leftBehind().map(memberShape);
     return { roots: this.#membership.ledger.roots().length, left } as unknown as JsonObject;
+  }
+
+  key_create(input: z.output<typeof keyCreateInput>): JsonObject {
+    const { text, key } = this.#authority.createKey(input);
+    return { key: text, ...this.#keyShape(key) };
+  }
+
+  keys(): JsonObject {
+    const keys = this.#membership.ledger.of('key').map((each) => this.#keyShape(each));
+    return { keys: keys.sort((a, b) => (a['name']! < b['name']! ? -1 : 1)) };
+  }
+
+  key_revoke({ name, reason }: z.output<typeof keyRevokeInput>): JsonObject {
+    return { revoked: name, keys: this.#authority.revokeKey(name, reason).length };
+  }
+
+  #keyShape(key: Statement<Key>): JsonObject {
+    const { name, role, permits, hash, not_after, by } = key.said;
+    return {
+      ...{ name, role, permits, key_id: hash.slice(0, KEY_ID_CHARS), state: this.#membership.ledger.keyState(key) },
+      ...{ expires_at: new Date(not_after).toISOString(), made_by: isRoot(by) ? 'root' : by },
+    };
   }
 
   doctor(): JsonObject {

@@ -6,7 +6,8 @@
  *   root         a key that may sign everything; the first one is the mesh's name (`mesh` is its hash)
  *   certificate  a peer is a member, and what it may do
  *   invite       who has the key of this invite may become a member
- *   revocation   a peer, an invite or a root is out, for ever
+ *   key          who shows this key may call, and what it may do then (`api-key.ts`)
+ *   revocation   a peer, an invite, a key or a root is out, for ever
  *   rotation     certificates of an earlier epoch are to be renewed now
  *
  * Signers are named by `by`: `root:<public key>` or a PeerId, whose key is inside it.
@@ -17,7 +18,7 @@ import { z } from 'zod';
 import { ROLES } from '../../scheduler/roles.ts';
 import { MembershipError } from './errors.ts';
 import { isSignedBy, publicKeyOf, type SigningKey } from './keys.ts';
-import { INVITE_USES_MAX, KEEPS_MAX, STATEMENT_BYTES_MAX } from './limits.ts';
+import { INVITE_USES_MAX, KEEPS_MAX, KEY_PERMITS_MAX, STATEMENT_BYTES_MAX } from './limits.ts';
 
 const DOMAIN = new TextEncoder().encode('flowmesh/statement/1\0');
 const ROOT_PREFIX = 'root:';
@@ -89,12 +90,39 @@ const inviteSchema = z.strictObject({
 });
 export type Invite = z.infer<typeof inviteSchema>;
 
+/** Also a part of what callers are called: `key:<name>`. */
+export const keyName = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/,
+    'must be 1 to 64 characters of A-Z a-z 0-9 . _ @ - and begin with a letter or digit',
+  );
+export const keyRole = z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be the name of a role');
+
+const keySchema = z.strictObject({
+  kind: z.literal('key'),
+  mesh: meshId,
+  name: keyName,
+  /** What it means is in the settings of each peer. */
+  role: keyRole.nullable(),
+  /** As they were meant when it was made: a peer that does not know one of them gives nothing for it. */
+  permits: z.array(z.string().min(1).max(128)).max(KEY_PERMITS_MAX),
+  /** SHA-256 of its secret, which nobody keeps. */
+  hash: base64url(32),
+  not_before: time,
+  not_after: time,
+  by: signer,
+});
+export type Key = z.infer<typeof keySchema>;
+
 const revocationSchema = z.strictObject({
   kind: z.literal('revocation'),
   mesh: meshId,
   target: z.union([
     z.strictObject({ peer_id: peerId }),
     z.strictObject({ invite_id: base64url(16) }),
+    /** With the end of the key: afterwards both are forgotten. */
+    z.strictObject({ key: base64url(32), not_after: time }),
     z.strictObject({ root: publicKey }),
   ]),
   /** What the revoked one signed and what stays: everything else that it signed is void. */
@@ -117,6 +145,7 @@ const statementSchema = z.discriminatedUnion('kind', [
   rootSchema,
   certificateSchema,
   inviteSchema,
+  keySchema,
   revocationSchema,
   rotationSchema,
 ]);

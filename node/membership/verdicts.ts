@@ -13,6 +13,8 @@ export interface Verdicts {
   /** Of these by roots alone. */
   readonly revokedByRoots: ReadonlyMap<string, readonly Statement<Revocation>[]>;
   readonly revokedInvites: ReadonlyMap<string, Statement<Revocation>>;
+  /** By their hash. */
+  readonly revokedKeys: ReadonlySet<string>;
   readonly revokedRoots: ReadonlyMap<string, readonly Statement<Revocation>[]>;
 }
 
@@ -32,10 +34,12 @@ export function judge(
   const revokedPeers: Revocations = new Map();
   const revokedRoots: Revocations = new Map();
   const revokedInvites = new Map<string, Statement<Revocation>>();
+  const revokedKeys = new Set<string>();
   const apply = (statement: Statement<Revocation>): void => {
     const { target } = statement.said;
     if ('peer_id' in target) append(revokedPeers, target.peer_id, statement);
     else if ('root' in target) append(revokedRoots, target.root, statement);
+    else if ('key' in target) revokedKeys.add(target.key);
     else if (!revokedInvites.has(target.invite_id)) revokedInvites.set(target.invite_id, statement);
   };
   const ranked = revocations.map((statement) => ({ statement, rank: rankOf(statement.said.by) ?? -1 }));
@@ -48,7 +52,7 @@ export function judge(
     if (rank < 0 && !isVoidBy(statement.id, revokedByRoots.get(statement.said.by))) apply(statement);
   }
   const trustedRoots = trusted(roots, firstRoot, revokedRoots);
-  return { roots: trustedRoots, revokedPeers, revokedByRoots, revokedInvites, revokedRoots };
+  return { roots: trustedRoots, revokedPeers, revokedByRoots, revokedInvites, revokedKeys, revokedRoots };
 }
 
 /** The first root, and those that one of them has named; without those that were dropped. */

@@ -7,6 +7,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { errorShape, type JsonObject, RemoteError } from '../../dag/errors.ts';
 import { isLarge } from '../../dag/json.ts';
 import type { LeaseWatch } from '../../scheduler/ports.ts';
+import type { KnownKey } from '../membership/api-key.ts';
 import type { MeshRequest } from '../membership/requests.ts';
 import { BatchPort } from './batch-port.ts';
 import { UnclonableError } from './errors.ts';
@@ -23,15 +24,15 @@ export interface ServedMesh {
   stop(): Promise<void>;
 }
 
-/**
- * Starts the mesh side, says so, and serves it until it is told to stop. Then the port is closed.
- *
- * @param start is handed what the mesh side tells which leases it works on
- */
-export async function serveMeshPort(
-  port: MessagePort,
-  start: (watch: LeaseWatch) => Promise<ServedMesh>,
-): Promise<void> {
+/** Whom the mesh side tells what the other end is to know without asking. */
+export interface Told {
+  /** Which leases it works on. */
+  watch: LeaseWatch;
+  onKeys: (keys: KnownKey[]) => void;
+}
+
+/** Starts the mesh side, says so, and serves it until it is told to stop. Then the port is closed. */
+export async function serveMeshPort(port: MessagePort, start: (told: Told) => Promise<ServedMesh>): Promise<void> {
   const aborts = new Map<number, AbortController>();
   let mesh: ServedMesh | undefined;
 
@@ -124,7 +125,7 @@ export async function serveMeshPort(
   };
 
   try {
-    mesh = await start(watch);
+    mesh = await start({ watch, onKeys: (keys) => batches.post({ kind: 'keys', keys }) });
     batches.post({ kind: 'started', info: mesh.info });
   } catch (error) {
     last({ kind: 'start_failed', error: errorShape(error) });

@@ -13,6 +13,7 @@ import { type ErrorShape, errorShape, type JsonObject, RemoteError } from '../..
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Config } from '../config/settings.ts';
+import type { KnownKey } from '../membership/api-key.ts';
 import type { MeshRequest } from '../membership/requests.ts';
 import { siblingModule } from '../sibling-module.ts';
 import { BatchPort } from './batch-port.ts';
@@ -58,7 +59,9 @@ export interface SupervisorOptions {
   config: Config;
   log: Log;
   /** The module that the thread runs. Default: mesh-thread. */
-  entry?: URL;
+  entry?: URL | undefined;
+  /** Told the keys of callers, before `start` resolves and whenever they change. */
+  onKeys?: ((keys: KnownKey[]) => void) | undefined;
 }
 
 export class MeshSupervisor implements MeshLink {
@@ -212,6 +215,7 @@ export class MeshSupervisor implements MeshLink {
         } else if (message.kind === 'start_failed') crash = new RemoteError(message.error);
         else if (message.kind === 'began' || message.kind === 'ending') workedOn[message.kind](message.leases);
         else if (message.kind === 'over') workedOn.over(message.leases);
+        else if (message.kind === 'keys') this.#options.onKeys?.(message.keys);
         else settle(waiting, message);
       },
       onUnclonable: (message, error) => {

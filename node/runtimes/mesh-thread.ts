@@ -8,4 +8,4 @@ import type { MeshThreadData } from './port-messages.ts';
 const { config } = workerData as MeshThreadData;
 const log = createLog({ level: config.log_level, fields: { name: config.name, loop: 'mesh' } });
 
-await serveMeshPort(parentPort!, (watch) => startMesh(config, log, { watch }));
+await serveMeshPort(parentPort!, (told) => startMesh(config, log, { ...told }));

@@ -18,6 +18,7 @@ import { createClock } from '../clock.ts';
 import { type Config, refuseOpenElsewhere } from '../config/settings.ts';
 import { createExecutors } from '../executors/executors.ts';
 import { createEvaluator } from '../expressions/evaluator.ts';
+import { type KnownKey, watchKeys } from '../membership/api-key.ts';
 import { Membership } from '../membership/membership.ts';
 import type { MeshRequest } from '../membership/requests.ts';
 import { createSigner, OPEN_SIGNER } from '../membership/signer.ts';
@@ -44,6 +45,8 @@ export interface MeshSeams {
   clock?: Clock;
   /** Told which leases are worked on, for whoever notes a crash. */
   watch?: LeaseWatch;
+  /** Told the keys of callers, before the mesh side has started and whenever they change; in an open mesh never. */
+  onKeys?: (keys: KnownKey[]) => void;
 }
 
 export interface Mesh {
@@ -83,6 +86,10 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     const membership = Membership.open({ dataDir: config.data_dir, identity, now: Date.now, log });
     if (membership === null) refuseOpenElsewhere(config.listen);
     else opened.push({ part: 'membership', close: async () => membership.close() });
+    if (membership !== null && seams.onKeys !== undefined) {
+      const stopWatching = watchKeys(membership, seams.onKeys);
+      opened.push({ part: 'keys', close: async () => stopWatching() });
+    }
     const network = await createP2PNetwork({
       ...config,
       bootstrap: [...new Set([...config.bootstrap, ...(membership?.facts.sponsors ?? [])])],

@@ -4,6 +4,7 @@ import type { Caller } from '../../scheduler/caller.ts';
 import type { LeaseToken } from '../../scheduler/messages.ts';
 import type { WorkedOn } from '../../scheduler/ports.ts';
 import type { Config } from '../config/settings.ts';
+import type { KnownKey } from '../membership/api-key.ts';
 import type { MeshRequest } from '../membership/requests.ts';
 import type { MeshInfo, MeshState } from './mesh-link.ts';
 
@@ -42,6 +43,8 @@ export type FromMesh =
   | { kind: 'error'; id: number; error: ErrorShape }
   | { kind: 'state'; id: number; state: MeshState }
   | { kind: 'stopped'; error: ErrorShape | null }
+  /** All keys of callers, whenever they change. */
+  | { kind: 'keys'; keys: KnownKey[] }
   /** What the mesh loop works on (`LeaseWatch`). */
   | { kind: 'began'; leases: readonly WorkedOn[] }
   | { kind: 'ending'; leases: readonly WorkedOn[] }

@@ -63,6 +63,8 @@ const act = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant('out' as const), by: signer, peer: fc.nat(PEERS - 1), keeps }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('invite out' as const), by: signer }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('key' as const), by: signer, key: fc.nat(1) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('key out' as const), by: signer, key: fc.nat(1) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('root out' as const), by: signer, keeps }) },
   {
     weight: 1,
@@ -102,7 +104,15 @@ function saidBy(by: string, each: Act, made: readonly Statement[]): Said {
     };
   }
   if (each.kind === 'rotation') return { kind: 'rotation', mesh, epoch: each.epoch, at: 0, by };
+  const hash = (key: number) => 'kl'[key]!.repeat(43);
+  if (each.kind === 'key') {
+    const times = { not_before: NOW, not_after: NOW + 1_000 };
+    return { kind: 'key', mesh, name: 'k', role: null, permits: [by.slice(0, 60)], hash: hash(each.key), ...times, by };
+  }
   const revocation = { kind: 'revocation' as const, mesh, reason: '', at: 0, by };
+  if (each.kind === 'key out') {
+    return { ...revocation, target: { key: hash(each.key), not_after: NOW + 1_000 }, keeps: [] };
+  }
   if (each.kind === 'invite out') return { ...revocation, target: { invite_id: INVITE }, keeps: [] };
   const kept = each.keeps.flatMap((index) => made[index]?.id ?? []);
   if (each.kind === 'out') return { ...revocation, target: { peer_id: peers[each.peer]!.name }, keeps: kept };
@@ -145,6 +155,13 @@ function standingsIn(ledger: Ledger): unknown[] {
   });
 }
 
+function keysIn(ledger: Ledger): unknown[] {
+  return ledger
+    .of('key')
+    .map((key) => [key.id, ledger.keyState(key)].join())
+    .sort();
+}
+
 const acts = fc.array(act, { minLength: 1, maxLength: 11 });
 const shuffled = acts.chain((list) =>
   fc.tuple(fc.constant(list), fc.shuffledSubarray([...list.keys(), list.length], { minLength: list.length + 1 })),
@@ -163,6 +180,7 @@ test('two peers that learnt the same in any order say the same once they have me
       meet(a, b);
       expect(b.digest()).toBe(a.digest());
       expect(standingsIn(b)).toEqual(standingsIn(a));
+      expect(keysIn(b)).toEqual(keysIn(a));
     }),
     { numRuns: 600 },
   );

@@ -223,7 +223,18 @@ describe('what only the user of a peer may ask', () => {
       const json = { 'content-type': 'application/json' };
       const post = async (path: string, headers: Record<string, string>, body = '{}') =>
         (await rawRequest(`${peer.http_url}${path}`, { method: 'POST', headers, body })).status;
-      for (const asked of ['invite', 'members', 'invites', 'revoke', 'rotate', 'doctor', 'nothing']) {
+      for (const asked of [
+        'invite',
+        'members',
+        'invites',
+        'revoke',
+        'rotate',
+        'doctor',
+        'key_create',
+        'keys',
+        'key_revoke',
+        'nothing',
+      ]) {
         const path = `/mesh/${asked}`;
         expect(await post(path, json)).toBe(401);
         for (const wrong of [
