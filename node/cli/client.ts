@@ -29,7 +29,7 @@ const UNTRUSTED = new Set([
 interface RpcAnswer {
   id?: number;
   result?: JsonObject;
-  error?: { code: number; message: string };
+  error?: { code: number; message: string; data?: { code?: string } };
 }
 
 /** Where a peer is, and how it is known there. */
@@ -38,6 +38,8 @@ export interface PeerAddress {
   url: string;
   /** The file of its certificate, for a peer of this machine. Absent: one that this machine trusts. */
   tls_cert?: string | null | undefined;
+  /** The key or token that is shown to it. Absent: none, which does where nobody is asked. */
+  token?: string | undefined;
 }
 
 export class PeerClient {
@@ -49,11 +51,13 @@ export class PeerClient {
   #greeted: Promise<void> | undefined;
   #lastId = 0;
 
+  readonly #token: string | undefined;
   readonly #answerWaitMs: number;
 
   /** @param answerWaitMs how long an answer may take, beyond what a call itself is allowed to take */
-  constructor({ url, tls_cert }: PeerAddress, answerWaitMs = ANSWER_WAIT_MS) {
+  constructor({ url, tls_cert, token }: PeerAddress, answerWaitMs = ANSWER_WAIT_MS) {
     this.url = url;
+    this.#token = token;
     this.#tlsCert = tls_cert;
     this.#answerWaitMs = answerWaitMs;
   }
@@ -106,7 +110,7 @@ export class PeerClient {
   async meshRequest(request: string, input: JsonObject, adminKey: string): Promise<JsonObject> {
     const response = await this.#fetch(`/mesh/${request}`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${adminKey}` },
+      headers: { 'content-type': 'application/json', ...bearer(adminKey) },
       body: JSON.stringify(input),
     });
     const { success, ...output } = (await this.#json(response)) as JsonObject & { error?: ErrorShape };
@@ -117,7 +121,9 @@ export class PeerClient {
 
   /** What the peer says of its own state; also when it is not ready. */
   async status(): Promise<JsonObject> {
-    return (await this.#json(await this.#fetch('/ready', { method: 'GET' }))) as JsonObject;
+    const output = (await this.#json(await this.#fetch('/ready', { method: 'GET' }))) as JsonObject;
+    if (output['success'] === false) throw new RemoteError(output['error'] as unknown as ErrorShape);
+    return output;
   }
 
   /** Ends the session at the peer. Never throws: the peer forgets idle sessions by itself. */
@@ -149,6 +155,9 @@ export class PeerClient {
     this.#session = response.headers.get('mcp-session-id') ?? this.#session;
     const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') ?? false;
     const answer = isStream ? await this.#fromStream(response, id) : ((await this.#json(response)) as RpcAnswer);
+    if (answer.error?.data?.code !== undefined) {
+      throw new RemoteError({ code: answer.error.data.code, message: answer.error.message, retryable: false });
+    }
     if (answer.error !== undefined) {
       throw new FlowmeshError('PROTOCOL_ERROR', `${this.url} refused ${method}: ${answer.error.message}`, {
         details: { rpc_code: answer.error.code },
@@ -173,7 +182,8 @@ export class PeerClient {
   async #fetch(path: string, init: RequestInit, waitMs = this.#answerWaitMs): Promise<Response> {
     try {
       const fetchFrom = await this.#fetchFrom();
-      return await fetchFrom(this.url + path, { ...init, signal: AbortSignal.timeout(waitMs) });
+      const headers = { ...bearer(this.#token), ...(init.headers as Record<string, string> | undefined) };
+      return await fetchFrom(this.url + path, { ...init, headers, signal: AbortSignal.timeout(waitMs) });
     } catch (error) {
       throw this.#unreachable(error);
     }
@@ -224,6 +234,10 @@ export class PeerClient {
       error,
     );
   }
+}
+
+function bearer(token: string | undefined): Record<string, string> {
+  return token === undefined ? {} : { authorization: `Bearer ${token}` };
 }
 
 function causeOf(error: unknown): string {

@@ -20,30 +20,28 @@ export interface FoundPeer extends PeerAddress {
   record: PeerRecord | undefined;
 }
 
+type Environment = Record<string, string | undefined>;
+
 const HOW_TO_START = 'Start one with: flowmesh node start --bootstrap';
 const HOW_TO_NAME = 'name one with --url or --data-dir (FLOWMESH_URL, FLOWMESH_DATA_DIR)';
 
 /** @throws PeerUnreachableError when there is none, UsageError for a URL that is none */
-export async function findPeer(
-  choice: PeerChoice,
-  env: Record<string, string | undefined>,
-  cwd: string,
-): Promise<FoundPeer> {
+export async function findPeer(choice: PeerChoice, env: Environment, cwd: string): Promise<FoundPeer> {
   const home = flowmeshHome(env);
-  if (choice.url !== undefined) return atUrl(baseUrl('--url', choice.url), home);
-  if (choice.dataDir !== undefined) return inFolder(resolve(cwd, choice.dataDir));
+  if (choice.url !== undefined) return atUrl(baseUrl('--url', choice.url), home, env);
+  if (choice.dataDir !== undefined) return inFolder(resolve(cwd, choice.dataDir), env);
   if (choice.mesh === undefined) {
     const url = env['FLOWMESH_URL'];
-    if (url) return atUrl(baseUrl('FLOWMESH_URL', url), home);
+    if (url) return atUrl(baseUrl('FLOWMESH_URL', url), home, env);
     const dataDir = env['FLOWMESH_DATA_DIR'];
-    if (dataDir) return inFolder(resolve(cwd, dataDir));
+    if (dataDir) return inFolder(resolve(cwd, dataDir), env);
   }
 
   const named = await namedMesh(choice, env, cwd);
   const mesh = named?.mesh;
   const peers = (await runningPeers(home, mesh)).map(({ record }) => record);
   const found = peers.find((record) => record.http_url !== null);
-  if (found !== undefined) return recorded(found);
+  if (found !== undefined) return recorded(found, env);
   if (peers[0] !== undefined) throw withoutHttp(peers[0]);
   const which = named === undefined ? '' : ` of mesh "${named.mesh}", which ${named.by} names,`;
   const others = named === undefined ? '' : await otherMeshes(home, named.mesh);
@@ -54,7 +52,7 @@ export async function findPeer(
 
 async function namedMesh(
   choice: PeerChoice,
-  env: Record<string, string | undefined>,
+  env: Environment,
   cwd: string,
 ): Promise<{ mesh: string; by: string } | undefined> {
   if (choice.mesh !== undefined) return { mesh: choice.mesh, by: '--mesh' };
@@ -73,7 +71,7 @@ async function otherMeshes(home: string, mesh: string): Promise<string> {
   return ` Peers of other meshes do: add ${ways} to talk to them.`;
 }
 
-async function inFolder(path: string): Promise<FoundPeer> {
+async function inFolder(path: string, env: Environment): Promise<FoundPeer> {
   const record = await runningPeer(path);
   if (record === undefined) {
     throw new PeerUnreachableError(
@@ -81,18 +79,23 @@ async function inFolder(path: string): Promise<FoundPeer> {
     );
   }
   if (record.http_url === null) throw withoutHttp(record);
-  return recorded(record);
+  return recorded(record, env);
 }
 
-function recorded(record: PeerRecord): FoundPeer {
-  return { url: baseUrl('peer.json', record.http_url!), tls_cert: record.tls_cert, record };
+function recorded(record: PeerRecord, env: Environment): FoundPeer {
+  return { ...addressOf(record, baseUrl('peer.json', record.http_url!), env), record };
 }
 
-/** By its URL, a peer of this machine is known by its certificate, too. */
-async function atUrl(url: string, home: string): Promise<FoundPeer> {
-  const own = url.startsWith('https:') ? await runningPeers(home, undefined) : [];
-  const tls_cert = own.find(({ record }) => record.http_url === url)?.record.tls_cert;
-  return { url, tls_cert, record: undefined };
+/** By its URL, a peer of this machine is known by its certificate and knows its user, too. */
+async function atUrl(url: string, home: string, env: Environment): Promise<FoundPeer> {
+  const own = (await runningPeers(home, undefined)).find(({ record }) => record.http_url === url);
+  return { ...addressOf(own?.record, url, env), record: undefined };
+}
+
+/** How a peer is talked to: it is shown the key or token of the environment, else that by which it knows its user. */
+export function addressOf(record: PeerRecord | undefined, url: string, env: Environment): PeerAddress {
+  const token = env['FLOWMESH_TOKEN']?.trim() || record?.admin_key || undefined;
+  return { url, tls_cert: record?.tls_cert, token };
 }
 
 function withoutHttp(record: PeerRecord): PeerUnreachableError {

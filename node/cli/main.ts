@@ -21,6 +21,7 @@ const NOUNS: Record<string, string> = {
   node: 'Start a peer on this machine, look at it, drain it',
   mesh: 'A mesh of several machines: found it, invite, revoke, look after it',
   audit: 'Who called what at a peer: check its audit trail, show it',
+  key: 'Keys of callers: make, list, revoke them',
 };
 
 const EXAMPLES = `
@@ -73,6 +74,7 @@ async function createProgram(args: string[], finish: (code: number) => void): Pr
   if (noun === 'node') await addNodeCommands(groups.get('node')!, finish);
   else if (noun === 'mesh') await addMeshGroup(groups.get('mesh')!, finish);
   else if (noun === 'audit') (await import('./audit.ts')).addAuditCommands(groups.get('audit')!, finish);
+  else if (noun === 'key') await addKeyGroup(groups.get('key')!, finish);
   else if (noun !== undefined && groups.has(noun)) await addToolCommands(groups, noun, words, finish);
   await addJoin(program, noun === 'join', finish);
   addCompletionCommands(program);
@@ -97,6 +99,11 @@ async function addMeshGroup(group: Command, finish: (code: number) => void): Pro
   ]);
   addInitCommand(group, async (founding) => finish(await initMesh(founding)));
   addMeshCommands(group, async (call) => finish(await askMesh(call)));
+}
+
+async function addKeyGroup(group: Command, finish: (code: number) => void): Promise<void> {
+  const { addKeyCommands, askKeys } = await import('./key-admin.ts');
+  addKeyCommands(group, async (call) => finish(await askKeys(call)));
 }
 
 /** @param wanted whether it is the command that was typed; else its line in the help is enough */

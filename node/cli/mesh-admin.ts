@@ -60,7 +60,7 @@ function addPlain(group: Command, run: Run, request: string, summary: string, de
 }
 
 /** The options that all have, and what is done. */
-function finish(command: Command, run: Run, request: string, inputOf: () => JsonObject): void {
+export function finish(command: Command, run: Run, request: string, inputOf: () => JsonObject): void {
   addPeerOptions(command);
   command.option('--json', 'Print it as JSON').action(() => {
     const { json = false } = command.opts<{ json?: boolean }>();
@@ -158,8 +158,8 @@ function addRotate(group: Command, run: Run): void {
   });
 }
 
-/** @returns the exit code */
-export async function askMesh({ request, input, json, peer }: MeshCall): Promise<number> {
+/** @throws UsageError for a peer of somebody else, or of another machine; and what the peer says */
+export async function askAdmin({ request, input, peer }: MeshCall): Promise<JsonObject> {
   const found = await findPeer(peer, process.env, process.cwd());
   const key = found.record?.admin_key;
   if (key === undefined || key === null) {
@@ -167,7 +167,13 @@ export async function askMesh({ request, input, json, peer }: MeshCall): Promise
       'only the user of a peer on this machine can ask this: name the peer by --mesh or --data-dir, not by its URL',
     );
   }
-  const output = await new PeerClient(found).meshRequest(request, input, key);
+  return await new PeerClient(found).meshRequest(request, input, key);
+}
+
+/** @returns the exit code */
+export async function askMesh(call: MeshCall): Promise<number> {
+  const { request, json } = call;
+  const output = await askAdmin(call);
   if (json) process.stdout.write(`${printableJson(output, 2)}\n`);
   else await show(request, output);
   return EXIT.done;
@@ -214,7 +220,11 @@ Whoever has the line can use it. Take it back with: flowmesh mesh revoke ${outpu
 }
 
 function revoked(output: JsonObject): string {
-  if (output['kind'] === 'peer') return `${output['name']} (${output['revoked']}) is out of the mesh.`;
+  if (output['kind'] === 'peer') {
+    const keys = output['keys'] as string[];
+    const ended = keys.length > 0 ? ` Keys that it made are no good any more: ${keys.join(', ')}.` : '';
+    return `${output['name']} (${output['revoked']}) is out of the mesh.${ended}`;
+  }
   const came = output['came_by_it'] as string[];
   return `The invite ${output['revoked']} cannot be used any more.${came.length > 0 ? ` Out of the mesh with it: ${came.join(', ')}.` : ''}`;
 }

@@ -7,6 +7,7 @@ import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { runningPeers } from '../data-folder.ts';
 import { type PeerAddress, PeerClient } from './client.ts';
 import { PeerUnreachableError } from './exit.ts';
+import { addressOf } from './find-peer.ts';
 
 /** A peer that is silent for so long counts as gone. */
 const ANSWER_WAIT_MS = 15_000;
@@ -76,7 +77,7 @@ export class MeshClient {
     if (this.#mesh === undefined) return [];
     const peers = await runningPeers(this.#home, this.#mesh);
     return peers.flatMap(({ record }) =>
-      record.http_url === null || record.http_url === from ? [] : [{ url: record.http_url, tls_cert: record.tls_cert }],
+      record.http_url === null || record.http_url === from ? [] : [addressOf(record, record.http_url, process.env)],
     );
   }
 }

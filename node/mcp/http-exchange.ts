@@ -177,7 +177,7 @@ function hasBody(request: IncomingMessage): boolean {
 
 /** A refusal as JSON-RPC, on `/mcp`. */
 export function refuseMcp(request: IncomingMessage, response: ServerResponse, refusal: HttpRefusal): void {
-  const error = { code: refusal.rpcCode, message: refusal.message };
+  const error = { code: refusal.rpcCode, message: refusal.message, data: { code: refusal.code } };
   sendJson(request, response, refusal.status, { jsonrpc: '2.0', error, id: refusal.rpcId }, refusal.headers);
 }
 
