@@ -30,6 +30,7 @@ const SOURCES = [
     ].map((name) => `node/p2p/${name}.ts`),
   },
   { title: 'Members of a secured mesh', files: ['node/membership/limits.ts'] },
+  { title: 'Who calls', files: ['node/auth/limits.ts'] },
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
   { title: 'Audit trail', files: ['node/audit/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },

@@ -9,8 +9,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Log, Reader } from '../scheduler/ports.ts';
+import type { Authenticator } from './auth/authenticator.ts';
 import { createClock } from './clock.ts';
 import type { Config } from './config/settings.ts';
+import type { AdminRoutes } from './mcp/peer-routes.ts';
 import { packageVersion } from './package-file.ts';
 import { type Closing, closeAll } from './runtimes/closing.ts';
 import { noteCrash } from './runtimes/crash-file.ts';
@@ -68,11 +70,17 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
   try {
     // Read while the mesh side starts; neither loop loads what only the other one needs.
     const listenerModule = config.http === null ? null : import('./mcp/listener.ts');
-    const { link, reader, mesh } = await openMesh(config, log, seams, opened);
+    const adminKey = randomBytes(ADMIN_KEY_BYTES).toString('base64url');
+    const authenticator = config.http === null ? null : await openAuthenticator(config, adminKey, log);
+    const asking: PeerSeams = authenticator === null ? {} : { onKeys: (keys) => authenticator.keys.set(keys) };
+    const { link, reader, mesh } = await openMesh(config, log, { ...asking, ...seams }, opened);
     const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
-    const admin = {
-      key: randomBytes(ADMIN_KEY_BYTES).toString('base64url'),
-      meshRequest: link.meshRequest.bind(link),
+    const admin: AdminRoutes = {
+      key: adminKey,
+      async meshRequest(request, input) {
+        const output = await link.meshRequest(request, input);
+        return request === 'keys' && authenticator !== null ? authenticator.keys.withUse(output) : output;
+      },
     };
     let httpUrl: string | null = null;
     const drainAsked = Promise.withResolvers<{ waitMs: number | undefined }>();
@@ -80,7 +88,16 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
       const { startListener } = await listenerModule;
       const info = { peer_id: link.info.peer_id, name: config.name, version: packageVersion() };
       const onDrain = (waitMs: number | undefined) => drainAsked.resolve({ waitMs });
-      const listener = await startListener({ ...config.http, router, info, log, onDrain, admin });
+      const asked = authenticator === null ? {} : (await import('./mcp/identify.ts')).askWhoCalls(authenticator);
+      const listener = await startListener({
+        ...config.http,
+        router,
+        info,
+        log,
+        onDrain,
+        admin,
+        ...asked,
+      });
       opened.push({ part: 'listener', close: () => listener.close() });
       httpUrl = listener.url;
     }
@@ -92,7 +109,7 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
       peer_id: link.info.peer_id,
       addresses: link.info.addresses,
       http_url: httpUrl,
-      admin_key: admin.key,
+      admin_key: adminKey,
       router,
       mesh,
       failed: link.failed,
@@ -111,6 +128,13 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     await closeAll(opened.toReversed(), log).catch(() => {});
     throw error;
   }
+}
+
+/** Null where nobody is asked who calls. */
+async function openAuthenticator({ auth }: Config, adminKey: string, log: Log): Promise<Authenticator | null> {
+  if (auth === null) return null;
+  const { Authenticator: Opened } = await import('./auth/authenticator.ts');
+  return new Opened({ settings: auth, adminKey, log });
 }
 
 async function openMesh(
@@ -134,7 +158,7 @@ async function openMesh(
     opened.push(stopsMesh(link));
     return { link, reader: mesh.store.reader, mesh };
   }
-  const link = await MeshSupervisor.start({ config, log, entry: seams.mesh_entry });
+  const link = await MeshSupervisor.start({ config, log, entry: seams.mesh_entry, onKeys: seams.onKeys });
   opened.push(stopsMesh(link));
   const reader = openSqliteReader(link.info.store_path);
   opened.push({ part: 'reader', close: () => reader.close() });

@@ -1,5 +1,6 @@
 /** Keys of the mesh as the loop that serves has them: told by the mesh side whenever they change. */
-import { type KnownKey, keyHashOf } from '../membership/api-key.ts';
+import type { JsonObject } from '../../dag/errors.ts';
+import { type KnownKey, keyHashOf, keyIdOf } from '../membership/api-key.ts';
 import { CLOCK_SKEW_MS } from '../membership/limits.ts';
 import { AuthError } from './errors.ts';
 import { type Principal, principalOf } from './principal.ts';
@@ -48,9 +49,12 @@ export class KnownKeys {
     return principal;
   }
 
-  /** When a key was used last here, since this peer started; ms since 1970. */
-  usedAt(keyId: string): number | null {
-    for (const [hash, at] of this.#usedAt) if (hash.startsWith(keyId)) return at;
-    return null;
+  /** Adds to a list of keys when each was used last at this peer, since it started. */
+  withUse(output: JsonObject): JsonObject {
+    const usedAt = new Map(Array.from(this.#usedAt, ([hash, at]) => [keyIdOf(hash), new Date(at).toISOString()]));
+    const keys = (output['keys'] as JsonObject[]).map((key) => {
+      return { ...key, last_used_at: usedAt.get(String(key['key_id'])) ?? null };
+    });
+    return { ...output, keys };
   }
 }

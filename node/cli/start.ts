@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { didYouMean } from '../../dag/nearest.ts';
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
+import { ANYONE } from '../auth/principal.ts';
 import { describeOption, knownVariables, OPTIONS } from '../config/options.ts';
 import { resolveSettings, type Sources } from '../config/sources.ts';
 import { flowmeshHome } from '../data-folder.ts';
@@ -95,7 +96,7 @@ export async function startNode(sources: Sources): Promise<number> {
   try {
     await folder.record({ ...base, peer_id: null, http_url: null, addresses: [], tls_cert: null, admin_key: null });
     if (config.stdio) {
-      stdio = await serveEarly(starting.promise, base, log);
+      stdio = await serveEarly(starting.promise, base, config.auth !== null, log);
       void stdio.closed.then(() => stopped.resolve('stdin closed'));
     }
     const [{ startPeer }, { yieldToMesh }] = await Promise.all([
@@ -141,14 +142,18 @@ export async function startNode(sources: Sources): Promise<number> {
 async function serveEarly(
   starting: Promise<RunningPeer>,
   info: { name: string; version: string },
+  asksWhoCalls: boolean,
   log: Log,
 ): Promise<StdioServer> {
-  const [{ serveStdio }, { LateRouter }] = await Promise.all([
+  const [{ serveStdio }, { LateRouter }, { localUser }] = await Promise.all([
     import('../mcp/stdio.ts'),
     import('../runtimes/late-router.ts'),
+    import('../auth/local-user.ts'),
   ]);
   const ready = starting.then(({ router }) => router);
-  return await serveStdio({ router: new LateRouter(ready), ready, info, log });
+  // Who started this process is at the other end.
+  const principal = asksWhoCalls ? localUser() : ANYONE;
+  return await serveStdio({ router: new LateRouter(ready), ready, info, log, principal });
 }
 
 /** How long what runs may take to end, by why the peer stops: SIGTERM and `node drain` ask for that. */

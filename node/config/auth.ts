@@ -20,6 +20,12 @@ const secretSchema = z
   .min(SECRET_CHARS_MIN, `must have at least ${SECRET_CHARS_MIN} characters, such as: openssl rand -base64 32`)
   .max(SECRET_CHARS_MAX, `must have at most ${SECRET_CHARS_MAX} characters`);
 
+/** What can be sent as a bearer token (RFC 6750, 2.1). */
+const apiKeySchema = secretSchema.regex(
+  /^[A-Za-z0-9._~+/-]+=*$/,
+  'must have only A-Z a-z 0-9 . _ ~ + / - and perhaps = at its end, such as: openssl rand -base64 32',
+);
+
 const textSchema = z.string().min(1, 'must not be empty').max(512, 'must have at most 512 characters');
 const webUrlSchema = z.url({ protocol: /^https?$/, error: 'must be a URL such as https://id.example.org/' });
 
@@ -94,7 +100,7 @@ export const authSchema = z
           .map(([role, patterns]) => `${role} (${patterns.map((each) => `\`${each}\``).join(', ')})`)
           .join('; ')}`,
       ),
-    api_key: secretSchema.optional().describe('One key of this peer alone; API_KEY'),
+    api_key: apiKeySchema.optional().describe('One key of this peer alone; API_KEY'),
     api_key_role: roleNameSchema.default('admin').describe('What the one key may do'),
     jwt: jwtSchema.optional().describe('Which tokens of others are taken'),
     oauth: oauthSchema

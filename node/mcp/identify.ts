@@ -9,6 +9,7 @@ import type { Principal } from '../auth/principal.ts';
 import type { AuthSettings } from '../config/auth.ts';
 import { HttpRefusal, sendJson } from './http-exchange.ts';
 import { RETRY_AFTER_S } from './limits.ts';
+import type { ListenerOptions } from './listener.ts';
 
 const METADATA_PATH = '/.well-known/oauth-protected-resource';
 const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i;
@@ -16,8 +17,16 @@ const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i;
 const QUERY_NAMES = /^(access_?token|id_?token|token|bearer|authorization|(x[-_])?api[-_]?key|key|jwt)$/i;
 const QUERY_VALUES = /^(bearer\s|fmk1_|eyJ)/i;
 
+/** What of a listener follows from who is asked who they are. */
+export function askWhoCalls(authenticator: Authenticator): Pick<ListenerOptions, 'identify' | 'serveOpen'> {
+  return {
+    identify: (request) => identifyRequest(authenticator, request),
+    serveOpen: (path, request, response) => serveMetadata(authenticator.settings, path, request, response),
+  };
+}
+
 /** @returns who it is @throws HttpRefusal */
-export async function identifyRequest(authenticator: Authenticator, request: IncomingMessage): Promise<Principal> {
+async function identifyRequest(authenticator: Authenticator, request: IncomingMessage): Promise<Principal> {
   try {
     return await authenticator.principalOf(shownBy(request));
   } catch (error) {
@@ -71,7 +80,7 @@ function metadataUrl(oauth: AuthSettings['oauth']): string | undefined {
 }
 
 /** Answers a question for the metadata of this resource, which needs no token. @returns whether it was one */
-export function serveMetadata(
+function serveMetadata(
   { oauth }: AuthSettings,
   path: string,
   request: IncomingMessage,

@@ -73,6 +73,8 @@ export interface ListenerOptions extends SessionLimits {
   trusted_proxies?: readonly string[];
   /** Says who makes a request, or throws an HttpRefusal. Default: nobody is asked. */
   identify?: (request: IncomingMessage) => Principal | Promise<Principal>;
+  /** Answers what is told to everybody, beside `/health`. @returns whether it was that */
+  serveOpen?: (path: string, request: IncomingMessage, response: ServerResponse) => boolean;
   /** What is served. Default: the 26 tools. */
   tools?: ReadonlyMap<string, Tool>;
 }
@@ -118,6 +120,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       serveHealth(info, request, response);
       return;
     }
+    if (options.serveOpen?.(path, request, response)) return;
     const principal = await identify(request);
     if (path === '/mcp') await (await openMcp()).serve(principal, request, response);
     else await servePeerRoute({ ...{ router, info, onDrain, admin }, principal }, path, request, response);

@@ -16,6 +16,7 @@ import type { Membership } from './membership.ts';
 const PREFIX = 'fmk1_';
 const SECRET_BYTES = 32;
 const CHECKSUM_BYTES = 4;
+const KEY_ID_CHARS = 12;
 const CHARS = PREFIX.length + Math.ceil(((SECRET_BYTES + CHECKSUM_BYTES) * 4) / 3);
 
 /** What a peer that is asked knows of a key. */
@@ -49,6 +50,11 @@ export function keyHashOf(text: string): string | null {
   // Of several texts that are decoded alike only one is the key.
   if (packed.toString('base64url') !== text.slice(PREFIX.length)) return null;
   return checksum(secret).equals(packed.subarray(SECRET_BYTES)) ? hashOf(secret) : null;
+}
+
+/** Enough of a key's hash to tell two keys of one name apart. */
+export function keyIdOf(hash: string): string {
+  return hash.slice(0, KEY_ID_CHARS);
 }
 
 /** All keys of a mesh. */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { JsonObject } from '../../dag/errors.ts';
 import { ROLES } from '../../scheduler/roles.ts';
 import { permissionPatternSchema } from '../../tools/permissions.ts';
+import { keyIdOf } from './api-key.ts';
 import type { Authority } from './authority.ts';
 import { MembershipError } from './errors.ts';
 import type { Standing } from './ledger.ts';
@@ -80,9 +81,6 @@ const revokeInput = z.strictObject({
   reason: z.string().max(256).default(''),
   issued: z.boolean().default(false),
 });
-
-/** Of a key's hash: enough to tell two keys of one name apart. */
-export const KEY_ID_CHARS = 12;
 
 /** Of a part of a peer id: a slip of the pen is not to put somebody out for ever. */
 const PART_CHARS_MIN = 6;
@@ -305,7 +303,7 @@ class Requests {
   #keyShape(key: Statement<Key>): JsonObject {
     const { name, role, permits, hash, not_after, by } = key.said;
     return {
-      ...{ name, role, permits, key_id: hash.slice(0, KEY_ID_CHARS), state: this.#membership.ledger.keyState(key) },
+      ...{ name, role, permits, key_id: keyIdOf(hash), state: this.#membership.ledger.keyState(key) },
       ...{ expires_at: new Date(not_after).toISOString(), made_by: isRoot(by) ? 'root' : by },
     };
   }

@@ -57,6 +57,10 @@ describe('secrets of the environment', () => {
     expect(inFile({ api_key: 'f'.repeat(32) }, env).auth!.api_key).toBe(SECRET);
   });
 
+  it('a key that cannot be sent is refused', () => {
+    expect(problems(() => inFile({ api_key: `${SECRET} ${SECRET}` }))).toMatch(/api_key: must have only A-Z/);
+  });
+
   it.for(['API_KEY', 'JWT_SECRET'])('a %s that is too short is refused, and not shown', (name) => {
     const message = problems(() => inFile(true, { [name]: 'hunter2' }));
     expect(message).toMatch(new RegExp(`^${name}: must have at least 32 characters`));
