@@ -32,6 +32,8 @@ describe('whether callers are asked', () => {
   it.for([
     { flags: { auth: true } },
     { env: { FLOWMESH_AUTH: 'true' } },
+    { env: { ENABLE_AUTH: '1' } },
+    { env: { DEPLOYMENT_MODE: 'cloud' } },
     { file: { path: '/m', value: { auth: true } } },
   ] as Partial<Sources>[])('%j asks', (sources) => {
     expect(settings(sources).auth).toMatchObject({ api_key_role: 'admin', roles: {} });

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { COMMON_VARIABLES } from '../../node/config/common-variables.ts';
-import { OPTIONS } from '../../node/config/options.ts';
+import { OPTIONS, SECRET_VARIABLES } from '../../node/config/options.ts';
 import { resolveSettings, type Sources } from '../../node/config/sources.ts';
 
 const settings = (env: Sources['env'], more: Partial<Sources> = {}) =>
@@ -75,6 +75,7 @@ it('each stands for settings that there are, and reaches a peer that leaves othe
     /^ {2}\/(\^\(PATH.*\$)\/;$/m.exec(readFileSync(join(import.meta.dirname, '../../bin/flowmesh.js'), 'utf8'))![1]!,
   );
   expect(kept.test('SOME_SECRET')).toBe(false);
+  for (const { env } of SECRET_VARIABLES) expect(env).toMatch(kept);
   for (const { env, path, words = {} } of COMMON_VARIABLES) {
     expect(env).toMatch(kept);
     const given = Object.values(words).flatMap((each) => Object.keys(typeof each === 'function' ? each({}) : each));

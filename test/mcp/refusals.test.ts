@@ -514,6 +514,7 @@ describe('protocol versions', () => {
       error: {
         code: -32_000,
         message: expect.stringMatching(/^Bad Request: Unsupported protocol version: 2026-07-28 .*2025-11-25/),
+        data: { code: 'UNSUPPORTED_PROTOCOL_VERSION' },
       },
     });
     const without = await postMcp(url, discover);
