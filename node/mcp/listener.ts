@@ -80,12 +80,15 @@ export interface ListenerOptions extends SessionLimits {
 }
 
 export interface Listener {
-  /** Without a path: MCP is at `${url}/mcp`. */
+  /** Of this machine, without a path: MCP is at `${url}/mcp`. */
   url: string;
   port: number;
   /** Stops listening, lets running calls end within CLOSE_GRACE_MS, then ends every session. */
   close(): Promise<void>;
 }
+
+/** Every address of this machine is none to connect to. */
+const ON_LOOPBACK: Record<string, string> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
 
 /** @throws UnsafeListenError beyond loopback; PortInUseError; TlsFilesError; FlowmeshError LISTEN_FAILED for other reasons. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
@@ -139,7 +142,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   server.maxHeadersCount = 0;
   const port = await listen(server, host, options.port);
   const scheme = options.tls === undefined ? 'http' : 'https';
-  const url = `${scheme}://${isIPv6(host) ? `[${host}]` : host}:${port}`;
+  const name = ON_LOOPBACK[host] ?? host;
+  const url = `${scheme}://${isIPv6(name) ? `[${name}]` : name}:${port}`;
   log.info({ url }, 'listening for MCP and HTTP');
 
   return { url, port, close: () => close(server, mcp) };

@@ -7,9 +7,9 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { eventually } from './eventually.ts';
+import type { Host } from './namespaces.ts';
 import { fixedPorts } from './ports.ts';
 
 const PAGE = join(import.meta.dirname, '../../docs/transport.md');
@@ -23,7 +23,7 @@ export interface Proxy {
   /** Of its block on the page. */
   language: string;
   /** The whole file, with the block in it. */
-  configuration(block: string, port: number, folder: string): string;
+  configuration(block: string, place: { address: string; port: number; folder: string }): string;
   args(file: string, folder: string): string[];
 }
 
@@ -31,7 +31,7 @@ export const NGINX: Proxy = {
   name: 'nginx',
   missing: missing('nginx', '-v', 'nginx-light'),
   language: 'nginx',
-  configuration: (block, port, folder) => `
+  configuration: (block, { address, port, folder }) => `
     daemon off;
     master_process off;
     pid ${folder}/nginx.pid;
@@ -39,7 +39,7 @@ export const NGINX: Proxy = {
     http {
       access_log off;
       ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${folder}/${kind};`).join('\n')}
-      ${replaced(block, 'listen 443', `listen 127.0.0.1:${port}`)}
+      ${replaced(block, 'listen 443', `listen ${address}:${port}`)}
     }`,
   args: (file, folder) => ['-c', file, '-p', folder, '-e', 'stderr'],
 };
@@ -48,12 +48,12 @@ export const CADDY: Proxy = {
   name: 'Caddy',
   missing: missing('caddy', 'version', 'caddy'),
   language: 'caddyfile',
-  configuration: (block, port) => `
+  configuration: (block, { address, port }) => `
     {
       admin off
       auto_https disable_redirects
     }
-    ${replaced(block, `${NAME} {`, `https://${NAME}:${port} {\n  bind 127.0.0.1`)}`,
+    ${replaced(block, `${NAME} {`, `https://${NAME}:${port} {\n  bind ${address}`)}`,
   args: (file) => ['run', '--adapter', 'caddyfile', '--config', file],
 };
 
@@ -70,9 +70,18 @@ export interface RunningProxy extends AsyncDisposable {
   port: number;
 }
 
+export interface ProxyPlace {
+  folder: string;
+  certificate: { cert: string; key: string };
+  /** The URL of the peer. */
+  to: string;
+  /** Where it runs and listens. Default: here, on loopback. */
+  at?: { host: Pick<Host, 'spawn'>; address: string };
+}
+
 export async function startProxy(
   proxy: Proxy,
-  { folder, certificate, to }: { folder: string; certificate: { cert: string; key: string }; to: string },
+  { folder, certificate, to, at = { host: { spawn }, address: '127.0.0.1' } }: ProxyPlace,
 ): Promise<RunningProxy> {
   const [port] = await fixedPorts(1);
   const block = new RegExp(`^\`\`\`${proxy.language}\n([\\s\\S]*?)^\`\`\``, 'm').exec(
@@ -88,8 +97,8 @@ export async function startProxy(
     new URL(to).host,
   );
   const file = join(folder, `${proxy.name}.conf`);
-  await writeFile(file, proxy.configuration(here, port!, folder));
-  const child = spawn(proxy.name.toLowerCase(), proxy.args(file, folder), {
+  await writeFile(file, proxy.configuration(here, { ...at, port: port!, folder }));
+  const child = at.host.spawn(proxy.name.toLowerCase(), proxy.args(file, folder), {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...process.env, HOME: folder },
   });
@@ -102,7 +111,7 @@ export async function startProxy(
     throw new Error(`${proxy.name} ended with ${code}: ${said}`);
   });
   ended.catch(() => {}); // Of interest only until it listens.
-  await Promise.race([eventually(`${proxy.name} listens`, () => answers(port!)), ended]);
+  await Promise.race([eventually(`${proxy.name} listens`, () => isReached(at, port!)), ended]);
   return running;
 }
 
@@ -111,12 +120,11 @@ function replaced(text: string, what: string, by: string): string {
   return text.replaceAll(what, by);
 }
 
-function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1' });
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
-  });
+/** From where it listens: another network may not be reached from here. */
+async function isReached({ host, address }: NonNullable<ProxyPlace['at']>, port: number): Promise<boolean> {
+  const script = `require('node:net').connect(${port}, '${address}', () => process.exit())`;
+  const [code] = await once(host.spawn(process.execPath, ['--eval', script], { stdio: 'ignore' }), 'exit');
+  return code === 0;
 }
 
 async function end(child: ChildProcess): Promise<void> {
