@@ -113,12 +113,14 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
   if (alias !== undefined) {
     const runAt = async (place: Place): Promise<JsonObject> => {
       if (place.here) {
-        await mustBeChangeable(alias, context);
+        mustBeChangeable(alias, context, await recordHere(alias, context));
         return success(await tool.handler(input, context));
       }
       if (place.at.peer_id !== context.self) return await forward(place.at);
       // Old knowledge names this peer for a record that it does not have. Going on would send the call in circles.
       if (place.at.copy_of === undefined) throw new RecordNotFoundError(alias);
+      // Nobody takes a feed over for a caller for whom the record does not exist.
+      mustBeChangeable(alias, context, await copyHere(alias, context));
       await context.scheduler.wantOwner(alias);
       throw new OwnerUnreachableError(alias, place.at.copy_of);
     };
@@ -154,13 +156,22 @@ async function keepForNextOwner(
   return success(tool.whenKept(input, { status: String(kept.status) }));
 }
 
+type Owned = Parameters<typeof maySee>[1];
+
+/** Its caller knows the id of a record only once it is committed. */
+async function recordHere({ kind, id }: Alias, { caller, reader }: MeshContext): Promise<Owned | undefined> {
+  return caller.others === 'write' || kind === 'worker' ? {} : await reader.byAlias(kind, id);
+}
+
+async function copyHere({ kind, id }: Alias, { caller, reader }: MeshContext): Promise<Owned | undefined> {
+  return caller.others === 'write' || kind === 'worker' ? {} : ((await reader.copyByAlias(kind, id))?.record as Owned);
+}
+
 /** @throws RecordNotFoundError for a record that does not exist for the caller; NotYoursError */
-async function mustBeChangeable({ kind, id }: Alias, { caller, reader }: MeshContext): Promise<void> {
-  if (caller.others === 'write' || kind === 'worker') return;
-  // Its caller knows the id of a record only once it is committed.
-  const record = await reader.byAlias(kind, id);
-  if (record === undefined || !maySee(caller, record)) throw new RecordNotFoundError({ kind, id });
-  if (!mayChange(caller, record)) throw new NotYoursError({ kind, id });
+function mustBeChangeable(alias: Alias, { caller }: MeshContext, record: Owned | undefined): void {
+  if (alias.kind === 'worker') return; // a matter of permissions alone
+  if (record === undefined || !maySee(caller, record)) throw new RecordNotFoundError(alias);
+  if (!mayChange(caller, record)) throw new NotYoursError(alias);
 }
 
 /** `callTool` for callers that show a failure instead of throwing it. Never rejects. */
