@@ -94,7 +94,7 @@ async function atUrl(url: string, home: string, env: Environment): Promise<Found
 
 /** How a peer is talked to: it is shown the key or token of the environment, else that by which it knows its user. */
 export function addressOf(record: PeerRecord | undefined, url: string, env: Environment): PeerAddress {
-  const token = env['FLOWMESH_TOKEN']?.trim() || record?.admin_key || undefined;
+  const token = env['FLOWMESH_API_KEY']?.trim() || record?.admin_key || undefined;
   return { url, tls_cert: record?.tls_cert, token };
 }
 

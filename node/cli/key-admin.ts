@@ -67,7 +67,7 @@ async function show(request: string, output: JsonObject): Promise<void> {
     // The key alone on stdout: a script can take it.
     process.stdout.write(`${String(output['key'])}\n`);
     const note = `\nThis is shown once. It is key:${output['name']}, and good until ${output['expires_at']}. Callers send it as
-"Authorization: Bearer …" or "x-api-key"; commands take it from FLOWMESH_TOKEN. End it with: flowmesh key revoke ${output['name']}`;
+"Authorization: Bearer …" or "x-api-key"; commands take it from FLOWMESH_API_KEY. End it with: flowmesh key revoke ${output['name']}`;
     process.stderr.write(`${paint('dim', printable(note, '\n'), process.stderr)}\n`);
   } else if (request === 'keys') {
     const { renderTable } = await import('./render.ts');

@@ -75,7 +75,8 @@ export const OTHER_VARIABLES: Record<string, string> = {
   FLOWMESH_HOME:
     'Folder in which peers without a data_dir have theirs, and in which commands look for peers (default: ~/.flowmesh)',
   FLOWMESH_URL: 'The peer that commands talk to, e.g. http://127.0.0.1:7601',
-  FLOWMESH_TOKEN: 'The key or token that commands show to a peer that is not one of this user on this machine',
+  FLOWMESH_API_KEY:
+    'The key or token that commands show to a peer; without it, peers of this user on this machine know their user',
   API_KEY: 'One key of this peer alone (`auth.api_key`), where `auth` is set',
   JWT_SECRET: 'The secret that tokens are signed with (`auth.jwt.secret`), where `auth` is set',
 };

@@ -142,6 +142,7 @@ describe('import direction and purity', () => {
       ['node/store/up.ts', '../runtimes/router.ts'],
       ['node/processes/up.ts', '../executors/shell.ts'],
       ['node/executors/up.ts', '../expressions/evaluator.ts'],
+      ['node/auth/up.ts', '../runtimes/router.ts'],
       ['node/runtimes/up.ts', '../mcp/listener.ts'],
       ['node/mcp/up.ts', '../cli/main.ts'],
     ];
