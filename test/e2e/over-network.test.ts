@@ -63,7 +63,7 @@ describe.skipIf(why !== null)(`a peer used from another machine${skipNote(why)}`
   async function isUsedWithAKey(peer: HostedPeer, url: string): Promise<void> {
     const key = (await peer.text('key', 'create', 'laptop', '--role', 'user')).trim();
     const command = async (...args: string[]): Promise<JsonObject> =>
-      JSON.parse(await fromLaptop({ FLOWMESH_TOKEN: key }, PROGRAM, ...args, '--json', '--url', url)) as JsonObject;
+      JSON.parse(await fromLaptop({ FLOWMESH_API_KEY: key }, PROGRAM, ...args, '--json', '--url', url)) as JsonObject;
     const { task_id } = await command('task', 'submit', 'echo', '--payload', '{"from":"the laptop"}');
     const done = await eventually('it is done', async () => {
       const task = await command('task', 'status', String(task_id));
