@@ -29,6 +29,12 @@ export function assertSafeToListen(host: string, asksWhoCalls: boolean): void {
   if (!asksWhoCalls && !isLoopback(host)) throw new UnsafeListenError(host);
 }
 
+/** What the log warns of when keys would cross a network as they are; undefined when they would not. */
+export function plainTextWarning(host: string, isSafe: { tls: boolean; proxied: boolean }): string | undefined {
+  if (isLoopback(host) || isSafe.tls || isSafe.proxied) return undefined;
+  return 'MCP is served to other machines without TLS: whoever is on the way can read keys and tokens. Serve HTTPS (--tls-cert, --tls-key), or name the proxy that does (--trusted-proxy)';
+}
+
 /** True for `localhost` and the addresses of the loopback interface; a name that could mean anything is none. */
 export function isLoopback(host: string): boolean {
   if (host.toLowerCase() === 'localhost') return true;

@@ -23,7 +23,7 @@ import { ANYONE, type Principal } from '../auth/principal.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
 import { createArrivals } from './arrival.ts';
 import { allowOrigin } from './cors.ts';
-import { assertSafeToListen, createHostCheck } from './host-check.ts';
+import { assertSafeToListen, createHostCheck, plainTextWarning } from './host-check.ts';
 import { answerUnreadable, HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
 import type { SessionLimits } from './http-sessions.ts';
 import type { TlsFiles } from './https-server.ts';
@@ -145,6 +145,9 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const name = ON_LOOPBACK[host] ?? host;
   const url = `${scheme}://${isIPv6(name) ? `[${name}]` : name}:${port}`;
   log.info({ url }, 'listening for MCP and HTTP');
+  const isSafe = { tls: options.tls !== undefined, proxied: (options.trusted_proxies ?? []).length > 0 };
+  const warning = plainTextWarning(host, isSafe);
+  if (warning !== undefined) log.warn({ host }, warning);
 
   return { url, port, close: () => close(server, mcp) };
 }

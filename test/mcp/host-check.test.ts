@@ -1,6 +1,6 @@
 /** By which names a peer may be called, and the pages of which origins may use it. */
 import { describe, expect, it } from 'vitest';
-import { createHostCheck } from '../../node/mcp/host-check.ts';
+import { createHostCheck, plainTextWarning } from '../../node/mcp/host-check.ts';
 
 describe('Host', () => {
   const refusal = createHostCheck({ hosts: ['Peer.example'] });
@@ -62,4 +62,12 @@ describe('Origin', () => {
     expect(ask(rules, 'http://127.0.0.1:7601')).toBeUndefined();
     expect(ask(rules, 'http://localhost:7601')).toContain('may not use this peer');
   });
+});
+
+it('keys that would cross a network in plain text are warned of', () => {
+  const neither = { tls: false, proxied: false };
+  expect(plainTextWarning('0.0.0.0', neither)).toContain('--tls-cert');
+  expect(plainTextWarning('10.0.0.7', { ...neither, tls: true })).toBeUndefined();
+  expect(plainTextWarning('10.0.0.7', { ...neither, proxied: true })).toBeUndefined();
+  for (const host of ['127.0.0.1', '::1', 'localhost']) expect(plainTextWarning(host, neither)).toBeUndefined();
 });
