@@ -8,7 +8,9 @@
  * MCP over stdio is the caller's: `serveStdio({ router: peer.router, … })`.
  */
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import type { Log, Reader } from '../scheduler/ports.ts';
+import type { AuditTrail } from './audit/trail.ts';
 import type { Authenticator } from './auth/authenticator.ts';
 import { createClock } from './clock.ts';
 import type { Config } from './config/settings.ts';
@@ -74,7 +76,8 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     const authenticator = config.http === null ? null : await openAuthenticator(config, adminKey, log);
     const asking: PeerSeams = authenticator === null ? {} : { onKeys: (keys) => authenticator.keys.set(keys) };
     const { link, reader, mesh } = await openMesh(config, log, { ...asking, ...seams }, opened);
-    const router = new LoopRouter({ link, reader, clock: createClock(), config, log });
+    const trail = await openTrail(config, log, opened);
+    const router = new LoopRouter({ link, reader, clock: createClock(), config, log, trail });
     const admin: AdminRoutes = {
       key: adminKey,
       async meshRequest(request, input) {
@@ -96,6 +99,7 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
         log,
         onDrain,
         admin,
+        trail,
         ...asked,
       });
       opened.push({ part: 'listener', close: () => listener.close() });
@@ -128,6 +132,19 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     await closeAll(opened.toReversed(), log).catch(() => {});
     throw error;
   }
+}
+
+/** Undefined where none is kept. It is closed when nothing can be recorded any more. */
+async function openTrail(
+  { audit, auth, data_dir }: Config,
+  log: Log,
+  opened: Closing[],
+): Promise<AuditTrail | undefined> {
+  if (!(audit ?? auth !== null)) return undefined;
+  const { AuditTrail: Trail } = await import('./audit/trail.ts');
+  const trail = await Trail.open(join(data_dir, 'audit'), { clock: createClock(), log });
+  opened.push({ part: 'audit trail', close: () => trail.close() });
+  return trail;
 }
 
 /** Null where nobody is asked who calls. */

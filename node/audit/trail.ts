@@ -16,6 +16,7 @@ import { type FileHandle, mkdir, open, rename, unlink, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Clock, Log } from '../../scheduler/ports.ts';
+import type { Principal } from '../auth/principal.ts';
 import { PRIVATE_FILE_MODE, PRIVATE_FOLDER_MODE } from '../private-file.ts';
 import {
   TRAIL_BATCH_LINES_MAX,
@@ -42,6 +43,11 @@ import {
 } from './line.ts';
 
 const LINE_FEED = '\n';
+
+/** Who makes a request, as a line says it. */
+export function nameOf({ caller, name, origin }: Principal): Pick<TrailEntry, 'who' | 'from' | 'session'> {
+  return { who: { id: caller.id, name }, ...origin };
+}
 
 /** Who has something to tell the trail knows only this of it. */
 export interface Trail {

@@ -2,6 +2,14 @@
 import { type Caller, EVERYBODY } from '../../scheduler/caller.ts';
 import { othersOf } from '../../tools/permissions.ts';
 
+/** For the audit trail. */
+export interface Origin {
+  /** The address of the client. */
+  from?: string | undefined;
+  /** The beginning of the id of its session: enough to find it, too little to use it. */
+  session?: string | undefined;
+}
+
 export interface Principal {
   /** What other peers are told of it. */
   caller: Caller;
@@ -9,6 +17,8 @@ export interface Principal {
   permissions: readonly string[];
   /** For people, beside the id. */
   name?: string | undefined;
+  /** Where its request came from; absent where that is nobody's question. */
+  origin?: Origin | undefined;
   /** Ms since 1970 after which its key or token is no good any more; absent: none is known. */
   expires_at?: number | undefined;
 }

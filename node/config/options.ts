@@ -41,6 +41,7 @@ export const OPTIONS: readonly Option[] = [
   option('http.cors_origins', '--cors-origin <origin...>', 'list', 'Place', 'FLOWMESH_CORS_ORIGINS'),
   option('http.trusted_proxies', '--trusted-proxy <address...>', 'list', 'Place', 'FLOWMESH_TRUSTED_PROXIES'),
   option('auth', '--auth', 'boolean', 'Place'),
+  option('audit', '--audit', 'boolean', 'Place'),
   option('stdio', '--stdio', 'boolean', 'Place'),
   option('worker.slots', '--slots <count>', 'number', 'Work', 'FLOWMESH_SLOTS'),
   option('worker.labels', '--label <label...>', 'list', 'Work', 'FLOWMESH_LABELS'),

@@ -175,6 +175,10 @@ const common = {
     .describe(
       'Ask everybody who calls over HTTP for a key or a token; needed for an http.host that other machines reach (default: nobody is asked)',
     ),
+  audit: z
+    .boolean('must be true or false')
+    .optional()
+    .describe('Keep an audit trail of every call and every refused request in the data folder (default: with auth)'),
   policy: policySchema
     .optional()
     .describe('Which callers may run what here: the first rule that names the caller decides; absent: everybody'),

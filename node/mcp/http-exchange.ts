@@ -195,15 +195,18 @@ const UNREADABLE: Record<string, [status: string, code: string, message: string]
 };
 const MALFORMED = ['400 Bad Request', 'MALFORMED_REQUEST', 'This is no HTTP request that can be read.'] as const;
 
-/** For what came and is no request, so that no route can answer it (`clientError`). */
-export function answerUnreadable(error: NodeJS.ErrnoException, stream: Duplex): void {
+/** For what came and is no request, so that no route can answer it (`clientError`). @returns the code, if one was told */
+export function answerUnreadable(error: NodeJS.ErrnoException, stream: Duplex): string | undefined {
   const socket = stream as Socket;
+  let told: string | undefined;
   // In the middle of an answer, or with nobody there, a sentence would help nobody.
   if (socket.writable && socket.bytesWritten === 0 && error.code !== 'ECONNRESET') {
     const [status, code, message] = UNREADABLE[error.code ?? ''] ?? MALFORMED;
     const body = JSON.stringify({ success: false, error: { code, message, retryable: code === 'REQUEST_TOO_SLOW' } });
     const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`;
     socket.write(head + body);
+    told = code;
   }
   socket.destroySoon();
+  return told;
 }

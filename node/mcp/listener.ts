@@ -13,15 +13,16 @@
  *    others goes without it.
  */
 import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
-import { type AddressInfo, isIPv6 } from 'node:net';
+import { type AddressInfo, isIPv6, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FlowmeshError } from '../../dag/errors.ts';
 import type { Log } from '../../scheduler/ports.ts';
 import type { Tool } from '../../tools/definition.ts';
 import { tools as registry } from '../../tools/registry.ts';
-import { ANYONE, type Principal } from '../auth/principal.ts';
+import { nameOf, type Trail } from '../audit/trail.ts';
+import { ANYONE, type Origin, type Principal } from '../auth/principal.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
-import { createArrivals } from './arrival.ts';
+import { clientAddressOf, createArrivals } from './arrival.ts';
 import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck, plainTextWarning } from './host-check.ts';
 import { answerUnreadable, HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
@@ -75,9 +76,15 @@ export interface ListenerOptions extends SessionLimits {
   identify?: (request: IncomingMessage) => Principal | Promise<Principal>;
   /** Answers what is told to everybody, beside `/health`. @returns whether it was that */
   serveOpen?: (path: string, request: IncomingMessage, response: ServerResponse) => boolean;
+  /** Told of every request that is refused, and of what admins change. Default: nobody is. */
+  trail?: Trail | undefined;
   /** What is served. Default: the 26 tools. */
   tools?: ReadonlyMap<string, Tool>;
 }
+
+const BAD_REQUEST = 400;
+/** Of a session's id, in the trail. */
+const SESSION_SHOWN_CHARS = 8;
 
 export interface Listener {
   /** Of this machine, without a path: MCP is at `${url}/mcp`. */
@@ -92,7 +99,7 @@ const ON_LOOPBACK: Record<string, string> = { '0.0.0.0': '127.0.0.1', '::': '::1
 
 /** @throws UnsafeListenError beyond loopback; PortInUseError; TlsFilesError; FlowmeshError LISTEN_FAILED for other reasons. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
-  const { router, host, info, log, onDrain, admin } = options;
+  const { router, host, info, log, onDrain, admin, trail } = options;
   assertSafeToListen(host, options.identify !== undefined);
   let mcp: Promise<McpRoute> | undefined;
   const loadMcp = async () => {
@@ -124,19 +131,37 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       return;
     }
     if (options.serveOpen?.(path, request, response)) return;
-    const principal = await identify(request);
-    if (path === '/mcp') await (await openMcp()).serve(principal, request, response);
-    else await servePeerRoute({ ...{ router, info, onDrain, admin }, principal }, path, request, response);
+    const principal = { ...(await identify(request)), origin: originOf(request) };
+    asking.set(request, principal);
+    if (path === '/mcp') {
+      await (await openMcp()).serve(principal, request, response);
+      // The transport of the SDK answers by itself what it does not take.
+      if (response.statusCode >= BAD_REQUEST) noteRefusal(request, path, `HTTP_${response.statusCode}`);
+    } else await servePeerRoute({ ...{ router, info, onDrain, admin, trail }, principal }, path, request, response);
+  };
+  /** Requests that are served, by who makes them. */
+  const asking = new WeakMap<IncomingMessage, Principal>();
+  const noteRefusal = (request: IncomingMessage, path: string, outcome: string): void => {
+    const principal = asking.get(request);
+    const who = principal === undefined ? originOf(request) : nameOf(principal);
+    trail?.record({ event: 'refused', ...who, route: `${request.method} ${path}`, outcome });
   };
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     const path = request.url!.split('?', 1)[0]!;
-    route(path, request, response).catch((error) => answerFailure(path, request, response, error, log));
+    route(path, request, response).catch((error) => {
+      noteRefusal(request, path, error instanceof HttpRefusal ? error.code : 'INTERNAL');
+      answerFailure(path, request, response, error, log);
+    });
   };
 
   const server = await createServerOf(options, handle);
   // Clients of large bodies wait for "continue"; readJson sends it once the request has passed the checks.
   server.on('checkContinue', handle);
-  server.on('clientError', answerUnreadable);
+  server.on('clientError', (error, stream) => {
+    const outcome = answerUnreadable(error, stream);
+    const { remoteAddress: from } = stream as Socket;
+    if (outcome !== undefined) trail?.record({ event: 'refused', from, outcome });
+  });
   server.maxConnections = CONNECTIONS_MAX;
   // HEADERS_BYTES_MAX bounds them; a number of them would drop the last ones, which a proxy has added.
   server.maxHeadersCount = 0;
@@ -150,6 +175,14 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   if (warning !== undefined) log.warn({ host }, warning);
 
   return { url, port, close: () => close(server, mcp) };
+}
+
+function originOf(request: IncomingMessage): Origin {
+  const session = request.headers['mcp-session-id'];
+  return {
+    from: clientAddressOf(request),
+    session: typeof session === 'string' ? session.slice(0, SESSION_SHOWN_CHARS) : undefined,
+  };
 }
 
 async function createServerOf(

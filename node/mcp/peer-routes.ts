@@ -10,12 +10,16 @@ import { type ErrorShape, errorShape, type JsonObject, type JsonValue } from '..
 import { DURATION_MS_MAX } from '../../dag/limits.ts';
 import { cut } from '../../dag/quoted.ts';
 import { NotPermittedError, permits } from '../../tools/permissions.ts';
+import { nameOf, type Trail } from '../audit/trail.ts';
 import type { Principal } from '../auth/principal.ts';
 import { MESH_REQUESTS, type MeshRequest } from '../membership/requests.ts';
 import type { RouterStatus, ToolRouter } from '../runtimes/router.ts';
 import { HttpRefusal, readJson, sendJson } from './http-exchange.ts';
 import { ANSWER_BYTES_MAX, CONTROL_BYTES_MAX, CONTROL_TIMEOUT_MS, READY_DEADLINE_MS } from './limits.ts';
 import type { PeerInfo } from './session.ts';
+
+/** What admins ask and nothing changes by. */
+const READING_REQUESTS: ReadonlySet<MeshRequest> = new Set(['members', 'invites', 'keys', 'doctor']);
 
 const ROUTES = 'POST|GET|DELETE /mcp, GET /health, GET /ready, POST /tasks/<task_id>/answer, POST /drain';
 
@@ -26,6 +30,8 @@ export interface PeerRouteComponents {
   onDrain?: ((waitMs: number | undefined) => void) | undefined;
   /** What the user of this peer may ask about its mesh. */
   admin?: AdminRoutes | undefined;
+  /** Told of what is changed here. */
+  trail?: Trail | undefined;
   /** Who asks. */
   principal: Principal;
 }
@@ -56,9 +62,10 @@ export async function servePeerRoute(
     allow(request, 'POST');
     mustBePermitted(components.principal, 'drain', 'peer:admin');
     await serveDrain(components, request, response);
+    noteChange(components, 'drain', {}, 'ok');
   } else if (path.startsWith('/mesh/') && components.admin !== undefined) {
     allow(request, 'POST');
-    await serveMesh(components.admin, path.slice('/mesh/'.length), request, response);
+    await serveMesh(components, components.admin, path.slice('/mesh/'.length), request, response);
   } else {
     const answer = /^\/tasks\/([^/]+)\/answer$/.exec(path);
     if (answer === null) throw new HttpRefusal(404, 'NOT_FOUND', `No such route: ${cut(path)}. There are: ${ROUTES}`);
@@ -111,6 +118,7 @@ async function serveDrain(
 }
 
 async function serveMesh(
+  components: PeerRouteComponents,
   admin: AdminRoutes,
   asked: string,
   request: IncomingMessage,
@@ -129,12 +137,23 @@ async function serveMesh(
   if (wanted === undefined)
     throw new HttpRefusal(404, 'NOT_FOUND', `There are /mesh/${MESH_REQUESTS.join(', /mesh/')}`);
   const input = await readJson(request, response, CONTROL_BYTES_MAX, CONTROL_TIMEOUT_MS);
+  let outcome = 'ok';
   try {
     sendJson(request, response, 200, { success: true, ...(await admin.meshRequest(wanted, input)) });
   } catch (error) {
     const shape = errorShape(error);
+    outcome = shape.code;
     sendJson(request, response, statusOf(shape), { success: false, error: shape });
   }
+  if (!READING_REQUESTS.has(wanted)) noteChange(components, wanted, input, outcome);
+}
+
+/** Of keys, members and the peer itself. */
+function noteChange({ trail, principal }: PeerRouteComponents, change: string, input: unknown, outcome: string): void {
+  const { name, target } = (input ?? {}) as { name?: unknown; target?: unknown };
+  const id = name ?? target;
+  const on = typeof id === 'string' ? { kind: change.startsWith('key_') ? 'key' : 'member', id } : undefined;
+  trail?.record({ event: 'change', ...nameOf(principal), route: change, on, outcome });
 }
 
 /** In constant time: the key is not to be guessed letter by letter. */

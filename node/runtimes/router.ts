@@ -9,7 +9,7 @@
  * 3. At most CALLS_IN_FLIGHT_MAX calls are carried; one that its caller gave up counts until it has really ended.
  */
 import { type EventLoopUtilization, performance } from 'node:perf_hooks';
-import type { JsonObject, JsonValue } from '../../dag/errors.ts';
+import { errorShape, type JsonObject, type JsonValue } from '../../dag/errors.ts';
 import { EVERYBODY } from '../../scheduler/caller.ts';
 import { StoppedError } from '../../scheduler/errors.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
@@ -19,6 +19,8 @@ import { readLocally } from '../../tools/call/route.ts';
 import { NotPermittedError, permitsTool } from '../../tools/permissions.ts';
 import { answerOperation } from '../../tools/task/answer.ts';
 import { waitingOperation } from '../../tools/task/waiting.ts';
+import type { TrailEntry } from '../audit/line.ts';
+import { nameOf, type Trail } from '../audit/trail.ts';
 import { ANYONE, type Principal } from '../auth/principal.ts';
 import type { Config } from '../config/settings.ts';
 import { packageVersion } from '../package-file.ts';
@@ -96,6 +98,8 @@ export interface RouterComponents {
   clock: Clock;
   config: Pick<Config, 'name' | 'mesh' | 'runtime' | 'copies'>;
   log: Log;
+  /** Told of every call. Default: nobody is. */
+  trail?: Trail | undefined;
 }
 
 export class LoopRouter implements ToolRouter {
@@ -120,6 +124,23 @@ export class LoopRouter implements ToolRouter {
   }
 
   async call(tool: string, input: unknown, options: RouterCallOptions = {}): Promise<JsonObject> {
+    const { trail } = this.#components;
+    if (trail === undefined) return await this.#call(tool, input, options);
+    let output: JsonObject | undefined;
+    let outcome = 'ok';
+    try {
+      output = await this.#call(tool, input, options);
+      return output;
+    } catch (error) {
+      outcome = errorShape(error).code;
+      throw error;
+    } finally {
+      const on = recordOf(tool, input, output);
+      trail.record({ event: 'call', ...nameOf(options.principal ?? ANYONE), tool, on, outcome });
+    }
+  }
+
+  async #call(tool: string, input: unknown, options: RouterCallOptions): Promise<JsonObject> {
     const definition = operationNamed(tool);
     const { caller, permissions } = options.principal ?? ANYONE;
     if (!permitsTool(permissions, definition)) throw new NotPermittedError(tool, definition.permission);
@@ -263,4 +284,22 @@ export class LoopRouter implements ToolRouter {
       },
     };
   }
+}
+
+/** The record that a call is about, by its own word: what is wrong with its input is found out elsewhere. */
+function recordOf(tool: string, input: unknown, output: JsonObject | undefined): TrailEntry['on'] {
+  if (typeof input !== 'object' || input === null) return undefined;
+  let about: { kind: string; id: unknown } | undefined;
+  try {
+    about = operationNamed(tool).about?.(input as never);
+  } catch {
+    return undefined; // There is no such tool: that is the outcome.
+  }
+  if (about === undefined) {
+    const kind = /^(workflow|task)_submit$/.exec(tool)?.[1];
+    if (kind === undefined) return undefined;
+    const field = `${kind}_id`;
+    about = { kind, id: output?.[field] ?? (input as JsonObject)[field] };
+  }
+  return typeof about.id === 'string' ? { kind: about.kind, id: about.id } : undefined;
 }
