@@ -45,7 +45,7 @@ export function configurationPage(): string {
     COMMON_VARIABLES.map(({ env, meaning }) => [`\`${env}\``, meaning]),
   );
   const fields = (name: string) => table(['field', 'value', 'meaning'], fieldsBelow(name, schema.properties![name]!));
-  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${fields('policy')}\n\n${LIMITS_KEPT}\n${TURNS}\n${fields('caller_weights')}\n\n${AUTH}\n${fields('auth')}\n\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
+  return `${HEAD}\n${sections.join('\n')}\n${POLICY}\n${fields('policy')}\n\n${LIMITS_KEPT}\n${TURNS}\n${fields('caller_weights')}\n\n${AUTH}\n${fields('auth')}\n\n${LIMITS}\n${fields('limits')}\n\n${COMMON}\n${common}\n\n## Other variables\n\n${table(['variable', 'meaning'], others)}\n`;
 }
 
 const HEAD = `# Settings of a peer
@@ -133,6 +133,17 @@ A peer may make cgroups in a systemd unit with \`Delegate=yes\` that it has for 
 that leaves its session and drops its environment is not found; in a cgroup it is. A function with limits runs in a process
 of its own, which takes some 0.1 s to start, and 50 MB and 12 threads for itself. This is no sandbox: an attempt reads and
 writes what the user of the peer may.
+`;
+
+const LIMITS = `## How much callers may ask: \`limits\`
+
+Only where callers are asked who they are (\`auth\`): each has these limits for itself, in the mesh file. A request beyond them
+is refused with 429 and \`Retry-After\`, a call of a tool with \`RATE_LIMITED\`, and both say when to come back. Peers that
+name the same Redis count together, all but open workflows, which each counts from the records that it has.
+
+\`\`\`yaml
+limits: { requests_per_second: 50, open_workflows: 200, tools: { queue_clear: 1 } }
+\`\`\`
 `;
 
 const AUTH = `## Who may call: \`auth\`

@@ -32,6 +32,7 @@ const SOURCES = [
   { title: 'Members of a secured mesh', files: ['node/membership/limits.ts'] },
   { title: 'Who calls', files: ['node/auth/limits.ts'] },
   { title: 'MCP', files: ['node/mcp/limits.ts'] },
+  { title: 'Callers that are asked who they are', files: ['node/config/limits.ts', 'node/throttle/limits.ts'] },
   { title: 'Audit trail', files: ['node/audit/limits.ts'] },
   { title: 'Calls between event loops', files: ['node/runtimes/limits.ts'] },
   { title: 'Actions', files: ['node/executors/limits.ts'] },
@@ -105,6 +106,18 @@ export const MET: readonly { what: string; limits: string[]; beyond: string }[] 
     what: 'what other peers hand over after a partition',
     limits: ['ARRIVING_BYTES_MAX', 'ARRIVING_ROOTS_MAX'],
     beyond: 'it is refused with `HAND_OVER_FULL`, stays where it is, and is brought again',
+  },
+  {
+    what: 'requests, calls and submissions of one caller that is asked who it is',
+    limits: [
+      'CALLER_REQUESTS_PER_SECOND',
+      'CALLER_CALLS_PER_SECOND',
+      'CALLER_SUBMISSIONS_PER_MINUTE',
+      'CALLER_BYTES_PER_MINUTE',
+      'CALLER_OPEN_WORKFLOWS_MAX',
+    ],
+    beyond:
+      'a request is refused with 429 and `Retry-After`, a call with `RATE_LIMITED`, which says when to come back; the settings (`limits`) say other numbers',
   },
   {
     what: 'the audit trail: its files, lines that wait for the disk',

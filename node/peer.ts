@@ -26,6 +26,7 @@ import { MeshSupervisor } from './runtimes/mesh-supervisor.ts';
 import { LoopRouter, type ToolRouter } from './runtimes/router.ts';
 import { WorkedOnLeases } from './runtimes/worked-on.ts';
 import { openSqliteReader } from './store/reader.ts';
+import type { Throttle } from './throttle/throttle.ts';
 
 const ADMIN_KEY_BYTES = 24;
 
@@ -77,7 +78,8 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
     const asking: PeerSeams = authenticator === null ? {} : { onKeys: (keys) => authenticator.keys.set(keys) };
     const { link, reader, mesh } = await openMesh(config, log, { ...asking, ...seams }, opened);
     const trail = await openTrail(config, log, opened);
-    const router = new LoopRouter({ link, reader, clock: createClock(), config, log, trail });
+    const throttle = await openThrottleOf(config, reader, log, opened);
+    const router = new LoopRouter({ link, reader, clock: createClock(), config, log, trail, throttle });
     const admin: AdminRoutes = {
       key: adminKey,
       async meshRequest(request, input) {
@@ -100,6 +102,7 @@ export async function startPeer(config: Config, log: Log, seams: PeerSeams = {})
         onDrain,
         admin,
         trail,
+        throttle,
         ...asked,
       });
       opened.push({ part: 'listener', close: () => listener.close() });
@@ -145,6 +148,20 @@ async function openTrail(
   const trail = await Trail.open(join(data_dir, 'audit'), { clock: createClock(), log });
   opened.push({ part: 'audit trail', close: () => trail.close() });
   return trail;
+}
+
+/** Undefined where nobody is asked who calls, so that nobody can be told from others. */
+async function openThrottleOf(
+  { auth, limits, mesh }: Config,
+  reader: Reader,
+  log: Log,
+  opened: Closing[],
+): Promise<Throttle | undefined> {
+  if (auth === null) return undefined;
+  const { openThrottle } = await import('./throttle/throttle.ts');
+  const throttle = await openThrottle({ settings: limits, mesh, reader, clock: createClock(), log });
+  opened.push({ part: 'throttle', close: () => throttle.close() });
+  return throttle;
 }
 
 /** Null where nobody is asked who calls. */

@@ -69,6 +69,7 @@ export const OPTIONS: readonly Option[] = [
 export const SECRET_VARIABLES: readonly { env: string; path: string }[] = [
   { env: 'API_KEY', path: 'auth.api_key' },
   { env: 'JWT_SECRET', path: 'auth.jwt.secret' },
+  { env: 'REDIS_URL', path: 'limits.redis_url' },
 ];
 
 /** Variables that are not settings of a peer, or count only beside one. */
@@ -80,6 +81,7 @@ export const OTHER_VARIABLES: Record<string, string> = {
     'The key or token that commands show to a peer; without it, peers of this user on this machine know their user',
   API_KEY: 'One key of this peer alone (`auth.api_key`), where `auth` is set',
   JWT_SECRET: 'The secret that tokens are signed with (`auth.jwt.secret`), where `auth` is set',
+  REDIS_URL: 'A Redis in which peers count together what callers do (`limits.redis_url`), where `auth` is set',
 };
 /** Of the tests alone. */
 const TEST_VARIABLES = ['FLOWMESH_CRASH_AT'];

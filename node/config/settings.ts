@@ -26,6 +26,7 @@ import { authSchema } from './auth.ts';
 import { networkOf } from './networks.ts';
 import { peerIdSchema } from './peer-id.ts';
 import { policySchema } from './policy.ts';
+import { limitsSchema } from './quotas.ts';
 
 export const DEFAULT_HTTP_PORT = 7601;
 /** Of a peer of a secured mesh; those of an open one take the port of the bootstrap address, or any. */
@@ -179,6 +180,7 @@ const common = {
     .boolean('must be true or false')
     .optional()
     .describe('Keep an audit trail of every call and every refused request in the data folder (default: with auth)'),
+  limits: limitsSchema.prefault({}).describe('How much each caller may ask, where callers are asked who they are'),
   policy: policySchema
     .optional()
     .describe('Which callers may run what here: the first rule that names the caller decides; absent: everybody'),

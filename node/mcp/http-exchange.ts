@@ -50,6 +50,12 @@ export function busy(message: string): HttpRefusal {
 }
 
 let bytesInReading = 0;
+const bodyBytes = new WeakMap<IncomingMessage, number>();
+
+/** What has been read of a body that did not say before how large it is. */
+export function bodyBytesOf(request: IncomingMessage): number {
+  return bodyBytes.get(request) ?? 0;
+}
 
 /**
  * The parsed body.
@@ -85,6 +91,7 @@ export async function readJson(
 function readText(request: IncomingMessage, bytesMax: number, withinMs: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  const isDeclared = request.headers['content-length'] !== undefined;
   let timer: NodeJS.Timeout;
   return new Promise<string>((resolve, reject) => {
     const refuse = (refusal: HttpRefusal) => {
@@ -93,6 +100,7 @@ function readText(request: IncomingMessage, bytesMax: number, withinMs: number):
     };
     const keep = (chunk: Buffer) => {
       bytes += chunk.length;
+      if (!isDeclared) bodyBytes.set(request, bytes);
       bytesInReading += chunk.length;
       if (bytes > bytesMax) refuse(tooLarge(bytesMax));
       else if (bytesInReading > BODIES_BYTES_MAX) refuse(busy('This peer is reading too many large requests at once'));

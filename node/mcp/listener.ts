@@ -22,10 +22,12 @@ import { tools as registry } from '../../tools/registry.ts';
 import { nameOf, type Trail } from '../audit/trail.ts';
 import { ANYONE, type Origin, type Principal } from '../auth/principal.ts';
 import type { ToolRouter } from '../runtimes/router.ts';
+import { RateLimitedError } from '../throttle/errors.ts';
+import type { Throttle } from '../throttle/throttle.ts';
 import { clientAddressOf, createArrivals } from './arrival.ts';
 import { allowOrigin } from './cors.ts';
 import { assertSafeToListen, createHostCheck, plainTextWarning } from './host-check.ts';
-import { answerUnreadable, HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
+import { answerUnreadable, bodyBytesOf, HttpRefusal, refuseMcp, sendJson } from './http-exchange.ts';
 import type { SessionLimits } from './http-sessions.ts';
 import type { TlsFiles } from './https-server.ts';
 import {
@@ -78,11 +80,15 @@ export interface ListenerOptions extends SessionLimits {
   serveOpen?: (path: string, request: IncomingMessage, response: ServerResponse) => boolean;
   /** Told of every request that is refused, and of what admins change. Default: nobody is. */
   trail?: Trail | undefined;
+  /** How much callers may ask, where they are asked who they are. Default: as much as they like. */
+  throttle?: Throttle | undefined;
   /** What is served. Default: the 26 tools. */
   tools?: ReadonlyMap<string, Tool>;
 }
 
 const BAD_REQUEST = 400;
+const TOO_MANY_REQUESTS = 429;
+const MS_PER_S = 1_000;
 /** Of a session's id, in the trail. */
 const SESSION_SHOWN_CHARS = 8;
 
@@ -99,7 +105,7 @@ const ON_LOOPBACK: Record<string, string> = { '0.0.0.0': '127.0.0.1', '::': '::1
 
 /** @throws UnsafeListenError beyond loopback; PortInUseError; TlsFilesError; FlowmeshError LISTEN_FAILED for other reasons. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
-  const { router, host, info, log, onDrain, admin, trail } = options;
+  const { router, host, info, log, onDrain, admin, trail, throttle } = options;
   assertSafeToListen(host, options.identify !== undefined);
   let mcp: Promise<McpRoute> | undefined;
   const loadMcp = async () => {
@@ -133,11 +139,20 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (options.serveOpen?.(path, request, response)) return;
     const principal = { ...(await identify(request)), origin: originOf(request) };
     asking.set(request, principal);
+    await admit(principal, request);
     if (path === '/mcp') {
       await (await openMcp()).serve(principal, request, response);
       // The transport of the SDK answers by itself what it does not take.
       if (response.statusCode >= BAD_REQUEST) noteRefusal(request, path, `HTTP_${response.statusCode}`);
     } else await servePeerRoute({ ...{ router, info, onDrain, admin, trail }, principal }, path, request, response);
+  };
+  /** @throws HttpRefusal 429 for a caller that asks too much */
+  const admit = async ({ caller: { id } }: Principal, request: IncomingMessage): Promise<void> => {
+    if (throttle === undefined || id === null) return;
+    await throttle.request(id, Number(request.headers['content-length'] ?? 0)).catch(refuseTooMuch);
+    if (request.headers['transfer-encoding'] !== undefined) {
+      request.once('close', () => void throttle.spent(id, bodyBytesOf(request)));
+    }
   };
   /** Requests that are served, by who makes them. */
   const asking = new WeakMap<IncomingMessage, Principal>();
@@ -175,6 +190,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   if (warning !== undefined) log.warn({ host }, warning);
 
   return { url, port, close: () => close(server, mcp) };
+}
+
+function refuseTooMuch(error: unknown): never {
+  if (!(error instanceof RateLimitedError)) throw error;
+  const seconds = Math.max(1, Math.ceil(error.retryAfterMs / MS_PER_S));
+  throw new HttpRefusal(TOO_MANY_REQUESTS, error.code, error.message, { headers: { 'retry-after': String(seconds) } });
 }
 
 function originOf(request: IncomingMessage): Origin {
@@ -250,7 +271,11 @@ function answerFailure(
   }
   if (path === '/mcp') refuseMcp(request, response, refusal);
   else {
-    const failure = { code: refusal.code, message: refusal.message, retryable: refusal.status === 503 };
+    const failure = {
+      code: refusal.code,
+      message: refusal.message,
+      retryable: refusal.status === 503 || refusal.status === TOO_MANY_REQUESTS,
+    };
     sendJson(request, response, refusal.status, { success: false, error: failure }, refusal.headers);
   }
 }

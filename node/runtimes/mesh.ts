@@ -92,6 +92,7 @@ export async function startMesh(config: Config, log: Log, seams: MeshSeams = {})
     }
     const network = await createP2PNetwork({
       ...config,
+      limits: undefined, // Those of the settings are of callers.
       bootstrap: [...new Set([...config.bootstrap, ...(membership?.facts.sponsors ?? [])])],
       mdns: config.mdns ?? membership !== null,
       relay: relayingOf(membership),

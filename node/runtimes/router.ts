@@ -24,6 +24,7 @@ import { nameOf, type Trail } from '../audit/trail.ts';
 import { ANYONE, type Principal } from '../auth/principal.ts';
 import type { Config } from '../config/settings.ts';
 import { packageVersion } from '../package-file.ts';
+import type { Throttle } from '../throttle/throttle.ts';
 import { CallLatencies } from './call-figures.ts';
 import { type BoundedSignal, boundedSignal, orAborted } from './deadline.ts';
 import { CallStoppedError, TooBusyError } from './errors.ts';
@@ -78,7 +79,7 @@ export interface ToolRouter {
   /**
    * @param input unchecked
    * @returns the tool's output with `success: true`
-   * @throws the tool's error, or UNKNOWN_TOOL, FORBIDDEN, TOO_BUSY, DEADLINE_EXCEEDED, CANCELLED, MESH_RESTARTED, MESH_DOWN,
+   * @throws the tool's error, or UNKNOWN_TOOL, FORBIDDEN, RATE_LIMITED, TOO_BUSY, DEADLINE_EXCEEDED, CANCELLED, MESH_RESTARTED, MESH_DOWN,
    *   PEER_STOPPED
    */
   call(tool: string, input: unknown, options?: RouterCallOptions): Promise<JsonObject>;
@@ -100,6 +101,8 @@ export interface RouterComponents {
   log: Log;
   /** Told of every call. Default: nobody is. */
   trail?: Trail | undefined;
+  /** How much callers may ask, where they are asked who they are. Default: as much as they like. */
+  throttle?: Throttle | undefined;
 }
 
 export class LoopRouter implements ToolRouter {
@@ -151,7 +154,9 @@ export class LoopRouter implements ToolRouter {
     let bound: BoundedSignal | undefined;
     let latencies = definition.runtime === 'serve' ? this.#onServe : this.#onMesh;
     let ok = false;
+    let ended: (() => void) | undefined;
     try {
+      if (caller.id !== null) ended = await this.#components.throttle?.call(caller.id, tool);
       // Also for the mesh loop, which takes it as checked: what is large is gone through here.
       const parsed = parseInput(definition, input);
       const standard = Math.max(CALL_DEADLINE_DEFAULT_MS, callDeadlineMs(definition, parsed));
@@ -179,6 +184,7 @@ export class LoopRouter implements ToolRouter {
     } finally {
       if (bound !== undefined) this.#settled(bound);
       release.now();
+      ended?.();
       latencies.record(tool, started, ok);
     }
   }

@@ -292,6 +292,7 @@ describe('the table of options', () => {
           : [prefix + key],
       );
     const paths = new Set(OPTIONS.map(({ path }) => path));
-    expect(leaves(configSchema.parse({ data_dir: '/x' })).filter((path) => !paths.has(path))).toEqual([]);
+    const isReached = (path: string) => paths.has(path) || path.startsWith('limits.'); // The mesh file alone has these.
+    expect(leaves(configSchema.parse({ data_dir: '/x' })).filter((path) => !isReached(path))).toEqual([]);
   });
 });

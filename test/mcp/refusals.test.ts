@@ -454,11 +454,11 @@ describe('sessions', () => {
       await (await postMcp(url, { jsonrpc: '2.0', id: 7, method, params }, session)).text;
     const call = { name: 'echo_text', arguments: { text: 'x' } };
     await ask('tools/call', call);
-    expect(router.principal).toEqual(ann);
+    expect(router.principal).toMatchObject(ann);
     expect(await ask('tools/list', {})).toContain('"name":"echo_text"');
     ann = principalOf('ann', ['peer:read']);
     await ask('tools/call', call);
-    expect(router.principal).toEqual(ann);
+    expect(router.principal).toMatchObject(ann);
     expect(await ask('tools/list', {})).not.toContain('"name":"echo_text"');
   });
 
