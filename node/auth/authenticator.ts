@@ -5,7 +5,7 @@
  *   authenticator.keys.set(keys);                  // whenever the mesh side tells them
  *   await authenticator.principalOf('fmk1_…');     // who that is, or an AuthError
  *
- * Nothing is remembered from one call to the next: a key that ends, ends with the next call.
+ * What somebody may do is asked at each call: a key or a token that ends, ends with the next one.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Log } from '../../scheduler/ports.ts';

@@ -3,7 +3,9 @@
  *
  * 1. The kind of the signature decides with what it is checked: a secret never checks a signature of public keys, nor a
  *    public key one of a secret, and a token without a signature is none.
- * 2. A token has an end (`exp`) and somebody whom it is about (`sub`); issuer and audience are those of the settings.
+ * 2. A token that was taken is taken again without another look at its signature, which costs more than the rest of a
+ *    call, for TOKEN_KEPT_MS and not beyond its end: what it says does not change.
+ * 3. A token has an end (`exp`) and somebody whom it is about (`sub`); issuer and audience are those of the settings.
  */
 import { createHash, createSecretKey } from 'node:crypto';
 import {
@@ -20,7 +22,7 @@ import { permissionPatternSchema } from '../../tools/permissions.ts';
 import { type AuthSettings, type JwtSettings, rolesOf } from '../config/auth.ts';
 import { AuthError } from './errors.ts';
 import { remoteKeys } from './jwks.ts';
-import { TOKEN_PERMISSIONS_MAX } from './limits.ts';
+import { TOKEN_KEPT_MS, TOKEN_PERMISSIONS_MAX, TOKENS_KEPT_MAX } from './limits.ts';
 import { type Principal, principalOf } from './principal.ts';
 
 const SECRET_ALGORITHMS = ['HS256', 'HS384', 'HS512'];
@@ -36,6 +38,8 @@ export class JwtReader {
   readonly #options: JWTVerifyOptions;
   readonly #secret: ReturnType<typeof createSecretKey> | undefined;
   readonly #publicKeys: JWTVerifyGetKey | undefined;
+  /** By the hash of the token, in the order in which they were taken; `until` is ms since 1970. */
+  readonly #taken = new Map<string, { principal: Principal; until: number }>();
 
   constructor({ jwt, oauth, roles }: AuthSettings & { jwt: JwtSettings }, log: Log) {
     this.#settings = jwt;
@@ -55,6 +59,17 @@ export class JwtReader {
 
   /** @throws AuthError */
   async principalOf(token: string): Promise<Principal> {
+    const digest = createHash('sha256').update(token).digest('base64url');
+    const taken = this.#taken.get(digest);
+    if (taken !== undefined && Date.now() < taken.until) return taken.principal;
+    this.#taken.delete(digest);
+    const principal = await this.#read(token);
+    if (this.#taken.size >= TOKENS_KEPT_MAX) this.#taken.delete(this.#taken.keys().next().value!);
+    this.#taken.set(digest, { principal, until: Math.min(principal.expires_at!, Date.now() + TOKEN_KEPT_MS) });
+    return principal;
+  }
+
+  async #read(token: string): Promise<Principal> {
     const claims = await this.#verified(token);
     const permissions = this.#permissionsOf(claims);
     const id = jwtCallerId(claims.iss ?? '', claims.sub!);

@@ -11,5 +11,8 @@ export const JWKS_KEPT_MS = 10 * 60_000;
 export const JWKS_COOLDOWN_MS = 30_000;
 /** After an attempt that failed; who calls meanwhile is told so at once. */
 export const JWKS_RETRY_MS = 2_000;
+/** How long a token that was taken is taken without another look at its signature, and how many of them. */
+export const TOKEN_KEPT_MS = 60_000;
+export const TOKENS_KEPT_MAX = 1_024;
 /** Permissions that a token may name. */
 export const TOKEN_PERMISSIONS_MAX = 128;

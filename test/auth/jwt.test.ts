@@ -1,7 +1,7 @@
 /** Which tokens are taken, and whom they name. */
 import { createPublicKey, generateKeyPairSync, type JsonWebKey } from 'node:crypto';
 import { exportJWK, generateKeyPair, type JWTPayload } from 'jose';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { JwtReader } from '../../node/auth/jwt.ts';
 import { type AuthSettings, authSchema, type JwtSettings } from '../../node/config/auth.ts';
 import { silentLog } from '../../node/log.ts';
@@ -84,6 +84,20 @@ describe('a token', () => {
     expect(await answer(bySecret(), signedBySecret({ alg: 'HS256' }))).toBe(ADA);
     expect(await answer(bySecret(), signedBySecret({ alg: 'HS256', crit: ['x'], x: 1 }))).toBe('TOKEN_INVALID');
     expect(await answer(bySecret(), signedBySecret({ alg: 'HS256', crit: ['b64'], b64: false }))).toBe('TOKEN_INVALID');
+  });
+
+  it('that was taken ends all the same, and lends nothing to another one', async () => {
+    const strict = bySecret({ leeway_s: 0 });
+    const exp = now() + 30;
+    const token = await secretToken({ claims: { exp } });
+    expect([await answer(strict, token), await answer(strict, token)]).toEqual([ADA, ADA]);
+    expect(await answer(strict, `${token.slice(0, -2)}AA`)).toBe('TOKEN_INVALID');
+    vi.useFakeTimers({ now: (exp + 1) * 1_000, toFake: ['Date'] });
+    try {
+      expect(await answer(strict, token)).toBe('TOKEN_EXPIRED');
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('the clocks may be apart for as long as the settings say', async () => {

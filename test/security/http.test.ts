@@ -3,14 +3,16 @@
  * and nothing changed at any peer.
  */
 import { generateKeyPairSync } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { JsonObject } from '../../dag/errors.ts';
+import { JWKS_BYTES_MAX } from '../../node/auth/limits.ts';
 import { newKey } from '../../node/membership/api-key.ts';
 import { permitsTool, ROLE_PERMISSIONS } from '../../tools/permissions.ts';
 import { tools } from '../../tools/registry.ts';
-import { AUDIENCE, ISSUER, SECRET, secretToken, TokenMaker, unsigned } from '../auth/tokens.ts';
+import { AUDIENCE, ISSUER, SECRET, secretToken, serve, stop, TokenMaker, unsigned, urlOf } from '../auth/tokens.ts';
 import { eventually } from '../harness/eventually.ts';
 import { type Caller, HttpPeers, type Told } from './http-peer.ts';
 
@@ -317,3 +319,36 @@ async function raw(method: string, path: string, headers = ''): Promise<string> 
   socket.end(`${method} ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\n${headers}connection: close\r\n\r\n`);
   return await text(socket);
 }
+
+describe('refused: tokens, while the keys of who makes them cannot be had', () => {
+  const servers: [string, (request: unknown, response: ServerResponse) => void, boolean][] = [
+    ['down', () => {}, true],
+    ['slow', () => {}, false],
+    ['huge', (_request, response) => response.end(`{"keys":[${' '.repeat(2 * JWKS_BYTES_MAX)}]}`), false],
+    ['elsewhere', (_request, response) => response.writeHead(302, { location: maker.jwks_url }).end(), false],
+  ];
+  it.for(servers)('where they are is %s', async ([, listener, isDown]) => {
+    const server = await serve(listener);
+    const jwks_url = urlOf(server);
+    if (isDown) await stop(server);
+    await refusedFor({ jwks_url, jwks_private: true });
+    if (!isDown) await stop(server);
+  });
+
+  it('where they are is an address inside this network', async () => {
+    await refusedFor({ jwks_url: 'https://127.0.0.1:8443/keys' });
+  });
+
+  /** Also: who has another kind of key is let in meanwhile. */
+  async function refusedFor(jwt: { jwks_url: string; jwks_private?: boolean }): Promise<void> {
+    await using alone = await HttpPeers.of(['c'], {
+      api_key: API_KEY,
+      jwt: { ...jwt, issuer: ISSUER, audience: AUDIENCE },
+    });
+    const token = await maker.token();
+    const told = await alone.unchanged(() => alone.caller('c', token).call('task_submit', { task_type: 'echo' }));
+    expect([told.status, told.code]).toEqual([503, 'JWKS_UNAVAILABLE']);
+    expect(told.answer.headers['retry-after']).toMatch(/^\d+$/);
+    expect((await alone.caller('c', API_KEY).call('queue_stats')).code).toBeUndefined();
+  }
+});
