@@ -24,8 +24,12 @@ export class RawMcpClient {
   };
   #nextId = 1;
 
-  /** @param connections kept open at most; calls beyond it wait */
-  constructor(url: string, connections: number) {
+  /**
+   * @param connections kept open at most; calls beyond it wait
+   * @param key shown with each request
+   */
+  constructor(url: string, connections: number, key?: string) {
+    if (key !== undefined) this.#headers['authorization'] = `Bearer ${key}`;
     this.#url = new URL(url);
     this.#agent = new Agent({ keepAlive: true, maxSockets: connections });
   }
