@@ -267,7 +267,7 @@ describe('callers', () => {
     peer.state.workers[0]!.slots = 1;
     await peer.beat('a');
     const submit = (submitted_by: string) => scene.scheduler('a').api.submitTask({ ...hand(), submitted_by });
-    await scene.run(Promise.all(Array.from({ length: 2_000 }, () => submit('key:ann'))));
+    await scene.run(Promise.all(Array.from({ length: 10_000 }, () => submit('key:ann'))));
     const running = await peer.leased(1);
     const { record } = await scene.run(submit('key:ben'));
     await peer.result('a', running, { output: 1 });
