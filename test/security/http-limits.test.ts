@@ -55,7 +55,7 @@ describe('requests beyond a limit, sent at once', () => {
   });
 });
 
-it('calls of a tool beyond a limit are errors of the tool, also in one batch', async () => {
+it('calls of a tool beyond a limit are errors of the tool, also when they come at once', async () => {
   await using mesh = await HttpPeers.of(['a'], {}, { limits: { submissions_per_minute: 4 } });
   const caller = mesh.caller('a', await mesh.key('ci', { role: 'user' }));
   await caller.initialize();

@@ -21,6 +21,7 @@ import { readToken } from '../../node/membership/token.ts';
 import { loadIdentity } from '../../node/p2p/identity.ts';
 import { joinMesh } from '../../node/p2p/join.ts';
 import { type RunningPeer, startPeer } from '../../node/peer.ts';
+import { readLines } from '../audit/trail-folder.ts';
 import { eventually } from '../harness/eventually.ts';
 import { testLog } from '../harness/log.ts';
 import { INITIALIZE, postMcp, type RawAnswer, rawRequest } from '../mcp/raw-http.ts';
@@ -119,6 +120,31 @@ export class HttpPeers implements AsyncDisposable {
     const before = await this.#atRest();
     const output = await work();
     expect(await this.#states()).toEqual(before);
+    return output;
+  }
+
+  /** What `work` does, and the lines that it leaves in the trail of a peer, up to one that the test asks for. */
+  async trailOf<T>(peer: string, work: () => Promise<T>): Promise<{ output: T; lines: Record<string, unknown>[] }> {
+    const { config, admin_key } = this.peer(peer);
+    const id = String(performance.now());
+    const marked = async (mark: string) => {
+      await this.caller(peer, admin_key).get(mark);
+      return await eventually('the mark is in the trail', async () => {
+        const lines = await readLines(join(config.data_dir, 'audit'));
+        const at = lines.findIndex(({ route }) => route === `GET ${mark}`);
+        return at !== -1 && { lines, at };
+      });
+    };
+    const { at: from } = await marked(`/begin-${id}`);
+    const output = await work();
+    const { lines, at: to } = await marked(`/end-${id}`);
+    return { output, lines: lines.slice(from + 1, to) };
+  }
+
+  /** Refusals of one peer leave one line each in its trail, and nothing else anywhere. */
+  async refused<T>(peer: string, codes: readonly string[], work: () => Promise<T>): Promise<T> {
+    const { output, lines } = await this.trailOf(peer, () => this.unchanged(work));
+    expect(lines.map(({ outcome }) => outcome).sort()).toEqual([...codes].sort());
     return output;
   }
 

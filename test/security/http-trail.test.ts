@@ -5,7 +5,6 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { verifyTrail } from '../../node/audit/verify.ts';
 import { readLines } from '../audit/trail-folder.ts';
-import { eventually } from '../harness/eventually.ts';
 import { HttpPeers } from './http-peer.ts';
 
 let mesh: HttpPeers;
@@ -19,23 +18,8 @@ afterAll(() => mesh?.[Symbol.asyncDispose]());
 
 const folder = () => join(mesh.peer('a').config.data_dir, 'audit');
 
-/** The lines that `work` leaves; a line that the test asks for ends them. */
 async function linesOf(work: () => Promise<unknown>): Promise<Record<string, unknown>[]> {
-  const marked = async (mark: string) => {
-    const { admin_key } = mesh.peer('a');
-    await mesh.caller('a', admin_key).get(mark);
-    const isMark = ({ route }: Record<string, unknown>) => route === `GET ${mark}`;
-    return await eventually('the mark is in the trail', async () => {
-      const lines = await readLines(folder());
-      const at = lines.findIndex(isMark);
-      return at !== -1 && { lines, at };
-    });
-  };
-  const id = String(performance.now());
-  const { at: from } = await marked(`/begin-${id}`);
-  await work();
-  const { lines, at: to } = await marked(`/end-${id}`);
-  return lines.slice(from + 1, to);
+  return (await mesh.trailOf('a', work)).lines;
 }
 
 it('a call leaves one line: who, from where, in which session, which tool, on which record, and what came of it', async () => {

@@ -1,6 +1,6 @@
 /**
  * Everything that somebody may try over HTTP at a peer that asks who calls: each refused with its status and its sentence,
- * and nothing changed at any peer.
+ * and nothing changed at any peer but one line in the trail of the one that was asked.
  */
 import { generateKeyPairSync } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
@@ -32,6 +32,9 @@ afterAll(async () => {
   await maker?.[Symbol.asyncDispose]();
 });
 
+/** How many requests `everywhere` makes when none of them is taken. */
+const REQUESTS = 9;
+
 /** Tries everything that there is: the tools, what is plain, and what the user of the peer may do. */
 async function everywhere(caller: Caller): Promise<Told[]> {
   const posts = ['/tasks/t/answer', '/drain', '/mesh/members', '/mesh/key_create'].map((path) => caller.post(path));
@@ -40,7 +43,7 @@ async function everywhere(caller: Caller): Promise<Told[]> {
 }
 
 async function refusedEverywhere(shown: string | Record<string, string> | undefined, status: number, code: string) {
-  const told = await mesh.unchanged(() => everywhere(mesh.caller('a', shown)));
+  const told = await mesh.refused('a', Array(REQUESTS).fill(code), () => everywhere(mesh.caller('a', shown)));
   for (const each of told) {
     expect([each.status, each.code]).toEqual([status, code]);
     expect(each.message).not.toBe('');
@@ -169,13 +172,17 @@ describe('refused: what is shown', () => {
       `other=${await secretToken()}`,
     ];
     for (const headers of [{}, { authorization: `Bearer ${API_KEY}` }]) {
-      await mesh.unchanged(async () => {
-        for (const each of query) {
-          const told = await mesh.caller('a', headers).post(`/mcp?${each}`);
-          expect([told.status, told.code], each).toEqual([400, 'TOKEN_IN_QUERY']);
-          expect(told.answer.text).not.toContain(API_KEY);
-        }
-      });
+      await mesh.refused(
+        'a',
+        query.map(() => 'TOKEN_IN_QUERY'),
+        async () => {
+          for (const each of query) {
+            const told = await mesh.caller('a', headers).post(`/mcp?${each}`);
+            expect([told.status, told.code], each).toEqual([400, 'TOKEN_IN_QUERY']);
+            expect(told.answer.text).not.toContain(API_KEY);
+          }
+        },
+      );
     }
   });
 });
@@ -222,7 +229,7 @@ describe('refused: paths and requests that are not what they seem', () => {
       { host: '127.0.0.1.evil.example', origin: 'http://127.0.0.1' },
     ]) {
       const caller = mesh.caller('a', { ...headers, authorization: `Bearer ${API_KEY}` });
-      const told = await mesh.unchanged(() => everywhere(caller));
+      const told = await mesh.refused('a', Array(REQUESTS).fill('FORBIDDEN_HOST'), () => everywhere(caller));
       for (const each of told) expect([each.status, each.code]).toEqual([403, 'FORBIDDEN_HOST']);
     }
   });
@@ -231,16 +238,25 @@ describe('refused: paths and requests that are not what they seem', () => {
 describe('refused: what somebody may not', () => {
   const writing = [...tools.values()].filter(({ permission }) => !permission.endsWith(':read'));
 
-  async function refusedTools(role: string, caller: Caller, refused: readonly { name: string; permission: string }[]) {
+  async function refusedTools(
+    role: string,
+    caller: Caller,
+    refused: readonly { name: string; permission: string }[],
+    peer = 'a',
+  ) {
     const opened = await caller.initialize();
     expect(opened.status).toBe(200);
-    await mesh.unchanged(async () => {
-      for (const { name, permission } of refused) {
-        const told = await caller.call(name, INPUTS[name] ?? {});
-        expect([told.status, told.code, name, role]).toEqual([200, 'FORBIDDEN', name, role]);
-        expect(told.message).toContain(permission);
-      }
-    });
+    await mesh.refused(
+      peer,
+      refused.map(() => 'FORBIDDEN'),
+      async () => {
+        for (const { name, permission } of refused) {
+          const told = await caller.call(name, INPUTS[name] ?? {});
+          expect([told.status, told.code, name, role]).toEqual([200, 'FORBIDDEN', name, role]);
+          expect(told.message).toContain(permission);
+        }
+      },
+    );
   }
 
   /** As they would be done. */
@@ -256,7 +272,7 @@ describe('refused: what somebody may not', () => {
     for (const role of ['readonly', 'poller']) {
       await refusedTools(role, mesh.caller('a', await mesh.key(`reads-${role}`, { role })), writing);
     }
-    await refusedTools('readonly', mesh.caller('b', await secretToken({ claims: { role: 'readonly' } })), writing);
+    await refusedTools('readonly', mesh.caller('b', await secretToken({ claims: { role: 'readonly' } })), writing, 'b');
   });
 
   it('every tool that is not for its role, for a user', async () => {
@@ -282,7 +298,9 @@ describe('refused: what somebody may not', () => {
     const caller = mesh.caller('a', key);
     expect((await caller.runTask()).code).toBeUndefined();
     await mesh.revoke('fleeting');
-    const again = await mesh.unchanged(() => caller.call('task_submit', { task_type: 'echo', payload: {} }));
+    const again = await mesh.refused('a', ['TOKEN_REVOKED'], () =>
+      caller.call('task_submit', { task_type: 'echo', payload: {} }),
+    );
     expect([again.status, again.code]).toEqual([401, 'TOKEN_REVOKED']);
     // A new key of the same name is the same caller, in the same session, with other rights.
     const other = mesh.caller('a', await mesh.key('fleeting', { role: 'readonly' }));
@@ -292,7 +310,7 @@ describe('refused: what somebody may not', () => {
   it('what is the user’s of the peer alone, for an admin of the mesh too', async () => {
     const admin = mesh.caller('a', await mesh.key('an-admin', { role: 'admin' }));
     for (const asked of ['invite', 'members', 'revoke', 'rotate', 'key_create', 'keys', 'key_revoke']) {
-      const told = await mesh.unchanged(() => admin.post(`/mesh/${asked}`));
+      const told = await mesh.refused('a', ['UNAUTHORIZED'], () => admin.post(`/mesh/${asked}`));
       expect([told.status, told.code]).toEqual([401, 'UNAUTHORIZED']);
     }
     const user = mesh.caller('a', mesh.peer('a').admin_key);
@@ -304,10 +322,10 @@ describe('refused: what somebody may not', () => {
 
   it('to stop the peer, or to answer for somebody else', async () => {
     const user = mesh.caller('a', await mesh.key('stops', { role: 'user' }));
-    const drain = await mesh.unchanged(() => user.post('/drain'));
+    const drain = await mesh.refused('a', ['FORBIDDEN'], () => user.post('/drain'));
     expect([drain.status, drain.code]).toEqual([403, 'FORBIDDEN']);
     const reader = mesh.caller('a', await mesh.key('answers', { role: 'readonly' }));
-    const answer = await mesh.unchanged(() => reader.post('/tasks/t/answer', { approve: true }));
+    const answer = await mesh.refused('a', ['FORBIDDEN'], () => reader.post('/tasks/t/answer', { approve: true }));
     expect([answer.status, answer.code]).toEqual([403, 'FORBIDDEN']);
   });
 });
