@@ -143,6 +143,7 @@ describe('import direction and purity', () => {
       ['node/processes/up.ts', '../executors/shell.ts'],
       ['node/executors/up.ts', '../expressions/evaluator.ts'],
       ['node/auth/up.ts', '../runtimes/router.ts'],
+      ['node/throttle/up.ts', '../auth/principal.ts'],
       ['node/runtimes/up.ts', '../mcp/listener.ts'],
       ['node/mcp/up.ts', '../cli/main.ts'],
     ];
