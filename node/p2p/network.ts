@@ -209,6 +209,9 @@ class Libp2pNetwork implements P2PNetwork {
     this.#gossip.listen((from, offer) => this.#guard('an offer', () => events.onOffer(from, offer)));
     this.#node.addEventListener('peer:discovery', (event) => this.#onDiscovered(event.detail));
     this.#node.addEventListener('peer:identify', ({ detail }) => this.#onIdentified(detail));
+    this.#node.addEventListener('self:peer:update', () => {
+      this.#own = undefined;
+    });
     await this.#members?.start();
     await this.#host.start();
     await this.#host.relay?.start(this.#node, (peer) => this.#known.get(peer)?.reached ?? []);
