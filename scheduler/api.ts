@@ -104,6 +104,8 @@ export interface ToolCall {
   caller: Caller;
   /** What the peer said that has asked who the caller is; absent where that was this one. */
   vouched?: VouchedCaller | undefined;
+  /** The asking peer has no clients (it may not submit): it may only bring what it kept for the next owner of a feed. */
+  kept_only?: boolean | undefined;
   /** How many peers have handed it on, the asking one included. */
   hops: number;
 }

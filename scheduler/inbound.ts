@@ -210,6 +210,8 @@ const HANDLERS: Readonly<Record<Method, Handler<z.ZodType>>> = {
       const { id, others } = vouched ?? EVERYBODY;
       const call: ToolCall = { tool, input: input as JsonObject, hops, caller: { id, others }, vouched };
       mustBeVouched(to, peer, call);
+      const asker = vouched?.by ?? peer;
+      if (!mayDo(to.membershipOf(asker), ['submit'])) call.kept_only = true;
       return { output: answerable(tool, await to.served.run(call)) };
     } catch (error) {
       return { error: errorShape(error) } as unknown as JsonObject;

@@ -11,6 +11,7 @@ import {
   LINGER_BYTES_MAX,
   LINGER_MS,
   RETRY_AFTER_S,
+  SMALL_BODY_BYTES,
 } from './limits.ts';
 import { parseMessage } from './message-text.ts';
 
@@ -91,6 +92,8 @@ export async function readJson(
 function readText(request: IncomingMessage, bytesMax: number, withinMs: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  /** Of them, those that count for BODIES_BYTES_MAX. */
+  let large = 0;
   const isDeclared = request.headers['content-length'] !== undefined;
   let timer: NodeJS.Timeout;
   return new Promise<string>((resolve, reject) => {
@@ -101,9 +104,12 @@ function readText(request: IncomingMessage, bytesMax: number, withinMs: number):
     const keep = (chunk: Buffer) => {
       bytes += chunk.length;
       if (!isDeclared) bodyBytes.set(request, bytes);
-      bytesInReading += chunk.length;
+      const more = Math.max(0, bytes - SMALL_BODY_BYTES) - large;
+      large += more;
+      bytesInReading += more;
       if (bytes > bytesMax) refuse(tooLarge(bytesMax));
-      else if (bytesInReading > BODIES_BYTES_MAX) refuse(busy('This peer is reading too many large requests at once'));
+      else if (large > 0 && bytesInReading > BODIES_BYTES_MAX)
+        refuse(busy('This peer is reading too many large requests at once'));
       else chunks.push(chunk);
     };
     timer = setTimeout(() => refuse(tooSlow(withinMs)), withinMs);
@@ -113,7 +119,7 @@ function readText(request: IncomingMessage, bytesMax: number, withinMs: number):
     request.once('close', () => reject(new Error('the client left before its request was complete')));
   }).finally(() => {
     clearTimeout(timer);
-    bytesInReading -= bytes;
+    bytesInReading -= large;
     request.pause();
   });
 }

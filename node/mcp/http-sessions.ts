@@ -23,7 +23,7 @@ import {
 import { idOf, type Principal } from '../auth/principal.ts';
 import { busy, HttpRefusal } from './http-exchange.ts';
 import { InFlight } from './in-flight.ts';
-import { SESSION_IDLE_MS, SESSION_SWEEP_MS, SESSIONS_MAX } from './limits.ts';
+import { SESSION_IDLE_MS, SESSION_SWEEP_MS, SESSIONS_MAX, SESSIONS_OWNER_SHARE } from './limits.ts';
 import { RpcError } from './messages.ts';
 import { createMcpSession, type McpSession, type SessionComponents } from './session.ts';
 
@@ -104,6 +104,7 @@ export class HttpSessions {
    */
   async open(principal: Principal, request: IncomingMessage, response: ServerResponse, body: Messages): Promise<void> {
     if (!isInitializeRequest(body)) throw new HttpRefusal(400, 'SESSION_REQUIRED', SESSION_REQUIRED);
+    this.#keepShare(principal);
     if (this.#sessions.size >= this.#sessionsMax) this.#makeRoom();
     const transport = new SessionTransport({
       sessionIdGenerator: randomUUID,
@@ -160,6 +161,16 @@ export class HttpSessions {
     session.usedAt = performance.now();
     const id = session.transport.sessionId;
     if (id !== undefined && this.#sessions.delete(id)) this.#sessions.set(id, session);
+  }
+
+  /** One caller has a share of the sessions at most, so that it cannot take those of others: its own make room. */
+  #keepShare({ caller }: Principal): void {
+    if (caller.id === null) return;
+    const own = [...this.#sessions].filter(([, { owner }]) => owner === caller.id);
+    if (own.length < Math.max(1, Math.floor(this.#sessionsMax * SESSIONS_OWNER_SHARE))) return;
+    const resting = own.find(([, { open }]) => open === 0);
+    if (resting === undefined) throw busy('All MCP sessions that a caller may have here are in use. Close one');
+    this.#end(...resting);
   }
 
   #makeRoom(): void {

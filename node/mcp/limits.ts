@@ -7,6 +7,10 @@ const ENVELOPE_BYTES = 1024 * 1024;
 export const MESSAGE_BYTES_MAX = SUBMISSION_BYTES_MAX + ENVELOPE_BYTES;
 /** Bodies that are being read at once, together; beyond it a request is told to come back. */
 export const BODIES_BYTES_MAX = 8 * MESSAGE_BYTES_MAX;
+/** So much of each body is read whatever else is: those of others that are large keep no small one out. */
+export const SMALL_BODY_BYTES = 64 * 1_024;
+/** Messages in one body. */
+export const BATCH_MESSAGES_MAX = 100;
 /** The answer to an approval. */
 export const ANSWER_BYTES_MAX = SUBMISSION_BYTES_MAX;
 /** What is asked of the peer itself: to drain, or about its mesh. */
@@ -17,6 +21,8 @@ export const CONNECTIONS_MAX = 2_048;
 
 /** Sessions of HTTP clients; the one that rested longest makes room for a new one. */
 export const SESSIONS_MAX = 1_024;
+/** Of them those of one caller, where callers are asked who they are. */
+export const SESSIONS_OWNER_SHARE = 1 / 8;
 export const SESSION_IDLE_MS = 30 * 60_000;
 export const SESSION_SWEEP_MS = 30_000;
 

@@ -149,8 +149,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   /** @throws HttpRefusal 429 for a caller that asks too much */
   const admit = async ({ caller: { id } }: Principal, request: IncomingMessage): Promise<void> => {
     if (throttle === undefined || id === null) return;
-    await throttle.request(id, Number(request.headers['content-length'] ?? 0)).catch(refuseTooMuch);
-    if (request.headers['transfer-encoding'] !== undefined) {
+    const isChunked = request.headers['transfer-encoding'] !== undefined;
+    // One byte at least: who has none left sends nothing, however large.
+    const bytes = isChunked ? 1 : Number(request.headers['content-length'] ?? 0);
+    await throttle.request(id, bytes).catch(refuseTooMuch);
+    if (isChunked) {
       request.once('close', () => void throttle.spent(id, bodyBytesOf(request)));
     }
   };

@@ -10,7 +10,7 @@ import type { Principal } from '../auth/principal.ts';
 import { catalogueOf } from './catalogue.ts';
 import { HttpRefusal, readJson } from './http-exchange.ts';
 import { HttpSessions, type SessionLimits } from './http-sessions.ts';
-import { MESSAGE_BYTES_MAX } from './limits.ts';
+import { BATCH_MESSAGES_MAX, MESSAGE_BYTES_MAX } from './limits.ts';
 import { RpcError, readMessage } from './messages.ts';
 import type { SessionComponents } from './session.ts';
 
@@ -89,6 +89,12 @@ async function serveSessions(
 
 /** One message, or the several of a batch, of which none is served when one of them is none. */
 function messagesOf(body: unknown): JSONRPCMessage | JSONRPCMessage[] {
+  // Before they are looked at: a large body has hundreds of thousands.
+  if (Array.isArray(body) && body.length > BATCH_MESSAGES_MAX) {
+    throw new HttpRefusal(400, 'BATCH_TOO_LARGE', `A batch has at most ${BATCH_MESSAGES_MAX} messages`, {
+      rpcCode: ErrorCode.InvalidRequest,
+    });
+  }
   try {
     return Array.isArray(body) ? body.map(readMessage) : readMessage(body);
   } catch (error) {

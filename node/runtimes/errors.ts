@@ -106,3 +106,14 @@ export class CloseError extends FlowmeshError {
     });
   }
 }
+
+/** A peer without the role "submit" has no clients: it calls tools for nobody. Nothing was done. */
+export class NoClientsError extends FlowmeshError {
+  constructor(tool: string) {
+    super(
+      'FORBIDDEN',
+      `${tool} is for clients, and the asking peer has none: its certificate has not the role "submit"; an admin can invite it with that role`,
+      { details: { any_of: ['submit'] } },
+    );
+  }
+}

@@ -9,7 +9,7 @@ import type { SchedulerApi, ToolCall } from '../../scheduler/api.ts';
 import type { Caller } from '../../scheduler/caller.ts';
 import type { Clock, Log, Reader } from '../../scheduler/ports.ts';
 import { callDeadlineMs, type ParsedInput, parseInput } from '../../tools/call/envelope.ts';
-import { keepOperation } from '../../tools/call/keep.ts';
+import { keepOperation, mayBeKept } from '../../tools/call/keep.ts';
 import { callParsed, callTool } from '../../tools/call/route.ts';
 import type { MeshContext, Tool } from '../../tools/definition.ts';
 import type { PeerDirectory } from '../../tools/peers.ts';
@@ -18,7 +18,7 @@ import { answerOperation } from '../../tools/task/answer.ts';
 import { waitingOperation } from '../../tools/task/waiting.ts';
 import { CallLatencies } from './call-figures.ts';
 import { type BoundedSignal, boundedSignal, orAborted } from './deadline.ts';
-import { TooBusyError, UnknownToolError } from './errors.ts';
+import { NoClientsError, TooBusyError, UnknownToolError } from './errors.ts';
 import { createEverywhere } from './everywhere.ts';
 import { INBOUND_CALLS_MAX } from './limits.ts';
 import type { CallFigures, CallOptions } from './mesh-link.ts';
@@ -72,8 +72,9 @@ export class MeshCalls {
    *
    * @throws as `run`, and TOO_BUSY
    */
-  async runInbound({ tool, input, hops, caller, vouched }: ToolCall): Promise<JsonObject> {
+  async runInbound({ tool, input, hops, caller, vouched, kept_only }: ToolCall): Promise<JsonObject> {
     const definition = operationNamed(tool);
+    if (kept_only === true && !mayBeKept(definition)) throw new NoClientsError(tool);
     if (this.#inboundRunning >= INBOUND_CALLS_MAX) throw new TooBusyError('INBOUND_CALLS_MAX', this.#inboundRunning);
     const started = performance.now();
     let bound: BoundedSignal | undefined;

@@ -23,7 +23,7 @@ import type { SharedCounts } from './redis.ts';
 const SECOND = 1;
 const MINUTE = 60;
 const NOTHING = () => {};
-const SUBMITTING: ReadonlySet<string> = new Set(['workflow_submit', 'task_submit']);
+const SUBMITTING: ReadonlySet<string> = new Set(['workflow_submit', 'task_submit', 'task_retry']);
 const ENDED_STATUSES: readonly WorkflowRecord['status'][] = ['completed', 'failed', 'cancelled'];
 
 /** One number in one time. */

@@ -6,7 +6,7 @@
  *    Running a call twice is harmless: a record that has ended refuses it, and stays as it is (P5).
  */
 import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
-import { type Caller, EVERYBODY, maySee } from '../caller.ts';
+import { type Caller, EVERYBODY, mayChange } from '../caller.ts';
 import { InvalidStateError, OwnerUnreachableError, TooManyIntentsError } from '../errors.ts';
 import { isoTime } from '../ids.ts';
 import { INTENTS_MAX } from '../limits.ts';
@@ -58,7 +58,7 @@ export class DeferredCalls implements BeatListener {
   async keep({ kind, id }: Alias, tool: string, input: JsonObject, caller: Caller): Promise<{ status: string }> {
     const { clock, records, local } = this.#parts;
     const record = await records.heirOf({ kind, id });
-    if (record === undefined || kind === 'worker' || !maySee(caller, record))
+    if (record === undefined || kind === 'worker' || !mayChange(caller, record))
       throw new OwnerUnreachableError({ kind, id }, 'that is unknown here');
     const { uid, status, feed_id } = record;
     if (isTerminal(status)) throw new InvalidStateError(`${kind} ${id} is ${status} already`, { status });

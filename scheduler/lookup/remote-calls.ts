@@ -5,7 +5,7 @@ import { HopsExceededError, PeerSilentError, PeerUnreachableError } from '../err
 import { CALL_DEADLINE_MS, CALL_HOPS_MAX } from '../limits.ts';
 import { callAnswerSchema } from '../messages.ts';
 import type { Clock, Network } from '../ports.ts';
-import { METHOD_ROLES, mayDo } from '../roles.ts';
+import { mayDo } from '../roles.ts';
 import type { Signatures } from '../signatures.ts';
 import type { Locator } from './locator.ts';
 
@@ -60,7 +60,7 @@ export class RemoteCalls {
       return peer;
     } catch (error) {
       const via = locator.viaOf(peer);
-      const mayHandOn = via !== undefined && mayDo(network.membership(via), METHOD_ROLES.call.caller);
+      const mayHandOn = via !== undefined && mayDo(network.membership(via), ['submit']);
       if (mayHandOn && network.connected().includes(via)) return via;
       throw new PeerUnreachableError(peer, error);
     }

@@ -269,7 +269,7 @@ export class StepTasks {
       depends_on: [],
       ...(record.submitted_by !== undefined && { submitted_by: record.submitted_by }),
       at_most_once: step.at_most_once,
-      cache_key: step.cache ? contentHash([step.action, payload]) : null,
+      cache_key: step.cache ? cacheKeyOf(step.action, payload, record.submitted_by) : null,
       content_hash: '',
       copies: record.copies,
       ...EMPTY_TASK_STATE,
@@ -281,6 +281,11 @@ export class StepTasks {
   #now(): string {
     return isoTime(this.#clock.wall());
   }
+}
+
+/** What one caller's step gave is not what another one's gives. */
+function cacheKeyOf(action: string, payload: JsonObject, caller: string | undefined): string {
+  return contentHash(caller === undefined ? [action, payload] : [action, payload, caller]);
 }
 
 /**

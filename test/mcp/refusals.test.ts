@@ -445,6 +445,20 @@ describe('sessions', () => {
     expect((await postMcp(url, ping, { ...session, 'x-test-user': 'ann' })).status).toBe(200);
   });
 
+  it('of one caller are a share of all, and make room for each other alone', async () => {
+    const url = await start({
+      sessions_max: 16,
+      identify: (request) => principalOf(String(request.headers['x-test-user']), ['*']),
+    });
+    const status = async (user: string, id: string) =>
+      (await postMcp(url, ping, { 'x-test-user': user, 'mcp-session-id': id })).status;
+    const ben = await openSession(url, { 'x-test-user': 'ben' });
+    const ann: string[] = [];
+    for (let at = 0; at < 20; at++) ann.push(await openSession(url, { 'x-test-user': 'ann' }));
+    expect(await status('ben', ben)).toBe(200);
+    expect([await status('ann', ann[0]!), await status('ann', ann.at(-1)!)]).toEqual([404, 200]);
+  });
+
   it('has the rights of who makes the request, not those that it began with', async () => {
     let ann = principalOf('ann', ['*']);
     const router = new EchoRouter();
@@ -460,6 +474,15 @@ describe('sessions', () => {
     await ask('tools/call', call);
     expect(router.principal).toMatchObject(ann);
     expect(await ask('tools/list', {})).not.toContain('"name":"echo_text"');
+  });
+
+  it('a batch of too many messages is refused as a whole', async () => {
+    const url = await start();
+    const session = { 'mcp-session-id': await openSession(url) };
+    const batch = Array.from({ length: 101 }, () => ({ jsonrpc: '2.0', method: 'notifications/initialized' }));
+    const refused = await postMcp(url, batch, session);
+    expect([refused.status, JSON.parse(refused.text)]).toMatchObject([400, { error: { code: -32_600 } }]);
+    expect((await postMcp(url, batch.slice(1), session)).status).toBe(202);
   });
 
   it('an initialize that the transport refuses leaves nothing behind', async () => {

@@ -1,7 +1,7 @@
 /** Calls of other peers on the mesh loop, and how long they may take. */
 
 import { afterEach, expect, it, vi } from 'vitest';
-import { FlowmeshError } from '../../dag/errors.ts';
+import { FlowmeshError, type JsonObject } from '../../dag/errors.ts';
 import { LARGE_ELEMENTS } from '../../dag/limits.ts';
 import { MeshCalls } from '../../node/runtimes/mesh-calls.ts';
 import type { SchedulerApi } from '../../scheduler/api.ts';
@@ -69,6 +69,20 @@ it('a large call is checked in a turn of the loop of its own, and done in the ne
     });
   await expect(submit(LARGE_ELEMENTS)).rejects.toMatchObject({ code: 'ENOUGH' });
   expect(turns[0]).toBeGreaterThanOrEqual(2);
+});
+
+it('a peer without clients brings what it kept for the next owner of a record, and no other call', async () => {
+  const { context, scheduler } = new MeshOfDoubles().peer('a');
+  const { reader, peers, clock } = context;
+  const calls = new MeshCalls({
+    scheduler: scheduler as SchedulerApi,
+    ...{ peers, reader, clock, log: testLog('inbound') },
+  });
+  const call = (tool: string, input: JsonObject) =>
+    calls.runInbound({ tool, input, caller: EVERYBODY, hops: 1, kept_only: true }).catch(({ code }) => code);
+  expect(await call('task_submit', { task_type: 'echo', payload: {} })).toBe('FORBIDDEN');
+  expect(await call('queue_pause', {})).toBe('FORBIDDEN');
+  expect(await call('task_cancel', { task_id: 'none' })).toBe('NOT_FOUND');
 });
 
 it('a call that is refused for its input is counted as one that failed', async () => {

@@ -486,6 +486,20 @@ describe('floods', () => {
   });
 });
 
+test('a member that may keep copies and not submit calls no tool for a client', async () => {
+  const { talk } = await attacking(['replicate']);
+  for (const [tool, input] of [
+    ['task_submit', { task_id: 'of-no-client', task_type: 'echo', payload: {} }],
+    ['worker_register', { worker_id: 'of-no-client', capabilities: ['echo'] }],
+    ['queue_pause', {}],
+    ['task_list', {}],
+  ] as const) {
+    const answer = await talk.ask('call', { tool, input, hops: 0 });
+    expect([tool, answer]).toMatchObject([tool, { result: { error: { code: 'FORBIDDEN' } } }]);
+  }
+  await expect(call(a, 'task_status', { task_id: 'of-no-client' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});
+
 /** What one of a flood may be answered with. */
 const FLOODED = new Set([ANSWERED, DROPPED, 'PEER_BUSY', 'TOO_BUSY', 'NO_COPY', 'INVALID_MESSAGE', 'FORGED']);
 const STRANGER = '12D3KooWBP3yFMMFgx8hVW2d7fGsxAVxgmUqcXMbTFZo5w6bxFWr';

@@ -11,7 +11,13 @@ import { answerOperation } from '../task/answer.ts';
 import { parseInput } from './envelope.ts';
 import { KEEP_OPERATION } from './failover.ts';
 
+/** What may be kept for the next owner of a record. */
 const KEPT = [...tools.values(), answerOperation].filter((tool) => tool.runtime === 'mesh' && tool.whenKept);
+
+/** Whether a call of this tool may come from a peer that kept it. */
+export function mayBeKept({ name }: Tool): boolean {
+  return KEPT.some((tool) => tool.name === name);
+}
 
 export const keepOperation: Tool = defineMeshTool({
   name: KEEP_OPERATION,

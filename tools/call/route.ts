@@ -113,7 +113,7 @@ async function runOnce(tool: MeshTool, { input, context, places, forward }: Call
   if (alias !== undefined) {
     const runAt = async (place: Place): Promise<JsonObject> => {
       if (place.here) {
-        mustBeChangeable(alias, context, await recordHere(alias, context));
+        mustBeChangeable(alias, context, await recordHere(alias, place.uid, context));
         return success(await tool.handler(input, context));
       }
       if (place.at.peer_id !== context.self) return await forward(place.at);
@@ -158,9 +158,12 @@ async function keepForNextOwner(
 
 type Owned = Parameters<typeof maySee>[1];
 
-/** Its caller knows the id of a record only once it is committed. */
-async function recordHere({ kind, id }: Alias, { caller, reader }: MeshContext): Promise<Owned | undefined> {
-  return caller.others === 'write' || kind === 'worker' ? {} : await reader.byAlias(kind, id);
+/**
+ * The very record that the call is about: others with its id may be on this disk, too. Its caller knows the id of a record
+ * only once it is committed.
+ */
+async function recordHere({ kind }: Alias, uid: string, { caller, reader }: MeshContext): Promise<Owned | undefined> {
+  return caller.others === 'write' || kind === 'worker' ? {} : await reader.get(kind, uid);
 }
 
 async function copyHere({ kind, id }: Alias, { caller, reader }: MeshContext): Promise<Owned | undefined> {

@@ -133,6 +133,24 @@ it('a worker shows a caller those of its tasks that exist for that one', async (
   expect(await tasksFor(admin)).toEqual(['t', 'of-another-owner']);
 });
 
+it('a right counts for the record that the call is about, not for a newer one with its id', async () => {
+  const { b, call, changed } = mesh();
+  b.put(
+    task('z', {
+      task_id: 't-id',
+      submitted_by: 'key:ben',
+      status: 'completed',
+      created_at: '2030-01-01T00:00:00.000Z',
+    }),
+  );
+  b.scheduler.resolve = async () => ({ here: true, uid: 't' });
+  await expect(call('owner', ben, 'task_cancel', { task_id: 't-id' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await expect(
+    call('owner', ben, answerOperation.name, { task_id: 't-id', approve: true, data: null }),
+  ).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  expect(changed).toEqual([]);
+});
+
 it('what a caller submits is theirs', async () => {
   const { a } = mesh();
   const submitted: unknown[] = [];
