@@ -33,7 +33,7 @@ import { Liveness, type LivenessLimits } from './liveness.ts';
 import { MemberExchange } from './member-exchange.ts';
 import { OwnAddresses } from './own-addresses.ts';
 import type { Goodbye, PeerStreamLimits } from './peer-stream.ts';
-import { reachOf } from './reach.ts';
+import { reachOf, tryAddresses } from './reach.ts';
 import type { Relaying } from './relay.ts';
 import { Upgrades } from './upgrades.ts';
 
@@ -214,7 +214,11 @@ class Libp2pNetwork implements P2PNetwork {
     });
     await this.#members?.start();
     await this.#host.start();
-    await this.#host.relay?.start(this.#node, (peer) => this.#known.get(peer)?.reached ?? []);
+    const parts = { node: this.#node, known: this.#known };
+    await this.#host.relay?.start(this.#node, {
+      reached: (peer) => this.#known.get(peer)?.reached ?? [],
+      tryAddresses: (peer) => tryAddresses(parts, peer),
+    });
     this.#liveness.start();
     this.#upgrades.start();
     this.#ownAddresses.start();

@@ -32,7 +32,10 @@ export function reachOf(parts: ReachParts, notes: string[]): Pick<RequestParts, 
 }
 
 /** Dials a peer at what it says of itself. @returns where it answered, now or before */
-async function tryAddresses({ node, known }: ReachParts, peer: string): Promise<string[]> {
+export async function tryAddresses(
+  { node, known }: Pick<ReachParts, 'node' | 'known'>,
+  peer: string,
+): Promise<string[]> {
   const found = known.get(peer);
   if (found === undefined) return [];
   const signal = AbortSignal.timeout(TRY_ADDRESS_TIMEOUT_MS);

@@ -51,6 +51,14 @@ interface CircuitTransport extends Transport {
   discovery?: unknown;
 }
 
+/** How this peer itself reaches others. */
+interface Reach {
+  /** The addresses at which it reached another one directly. */
+  reached(peer: string): readonly string[];
+  /** Dials another one at what that one says of itself. @returns where it answered */
+  tryAddresses(peer: string): Promise<readonly string[]>;
+}
+
 /** The parts of a libp2p node that relay. `start` once it runs. */
 export interface RelayParts {
   transport: (components: Components) => Transport;
@@ -61,8 +69,7 @@ export interface RelayParts {
   announced(addresses: Multiaddr[]): Multiaddr[];
   /** Addresses of a peer that keeps a place here: those of this peer, and on from it. */
   throughHere(peer: string): string[];
-  /** @param reached the addresses at which this peer itself reached another one directly */
-  start(node: Libp2p, reached: (peer: string) => readonly string[]): Promise<void>;
+  start(node: Libp2p, reach: Reach): Promise<void>;
   /** Something changed: there may be a relay to ask for a place. */
   look(): void;
   /** Tells all connected peers the addresses of this one. */
@@ -103,11 +110,11 @@ export function relayParts(relaying: Relaying, log: Log): RelayParts {
       const own = node.getMultiaddrs().filter((address) => relayIn(address) === null);
       return own.map((address) => `${address}/p2p-circuit/p2p/${peer}`);
     },
-    async start(started, reached) {
+    async start(started, reach) {
       node = started;
       const { relay } = started.services as { relay?: CircuitRelayService };
       if (relay !== undefined) started.addEventListener('peer:disconnect', ({ detail }) => release(relay, detail));
-      places = new RelayPlaces(started, parts!.transport, reached, log);
+      places = new RelayPlaces(started, parts!.transport, reach, log);
       // Each is a place to listen at, once there is a relay.
       const anywhere = Array.from({ length: PLACES_MAX }, () => multiaddr('/p2p-circuit'));
       for (const address of anywhere) await parts!.components.transportManager.listen([address]);
@@ -178,7 +185,9 @@ function kept(connection: Connection): Connection {
 class RelayPlaces {
   readonly #node: Libp2p;
   readonly #transport: CircuitTransport;
-  readonly #reached: (peer: string) => readonly string[];
+  readonly #reach: Reach;
+  /** Connected ones that were dialled for that alone: they have dialled this peer, which does not say where they are. */
+  readonly #tried = new Set<string>();
   readonly #log: Log;
   /** Connected peers that relay, by their id. */
   readonly #relays = new Map<string, PeerId>();
@@ -189,10 +198,10 @@ class RelayPlaces {
   #looking = false;
   #stopped = false;
 
-  constructor(node: Libp2p, transport: CircuitTransport, reached: (peer: string) => readonly string[], log: Log) {
+  constructor(node: Libp2p, transport: CircuitTransport, reach: Reach, log: Log) {
     this.#node = node;
     this.#transport = transport;
-    this.#reached = reached;
+    this.#reach = reach;
     this.#log = log;
   }
 
@@ -206,6 +215,7 @@ class RelayPlaces {
       onDisconnect: (peer) => {
         this.#relays.delete(peer.toString());
         this.#doors.delete(peer.toString());
+        this.#tried.delete(peer.toString());
       },
     });
   }
@@ -232,6 +242,7 @@ class RelayPlaces {
   async #look(): Promise<void> {
     if (this.#looking) return;
     this.#looking = true;
+    await this.#tryUnreached();
     const refused = new Set<string>();
     for (let next = this.#next(refused); next !== null; next = this.#next(refused)) {
       const relay = next.toString();
@@ -248,13 +259,20 @@ class RelayPlaces {
     if (refused.size > 0) this.lookSoon(PLACE_RETRY_MS);
   }
 
+  /** A relay that came back may have dialled this peer before this peer dialled it. */
+  async #tryUnreached(): Promise<void> {
+    const untried = [...this.#relays.keys()].filter((name) => !this.#tried.has(name) && !this.#reach.reached(name)[0]);
+    for (const name of untried) this.#tried.add(name);
+    await Promise.all(untried.map((name) => this.#reach.tryAddresses(name)));
+  }
+
   /** The relay to ask next, or null. */
   #next(refused: Set<string>): PeerId | null {
     let [places, near] = [0, 0];
     const far: PeerId[] = [];
     const close: PeerId[] = [];
     for (const [name, peer] of this.#relays) {
-      const [address] = this.#reached(name);
+      const [address] = this.#reach.reached(name);
       if (address === undefined) continue;
       const isNear = isInOwnNetwork(address);
       if (this.#transport.reservationStore.hasReservation(peer)) {
@@ -270,7 +288,7 @@ class RelayPlaces {
 
   async #noteDoors(relay: PeerId): Promise<void> {
     const said = (await this.#node.peerStore.get(relay)).addresses.map((each) => each.multiaddr);
-    const tried = this.#reached(relay.toString()).map((address) => multiaddr(address));
+    const tried = this.#reach.reached(relay.toString()).map((address) => multiaddr(address));
     this.#doors.set(relay.toString(), new Set([...said, ...tried].map(doorOf)));
   }
 }

@@ -172,6 +172,30 @@ describe('a peer that cannot be dialled', () => {
     await until(() => hasPlace(one));
   });
 
+  it('has its place again at a relay that came back and dialled it first', async () => {
+    const folder = await peers.folder();
+    const listen = ['/ip4/127.0.0.1/tcp/0'];
+    let second = await peers.open({ name: 'second', relay: 'serves', data_dir: folder, listen });
+    const at = second.addresses();
+    let isCutOff = false;
+    const one = await open('one', SILENT_EVENTS, {
+      bootstrap: at,
+      undialable: (address) => isCutOff || (!isRelayed(address) && !address.includes(second.self)),
+    });
+    await until(() => hasPlace(one));
+    isCutOff = true;
+    await second.stop();
+    await until(() => !hasPlace(one));
+    second = await peers.open({
+      ...{ name: 'second', relay: 'serves', data_dir: folder },
+      listen: at.map((address) => address.replace(/\/p2p\/.*/, '')),
+    });
+    const connected = second.connect(one.self, direct(one));
+    isCutOff = false;
+    await connected;
+    await until(() => hasPlace(one));
+  });
+
   it('is named to others only at addresses that whoever names it knows itself', async () => {
     const one = await open('one');
     await until(() => hasPlace(one));
