@@ -44,11 +44,13 @@ export class RpcError extends Error {
 }
 
 /** Requests whose params are checked here; a tool's arguments are the router's. */
-const REQUESTS: Record<string, z.ZodType> = {
-  initialize: InitializeRequestSchema as unknown as z.ZodType,
-  'tools/list': ListToolsRequestSchema as unknown as z.ZodType,
-  'tools/call': CallToolRequestSchema as unknown as z.ZodType,
-};
+const REQUESTS: ReadonlyMap<string, z.ZodType> = new Map(
+  Object.entries({
+    initialize: InitializeRequestSchema as unknown as z.ZodType,
+    'tools/list': ListToolsRequestSchema as unknown as z.ZodType,
+    'tools/call': CallToolRequestSchema as unknown as z.ZodType,
+  }),
+);
 
 /**
  * @param value what the message's text said
@@ -81,9 +83,10 @@ function problemOf(method: string, message: Record<string, unknown>): string | u
   if (params !== undefined && !isObject(params)) {
     return `Invalid params of ${quoted(method)}: params must be an object, not ${Array.isArray(params) ? 'a list' : typeof params}`;
   }
-  const parsed = REQUESTS[method]?.safeParse(message);
-  if (parsed === undefined || parsed.success) return undefined;
-  const problems = describeProblems(parsed.error, REQUESTS[method]!, message);
+  const schema = REQUESTS.get(method);
+  const parsed = schema?.safeParse(message);
+  if (schema === undefined || parsed === undefined || parsed.success) return undefined;
+  const problems = describeProblems(parsed.error, schema, message);
   const shown = problems.slice(0, PROBLEMS_IN_SENTENCE).map(({ path, message: text }) => `${path} ${text}`);
   return `Invalid params of ${method}: ${shown.join('; ')}`;
 }

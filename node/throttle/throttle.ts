@@ -98,7 +98,7 @@ export class Throttle {
 
   /** Counts a body that did not say before how large it is: beyond the limit the next one is refused. */
   async spent(caller: string, bytes: number): Promise<void> {
-    await this.#bytes.spend(caller, bytes).catch(() => {});
+    await this.#bytes.spend(caller, bytes).catch(() => {}); // it was read already: the next one is refused
   }
 
   /**

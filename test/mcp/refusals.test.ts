@@ -476,6 +476,14 @@ describe('sessions', () => {
     expect(await ask('tools/list', {})).not.toContain('"name":"echo_text"');
   });
 
+  it.each(['constructor', 'toString', '__proto__'])('%s is a method that nobody knows', async (method) => {
+    const url = await start();
+    const session = { 'mcp-session-id': await openSession(url) };
+    const told = await postMcp(url, { jsonrpc: '2.0', id: 9, method }, session);
+    expect(told.status).toBe(200);
+    expect(told.text).toContain('"code":-32601');
+  });
+
   it('a batch of too many messages is refused as a whole', async () => {
     const url = await start();
     const session = { 'mcp-session-id': await openSession(url) };
